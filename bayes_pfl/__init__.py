@@ -1,0 +1,28 @@
+"""Zero-shot anomaly detection by Bayesian prompt flow learning (Bayes-PFL, CVPR 2025)."""
+
+from __future__ import annotations
+
+from importlib import metadata
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from bayes_pfl.model import BayesPFL
+    from bayes_pfl.results import AnomalyResult
+
+__all__ = ["AnomalyResult", "BayesPFL", "__version__"]
+
+try:
+    __version__ = metadata.version("bayes-pfl")
+except metadata.PackageNotFoundError:  # a source tree on the path, not installed
+    __version__ = "0.1.0"
+
+_HOMES = {"BayesPFL": "bayes_pfl.model", "AnomalyResult": "bayes_pfl.results"}
+
+
+def __getattr__(name: str) -> Any:
+    """Import public names on first use: the command line starts fast, metrics need no model."""
+    if name not in _HOMES:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    from importlib import import_module
+
+    return getattr(import_module(_HOMES[name]), name)

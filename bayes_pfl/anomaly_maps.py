@@ -1,0 +1,69 @@
+"""Text embeddings and patches become pixel maps: mean and spread over pairs, reduced as they come.
+
+Symbols: B images, K = R*M prompt pairs, N = h*w patches, L layers, S image side, D joint width.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from bayes_pfl.cross_attention import ResidualCrossModalAttention
+
+_PIXELS_AT_ONCE = 4_000_000  # floats held per upsampled chunk: 16 MB, within most caches' reach
+
+
+def pair_logits(
+    attention: ResidualCrossModalAttention, text: Tensor, patches: Tensor, scale: Tensor
+) -> Tensor:
+    """Logit of the abnormal against the normal prompt of every pair, at every patch of one layer.
+
+    A two-way softmax is a sigmoid of the difference, so only the difference is computed.
+
+    Args:
+        text: normalised embeddings (B, 2, K, D), normal first.
+        patches: projected patches F_s of the layer (B, N, D).
+        scale: exp of the pixel temperature.
+
+    Returns:
+        (B, K, N).
+    """
+    normal, abnormal = attention.attend(text.flatten(1, 2), patches).chunk(2, dim=1)
+    return (abnormal - normal) @ patches.transpose(1, 2) * scale
+
+
+def upsampled_probability(logits: Tensor, grid: tuple[int, int], size: int) -> Tensor:
+    """Logits at patches (B, K, N) -> abnormal probability at pixels (B, K, S, S).
+
+    Bilinear upsampling is linear, so upsampling the difference equals upsampling both logits.
+    """
+    logits = logits.float().unflatten(-1, grid)
+    return F.interpolate(logits, (size, size), mode="bilinear", align_corners=True).sigmoid()
+
+
+def mean_and_spread(
+    logits: Sequence[Tensor], grid: tuple[int, int], size: int
+) -> tuple[Tensor, Tensor]:
+    """Map and its uncertainty, over pairs and layers, without holding them all.
+
+    Args:
+        logits: (B, K, N) of each layer.
+
+    Returns:
+        Mean over pairs and layers, and standard deviation over pairs of the mean over layers;
+        both (B, S, S), the mean in [0, 1], the deviation in [0, 0.5].
+    """
+    batch, pairs, _ = logits[0].shape
+    total = logits[0].new_zeros((batch, size, size), dtype=torch.float32)
+    squares = torch.zeros_like(total)
+    step = max(1, _PIXELS_AT_ONCE // (batch * size * size))
+    for start in range(0, pairs, step):
+        chunk = [upsampled_probability(x[:, start : start + step], grid, size) for x in logits]
+        probability = torch.stack(chunk).mean(0) if len(chunk) > 1 else chunk[0]
+        total += probability.sum(1)
+        squares += probability.square().sum(1)
+    mean = total / pairs
+    return mean, (squares / pairs - mean.square()).clamp_min(0).sqrt()

@@ -1,0 +1,180 @@
+"""The frozen CLIP backbone: images to embeddings and patch tokens, prompt vectors to embeddings.
+
+Symbols: B images, S image side, N = h*w patches, V_l width of tapped layer l, T text width,
+D joint width, K prompts per image, P + Q prompt vectors.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from bayes_pfl.errors import BackboneError
+from bayes_pfl.text_tower import PromptTokens, TextTower
+
+OPENAI_MEAN = (0.48145466, 0.4578275, 0.40821073)
+OPENAI_STD = (0.26862954, 0.26130258, 0.27577711)
+
+
+@dataclass(frozen=True)
+class ImageFeatures:
+    """What the image tower gives.
+
+    Attributes:
+        pooled: global embeddings f, (B, D), projected, not normalised.
+        tokens: raw tokens of each tapped layer on one common grid, each (B, N, V_l).
+        grid: (h, w).
+    """
+
+    pooled: Tensor
+    tokens: tuple[Tensor, ...]
+    grid: tuple[int, int]
+
+    def __len__(self) -> int:
+        return len(self.pooled)
+
+
+def spaced_layers(depth: int, count: int = 4) -> tuple[int, ...]:
+    """Default taps, 1-based: ``count`` of ``depth`` blocks, evenly spaced, ending with the last.
+
+    >>> spaced_layers(24), spaced_layers(5)
+    ((6, 12, 18, 24), (2, 3, 4, 5))
+    """
+    count = min(count, depth)
+    return tuple(round(depth - (count - 1 - i) * depth / count) for i in range(count))
+
+
+def common_grid(grids: Sequence[tuple[int, int]], image_size: int) -> tuple[int, int]:
+    """Grid on which stages meet: the finest tapped one that is not finer than S/8 a side.
+
+    Finer grids cost time without adding detail after smoothing; coarser ones lose thin defects.
+    """
+    allowed = [grid for grid in grids if max(grid) * 8 <= image_size]
+    return max(allowed) if allowed else min(grids)
+
+
+class FrozenCLIP(nn.Module):
+    """A CLIP model of open_clip, frozen: no parameter needs a gradient, always in eval mode.
+
+    Gradients still pass through the text tower to the prompt vectors.
+
+    Args:
+        clip: open_clip model, with weights.
+        tokenizer: its tokenizer.
+        image_size: S, in pixels; the towers must have been built for it.
+        layers: 1-based taps; None for :func:`spaced_layers`.
+        grid: side of the common token grid, None for :func:`common_grid`.
+        mean, std: of the image normalisation.
+        sha256: of the weights, where known.
+    """
+
+    def __init__(
+        self,
+        clip: nn.Module,
+        tokenizer: Any,
+        *,
+        image_size: int,
+        layers: Sequence[int] | None = None,
+        grid: int | None = None,
+        mean: tuple[float, ...] = OPENAI_MEAN,
+        std: tuple[float, ...] = OPENAI_STD,
+        sha256: str | None = None,
+    ) -> None:
+        super().__init__()
+        self.visual: Any = clip.visual  # type: ignore[assignment]
+        self.text = TextTower(clip, tokenizer)
+        self.image_size, self.mean, self.std, self.sha256 = image_size, mean, std, sha256
+        self._grid = (grid, grid) if grid else None
+        self.requires_grad_(False)
+        self.train(False)
+        depth = _depth(self.visual)
+        self.layers = tuple(layers) if layers else spaced_layers(depth)
+        wrong = [layer for layer in self.layers if not 1 <= layer <= depth]
+        if wrong or list(self.layers) != sorted(set(self.layers)):
+            raise BackboneError(
+                f"layers = {list(self.layers)}: this image tower has {depth} blocks; "
+                f"name different ones from 1 to {depth}, in order"
+            )
+        self.embed_dim, self.vision_widths, self.grid = self._probe()
+
+    def train(self, mode: bool = True) -> FrozenCLIP:
+        """Stays in eval mode: batch norm statistics and dropout of a frozen tower never train."""
+        return super().train(False)
+
+    @property
+    def text_width(self) -> int:
+        """T."""
+        return self.text.width
+
+    @torch.no_grad()
+    def encode_image(self, images: Tensor) -> ImageFeatures:
+        """Normalised images (B, 3, S, S) -> :class:`ImageFeatures`; no gradient is kept."""
+        if images.shape[-2:] != (self.image_size, self.image_size):
+            raise BackboneError(
+                f"image of {tuple(images.shape[-2:])} pixels: this backbone was built for "
+                f"{self.image_size} x {self.image_size}; resize, or set image_size"
+            )
+        pooled, stages = self._stages(images)
+        return ImageFeatures(pooled, tuple(self._to_tokens(x) for x in stages), self.grid)
+
+    def encode_prompts(self, vectors: Tensor, names: PromptTokens) -> Tensor:
+        """Prompt vectors (B, K, P + Q, T) and B class names -> text embeddings (B, K, D)."""
+        return self.text(vectors, names)
+
+    def tokenize(self, class_names: Sequence[str], vectors: int) -> PromptTokens:
+        """Token ids of ``class_names`` for prompts with ``vectors`` = P + Q learnt vectors."""
+        return self.text.tokenize(class_names, vectors)
+
+    def _stages(self, images: Tensor) -> tuple[Tensor, list[Tensor]]:
+        # A common grid needs (B, C, h, w); towers without that form give tokens on a square.
+        output = self.visual.forward_intermediates(
+            images, indices=[layer - 1 for layer in self.layers], output_fmt="NCHW"
+        )
+        return output["image_features"], list(output["image_intermediates"])
+
+    def _to_tokens(self, stage: Tensor) -> Tensor:
+        if stage.shape[-2:] != self.grid:
+            stage = F.interpolate(
+                stage, self.grid, mode="bilinear", align_corners=False, antialias=True
+            )
+        return stage.flatten(2).transpose(1, 2)
+
+    @torch.no_grad()
+    def _probe(self) -> tuple[int, tuple[int, ...], tuple[int, int]]:
+        """Joint width, widths and common grid, from one black image: true for every tower."""
+        pooled, stages = self._stages(torch.zeros(1, 3, self.image_size, self.image_size))
+        grids = [(int(x.shape[-2]), int(x.shape[-1])) for x in stages]
+        grid = self._grid or common_grid(grids, self.image_size)
+        return int(pooled.shape[-1]), tuple(int(x.shape[1]) for x in stages), grid
+
+
+def _depth(visual: Any) -> int:
+    """Number of blocks (transformers) or stages (convolutional towers) that can be tapped."""
+    if hasattr(visual, "transformer"):
+        return len(visual.transformer.resblocks)
+    if hasattr(visual, "trunk"):
+        trunk = visual.trunk
+        if not hasattr(trunk, "forward_intermediates"):
+            raise BackboneError(
+                f"image tower {type(trunk).__name__} gives no intermediate features; "
+                "choose a ViT, EVA, ConvNeXt, ResNet or EfficientNet tower"
+            )
+        return len(trunk.feature_info)
+    return 5  # ModifiedResNet: the stem and four stages
+
+
+@contextmanager
+def frozen_text_checkpointing(backbone: FrozenCLIP, enabled: bool) -> Iterator[None]:
+    """Recompute the text tower's activations in the backward pass while the block runs."""
+    transformer = backbone.text.transformer
+    before, transformer.grad_checkpointing = transformer.grad_checkpointing, enabled
+    try:
+        yield
+    finally:
+        transformer.grad_checkpointing = before

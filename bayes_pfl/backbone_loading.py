@@ -1,0 +1,335 @@
+"""From a :class:`BackboneConfig` to a :class:`FrozenCLIP`: names, folders, files, activations."""
+
+from __future__ import annotations
+
+import difflib
+import json
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import Any
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from bayes_pfl.backbone import OPENAI_MEAN, OPENAI_STD, FrozenCLIP
+from bayes_pfl.config import Activation, BackboneConfig
+from bayes_pfl.errors import BackboneError
+from bayes_pfl.resources import resource_dir
+from bayes_pfl.weights import (
+    EMBEDDED_BACKBONE,
+    file_sha256,
+    hub_folder,
+    is_openai_format,
+    read_state_dict,
+    tagged_weights,
+    weights_in,
+    without_openai_marks,
+)
+
+_RESNET_STRIDE = 32
+
+
+@dataclass
+class _Source:
+    """Where an architecture and its weights were found."""
+
+    model_cfg: dict[str, Any]
+    tokenizer_name: str
+    weights: Path | None = None
+    state: dict[str, Tensor] = field(default_factory=dict)
+    quick_gelu: bool = False
+    mean: tuple[float, ...] = OPENAI_MEAN
+    std: tuple[float, ...] = OPENAI_STD
+
+
+def load_backbone(
+    config: BackboneConfig, tokenizer: Any = None
+) -> tuple[FrozenCLIP, BackboneConfig]:
+    """Build the backbone that ``config`` names.
+
+    Args:
+        config: see :class:`BackboneConfig`.
+        tokenizer: in place of the one that belongs to the model.
+
+    Returns:
+        The backbone, and the config with every default resolved: what a checkpoint should keep.
+
+    Raises:
+        BackboneError: unknown name, missing or wrong weights, unusable settings.
+    """
+    source = _find(config)
+    digest = file_sha256(source.weights) if source.weights else None
+    if config.sha256 and digest and config.sha256 != digest:
+        raise BackboneError(
+            f"{source.weights}: SHA-256 is {digest[:12]}..., the checkpoint was trained on "
+            f"{config.sha256[:12]}...: get the original weights file"
+        )
+    size = config.image_size or _native_size(source.model_cfg)
+    clip = _build(source, size)
+    activation = config.activation
+    if activation == "auto":
+        activation = "quick_gelu" if source.quick_gelu else "gelu"
+    set_activation(clip, activation)
+    backbone = FrozenCLIP(
+        clip,
+        tokenizer or _tokenizer(source.tokenizer_name),
+        image_size=size,
+        layers=config.layers,
+        grid=config.grid,
+        mean=source.mean,
+        std=source.std,
+        sha256=digest,
+    )
+    resolved = replace(
+        config, image_size=size, layers=backbone.layers, activation=activation, sha256=digest
+    )
+    return backbone, resolved
+
+
+def openai_model_cfg(state: dict[str, Tensor]) -> dict[str, Any]:
+    """Architecture of a CLIP from its weights in OpenAI's naming (heads are 64 wide there)."""
+    try:
+        text_width = state["ln_final.weight"].shape[0]
+        return {
+            "embed_dim": state["text_projection"].shape[1],
+            "quick_gelu": True,
+            "vision_cfg": _openai_vision_cfg(state),
+            "text_cfg": {
+                "context_length": state["positional_embedding"].shape[0],
+                "vocab_size": state["token_embedding.weight"].shape[0],
+                "width": text_width,
+                "heads": max(1, text_width // 64),
+                "layers": _count(state, "transformer.resblocks.", 2),
+            },
+        }
+    except KeyError as error:
+        raise BackboneError(
+            f"weights lack {error}: not a CLIP in OpenAI's format; name the architecture with "
+            "--backbone and the file with --pretrained"
+        ) from error
+
+
+def set_activation(clip: nn.Module, activation: Activation) -> None:
+    """Give every transformer block of open_clip the activation its weights were trained with."""
+    from open_clip.transformer import QuickGELU
+
+    for block in clip.modules():
+        mlp = getattr(block, "mlp", None)
+        if isinstance(mlp, nn.Sequential) and hasattr(mlp, "gelu"):
+            mlp.gelu = QuickGELU() if activation == "quick_gelu" else nn.GELU()
+
+
+def from_state_dict(
+    state: dict[str, Tensor],
+    *,
+    image_size: int,
+    activation: Activation,
+    layers: tuple[int, ...] | None = None,
+    tokenizer: Any = None,
+) -> FrozenCLIP:
+    """A backbone from tensors in OpenAI's naming that are already in memory."""
+    state = without_openai_marks(state)
+    source = _Source(openai_model_cfg(state), "ViT-B-32", state=state)
+    clip = _build(source, image_size)
+    set_activation(clip, activation)
+    tokenizer = tokenizer or _tokenizer(source.tokenizer_name)
+    return FrozenCLIP(clip, tokenizer, image_size=image_size, layers=layers)
+
+
+def _find(config: BackboneConfig) -> _Source:
+    name = config.name
+    if name == EMBEDDED_BACKBONE:
+        name = f"local-dir:{resource_dir('checkpoints') / EMBEDDED_BACKBONE}"
+    if name.startswith("local-dir:"):
+        return _find_folder(Path(name.removeprefix("local-dir:")))
+    if name.startswith("hf-hub:"):
+        return _find_folder(hub_folder(name.removeprefix("hf-hub:")))
+    if Path(name).is_file():
+        state = read_state_dict(Path(name))
+        return _openai_source(Path(name), state)
+    return _find_builtin(replace(config, name=name.replace("/", "-")))
+
+
+def _openai_source(path: Path, state: dict[str, Tensor]) -> _Source:
+    state = without_openai_marks(state)
+    return _Source(openai_model_cfg(state), "ViT-B-32", path, state, quick_gelu=True)
+
+
+def _find_folder(folder: Path) -> _Source:
+    path = folder / "open_clip_config.json"
+    try:
+        data = json.loads(path.read_text(encoding="utf-8"))
+        model_cfg = data["model_cfg"]
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        raise BackboneError(
+            f"{folder}: not an open_clip folder ({type(error).__name__}: {error}); it needs "
+            "open_clip_config.json with 'model_cfg', and open_clip_model.safetensors"
+        ) from error
+    weights = weights_in(folder)
+    if weights is None:
+        raise BackboneError(f"{folder}: no weights; put open_clip_model.safetensors there")
+    preprocess = data.get("preprocess_cfg", {})
+    return _Source(
+        model_cfg,
+        f"local-dir:{folder}",
+        weights,
+        read_state_dict(weights),
+        bool(model_cfg.get("quick_gelu", False)),
+        tuple(preprocess.get("mean", OPENAI_MEAN)),
+        tuple(preprocess.get("std", OPENAI_STD)),
+    )
+
+
+def _find_builtin(config: BackboneConfig) -> _Source:
+    import open_clip
+
+    model_cfg = open_clip.get_model_config(config.name)
+    if model_cfg is None:
+        near = difflib.get_close_matches(config.name, open_clip.list_models(), 3, cutoff=0.4)
+        raise BackboneError(
+            f"backbone {config.name!r} is unknown; use an open_clip name (near: "
+            f"{', '.join(near) or 'none'}), local-dir:FOLDER, hf-hub:org/name, a file in OpenAI's "
+            f"format, or {EMBEDDED_BACKBONE}"
+        )
+    source = _Source(model_cfg, config.name, quick_gelu=bool(model_cfg.get("quick_gelu", False)))
+    if config.pretrained is None:
+        if not config.random_weights:
+            raise BackboneError(
+                f"backbone {config.name} needs weights: pass --pretrained TAG (such as openai) or "
+                f"--pretrained FILE; offline, --backbone {EMBEDDED_BACKBONE} needs none"
+            )
+        return source
+    if Path(config.pretrained).is_file():
+        source.weights, settings = Path(config.pretrained), _usual_settings(config.name)
+    else:
+        source.weights, settings = tagged_weights(config.name, config.pretrained)
+        source.quick_gelu = bool(settings.get("quick_gelu", source.quick_gelu))
+    source.mean = tuple(settings.get("mean", source.mean))
+    source.std = tuple(settings.get("std", source.std))
+    source.state = read_state_dict(source.weights)
+    if is_openai_format(source.state):
+        source.state, source.quick_gelu = without_openai_marks(source.state), True
+    return source
+
+
+def _usual_settings(name: str) -> dict[str, Any]:
+    """Settings of the architecture's first published weights: a file does not say its mean, std."""
+    from open_clip.pretrained import get_pretrained_cfg, list_pretrained_tags_by_model
+
+    tags = list_pretrained_tags_by_model(name)
+    return get_pretrained_cfg(name, tags[0]) if tags else {}
+
+
+def _build(source: _Source, size: int) -> nn.Module:
+    """The open_clip model at ``size`` pixels, with its weights."""
+    from open_clip import factory, model
+
+    cfg = {key: value for key, value in source.model_cfg.items() if key != "custom_text"}
+    vision = cfg["vision_cfg"] = dict(cfg["vision_cfg"])
+    text = cfg.get("text_cfg", {})
+    if "hf_model_name" in text or "multimodal_cfg" in cfg:
+        raise BackboneError(
+            "this model's text tower (Hugging Face or CoCa) cannot take prompt vectors; choose a "
+            "CLIP, EVA-CLIP or SigLIP model of open_clip"
+        )
+    resnet = isinstance(vision.get("layers"), list | tuple)
+    timm = "timm_model_name" in vision
+    if not resnet:
+        vision["image_size"] = size
+    vision["timm_model_pretrained"] = False
+    kind = model.CustomTextCLIP if source.model_cfg.get("custom_text") else model.CLIP
+    try:
+        clip = kind(**cfg)
+        if source.state:
+            _load(clip, source.state, factory, model)
+        if timm:
+            clip.visual.set_input_size(size)
+        if resnet:
+            _resize_attention_pool(clip.visual, size)
+    except (RuntimeError, ValueError, TypeError, AssertionError, KeyError) as error:
+        reason = " ".join(str(error).split())[:200]
+        where = source.weights or "this architecture"
+        raise BackboneError(
+            f"{where} cannot be used at {size} pixels ({reason}); see that the weights belong to "
+            "the architecture and that the image size is a multiple of its patch"
+        ) from error
+    return clip
+
+
+def _load(clip: nn.Module, state: dict[str, Tensor], factory: Any, model: Any) -> None:
+    """Strict loading through open_clip's own conversions of foreign names and sizes."""
+    state = factory.convert_state_dict(clip, dict(state))
+    if "positional_embedding" in state and not hasattr(clip, "positional_embedding"):
+        state = model.convert_to_custom_text_state_dict(state)
+    for scalar in ("logit_scale", "logit_bias"):
+        own = getattr(clip, scalar, None)
+        if own is None:
+            state.pop(scalar, None)
+        else:  # scores use temperatures of their own: a missing one harms nothing
+            state[scalar] = state.get(scalar, own.detach()).reshape(own.shape)
+    state = {k: v for k, v in state.items() if not k.endswith("attn_mask")}
+    model.resize_pos_embed(state, clip)
+    clip.load_state_dict(state, strict=True)
+
+
+def _resize_attention_pool(visual: Any, size: int) -> None:
+    """Bicubic resize of the position embeddings that OpenAI's ResNets use in their last pooling."""
+    pool = visual.attnpool
+    with torch.no_grad():
+        probe = visual.stem.eval()(torch.zeros(1, 3, size, size))
+        for stage in (visual.layer1, visual.layer2, visual.layer3, visual.layer4):
+            probe = stage.eval()(probe)
+        side = probe.shape[-1]
+        first, rest = pool.positional_embedding[:1], pool.positional_embedding[1:]
+        old = round(len(rest) ** 0.5)
+        image = rest.T.reshape(1, -1, old, old)
+        image = F.interpolate(
+            image, (side, side), mode="bicubic", antialias=True, align_corners=False
+        )
+        resized = torch.cat([first, image.flatten(2)[0].T])
+    pool.positional_embedding = nn.Parameter(resized)
+
+
+def _tokenizer(name: str) -> Any:
+    import open_clip
+
+    try:
+        return open_clip.get_tokenizer(name)
+    except Exception as error:  # transformers and hub clients raise many unrelated types
+        reason = str(error).strip().splitlines()[0][:160] if str(error).strip() else repr(error)
+        raise BackboneError(
+            f"no tokenizer for {name} ({reason}); it may need `pip install transformers "
+            "sentencepiece` and a network, or its files in the hub's cache"
+        ) from error
+
+
+def _native_size(model_cfg: dict[str, Any]) -> int:
+    size = model_cfg["vision_cfg"].get("image_size", 224)
+    return int(size[0] if isinstance(size, list | tuple) else size)
+
+
+def _openai_vision_cfg(state: dict[str, Tensor]) -> dict[str, Any]:
+    if "visual.proj" in state:
+        convolution = state["visual.conv1.weight"]
+        patch, width = convolution.shape[-1], convolution.shape[0]
+        side = round((state["visual.positional_embedding"].shape[0] - 1) ** 0.5)
+        layers: Any = _count(state, "visual.transformer.resblocks.", 3)
+        return {
+            "layers": layers,
+            "width": width,
+            "head_width": min(64, width),
+            "patch_size": patch,
+            "image_size": patch * side,
+        }
+    layers = [_count(state, f"visual.layer{stage}.", 2) for stage in (1, 2, 3, 4)]
+    side = round((state["visual.attnpool.positional_embedding"].shape[0] - 1) ** 0.5)
+    return {
+        "layers": layers,
+        "width": state["visual.layer1.0.conv1.weight"].shape[0],
+        "image_size": _RESNET_STRIDE * side,
+    }
+
+
+def _count(state: dict[str, Tensor], prefix: str, position: int) -> int:
+    return len({key.split(".")[position] for key in state if key.startswith(prefix)})

@@ -1,0 +1,1 @@
+"""Measurements of time and memory. Each returns plain numbers; tools/benchmark.py prints them."""

@@ -1,0 +1,202 @@
+"""Checkpoints: a folder with config.json and model.safetensors. Nothing in them is executed."""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+from dataclasses import asdict, replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import torch
+from torch import Tensor
+
+from bayes_pfl.backbone_loading import load_backbone
+from bayes_pfl.config import ModelConfig, from_dict
+from bayes_pfl.errors import CheckpointError
+from bayes_pfl.files import write_atomically
+from bayes_pfl.resources import resource_dir
+
+if TYPE_CHECKING:
+    from bayes_pfl.model import BayesPFL
+
+CONFIG_NAME, WEIGHTS_NAME = "config.json", "model.safetensors"
+FORMAT_VERSION = 1
+DEFAULT_CHECKPOINT = "bayes-pfl-tiny"
+_IN_RUNS = ("", "best", "checkpoints/best", "last", "checkpoints/last")
+
+
+def save_checkpoint(model: BayesPFL, folder: str | Path) -> Path:
+    """Write the learnt weights and the config; each file is replaced whole or not at all.
+
+    Raises:
+        CheckpointError: the folder cannot be written.
+    """
+    from safetensors.torch import save
+
+    from bayes_pfl import __version__
+
+    folder = Path(folder)
+    tensors = {k: v.cpu().contiguous() for k, v in model.learned_state_dict().items()}
+    config = {
+        "format_version": FORMAT_VERSION,
+        "bayes_pfl_version": __version__,
+        "model": asdict(model.config),
+    }
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        write_atomically(folder / WEIGHTS_NAME, save(tensors))
+        write_atomically(folder / CONFIG_NAME, (json.dumps(config, indent=2) + "\n").encode())
+    except OSError as error:
+        raise CheckpointError(
+            f"{folder}: checkpoint not written ({error.strerror or error}); "
+            "choose a folder that can be written, on a disk with room"
+        ) from error
+    return folder
+
+
+def load_checkpoint(
+    name_or_path: str | Path, *, device: str | None = None, pretrained: str | None = None
+) -> BayesPFL:
+    """Load a model, ready for inference.
+
+    Args:
+        name_or_path: an embedded name (``bayes-pfl-tiny``), a checkpoint folder or the
+            model.safetensors in one, a run folder of training (its best checkpoint), or a hub
+            repository ``org/name``.
+        device: "cpu", "cuda", "mps", ...; None for the best at hand.
+        pretrained: where the backbone's weights lie now, if not where the config says.
+
+    Raises:
+        CheckpointError: not found, damaged, or made for another backbone.
+        BackboneError: its backbone cannot be had.
+    """
+    folder = find_checkpoint(name_or_path)
+    config = read_config(folder)
+    if pretrained is not None:
+        config = replace(config, backbone=replace(config.backbone, pretrained=pretrained))
+    state = read_weights(folder / WEIGHTS_NAME)
+    model = build_model(config)
+    load_learned(model, state, folder / WEIGHTS_NAME)
+    return model.to(device or best_device()).eval()
+
+
+def build_model(config: ModelConfig, tokenizer: Any = None) -> BayesPFL:
+    """A new model around the backbone that ``config`` names; its config has defaults resolved."""
+    from bayes_pfl.model import BayesPFL
+
+    backbone, resolved = load_backbone(config.backbone, tokenizer)
+    return BayesPFL(replace(config, backbone=resolved), backbone)
+
+
+def best_device() -> str:
+    """ "cuda", else "mps", else "cpu"."""
+    if torch.cuda.is_available():
+        return "cuda"
+    return "mps" if torch.backends.mps.is_available() else "cpu"
+
+
+def find_checkpoint(name_or_path: str | Path) -> Path:
+    """The folder that holds config.json and model.safetensors."""
+    text, path = str(name_or_path), Path(name_or_path)
+    embedded = resource_dir("checkpoints")
+    if re.fullmatch(r"[\w.-]+", text) and (embedded / text / WEIGHTS_NAME).is_file():
+        return embedded / text
+    if path.is_file():
+        return _folder_of_file(path)
+    for part in _IN_RUNS:
+        if (path / part / CONFIG_NAME).is_file() and (path / part / WEIGHTS_NAME).is_file():
+            return path / part
+    if not path.exists() and re.fullmatch(r"[\w.-]+/[\w.-]+", text) and text[0] not in "./":
+        return _hub_checkpoint(text)
+    names = sorted(p.parent.name for p in embedded.glob(f"*/{WEIGHTS_NAME}"))
+    raise CheckpointError(
+        f"checkpoint {text!r} not found: give a folder with {CONFIG_NAME} and {WEIGHTS_NAME}, a run "
+        f"folder of training, a hub repository org/name, or an embedded one "
+        f"({', '.join(names) or 'none here'})"
+    )
+
+
+def _folder_of_file(path: Path) -> Path:
+    if path.suffix in (".pth", ".pt", ".ckpt", ".bin"):
+        raise CheckpointError(
+            f"{path}: a pickle, not a checkpoint of this package; convert the authors' files once "
+            f"with: bayes-pfl convert {path.name} --backbone ViT-L-14-336 --out FOLDER"
+        )
+    if path.name != WEIGHTS_NAME or not (path.parent / CONFIG_NAME).is_file():
+        raise CheckpointError(
+            f"{path}: not a checkpoint; {WEIGHTS_NAME} with {CONFIG_NAME} beside it is wanted"
+        )
+    return path.parent
+
+
+def _hub_checkpoint(repository: str) -> Path:
+    from bayes_pfl.weights import hub_files
+
+    return hub_files(repository, (CONFIG_NAME, WEIGHTS_NAME))
+
+
+def read_config(folder: Path) -> ModelConfig:
+    """The model config of a checkpoint folder."""
+    path = folder / CONFIG_NAME
+    try:
+        data = json.loads(path.read_text(encoding="utf-8"))
+        version, model = data["format_version"], data["model"]
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        raise CheckpointError(
+            f"{path}: not a checkpoint config of this package ({type(error).__name__}: {error}); "
+            "see that the folder came whole from training or from `bayes-pfl convert`"
+        ) from error
+    if version != FORMAT_VERSION:
+        raise CheckpointError(
+            f"{path}: format {version!r}, this version reads {FORMAT_VERSION}; upgrade bayes-pfl"
+        )
+    return from_dict(ModelConfig, model, str(path))
+
+
+def read_weights(path: Path) -> dict[str, Tensor]:
+    """Tensors of a safetensors file, on the CPU."""
+    from safetensors import SafetensorError
+    from safetensors.torch import load_file
+
+    try:
+        return load_file(path)
+    except (OSError, SafetensorError, ValueError) as error:
+        raise CheckpointError(
+            f"{path}: truncated or not safetensors ({str(error)[:120]}); copy or train it again"
+        ) from error
+
+
+def load_learned(model: BayesPFL, state: dict[str, Tensor], source: Path) -> None:
+    """Put a checkpoint's tensors into the model; every name and shape must fit.
+
+    Raises:
+        CheckpointError: naming the first faults of each kind.
+    """
+    own = model.learned_state_dict()
+    faults = [
+        f"{label} {', '.join(sorted(names)[:3])}{' ...' if len(names) > 3 else ''}"
+        for label, names in (
+            ("missing", own.keys() - state.keys()),
+            ("unknown", state.keys() - own.keys()),
+            ("other shape:", {k for k in own.keys() & state.keys() if own[k].shape != state[k].shape}),
+        )
+        if names
+    ]
+    if faults:
+        raise CheckpointError(
+            f"{source}: does not fit backbone {model.config.backbone.name} ({'; '.join(faults)}); "
+            "it was made for another backbone or other sizes"
+        )
+    bad = [name for name, value in state.items() if not torch.isfinite(value).all()]
+    if bad:
+        raise CheckpointError(f"{source}: {bad[0]} holds NaN or infinity; train or copy it again")
+    model.load_state_dict(state, strict=False)
+
+
+def is_writable(folder: Path) -> bool:
+    """Whether files can be made in ``folder`` (or in the nearest folder that exists above it)."""
+    while not folder.exists() and folder != folder.parent:
+        folder = folder.parent
+    return folder.is_dir() and os.access(folder, os.W_OK)

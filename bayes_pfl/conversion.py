@@ -1,0 +1,145 @@
+"""Checkpoints of the authors' research code -> checkpoints of this package."""
+
+from __future__ import annotations
+
+import logging
+import pickle
+import re
+from dataclasses import replace
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import torch
+from torch import Tensor
+
+from bayes_pfl.checkpoints import build_model, load_learned
+from bayes_pfl.config import (
+    BackboneConfig,
+    FlowConfig,
+    ModelConfig,
+    PromptConfig,
+    ScoringConfig,
+)
+from bayes_pfl.errors import CheckpointError
+
+if TYPE_CHECKING:
+    from bayes_pfl.model import BayesPFL
+
+logger = logging.getLogger(__name__)
+
+AUTHORS_HEADS = 4  # fixed in the published code, no trace of it in the weights
+# (pattern of the authors' name, ours)
+_NAMES = (
+    (r"prompt_(context|state_normal|state_abnormal)", r"prompts.\1"),
+    (r"context_encoder\.weight_mean\.module\.(.+)", r"specific_flow.base.mean.\1"),
+    (r"context_encoder\.weight_log_variance\.module\.(.+)", r"specific_flow.base.log_variance.\1"),
+    (r"state_encoder\.weight_mean\.module\.(.+)", r"agnostic_flow.base.mean.\1"),
+    (r"state_encoder\.weight_log_variance\.module\.(.+)", r"agnostic_flow.base.log_variance.\1"),
+    (r"PFL_context\.amor_([uwb])\.(.+)", r"specific_flow.\1.\2"),
+    (r"PFL_(normal|abnormal)\.amor_([uwb])", r"agnostic_flow.\1.\2"),
+    (r"PFL_(normal|abnormal)\.state", r"agnostic_flow.\1.vector"),
+    (r"RCA\.q_proj_pre\.(.+)", r"attention.query.\1"),
+    (r"RCA\.linear_proj\.(.+)", r"attention.patch_maps.\1"),
+    (r"class_mapping\.(.+)", r"alignment.text_map.\1"),
+    (r"image_mapping\.(.+)", r"alignment.image_map.\1"),
+    (r"fuse\.fuse_modules\.(.+)", r"alignment.fusion.compress.\1"),
+    (r"fuse\.compress\.(.+)", r"alignment.fusion.weigh.\1"),
+    (r"fuse\.post_process\.(.+)", r"alignment.fusion.expand.\1"),
+    (r"temperature_(image|pixel)", r"log_scale_\1"),
+)
+# Modules that the published code creates and never uses.
+_UNUSED = re.compile(
+    r"(context|state)_decoder\.|PFL_(context|normal|abnormal)\.(encoder|decoder|p_mu)\."
+)
+
+
+def our_name(name: str) -> str | None:
+    """Our name of an authors' tensor or parameter; None for those that nothing depends on."""
+    for pattern, ours in _NAMES:
+        if re.fullmatch(pattern, name):
+            return re.sub(pattern, ours, name)
+    if not _UNUSED.match(name):
+        logger.warning("authors' checkpoint: %s is unknown here and left out", name)
+    return None
+
+
+def convert_state_dict(state: dict[str, Tensor]) -> dict[str, Tensor]:
+    """Authors' tensors under our names, without their axes of length one, in float32."""
+    converted = {}
+    for name, value in state.items():
+        ours = our_name(name.removeprefix("module."))
+        if ours is not None:
+            converted[ours] = _reshape(ours, value.float())
+    return converted
+
+
+def _reshape(name: str, value: Tensor) -> Tensor:
+    if name.startswith("agnostic_flow.") and re.search(r"\.(u|w)$", name):
+        return value.reshape(value.shape[1], -1)  # (1, K, D, 1) and (1, K, 1, D)
+    if re.search(r"(normal|abnormal)\.(b|vector)$", name):
+        return value.reshape(-1)
+    if name == "attention.query.weight":
+        return value.squeeze(-1)  # a convolution of length one
+    return value
+
+
+def authors_config(state: dict[str, Tensor], backbone: BackboneConfig, stage: int) -> ModelConfig:
+    """Sizes from the shapes of converted tensors. Their flows are not constrained.
+
+    Raises:
+        CheckpointError: a tensor that fixes a size is missing.
+    """
+    try:
+        pairs, context_tokens, _ = state["prompts.context"].shape
+        state_tokens = state["prompts.state_normal"].shape[1]
+        length = state["specific_flow.b.bias"].shape[0]
+    except KeyError as error:
+        raise CheckpointError(
+            f"tensor {error} is missing: not a Bayes-PFL checkpoint of the authors' code"
+        ) from error
+    return ModelConfig(
+        backbone=backbone,
+        prompts=PromptConfig(pairs, context_tokens, state_tokens),
+        flow=FlowConfig(length, constrained=False),
+        scoring=ScoringConfig(stage=2 if stage == 2 else 1),
+        attention_heads=AUTHORS_HEADS,
+    )
+
+
+def read_authors_file(path: Path) -> dict[str, Tensor]:
+    """Tensors under "MyModel" of an authors' .pth, read without running anything in it.
+
+    Raises:
+        CheckpointError: not found, a pickle that carries code, or another format.
+    """
+    try:
+        data = torch.load(path, map_location="cpu", weights_only=True)
+    except pickle.UnpicklingError as error:
+        raise CheckpointError(
+            f"{path}: refused, the pickle holds more than tensors and could run code; "
+            "get the checkpoint from its authors again"
+        ) from error
+    except (OSError, RuntimeError, EOFError, ValueError, KeyError) as error:
+        raise CheckpointError(
+            f"{path}: not readable as a PyTorch checkpoint ({str(error)[:120]}); fetch it again"
+        ) from error
+    state = data.get("MyModel") if isinstance(data, dict) else None
+    if not isinstance(state, dict) or not all(isinstance(v, Tensor) for v in state.values()):
+        raise CheckpointError(f'{path}: no tensors under "MyModel": not the authors\' format')
+    return state
+
+
+def convert_authors_checkpoint(path: Path, backbone: BackboneConfig, stage: int = 2) -> BayesPFL:
+    """A model with the weights of an authors' file.
+
+    Args:
+        backbone: the CLIP it was trained on. ``activation="auto"`` becomes plain GELU, as their
+            code ran OpenAI's weights with it.
+        stage: 1 for a checkpoint of their first training stage, 2 for one of the second.
+    """
+    state = convert_state_dict(read_authors_file(path))
+    if backbone.activation == "auto":
+        backbone = replace(backbone, activation="gelu")
+    model = build_model(authors_config(state, backbone, stage))
+    load_learned(model, state, path)
+    return model.eval()

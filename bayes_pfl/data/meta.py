@@ -1,0 +1,132 @@
+"""The standardised meta.json of the field: read as text from strangers, confined to its folder."""
+
+from __future__ import annotations
+
+import json
+import os
+from pathlib import Path, PurePosixPath, PureWindowsPath
+from typing import Any
+
+from bayes_pfl.data.records import Sample, prompt_word
+from bayes_pfl.errors import DataError
+
+_SHOWN = 3
+
+
+def read_meta(meta_json: str | Path, split: str = "test", dataset: str = "") -> list[Sample]:
+    """Read a standardised meta.json; paths in it are relative to its folder, and stay inside.
+
+    `{"train": {category: [item]}, "test": {category: [item]}}`, item = {"img_path", "mask_path",
+    "cls_name", "specie_name", "anomaly"}. Placeholders (img_path "") are skipped; a mask that does
+    not exist becomes None, as image-level sets name such masks. Pictures are not opened.
+
+    Args:
+        dataset: the name of the set; an item's own "dataset_name" comes first.
+
+    Raises:
+        DataError: no JSON of that form, or paths that leave the folder; all faults together.
+    """
+    path = Path(meta_json)
+    categories = _load(path, split)
+    samples: list[Sample] = []
+    faults: list[str] = []
+    for name, items in categories.items():
+        for index, item in enumerate(_item_list(name, items, faults)):
+            try:
+                sample = _sample(path.parent, name, item, dataset)
+            except DataError as error:
+                faults.append(f"{split}/{name}[{index}]: {error}")
+            else:
+                samples += [sample] if sample else []
+    if faults:
+        more = f" (and {len(faults) - _SHOWN} more)" if len(faults) > _SHOWN else ""
+        raise DataError(f"{path}: {'; '.join(faults[:_SHOWN])}{more}")
+    return samples
+
+
+def confined(root: Path, relative: object) -> Path:
+    """Join a path read from a file to its root, refusing all that would leave it.
+
+    Raises:
+        DataError: no text, an absolute path, or one that leaves the root by ".." or by a link.
+    """
+    if not isinstance(relative, str) or not _is_path_text(relative):
+        raise DataError(f"path {_short(relative)} is not a file name")
+    inner = relative.replace("\\", "/")  # some published files were written on Windows
+    if PurePosixPath(inner).is_absolute() or PureWindowsPath(relative).drive:
+        raise DataError(f"path {_short(relative)} is absolute; only paths below {root} are read")
+    path = root / inner
+    real, real_root = os.path.realpath(path), os.path.realpath(root)
+    if os.path.commonpath([real, real_root]) != real_root or real == real_root:
+        raise DataError(f"path {_short(relative)} leaves {root}; only paths below it are read")
+    return path
+
+
+def _is_path_text(text: str) -> bool:
+    try:
+        os.fsencode(text)
+    except UnicodeEncodeError:
+        return False
+    return bool(text) and all(character >= " " for character in text)
+
+
+def safe_name(name: object, what: str) -> str:
+    """A name that becomes a folder of the results: text, in one line, without separators.
+
+    Raises:
+        DataError: anything else.
+    """
+    plain = isinstance(name, str) and name.isprintable() and 0 < len(name.strip()) <= 100
+    if not plain or name.strip() in (".", "..") or any(c in name for c in '/\\:*?"<>|'):
+        raise DataError(f"{what} {_short(name)} cannot be a name; give 1 to 100 plain characters")
+    return str(name)
+
+
+def _load(path: Path, split: str) -> dict[str, Any]:
+    try:
+        content = json.loads(path.read_text(encoding="utf-8-sig"))
+    except OSError as error:
+        raise DataError(f"{path} cannot be read: {error.strerror}") from error
+    except (ValueError, RecursionError) as error:
+        raise DataError(f"{path} is not a JSON file: {' '.join(str(error).split())}") from error
+    if not isinstance(content, dict) or not isinstance(content.get(split), dict):
+        has = ", ".join(map(_short, content)) if isinstance(content, dict) else _short(content)
+        raise DataError(f'{path} must hold {{"{split}": {{category: [item]}}}}; it holds {has}')
+    return content[split]
+
+
+def _item_list(name: object, items: object, faults: list[str]) -> list[Any]:
+    try:
+        safe_name(name, "category")
+    except DataError as error:
+        faults.append(str(error))
+        return []
+    if not isinstance(items, list):
+        faults.append(f"{name}: a list of items is wanted, not {_short(items)}")
+        return []
+    return items
+
+
+def _sample(root: Path, category: str, item: object, dataset: str) -> Sample | None:
+    if not isinstance(item, dict):
+        raise DataError(f"an item is an object with img_path and anomaly, not {_short(item)}")
+    if item.get("img_path") == "":
+        return None
+    label = item.get("anomaly")
+    if isinstance(label, float) or label not in (0, 1):
+        raise DataError(f"anomaly is {_short(label)}; allowed are 0 and 1")
+    image = confined(root, item.get("img_path"))
+    named = item.get("mask_path") or None
+    mask = confined(root, named) if named is not None else None
+    mask = mask if mask is not None and label and os.path.isfile(mask) else None
+    word = prompt_word(safe_name(item.get("cls_name") or category, "cls_name"))
+    default = "anomaly" if label else "good"
+    defect = safe_name(item.get("specie_name") or default, "specie_name")
+    name = item.get("dataset_name") or dataset
+    name = safe_name(name, "dataset_name") if name else ""
+    return Sample(image, category, word, int(label), mask, defect, name)
+
+
+def _short(value: object) -> str:
+    text = repr(value)
+    return text if len(text) <= 60 else f"{text[:57]}..."

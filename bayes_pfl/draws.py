@@ -1,0 +1,69 @@
+"""The randomness of a run, as explicit objects: draw once, pass everywhere, repeat by seed.
+
+Symbols: B images, R samples, D joint width, T text width.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from bayes_pfl.flows import FlowSample
+
+
+@dataclass(frozen=True)
+class PromptNoise:
+    """Standard-normal draws behind R samples of the three distributions.
+
+    Attributes:
+        specific: (R, D) shared by all images, or (B, R, D).
+        normal, abnormal: (R, D).
+    """
+
+    specific: Tensor
+    normal: Tensor
+    abnormal: Tensor
+
+    @classmethod
+    def draw(
+        cls, samples: int, width: int, generator: torch.Generator, batch: int | None = None
+    ) -> PromptNoise:
+        """New draws on the generator's device; with ``batch``, specific ones for each image."""
+        device = generator.device
+        shape = (samples, width) if batch is None else (batch, samples, width)
+        return cls(
+            torch.randn(shape, generator=generator, device=device),
+            torch.randn(samples, width, generator=generator, device=device),
+            torch.randn(samples, width, generator=generator, device=device),
+        )
+
+    def to(self, device: torch.device) -> PromptNoise:
+        """The same draws on ``device``."""
+        return PromptNoise(
+            self.specific.to(device), self.normal.to(device), self.abnormal.to(device)
+        )
+
+
+@dataclass(frozen=True)
+class RunSamples:
+    """What stays fixed over a run: samples of the agnostic flows, noise of the specific ones.
+
+    The paper draws the agnostic samples once and the specific ones per image (section 3.5). Sharing
+    the specific *noise* between images keeps that, as each image's own distribution shapes it, and
+    makes a score independent of the batch and order in which its image came.
+
+    Attributes:
+        specific_noise: (R, D) or (B, R, D).
+        normal, abnormal: draws of the agnostic flows, z of (R, D).
+    """
+
+    specific_noise: Tensor
+    normal: FlowSample
+    abnormal: FlowSample
+
+    @property
+    def count(self) -> int:
+        """R."""
+        return self.specific_noise.shape[-2]

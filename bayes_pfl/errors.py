@@ -1,0 +1,25 @@
+"""Errors that a user can mend. Each message is one line: the value, what is allowed, what to do."""
+
+
+class BayesPFLError(ValueError):
+    """Base class: catch it to catch everything this package refuses on purpose."""
+
+
+class ConfigError(BayesPFLError):
+    """A setting, or several, that cannot be used."""
+
+
+class BackboneError(BayesPFLError):
+    """A CLIP backbone that is unknown, unsuitable, or whose weights cannot be had."""
+
+
+class CheckpointError(BayesPFLError):
+    """A checkpoint that is missing, damaged, unsafe, or made for another model."""
+
+
+class DataError(BayesPFLError):
+    """A dataset, folder, mask or metadata file that cannot be used as it is."""
+
+
+class ImageReadError(DataError):
+    """One image file that cannot be read; its message begins with the path."""

@@ -1,0 +1,141 @@
+"""From counts at each score to ROC, precision-recall and F1.
+
+`Levels` is the common ground of the exact and the binned mode: one entry for each distinct score
+(exact) or for each bin that holds something (binned), highest first. Scores of one level are tied:
+they cross the threshold together, as in scikit-learn.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from functools import cached_property
+from typing import NamedTuple
+
+import numpy as np
+
+ONE_CLASS = "undefined without both classes: there are no {} among {} {}"
+
+
+@dataclass(frozen=True)
+class Levels:
+    """Counts at each level, highest score first.
+
+    Attributes:
+        thresholds: (n,) float64; a score belongs to level i or a higher one if it is >=
+        thresholds[i].
+        positives, negatives: (n,) int64, how many scores of each class the level holds.
+        overlap: (n,) float64, sum over regions of the fraction of the region that the level holds;
+        or None.
+        regions: number of regions behind `overlap`.
+    """
+
+    thresholds: np.ndarray
+    positives: np.ndarray
+    negatives: np.ndarray
+    overlap: np.ndarray | None = None
+    regions: int = 0
+
+    @cached_property
+    def true_positives(self) -> np.ndarray:
+        """(n,) positives at or above each threshold."""
+        return np.cumsum(self.positives)
+
+    @cached_property
+    def false_positives(self) -> np.ndarray:
+        """(n,) negatives at or above each threshold."""
+        return np.cumsum(self.negatives)
+
+    @property
+    def n_positive(self) -> int:
+        return int(self.true_positives[-1]) if len(self.positives) else 0
+
+    @property
+    def n_negative(self) -> int:
+        return int(self.false_positives[-1]) if len(self.negatives) else 0
+
+
+class BestF1(NamedTuple):
+    """The largest F1 over all thresholds, the lowest threshold that gives it, the IoU there.
+
+    The published protocol counts scores >= threshold in F1, as scikit-learn does, and scores >
+    threshold in the IoU; so do these. The IoU that belongs to the F1 exactly is f1 / (2 - f1).
+    """
+
+    f1: float
+    threshold: float
+    iou: float
+
+
+def one_class_reason(levels: Levels, positive: str, negative: str, unit: str) -> str | None:
+    """Why ranking metrics are undefined: one class only, or no data; None where they are."""
+    total = levels.n_positive + levels.n_negative
+    if total == 0:
+        return f"undefined without data: there are no {unit}"
+    if levels.n_positive == 0:
+        return ONE_CLASS.format(positive, total, unit)
+    if levels.n_negative == 0:
+        return ONE_CLASS.format(negative, total, unit)
+    return None
+
+
+def auroc(levels: Levels) -> float:
+    """Area under the ROC curve by trapezoids: tied scores of both classes count half."""
+    tp = levels.true_positives.astype(np.float64)
+    below = tp - 0.5 * levels.positives  # positives above the level, and half of those in it
+    return float(np.dot(below, levels.negatives) / (levels.n_positive * levels.n_negative))
+
+
+def average_precision(levels: Levels) -> float:
+    """Sum over levels of precision times the step in recall (scikit-learn's definition)."""
+    predicted = levels.true_positives + levels.false_positives
+    precision = levels.true_positives / np.maximum(predicted, 1)
+    return float(np.dot(precision, levels.positives) / levels.n_positive)
+
+
+def best_f1(levels: Levels) -> BestF1:
+    """F1 = 2 TP / (2 TP + FP + FN) at each level; among equal ones the lowest threshold wins."""
+    tp, fp = levels.true_positives, levels.false_positives
+    f1 = 2 * tp / (tp + fp + levels.n_positive)
+    best = len(f1) - 1 - int(np.argmax(f1[::-1]))
+    tp_above, fp_above = tp[best] - levels.positives[best], fp[best] - levels.negatives[best]
+    iou = tp_above / (fp_above + levels.n_positive)
+    return BestF1(float(f1[best]), float(levels.thresholds[best]), float(iou))
+
+
+def f1_at(levels: Levels, threshold: float) -> float:
+    """F1 of calling every score >= `threshold` anomalous; a bin that contains it counts whole."""
+    held = int(np.searchsorted(-levels.thresholds, -threshold, side="right"))
+    if held == 0:
+        return 0.0
+    tp, fp = levels.true_positives[held - 1], levels.false_positives[held - 1]
+    return float(2 * tp / (tp + fp + levels.n_positive))
+
+
+def sampled_curves(levels: Levels, points: int) -> dict[str, np.ndarray]:
+    """ROC, precision-recall and (with regions) PRO curve at `points` + 1 of the levels at most.
+
+    The levels are chosen evenly along the ROC curve, its ends included. Keys: threshold, fpr, tpr,
+    precision, recall and pro, each (k,) float64, highest threshold first. Rates of a class that
+    has no members are NaN.
+    """
+    tp, fp = levels.true_positives, levels.false_positives
+    with np.errstate(invalid="ignore", divide="ignore"):
+        tpr, fpr = tp / np.float64(levels.n_positive), fp / np.float64(levels.n_negative)
+    walked = np.nan_to_num(tpr) + np.nan_to_num(fpr)
+    if len(walked) == 0:
+        keep = np.empty(0, np.intp)
+    else:
+        stops = np.linspace(walked[0], walked[-1], points)
+        keep = np.unique(
+            np.append(np.searchsorted(walked, stops).clip(max=len(tp) - 1), len(tp) - 1)
+        )
+    curves = {
+        "threshold": levels.thresholds,
+        "fpr": fpr,
+        "tpr": tpr,
+        "precision": tp / np.maximum(tp + fp, 1),
+        "recall": tpr,
+    }
+    if levels.overlap is not None and levels.regions:
+        curves["pro"] = np.cumsum(levels.overlap) / levels.regions
+    return {name: values[keep] for name, values in curves.items()}

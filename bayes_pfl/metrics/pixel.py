@@ -1,0 +1,167 @@
+"""Pixel-level metrics over a stream of anomaly maps and masks."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+
+import numpy as np
+
+from bayes_pfl.errors import ConfigError
+from bayes_pfl.metrics.bounds import aupro_bound
+from bayes_pfl.metrics.curves import Levels, one_class_reason, sampled_curves
+from bayes_pfl.metrics.histogram import DEFAULT_BINS
+from bayes_pfl.metrics.inputs import ArrayLike, check_images
+from bayes_pfl.metrics.pro import (
+    DEFAULT_FPR_LIMIT,
+    aupro_of,
+    check_fpr_limit,
+    pro_reason,
+    region_weights,
+)
+from bayes_pfl.metrics.ranking import NAN, Result, ranking_result
+from bayes_pfl.metrics.stores import Mode, State, make_store
+
+_CHUNK = 2**20  # pixels counted at once: bounds the temporary arrays, about 40 bytes a pixel
+
+
+class PixelMetrics:
+    """AUROC, AP, F1-max, its threshold, IoU there and AUPRO over all pixels, in one pass.
+
+    Images may differ in size. The result does not depend on the order of the images, nor on how
+    they are split in batches or processes.
+
+    Args:
+        mode: "binned" counts pixels in a histogram over the leading bits of their float32 scores:
+            any finite range, memory independent of the number of images (24 bytes a bin).
+            `compute` returns how far each figure can be from the exact one at most, under "bound".
+            "exact" keeps and sorts all scores.
+        bins: bins at most in binned mode, a power of two; see histogram.py for the resolution they
+            give.
+        fpr_limit: false positive rate up to which AUPRO integrates.
+    """
+
+    def __init__(
+        self,
+        mode: Mode = "binned",
+        bins: int = DEFAULT_BINS,
+        fpr_limit: float = DEFAULT_FPR_LIMIT,
+    ) -> None:
+        self.mode, self.bins, self.fpr_limit = mode, bins, check_fpr_limit(fpr_limit)
+        self._store = make_store(mode, bins, weighted=True)
+        self._images = 0
+        self._regions = 0
+
+    @property
+    def images(self) -> int:
+        """How many images have been counted."""
+        return self._images
+
+    @property
+    def regions(self) -> int:
+        """How many 8-connected anomalous regions have been counted."""
+        return self._regions
+
+    def update(
+        self, maps: ArrayLike, masks: ArrayLike, names: Sequence[str] | str | None = None
+    ) -> None:
+        """Count maps (B,H,W) or (H,W) with masks of the same shape (bool, or 0 and 1).
+
+        Arrays and tensors of any device are fine; names are for error messages.
+
+        Raises:
+            DataError: shapes that differ, a NaN or infinite score (its image named), mask values
+                other than 0 and 1. Nothing of the batch is counted then.
+        """
+        maps, masks, _ = check_images(maps, masks, names, self._images)
+        for some_maps, some_masks in _chunks(maps, masks):
+            weights, counts = zip(*map(region_weights, some_masks), strict=True)
+            self._store.add(some_maps.reshape(-1), some_masks.reshape(-1), np.concatenate(weights))
+            self._regions += sum(counts)
+        self._images += len(maps)
+
+    def merge(self, other: PixelMetrics) -> PixelMetrics:
+        """Add what another process has counted; returns self."""
+        mine = (self.mode, self.bins, self.fpr_limit)
+        theirs = (other.mode, other.bins, other.fpr_limit)
+        if mine != theirs:
+            raise ConfigError(
+                f"mode, bins, fpr_limit {theirs} cannot be merged into {mine}: "
+                "make both with the same settings"
+            )
+        self._store.merge(other._store)
+        self._images += other._images
+        self._regions += other._regions
+        return self
+
+    def compute(self, fpr_limit: float | None = None) -> Result:
+        """{"auroc", "ap", "f1_max", "f1_max_threshold", "iou", "aupro"} -> float, NaN if undefined.
+
+        "reason" tells why, by key; "bound" the largest difference from the exact value, by key (no
+        entry for the threshold). F1-max counts scores >= threshold as anomalous, IoU scores >
+        threshold: see curves.BestF1.
+
+        Args:
+            fpr_limit: another limit for AUPRO than the one set at construction.
+        """
+        limit = self.fpr_limit if fpr_limit is None else check_fpr_limit(fpr_limit)
+        levels, exact = self.levels(), self.mode == "exact"
+        reason = one_class_reason(levels, "anomalous pixels", "normal pixels", "pixels")
+        result = ranking_result(levels, reason, exact)
+        reason = pro_reason(levels)
+        if reason is not None:
+            result["aupro"], result["reason"]["aupro"] = NAN, reason
+            return result
+        result["aupro"] = aupro_of(levels, limit)
+        result["bound"]["aupro"] = 0.0 if exact else aupro_bound(levels, limit)
+        return result
+
+    def curves(self, points: int = 1000) -> dict[str, np.ndarray]:
+        """ROC, precision-recall and PRO curve for plots: see curves.sampled_curves."""
+        return sampled_curves(self.levels(), points)
+
+    def levels(self) -> Levels:
+        """The counts at each level, highest score first."""
+        return self._store.levels(self._regions)
+
+    def state(self) -> State:
+        """Everything counted so far as plain arrays, to send to another process or to save."""
+        own = {
+            "images": self._images,
+            "regions": self._regions,
+            "mode": self.mode,
+            "bins": self.bins,
+            "fpr_limit": self.fpr_limit,
+        }
+        return {**{key: np.array(value) for key, value in own.items()}, **self._store.state()}
+
+    @classmethod
+    def from_state(cls, state: State) -> PixelMetrics:
+        """The metrics that `state` was taken from."""
+        mode, bins, limit = str(state["mode"]), int(state["bins"]), float(state["fpr_limit"])
+        metrics = cls(mode, bins, limit)  # type: ignore[arg-type]
+        metrics._store.load(state)
+        metrics._images, metrics._regions = int(state["images"]), int(state["regions"])
+        return metrics
+
+
+def pixel_metrics(
+    maps: ArrayLike,
+    masks: ArrayLike,
+    mode: Mode = "exact",
+    fpr_limit: float = DEFAULT_FPR_LIMIT,
+) -> Result:
+    """Metrics of maps and masks (B,H,W) in one call: see PixelMetrics."""
+    metrics = PixelMetrics(mode, fpr_limit=fpr_limit)
+    metrics.update(maps, masks)
+    return metrics.compute()
+
+
+def aupro(maps: ArrayLike, masks: ArrayLike, fpr_limit: float = DEFAULT_FPR_LIMIT) -> float:
+    """Exact AUPRO of maps and masks (B,H,W); NaN without regions or without normal pixels."""
+    return pixel_metrics(maps, masks, fpr_limit=fpr_limit)["aupro"]
+
+
+def _chunks(maps: np.ndarray, masks: np.ndarray) -> Iterator[tuple[np.ndarray, np.ndarray]]:
+    size = max(1, _CHUNK // max(1, maps[0].size)) if len(maps) else 1
+    for start in range(0, len(maps), size):
+        yield maps[start : start + size], masks[start : start + size]

@@ -1,0 +1,83 @@
+"""Per-region overlap: the weights of pixels, and the area under the PRO curve.
+
+Source: Bergmann et al., "Uninformed Students" (CVPR 2020), section 4, and "The MVTec Anomaly
+Detection Dataset" (IJCV 2021). PRO at a threshold is the mean, over all ground truth regions, of
+the fraction of the region that is found; the curve runs over the false positive rate of all normal
+pixels.
+
+The mean over regions is a sum over pixels, each weighted by 1 / (area of its region). So one
+weighted histogram holds all that is needed, whatever the number of regions.
+"""
+
+from __future__ import annotations
+
+import cv2
+import numpy as np
+
+from bayes_pfl.errors import ConfigError
+from bayes_pfl.metrics.curves import Levels
+
+DEFAULT_FPR_LIMIT = 0.3
+
+
+def region_weights(mask: np.ndarray) -> tuple[np.ndarray, int]:
+    """Mask (H,W) bool -> (1 / area of the region of each True pixel, number of regions).
+
+    Regions are 8-connected. The weights (pixels,) float64 are in the order of
+    `mask.ravel().nonzero()`.
+    """
+    rows = np.flatnonzero(mask.any(axis=1))
+    if rows.size == 0:
+        return np.empty(0), 0
+    # Defects are small: label only the rows and columns that hold one.
+    columns = np.flatnonzero(mask.any(axis=0))
+    box = mask[rows[0] : rows[-1] + 1, columns[0] : columns[-1] + 1]
+    box = np.ascontiguousarray(box)
+    count, labels, stats, _ = cv2.connectedComponentsWithStats(box.view(np.uint8), connectivity=8)
+    weights = 1.0 / np.maximum(stats[:, cv2.CC_STAT_AREA], 1)
+    return weights[labels[box]], count - 1
+
+
+def check_fpr_limit(limit: float) -> float:
+    """A false positive rate limit in (0, 1], or ConfigError."""
+    if not 0 < limit <= 1:
+        raise ConfigError(f"fpr_limit={limit!r}: must be above 0 and at most 1, 0.3 is usual")
+    return float(limit)
+
+
+def pro_reason(levels: Levels) -> str | None:
+    """Why AUPRO is undefined; None where it is defined."""
+    if levels.regions == 0:
+        return "undefined without regions: every mask is empty"
+    if levels.n_negative == 0:
+        return "undefined without normal pixels: the false positive rate has no denominator"
+    return None
+
+
+def pro_curve(levels: Levels) -> tuple[np.ndarray, np.ndarray]:
+    """False positive rates and PRO values (n + 1,), from (0, 0) to (1, 1)."""
+    fpr = np.concatenate([[0.0], levels.false_positives / levels.n_negative])
+    pro = np.concatenate([[0.0], np.cumsum(levels.overlap) / levels.regions])
+    return fpr, pro
+
+
+def area_to_limit(fpr: np.ndarray, pro: np.ndarray, limit: float) -> float:
+    """Area under a curve of straight pieces from 0 to `limit`, over `limit`: in [0, 1].
+
+    The curve is interpolated at the limit, so the result is continuous in it.
+
+    Args:
+        fpr, pro: (n,), both not decreasing, starting at 0 and with fpr ending at 1.
+    """
+    inside = int(np.searchsorted(fpr, limit, side="right"))
+    area = np.dot(np.diff(fpr[:inside]), pro[1:inside] + pro[: inside - 1]) / 2
+    if inside < len(fpr):
+        rest, step = limit - fpr[inside - 1], fpr[inside] - fpr[inside - 1]
+        rise = (pro[inside] - pro[inside - 1]) * rest / step
+        area += rest * (pro[inside - 1] + rise / 2)
+    return float(min(area / limit, 1.0))
+
+
+def aupro_of(levels: Levels, limit: float = DEFAULT_FPR_LIMIT) -> float:
+    """Area under the PRO curve up to a false positive rate, over that rate: see area_to_limit."""
+    return area_to_limit(*pro_curve(levels), limit)

@@ -1,0 +1,119 @@
+"""Where scores are kept until a metric is computed: all of them (exact), or counts (binned)."""
+
+from __future__ import annotations
+
+from typing import Literal, Protocol
+
+import numpy as np
+
+from bayes_pfl.errors import ConfigError
+from bayes_pfl.metrics.curves import Levels
+from bayes_pfl.metrics.histogram import DEFAULT_BINS, PagedHistogram
+from bayes_pfl.metrics.keys import from_keys, to_keys
+
+Mode = Literal["binned", "exact"]
+State = dict[str, np.ndarray]
+
+
+class Store(Protocol):
+    """Scores of two classes; the positive ones may carry a weight (1 / area of their region)."""
+
+    def add(self, scores: np.ndarray, labels: np.ndarray, weights: np.ndarray | None) -> None:
+        """Scores (n,) finite, labels (n,) bool, weights (number of True labels,) float64."""
+
+    def merge(self, other: Store) -> None: ...
+
+    def levels(self, regions: int) -> Levels: ...
+
+    def state(self) -> State: ...
+
+    def load(self, state: State) -> None: ...
+
+
+def make_store(mode: Mode, bins: int = DEFAULT_BINS, weighted: bool = False) -> Store:
+    """An empty store; `weighted` says whether weights will come with the positive scores."""
+    if mode == "exact":
+        return ExactStore(weighted)
+    if mode == "binned":
+        return BinnedStore(bins, weighted)
+    raise ConfigError(
+        f"mode={mode!r}: allowed are 'binned' (bounded memory) and 'exact' (small data)"
+    )
+
+
+class ExactStore:
+    """Keeps every score: 4 to 8 bytes each, and 8 more for weighted positives."""
+
+    def __init__(self, weighted: bool) -> None:
+        self._weighted = weighted
+        self._parts: dict[str, list[np.ndarray]] = {"positive": [], "negative": [], "weight": []}
+
+    def add(self, scores: np.ndarray, labels: np.ndarray, weights: np.ndarray | None) -> None:
+        self._parts["positive"].append(scores[labels])
+        self._parts["negative"].append(scores[~labels])
+        if self._weighted:
+            self._parts["weight"].append(weights)
+
+    def merge(self, other: ExactStore) -> None:
+        for name, parts in self._parts.items():
+            parts.extend(other._parts[name])
+
+    def levels(self, regions: int) -> Levels:
+        positive, negative = self._joined("positive"), self._joined("negative")
+        scores = np.concatenate([positive, negative])
+        order = np.argsort(scores)[::-1]
+        scores = scores[order]
+        ends = np.flatnonzero(np.append(scores[1:] != scores[:-1], [True] * (scores.size > 0)))
+        tp = np.cumsum(order < len(positive))[ends]
+        overlap = None
+        if self._weighted:
+            weights = np.append(self._joined("weight"), np.zeros(len(negative)))
+            overlap = np.diff(np.cumsum(weights[order])[ends], prepend=0.0)
+        positives = np.diff(tp, prepend=0)
+        negatives = np.diff(ends + 1, prepend=0) - positives
+        return Levels(scores[ends].astype(np.float64), positives, negatives, overlap, regions)
+
+    def state(self) -> State:
+        return {name: self._joined(name) for name in self._parts}
+
+    def load(self, state: State) -> None:
+        self._parts = {name: [np.asarray(state[name])] for name in self._parts}
+
+    def _joined(self, name: str) -> np.ndarray:
+        parts = self._parts[name]
+        return np.concatenate(parts) if parts else np.empty(0, np.float32)
+
+
+class BinnedStore:
+    """Counts scores in a PagedHistogram: 8 bytes per bin and channel, however many scores come."""
+
+    def __init__(self, bins: int, weighted: bool) -> None:
+        channels: dict[str, type] = {"all": np.int64, "positive": np.int64}
+        self._weighted = weighted
+        self.histogram = PagedHistogram(
+            {**channels, "region": np.float64} if weighted else channels, bins
+        )
+
+    def add(self, scores: np.ndarray, labels: np.ndarray, weights: np.ndarray | None) -> None:
+        where = self.histogram.locate(to_keys(scores))
+        self.histogram.add("all", where)
+        if labels.any():
+            where = where[labels]
+            self.histogram.add("positive", where)
+            if self._weighted:
+                self.histogram.add("region", where, weights)
+
+    def merge(self, other: BinnedStore) -> None:
+        self.histogram.merge(other.histogram)
+
+    def levels(self, regions: int) -> Levels:
+        keys, sums = self.histogram.levels("all")
+        thresholds = from_keys(keys).astype(np.float64)
+        negatives = sums["all"] - sums["positive"]
+        return Levels(thresholds, sums["positive"], negatives, sums.get("region"), regions)
+
+    def state(self) -> State:
+        return self.histogram.state()
+
+    def load(self, state: State) -> None:
+        self.histogram.load(state)

@@ -1,0 +1,253 @@
+"""Bayes-PFL: the paper's blocks joined into one model.
+
+Symbols: B images, S image side, M prompt pairs, R samples, K = R*M, D joint width, T text width.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from bayes_pfl.anomaly_maps import mean_and_spread, pair_logits, upsampled_probability
+from bayes_pfl.backbone import FrozenCLIP, ImageFeatures
+from bayes_pfl.config import ModelConfig
+from bayes_pfl.cross_attention import ResidualCrossModalAttention
+from bayes_pfl.draws import PromptNoise, RunSamples
+from bayes_pfl.flows import FlowSample
+from bayes_pfl.image_score import ImageAlignment
+from bayes_pfl.losses import dice_loss, flow_loss, focal_loss, orthogonal_loss
+from bayes_pfl.prompt_flow import ImageAgnosticFlow, ImageSpecificFlow
+from bayes_pfl.prompts import PromptBank
+
+if TYPE_CHECKING:
+    from bayes_pfl.data.transforms import InferenceTransform
+    from bayes_pfl.results import AnomalyResult
+
+INITIAL_TEMPERATURE = math.log(1 / 0.07)
+
+
+@dataclass(frozen=True)
+class BatchScores:
+    """Raw scores of B images.
+
+    Attributes:
+        text_score: mean abnormal probability over the pairs, (B,), in [0, 1].
+        text_spread: its standard deviation over the pairs, (B,).
+        map: unsmoothed anomaly map (B, S, S), in [0, 1].
+        map_spread: standard deviation over the pairs (B, S, S), in [0, 0.5].
+    """
+
+    text_score: Tensor
+    text_spread: Tensor
+    map: Tensor
+    map_spread: Tensor
+
+
+class BayesPFL(nn.Module):
+    """Zero-shot anomaly detection by Bayesian prompt flow learning (arXiv 2503.10080).
+
+    Args:
+        config: sizes; its backbone part is a record, the backbone itself is passed in.
+        backbone: frozen; its weights are no part of this model's checkpoints.
+    """
+
+    def __init__(self, config: ModelConfig, backbone: FrozenCLIP) -> None:
+        super().__init__()
+        self.config, self.backbone = config, backbone
+        width, widths = backbone.embed_dim, backbone.vision_widths
+        hidden = widths[-1] // 2
+        self.prompts = PromptBank(config.prompts, backbone.text_width)
+        self.specific_flow = ImageSpecificFlow(width, hidden, config.flow)
+        self.agnostic_flow = ImageAgnosticFlow(width, hidden, config.flow)
+        self.attention = ResidualCrossModalAttention(widths, width, config.attention_heads)
+        self.alignment = ImageAlignment(widths, hidden, width)
+        self.log_scale_pixel = nn.Parameter(torch.tensor(INITIAL_TEMPERATURE))
+        self.log_scale_image = nn.Parameter(torch.tensor(INITIAL_TEMPERATURE))
+        self._initialise()
+        # The paper needs D = T; other backbones get a map that keeps the length of a sample.
+        self.to_text_width: nn.Module = nn.Identity()
+        if width != backbone.text_width:
+            self.to_text_width = nn.Linear(width, backbone.text_width, bias=False)
+            nn.init.normal_(self.to_text_width.weight, std=width**-0.5)
+
+    def _initialise(self) -> None:
+        for name, module in self.named_modules():
+            if isinstance(module, nn.Linear) and not name.startswith("backbone."):
+                nn.init.normal_(module.weight, std=0.02)
+                if module.bias is not None:
+                    nn.init.zeros_(module.bias)
+
+    @property
+    def device(self) -> torch.device:
+        """Where the learnt part lives."""
+        return self.log_scale_pixel.device
+
+    @property
+    def transform(self) -> InferenceTransform:
+        """PIL image -> normalised tensor (3, S, S), as this backbone wants it."""
+        from bayes_pfl.data.transforms import InferenceTransform
+
+        return InferenceTransform(self.backbone.image_size, self.backbone.mean, self.backbone.std)
+
+    # Sampling -----------------------------------------------------------------------------------
+
+    def draw(self, samples: int | None = None, seed: int = 0) -> RunSamples:
+        """Draws for one run, the same on every device: R = ``samples``, or the config's."""
+        generator = torch.Generator().manual_seed(seed)
+        count = self.config.scoring.samples if samples is None else samples
+        noise = PromptNoise.draw(count, self.backbone.embed_dim, generator)
+        return self.samples_from(noise)
+
+    def samples_from(self, noise: PromptNoise) -> RunSamples:
+        """Push explicit noise through the agnostic flows."""
+        noise = noise.to(self.device)
+        normal, abnormal = self.agnostic_flow()
+        return RunSamples(
+            noise.specific, normal.rsample(noise.normal), abnormal.rsample(noise.abnormal)
+        )
+
+    def specific_sample(self, pooled: Tensor, samples: RunSamples) -> FlowSample:
+        """Image-specific draws z (B, R, D) for global embeddings (B, D)."""
+        return self.specific_flow(pooled).rsample(samples.specific_noise)
+
+    # Blocks -------------------------------------------------------------------------------------
+
+    def text_embeddings(
+        self, specific: FlowSample, samples: RunSamples, class_names: Sequence[str]
+    ) -> Tensor:
+        """Sampled prompts through the text tower: normalised (B, 2, R*M, D), normal first."""
+        vectors = self.prompts(
+            self.to_text_width(specific.z),
+            self.to_text_width(samples.normal.z),
+            self.to_text_width(samples.abnormal.z),
+        )
+        names = self.backbone.tokenize(class_names, vectors.shape[2])
+        text = self.backbone.encode_prompts(vectors, names)
+        return F.normalize(text, dim=-1).unflatten(1, (2, -1))
+
+    def image_logits(self, features: ImageFeatures, text: Tensor, stage: int) -> Tensor:
+        """Scaled cosines of each image with its prompts, (B, 2, K), normal first."""
+        cosines = self.alignment(
+            features.pooled, features.tokens, text.flatten(1, 2), stage=stage
+        )
+        return cosines.unflatten(1, (2, -1)) * self.log_scale_image.exp()
+
+    def layer_logits(self, features: ImageFeatures, text: Tensor) -> list[Tensor]:
+        """Abnormal-minus-normal logits at the patches, (B, K, N) for each layer."""
+        scale = self.log_scale_pixel.exp()
+        return [
+            pair_logits(self.attention, text, patches, scale)
+            for patches in self.attention.project(features.tokens)
+        ]
+
+    # Inference ----------------------------------------------------------------------------------
+
+    @torch.no_grad()
+    def score_batch(
+        self, images: Tensor, class_names: Sequence[str], samples: RunSamples
+    ) -> BatchScores:
+        """Score normalised images (B, 3, S, S), each with its class name; see BatchScores."""
+        features = self.backbone.encode_image(images)
+        specific = self.specific_sample(features.pooled, samples)
+        return self.score_features(features, self.text_embeddings(specific, samples, class_names))
+
+    @torch.no_grad()
+    def score_features(
+        self, features: ImageFeatures, text: Tensor, stage: int | None = None
+    ) -> BatchScores:
+        """Score from image features and text embeddings (B, 2, K, D)."""
+        logits = self.image_logits(features, text, stage or self.config.scoring.stage).float()
+        probability = (logits[:, 1] - logits[:, 0]).sigmoid()
+        mean, spread = mean_and_spread(
+            self.layer_logits(features, text), features.grid, self.backbone.image_size
+        )
+        return BatchScores(
+            probability.mean(1), probability.std(1, correction=0), mean, spread
+        )
+
+    def predict(self, images: Any, class_name: str | Sequence[str], **options: Any) -> Any:
+        """Detect anomalies. See :func:`bayes_pfl.prediction.predict` for arguments and result."""
+        from bayes_pfl.prediction import predict
+
+        return predict(self, images, class_name, **options)
+
+    # Training -----------------------------------------------------------------------------------
+
+    def training_losses(
+        self,
+        features: ImageFeatures,
+        class_names: Sequence[str],
+        masks: Tensor,
+        labels: Tensor,
+        noise: PromptNoise,
+        pair: int,
+        *,
+        stage: int = 1,
+        flow_weight: float = 0.01,
+    ) -> dict[str, Tensor]:
+        """Loss terms of one step, already weighted, and their sum as "total".
+
+        Args:
+            masks: (B, S, S) in {0, 1}.  labels: (B,) in {0, 1}.
+            noise: one sample per image, specific (B, 1, D).
+            pair: index of the prompt pair that maps and logits are computed for, below M.
+            stage: 2 trains on the image loss alone.
+        """
+        samples = self.samples_from(noise)
+        with torch.set_grad_enabled(stage == 1 and torch.is_grad_enabled()):
+            specific = self.specific_sample(features.pooled, samples)
+            text = self.text_embeddings(specific, samples, class_names)
+        drawn = text[:, :, pair : pair + 1]
+        logits = self.image_logits(features, drawn, stage)[..., 0]
+        terms = {"classification": F.cross_entropy(logits, labels)}
+        if stage == 1:
+            terms |= self._map_losses(features, drawn, masks)
+            terms["flow_specific"] = flow_weight * flow_loss(specific, len(labels))
+            terms["flow_normal"] = flow_weight * flow_loss(samples.normal, len(labels))
+            terms["flow_abnormal"] = flow_weight * flow_loss(samples.abnormal, len(labels))
+            terms["orthogonal"] = orthogonal_loss(text[:, 0], text[:, 1])
+        return {"total": torch.stack(list(terms.values())).sum(), **terms}
+
+    def _map_losses(self, features: ImageFeatures, text: Tensor, masks: Tensor) -> dict[str, Tensor]:
+        size = self.backbone.image_size
+        maps = [
+            upsampled_probability(logits, features.grid, size)[:, 0]
+            for logits in self.layer_logits(features, text)
+        ]
+        return {
+            "focal": torch.stack([focal_loss(x, masks) for x in maps]).sum(),
+            "dice": torch.stack([dice_loss(x, masks) for x in maps]).sum(),
+        }
+
+    # Checkpoints --------------------------------------------------------------------------------
+
+    def learned_state_dict(self) -> dict[str, Tensor]:
+        """Weights of everything but the backbone: what a checkpoint keeps."""
+        state = self.state_dict()
+        return {k: v.detach() for k, v in state.items() if not k.startswith("backbone.")}
+
+    def learned_parameters(self) -> Iterable[tuple[str, nn.Parameter]]:
+        """Names and parameters of everything but the backbone."""
+        return ((k, v) for k, v in self.named_parameters() if not k.startswith("backbone."))
+
+    @classmethod
+    def from_pretrained(
+        cls, name_or_path: str | Path = "bayes-pfl-tiny", device: str | None = None
+    ) -> BayesPFL:
+        """Load a checkpoint. See :func:`bayes_pfl.checkpoints.load_checkpoint`."""
+        from bayes_pfl.checkpoints import load_checkpoint
+
+        return load_checkpoint(name_or_path, device=device)
+
+    def save_pretrained(self, folder: str | Path) -> Path:
+        """Write config.json and model.safetensors into ``folder``, whole or not at all."""
+        from bayes_pfl.checkpoints import save_checkpoint
+
+        return save_checkpoint(self, folder)

@@ -1,0 +1,231 @@
+"""The picture that a person trusts or not: image and heat overlay side by side, with a colour bar.
+
+Drawn with NumPy, OpenCV and Pillow alone, since a folder may hold thousands of images; matplotlib
+gives the colour map and the font.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from functools import lru_cache
+from pathlib import Path
+
+import cv2
+import numpy as np
+from PIL import Image, ImageDraw, ImageFont
+
+from bayes_pfl.errors import DataError
+
+COLOUR_MAP = "inferno"
+"""Perceptually uniform, rising in lightness, safe for colour-blind readers."""
+
+MAX_SIDE = 1024
+_MIN_SIDE = 256
+_PAPER, _INK = (255, 255, 255), (20, 20, 20)
+_MASK_LINE, _LIMIT_LINE = (0, 190, 255), (255, 255, 255)
+# Opacity grows with the value: what is normal stays visible, what is not shows its own colour.
+_OPACITY = (0.30, 0.80)
+_MIDDLE_GREY = 128
+
+
+def overlay(
+    image: Image.Image,
+    anomaly_map: np.ndarray,
+    *,
+    threshold: float | None = None,
+    mask: np.ndarray | None = None,
+    title: str = "",
+    note: str = "",
+    limits: tuple[float, float] = (0.0, 1.0),
+    max_side: int = MAX_SIDE,
+) -> Image.Image:
+    """Draw an image beside its anomaly map, which is laid over the image in grey.
+
+    Args:
+        image: mode RGB, any size; shown with its longer side between 256 and `max_side` pixels.
+        anomaly_map: float (h, w) in [0, 1], of any size; stretched over the image.
+        threshold: draws the outline of map >= threshold, and its place on the colour bar.
+        mask: bool (h, w), the true anomalous area; its outline is drawn on the image.
+        title: text above, on the left, e.g. the file name; shortened in its middle if too long.
+        note: text above, on the right, e.g. the score.
+        limits: the map's values at the two ends of the colours; values beyond are drawn as these.
+
+    Returns:
+        A picture of mode RGB.
+
+    Raises:
+        DataError: a map that is not two-dimensional, not finite or outside [0, 1]; wrong limits.
+    """
+    values = _checked(anomaly_map, limits)
+    size = _shown_size(image.size, max_side)
+    picture = np.asarray(image.convert("RGB").resize(size, Image.Resampling.BICUBIC)).copy()
+    values = cv2.resize(values, size, interpolation=cv2.INTER_LINEAR)
+    heat = blend(picture, values, limits)
+    legend = []
+    if mask is not None:
+        _outline(picture, np.asarray(mask) > 0, _MASK_LINE)
+        legend.append(("true mask", _MASK_LINE))
+    if threshold is not None:
+        _outline(heat, values >= threshold, _LIMIT_LINE)
+        legend.append((f"map at or above {threshold:.3g}", _LIMIT_LINE))
+    return _compose(picture, heat, _Text(title, note, tuple(legend)), limits, threshold)
+
+
+def blend(
+    picture: np.ndarray, values: np.ndarray, limits: tuple[float, float] = (0.0, 1.0)
+) -> np.ndarray:
+    """Lay a map over a picture: uint8 (H, W, 3) and float (H, W) -> uint8 (H, W, 3).
+
+    The picture is shown in grey, so that every colour seen comes from the map.
+    """
+    low, high = limits
+    level = np.clip((values - low) * (255 / (high - low)), 0, 255).astype(np.uint8)
+    grey = cv2.cvtColor(picture, cv2.COLOR_RGB2GRAY)[..., None]
+    colour, rest = _premultiplied()
+    return np.rint(colour[level] + grey * rest[level]).astype(np.uint8)
+
+
+@lru_cache(maxsize=1)
+def _premultiplied() -> tuple[np.ndarray, np.ndarray]:
+    """By level 0..255: colour times opacity, float32 (256, 3); 1 - opacity, float32 (256, 1)."""
+    from matplotlib import colormaps
+
+    opacity = np.linspace(*_OPACITY, 256, dtype=np.float32)[:, None]
+    colour = colormaps[COLOUR_MAP](np.arange(256))[:, :3].astype(np.float32) * 255
+    return colour * opacity, 1 - opacity
+
+
+@dataclass(frozen=True)
+class _Text:
+    title: str
+    note: str
+    legend: tuple[tuple[str, tuple[int, int, int]], ...]
+
+
+def _checked(anomaly_map: np.ndarray, limits: tuple[float, float]) -> np.ndarray:
+    values = np.asarray(anomaly_map, dtype=np.float32)
+    if values.ndim != 2 or values.size == 0:
+        raise DataError(f"an anomaly map is (H, W), this one has the shape {values.shape}")
+    low, high = float(values.min()), float(values.max())
+    if not (low >= -1e-4 and high <= 1 + 1e-4):
+        raise DataError(f"an anomaly map lies in [0, 1], this one in [{low:g}, {high:g}]")
+    if not limits[0] < limits[1]:
+        raise DataError(f"limits {limits} are not in rising order; give e.g. (0, 1)")
+    return values
+
+
+def _shown_size(size: tuple[int, int], max_side: int) -> tuple[int, int]:
+    longest = max(size)
+    scale = min(max(longest, _MIN_SIDE), max_side) / longest
+    return max(1, round(size[0] * scale)), max(1, round(size[1] * scale))
+
+
+def _outline(picture: np.ndarray, area: np.ndarray, colour: tuple[int, int, int]) -> None:
+    """Draw the border of an area into a picture, dark beside bright so that it shows on both."""
+    height, width = picture.shape[:2]
+    area = cv2.resize(area.astype(np.uint8), (width, height), interpolation=cv2.INTER_NEAREST)
+    lines, _ = cv2.findContours(area, cv2.RETR_LIST, cv2.CHAIN_APPROX_NONE)
+    thin = max(1, round(max(height, width) / 400))
+    cv2.drawContours(picture, lines, -1, (0, 0, 0), thin + 2)
+    cv2.drawContours(picture, lines, -1, colour, thin)
+
+
+def _compose(
+    picture: np.ndarray,
+    heat: np.ndarray,
+    text: _Text,
+    limits: tuple[float, float],
+    threshold: float | None,
+) -> Image.Image:
+    height, width = picture.shape[:2]
+    points = int(np.clip(max(height, width) // 34, 13, 26))
+    gap, line = points // 2, 2 * points
+    stacked = width > 2 * height
+    panels = (width, 2 * height + gap) if stacked else (2 * width + gap, height)
+    bar = _colour_bar(max(panels[1], 8 * points), points, limits, threshold)
+    head = line if text.title or text.note else gap
+    foot = line if text.legend else gap
+    paper = (max(panels[0] + bar.width + 2 * gap, 20 * points), bar.height + head + foot)
+    page = Image.new("RGB", paper, _PAPER)
+    page.paste(Image.fromarray(picture), (gap, head))
+    second = (gap, head + height + gap) if stacked else (2 * gap + width, head)
+    page.paste(Image.fromarray(heat), second)
+    page.paste(bar, (gap + panels[0], head))
+    draw = ImageDraw.Draw(page)
+    _write_head(draw, text, points, page.width - 2 * gap, gap)
+    _write_legend(draw, text, points, page.height - foot + points // 2, gap)
+    return page
+
+
+@lru_cache(maxsize=64)
+def _colour_bar(
+    height: int, points: int, limits: tuple[float, float], threshold: float | None
+) -> Image.Image:
+    """The bar with its ticks, as the colours look over middle grey; white paper around it."""
+    font, (low, high) = _font(points), limits
+    marks = [low + (high - low) * k / 5 for k in range(6)]
+    labels = [f"{mark:.3g}" for mark in marks]
+    wide = max(round(font.getlength(label)) for label in labels)
+    left, top, bottom = points, points // 2 + 1, height - points // 2 - 2
+    bar = Image.new("RGB", (left + 2 * points + wide + points // 2, height), _PAPER)
+    ramp = np.linspace(high, low, bottom - top + 1, dtype=np.float32)[:, None]
+    grey = np.full((bottom - top + 1, points, 3), _MIDDLE_GREY, np.uint8)
+    colours = blend(grey, np.repeat(ramp, points, axis=1), limits)
+    bar.paste(Image.fromarray(colours), (left, top))
+    draw = ImageDraw.Draw(bar)
+    draw.rectangle((left, top, left + points, bottom), outline=_INK)
+    for mark, label in zip(marks, labels, strict=True):
+        y = bottom - (bottom - top) * (mark - low) / (high - low)
+        draw.line((left + points, y, left + points + points // 3, y), _INK)
+        draw.text((left + points + points // 2, y), label, _INK, font, anchor="lm")
+    if threshold is not None and low <= threshold <= high:
+        y = bottom - (bottom - top) * (threshold - low) / (high - low)
+        draw.line((left, y, left + points, y), _LIMIT_LINE, 2)
+        half = points // 3
+        draw.polygon(
+            [(left - 2, y), (left - 2 - half, y - half), (left - 2 - half, y + half)], _INK
+        )
+    return bar
+
+
+def _write_head(draw: ImageDraw.ImageDraw, text: _Text, points: int, width: int, x: int) -> None:
+    font = _font(points)
+    note = _shorten(_plain(text.note), font, width)
+    room = width - font.getlength(note) - (points if note else 0)
+    draw.text((x, points), _shorten(_plain(text.title), font, room), _INK, font, anchor="lm")
+    draw.text((x + width, points), note, _INK, font, anchor="rm")
+
+
+def _write_legend(draw: ImageDraw.ImageDraw, text: _Text, points: int, y: int, x: float) -> None:
+    font, middle = _font(points), y + points // 2
+    for label, colour in text.legend:
+        draw.line((x, middle, x + 2 * points, middle), _INK, 5)
+        draw.line((x + 1, middle, x + 2 * points - 1, middle), colour, 3)
+        draw.text((x + 2.5 * points, middle), label, _INK, font, anchor="lm")
+        x += 4 * points + font.getlength(label)
+
+
+def _plain(text: str) -> str:
+    text = text.encode("utf-8", "replace").decode("utf-8")
+    return "".join(character if character >= " " else " " for character in text)
+
+
+def _shorten(text: str, font: ImageFont.FreeTypeFont, room: float) -> str:
+    """Leave out the middle: a file name's extension says as much as its beginning."""
+    if font.getlength(text) <= room:
+        return text
+    for kept in range(min(len(text) - 1, 400), 1, -1):
+        short = f"{text[: (kept + 1) // 2]}…{text[len(text) - kept // 2 :]}"
+        if font.getlength(short) <= room:
+            return short
+    return ""
+
+
+@lru_cache(maxsize=16)
+def _font(points: int) -> ImageFont.FreeTypeFont:
+    from matplotlib import get_data_path
+
+    path = Path(get_data_path(), "fonts", "ttf", "DejaVuSans.ttf")
+    if path.is_file():
+        return ImageFont.truetype(str(path), points)
+    return ImageFont.load_default(points)

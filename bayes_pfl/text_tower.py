@@ -1,0 +1,140 @@
+"""Prompts through CLIP's frozen text tower: learnt vectors in, text embeddings out.
+
+Symbols: B images, K prompts per image, P + Q learnt vectors, T text width, D joint width.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from itertools import zip_longest
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from bayes_pfl.errors import BackboneError, DataError
+
+PLACEHOLDER = "X"  # one token that stands where the learnt vectors go
+_UNTRUNCATED = 4096  # tokens: long enough that no tokenizer cuts a name before we measure it
+
+
+@dataclass(frozen=True)
+class PromptTokens:
+    """Token ids of B class names: what stands before and after the learnt vectors.
+
+    Attributes:
+        prefix: (B, n) ids before the vectors ([SOS], or none).
+        suffix: (B, m) ids after them: name, [EOS], padding.
+        read_at: (B,) position in the whole sequence where the embedding is read.
+    """
+
+    prefix: Tensor
+    suffix: Tensor
+    read_at: Tensor
+
+
+class TextTower(nn.Module):
+    """The text half of an open_clip model, entered behind its token embedding.
+
+    Attention is causal in CLIP, so tokens after [EOS] cannot change what is read there: sequences
+    are cut behind the last [EOS] of the batch. Towers without a causal mask (SigLIP) get the full,
+    padded length that they were trained with.
+    """
+
+    attn_mask: Tensor | None
+
+    def __init__(self, clip: nn.Module, tokenizer: Any) -> None:
+        super().__init__()
+        text: Any = getattr(clip, "text", clip)
+        if not hasattr(text, "token_embedding") or getattr(text, "cls_emb", None) is not None:
+            raise BackboneError(
+                f"text tower {type(text).__name__} cannot take prompt vectors (Hugging Face and "
+                "CoCa text towers); choose a CLIP, EVA-CLIP or SigLIP model of open_clip"
+            )
+        self.tokenizer = tokenizer
+        self.token_embedding, self.transformer = text.token_embedding, text.transformer
+        self.positional_embedding, self.ln_final = text.positional_embedding, text.ln_final
+        self.text_projection = text.text_projection
+        self.register_buffer("attn_mask", text.attn_mask, persistent=False)
+        self.pool = getattr(text, "text_pool_type", None) or getattr(text, "pool_type", "argmax")
+        self._eos = int(getattr(text, "text_eos_id", None) or getattr(text, "eos_id", 2))
+        # CLIP's own tokenizer names its last token; others are asked how they pad.
+        self._eot: int | None = getattr(tokenizer, "eot_token_id", None)
+        padded = tokenizer([PLACEHOLDER], context_length=_UNTRUNCATED)[0]
+        self.pad_id = 0 if self._eot is not None else int(padded[-1])
+        self.context_length = int(self.positional_embedding.shape[0])
+        self.width = int(self.token_embedding.weight.shape[1])
+
+    def tokenize(self, class_names: Sequence[str], vectors: int) -> PromptTokens:
+        """Ids of "X {class name}" with X taken out.
+
+        Raises:
+            DataError: a name is empty, or too long for the tower beside ``vectors`` vectors.
+        """
+        unique = {name: self._name_ids(name, vectors) for name in dict.fromkeys(class_names)}
+        prefix = len(next(iter(unique.values()))[0])
+        fixed = self.attn_mask is None or self.pool == "last"
+        longest = max(len(ids) for _, ids in unique.values())
+        width = self.context_length - prefix - vectors if fixed else longest
+        suffix = torch.full((len(class_names), width), self.pad_id)
+        for row, name in enumerate(class_names):
+            ids = unique[name][1]
+            suffix[row, : len(ids)] = torch.tensor(ids)
+        ends = torch.tensor([prefix + vectors + len(unique[n][1]) - 1 for n in class_names])
+        read_at = {
+            "first": torch.zeros_like(ends),
+            "last": torch.full_like(ends, prefix + vectors + width - 1),
+        }.get(self.pool, ends)
+        prefix_ids = torch.tensor([unique[n][0] for n in class_names]).view(len(class_names), -1)
+        return PromptTokens(prefix_ids.long(), suffix, read_at)
+
+    def _name_ids(self, name: str, vectors: int) -> tuple[list[int], list[int]]:
+        """Ids before and after the placeholder, the latter up to and with [EOS]."""
+        if not name.strip():
+            raise DataError("class name is empty: name the thing in the image, such as 'metal nut'")
+        alone, ids = self._ids(PLACEHOLDER), self._ids(f"{PLACEHOLDER} {name}")
+        start = next((i for i, (a, b) in enumerate(zip_longest(alone, ids)) if a != b), None)
+        if start is None:
+            raise DataError(f"class name {name!r} has no token; use words of letters and digits")
+        # Before the first difference stand [SOS], where the tower has one, and the placeholder.
+        room = self.context_length - (start - 1) - vectors
+        suffix = ids[start:]
+        if len(suffix) > room:
+            raise DataError(
+                f"class name of {len(name)} characters ({name[:40]!r}...) takes {len(suffix) - 1} "
+                f"tokens; beside {vectors} prompt vectors {room - 1} fit: shorten it"
+            )
+        return ids[: start - 1], suffix
+
+    def _ids(self, text: str) -> list[int]:
+        """Ids without padding; with [EOS] where the embedding is read there."""
+        ids: list[int] = self.tokenizer([text], context_length=_UNTRUNCATED)[0].tolist()
+        if self._eot is not None:
+            return ids[: ids.index(self._eot) + 1]
+        while ids and ids[-1] == self.pad_id:
+            ids.pop()
+        return [*ids, self._eos] if self.pool == "eos" else ids
+
+    def forward(self, vectors: Tensor, names: PromptTokens) -> Tensor:
+        """(B, K, P + Q, T) -> (B, K, D), not normalised (paper: section 3.2)."""
+        batch, prompts, _, width = vectors.shape
+        device = vectors.device
+        dtype = self.positional_embedding.dtype
+        before = self.token_embedding(names.prefix.to(device))[:, None].expand(-1, prompts, -1, -1)
+        after = self.token_embedding(names.suffix.to(device))[:, None].expand(-1, prompts, -1, -1)
+        x = torch.cat([before.to(dtype), vectors.to(dtype), after.to(dtype)], dim=2)
+        length = x.shape[2]
+        x = (x + self.positional_embedding[:length]).flatten(0, 1)
+        mask = None if self.attn_mask is None else self.attn_mask[:length, :length]
+        x = self.transformer(x, attn_mask=mask).view(batch, prompts, length, width)
+        read_at = names.read_at.to(device)
+        x = self.ln_final(x[torch.arange(batch, device=device), :, read_at])
+        return self._project(x)
+
+    def _project(self, x: Tensor) -> Tensor:
+        if self.text_projection is None:
+            return x
+        if isinstance(self.text_projection, nn.Module):
+            return self.text_projection(x)
+        return x @ self.text_projection

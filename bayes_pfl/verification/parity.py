@@ -1,0 +1,203 @@
+"""Agreement with the published implementation, output by output, on a fixture folder.
+
+The folder's format is described in docs/parity.md: config.json, weights.safetensors,
+outputs.safetensors and the input images.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+import torch.nn.functional as F
+from PIL import Image
+from safetensors.torch import load_file
+from torch import Tensor
+
+from bayes_pfl.backbone import ImageFeatures
+from bayes_pfl.backbone_loading import from_state_dict
+from bayes_pfl.checkpoints import load_learned
+from bayes_pfl.config import BackboneConfig
+from bayes_pfl.conversion import authors_config, convert_state_dict, our_name
+from bayes_pfl.draws import PromptNoise
+from bayes_pfl.errors import CheckpointError
+from bayes_pfl.model import BayesPFL
+from bayes_pfl.prompts import prompt_word
+
+TOLERANCE = 1e-4
+LOSSES = {
+    "classification": "classification",
+    "focal": "focal",
+    "dice": "dice",
+    "orthogonal": "orthogonal",
+    "kl_specific_x0_01": "flow_specific",
+    "kl_agnostic_normal_x0_01": "flow_normal",
+    "kl_agnostic_abnormal_x0_01": "flow_abnormal",
+    "total": "total",
+}
+
+
+@dataclass(frozen=True)
+class Difference:
+    """Largest error of one output; relative for gradient norms, absolute for all else."""
+
+    name: str
+    error: float
+
+    @property
+    def passed(self) -> bool:
+        """At most the tolerance; NaN fails."""
+        return self.error <= TOLERANCE
+
+
+class Fixture:
+    """A fixture folder, and the model rebuilt from its weights."""
+
+    def __init__(self, folder: Path) -> None:
+        try:
+            self.config: dict[str, Any] = json.loads((folder / "config.json").read_text())
+            weights = load_file(folder / "weights.safetensors")
+            self.outputs = load_file(folder / "outputs.safetensors")
+        except Exception as error:  # safetensors and json raise unrelated types
+            raise CheckpointError(f"{folder}: not a parity fixture ({error})") from error
+        self.folder = folder
+        self.classes: list[str] = [prompt_word(name) for name in self.config["classes"]]
+        self.model = self._model(weights)
+
+    def _model(self, weights: dict[str, Tensor]) -> BayesPFL:
+        layers = tuple(self.config["feature_layers_1based"])
+        activation = self.config["vision"]["activation"]
+        size = self.config["image_size"]
+        clip = self._clip_weights(weights)
+        backbone = from_state_dict(clip, image_size=size, activation=activation, layers=layers)
+        state = convert_state_dict(
+            {k.removeprefix("model."): v for k, v in weights.items() if k.startswith("model.")}
+        )
+        config = authors_config(state, BackboneConfig(str(self.folder)), stage=1)
+        model = BayesPFL(config, backbone)
+        load_learned(model, state, self.folder / "weights.safetensors")
+        return model
+
+    def _clip_weights(self, weights: dict[str, Tensor]) -> dict[str, Tensor]:
+        clip = {
+            k.removeprefix("clip."): v.float() for k, v in weights.items() if k.startswith("clip.")
+        }
+        ids, rows = clip.pop("token_ids").long(), clip.pop("token_rows")
+        table = torch.zeros(self.config["text"]["vocab_size"], rows.shape[1])
+        clip["token_embedding.weight"] = table.index_copy(0, ids, rows)
+        return clip
+
+    def images(self) -> list[Image.Image]:
+        """The input images, RGB, in the order of the classes."""
+        paths = [self.folder / f"image_{i}.png" for i in range(len(self.classes))]
+        return [Image.open(path).convert("RGB") for path in paths]
+
+
+def verify(folder: Path) -> list[Difference]:
+    """Largest error of every output that the fixture lists.
+
+    Raises:
+        CheckpointError: the folder is not a fixture.
+    """
+    fixture = Fixture(folder)
+    computed: dict[str, Tensor] = {}
+    with torch.no_grad():
+        images = torch.stack([fixture.model.transform(image) for image in fixture.images()])
+        features = fixture.model.backbone.encode_image(images)
+        computed |= _image_outputs(fixture, images, features)
+        for index in range(len(fixture.classes)):
+            computed |= _test_outputs(fixture, features, index)
+    computed |= _training_outputs(fixture, features)
+    return list(_compare(fixture.outputs, computed))
+
+
+def _compare(expected: dict[str, Tensor], computed: dict[str, Tensor]) -> Iterator[Difference]:
+    for name, value in expected.items():
+        given = (".eps_", "train.mask", "train.label", "train.prompt_index")
+        if any(mark in name for mark in given) or name.endswith("reconstruction_unused"):
+            continue  # inputs, and a term that no total contains
+        if name not in computed or computed[name].shape != value.shape:
+            yield Difference(name, float("nan"))
+            continue
+        error = (computed[name].double() - value.double()).abs().max()
+        if "grad_norm" in name:
+            error = error / value.abs().clamp_min(1e-12)
+        yield Difference(name, float(error))
+
+
+def _image_outputs(fixture: Fixture, images: Tensor, features: ImageFeatures) -> dict[str, Tensor]:
+    visual: Any = fixture.model.backbone.visual
+    outputs = {
+        "preprocessed": images,
+        "tokens": _padded_tokens(fixture),
+        "image_features": features.pooled,
+    }
+    for layer, tokens in zip(fixture.model.backbone.layers, features.tokens, strict=True):
+        outputs[f"patch_tokens.{layer}"] = tokens
+        outputs[f"projected_patch_tokens.{layer}"] = visual.ln_post(tokens) @ visual.proj
+    return outputs
+
+
+def _padded_tokens(fixture: Fixture) -> Tensor:
+    """Ids of "X {name}" as the published code feeds them: one placeholder, zeros to the end."""
+    names = fixture.model.backbone.tokenize(fixture.classes, vectors=1)
+    placeholder = fixture.model.backbone.text.tokenizer(["X"])[0, 1]
+    middle = placeholder.expand(len(fixture.classes), 1)
+    ids = torch.cat([names.prefix, middle, names.suffix], dim=1)
+    return F.pad(ids, (0, fixture.config["text"]["context_length"] - ids.shape[1]))
+
+
+def _test_outputs(fixture: Fixture, features: ImageFeatures, index: int) -> dict[str, Tensor]:
+    model, given = fixture.model, fixture.outputs
+    noise = PromptNoise(
+        given[f"test.{index}.eps_specific"],
+        given["test.eps_agnostic_normal"],
+        given["test.eps_agnostic_abnormal"],
+    )
+    samples = model.samples_from(noise)
+    one = slice(index, index + 1)
+    single = ImageFeatures(
+        features.pooled[one], tuple(x[one] for x in features.tokens), features.grid
+    )
+    specific = model.specific_sample(single.pooled, samples)
+    text = model.text_embeddings(specific, samples, fixture.classes[one])
+    outputs = {f"test.{index}.text_embeddings": text.flatten(1, 2)}
+    for stage in (1, 2):
+        scores = model.score_features(single, text, stage)
+        outputs[f"test.{index}.stage{stage}.image_score"] = scores.text_score[0]
+        outputs[f"test.{index}.stage{stage}.anomaly_map"] = scores.map[0]
+    return outputs
+
+
+def _training_outputs(fixture: Fixture, features: ImageFeatures) -> dict[str, Tensor]:
+    model, given = fixture.model, fixture.outputs
+    noise = PromptNoise(
+        given["train.eps_specific"].unsqueeze(1),
+        given["train.eps_agnostic_normal"],
+        given["train.eps_agnostic_abnormal"],
+    )
+    losses = model.training_losses(
+        features,
+        fixture.classes,
+        given["train.mask"],
+        given["train.label"],
+        noise,
+        int(given["train.prompt_index"]),
+    )
+    losses["total"].backward()
+    with torch.no_grad():
+        samples = model.samples_from(noise)
+        specific = model.specific_sample(features.pooled, samples)
+        text = model.text_embeddings(specific, samples, fixture.classes)
+    outputs = {f"train.loss.{theirs}": losses[ours].detach() for theirs, ours in LOSSES.items()}
+    outputs["train.text_embeddings"] = text.flatten(1, 2)
+    parameters = dict(model.learned_parameters())
+    for name in given:
+        ours = our_name(name.removeprefix("train.grad_norm.")) if "grad_norm" in name else None
+        if ours in parameters and parameters[ours].grad is not None:
+            outputs[name] = parameters[ours].grad.norm()  # type: ignore[union-attr]
+    return outputs

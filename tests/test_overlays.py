@@ -1,0 +1,102 @@
+"""Overlays: what a reader sees must be what the map says."""
+
+import sys
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from bayes_pfl.errors import DataError
+from bayes_pfl.report.overlays import blend, overlay
+
+
+@pytest.fixture
+def image():
+    return Image.new("RGB", (300, 260), (120, 120, 120))
+
+
+def spot(height=64, width=64):
+    rows, columns = np.mgrid[:height, :width]
+    return (((rows - 16) ** 2 + (columns - 16) ** 2) < 100).astype(np.float32)
+
+
+def test_lightness_rises_with_the_value_on_any_grey():
+    ramp = np.linspace(0, 1, 50, dtype=np.float32)[None]
+    for grey in (0, 60, 128):
+        shown = blend(np.full((1, 50, 3), grey, np.uint8), ramp)
+        light = shown[0].astype(float) @ [0.2126, 0.7152, 0.0722]
+        assert light[-1] - light[0] > 60
+        assert np.all(np.diff(light[5:]) > -1)
+
+
+def test_limits_choose_the_values_at_the_ends_of_the_colours():
+    picture = np.full((1, 3, 3), 128, np.uint8)
+    narrow = blend(picture, np.array([[0.0, 0.1, 0.9]], np.float32), (0.0, 0.1))
+    whole = blend(picture, np.array([[0.0, 1.0, 1.0]], np.float32))
+    assert np.array_equal(narrow, whole)
+
+
+def test_picture_and_heat_stand_side_by_side(image):
+    plain = np.asarray(overlay(image, np.zeros((8, 8))))
+    hot = np.asarray(overlay(image, spot()))
+    assert plain.shape == hot.shape and plain.shape[1] > 2 * 300
+    changed = np.argwhere((plain != hot).any(axis=2))
+    assert changed[:, 1].min() > 300  # the picture itself is never painted over
+    assert (plain == 120).all(axis=2).sum() >= 300 * 260
+
+
+def test_mask_and_threshold_are_drawn_where_they_belong(image):
+    mask = spot(260, 300) > 0
+    plain = np.asarray(overlay(image, spot()))
+    marked = np.asarray(overlay(image, spot(), mask=mask, threshold=0.5))
+    height = plain.shape[0] - 20
+    left = (plain[:height, :300] != marked[:height, :300]).any(axis=2)
+    right = (plain[:height, 320:600] != marked[:height, 320:600]).any(axis=2)
+    assert left.any() and right.any()
+    rows, columns = np.nonzero(left)
+    assert rows.max() < 50 and columns.max() < 50
+
+
+def test_sizes_are_brought_to_what_a_reader_can_use():
+    big = overlay(Image.new("RGB", (4000, 3000)), spot())
+    assert 2 * 1024 < big.width < 2 * 1024 + 200 and big.height < 900
+    assert overlay(Image.new("RGB", (9, 7)), spot()).width > 2 * 256
+    for size in ((3000, 20), (20, 3000), (1, 1)):
+        assert overlay(Image.new("RGB", size), spot(), title="x.png", note="0.1").width < 2300
+    wide = overlay(Image.new("RGB", (1000, 100)), spot())
+    assert wide.width < 1200  # one above the other
+
+
+def test_any_file_name_can_be_the_title(image):
+    shown = overlay(image, spot())
+    for title in ("a\nb.png", "\udcff.png", "部品.png", "long " * 300, ""):
+        assert overlay(image, spot(), title=title, note="score 0.5").width == shown.width
+
+
+@pytest.mark.parametrize(
+    ("values", "reason"),
+    [
+        (np.zeros((2, 3, 4)), "shape"),
+        (np.zeros((0, 4)), "shape"),
+        (np.full((4, 4), 1.2), r"lies in \[0, 1\]"),
+        (np.full((4, 4), np.nan), r"lies in \[0, 1\]"),
+    ],
+)
+def test_maps_that_are_none_are_refused(image, values, reason):
+    with pytest.raises(DataError, match=reason):
+        overlay(image, values)
+    with pytest.raises(DataError, match="rising order"):
+        overlay(image, np.zeros((4, 4)), limits=(0.5, 0.5))
+
+
+def test_inputs_are_left_as_they_were_and_no_figure_is_opened(image):
+    values, mask = spot(), spot(260, 300) > 0
+    before = values.copy(), mask.copy(), image.tobytes()
+    first = overlay(image, values, mask=mask, threshold=0.5, title="a")
+    again = overlay(image, values, mask=mask, threshold=0.5, title="a")
+    assert first.tobytes() == again.tobytes()
+    assert np.array_equal(values, before[0]) and np.array_equal(mask, before[1])
+    assert image.tobytes() == before[2]
+    assert (
+        "matplotlib.pyplot" not in sys.modules or not sys.modules["matplotlib.pyplot"].get_fignums()
+    )
