@@ -112,8 +112,8 @@ def find_checkpoint(name_or_path: str | Path) -> Path:
         return _hub_checkpoint(text)
     names = sorted(p.parent.name for p in embedded.glob(f"*/{WEIGHTS_NAME}"))
     raise CheckpointError(
-        f"checkpoint {text!r} not found: give a folder with {CONFIG_NAME} and {WEIGHTS_NAME}, a run "
-        f"folder of training, a hub repository org/name, or an embedded one "
+        f"checkpoint {text!r} not found: give a folder with {CONFIG_NAME} and {WEIGHTS_NAME}, a "
+        f"run folder of training, a hub repository org/name, or an embedded one "
         f"({', '.join(names) or 'none here'})"
     )
 
@@ -175,12 +175,13 @@ def load_learned(model: BayesPFL, state: dict[str, Tensor], source: Path) -> Non
         CheckpointError: naming the first faults of each kind.
     """
     own = model.learned_state_dict()
+    reshaped = {k for k in own.keys() & state.keys() if own[k].shape != state[k].shape}
     faults = [
         f"{label} {', '.join(sorted(names)[:3])}{' ...' if len(names) > 3 else ''}"
         for label, names in (
             ("missing", own.keys() - state.keys()),
             ("unknown", state.keys() - own.keys()),
-            ("other shape:", {k for k in own.keys() & state.keys() if own[k].shape != state[k].shape}),
+            ("other shape:", reshaped),
         )
         if names
     ]

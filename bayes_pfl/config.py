@@ -20,8 +20,8 @@ class BackboneConfig:
     """Which frozen CLIP, at which size, tapped where.
 
     Attributes:
-        name: an open_clip architecture (``ViT-L-14-336``), ``local-dir:FOLDER``, ``hf-hub:org/name``,
-            a file in OpenAI's format, or the embedded ``bayes-pfl-clip-tiny``.
+        name: an open_clip architecture (``ViT-L-14-336``), ``local-dir:FOLDER``,
+            ``hf-hub:org/name``, a file in OpenAI's format, or the embedded ``bayes-pfl-clip-tiny``.
         pretrained: open_clip tag, or a weights file; None for names that bring their weights.
         image_size: side S of the square input, in pixels; None for the backbone's own.
         layers: tapped blocks or stages, 1-based; None for four, evenly spaced to the last.
@@ -67,7 +67,7 @@ class ScoringConfig:
     Attributes:
         samples: Monte Carlo samples R at test.
         stage: 1 scores images with A_c alone, 2 with A_c, A_i and the fused patch tokens.
-        smoothing: sigma of the Gaussian on maps, as a fraction of the image side (published: 8/518).
+        smoothing: sigma of the Gaussian on maps, as a fraction of the side (published: 8/518).
     """
 
     samples: int = 10

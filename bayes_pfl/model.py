@@ -28,7 +28,6 @@ from bayes_pfl.prompts import PromptBank
 
 if TYPE_CHECKING:
     from bayes_pfl.data.transforms import InferenceTransform
-    from bayes_pfl.results import AnomalyResult
 
 INITIAL_TEMPERATURE = math.log(1 / 0.07)
 
@@ -134,9 +133,7 @@ class BayesPFL(nn.Module):
 
     def image_logits(self, features: ImageFeatures, text: Tensor, stage: int) -> Tensor:
         """Scaled cosines of each image with its prompts, (B, 2, K), normal first."""
-        cosines = self.alignment(
-            features.pooled, features.tokens, text.flatten(1, 2), stage=stage
-        )
+        cosines = self.alignment(features.pooled, features.tokens, text.flatten(1, 2), stage=stage)
         return cosines.unflatten(1, (2, -1)) * self.log_scale_image.exp()
 
     def layer_logits(self, features: ImageFeatures, text: Tensor) -> list[Tensor]:
@@ -168,9 +165,7 @@ class BayesPFL(nn.Module):
         mean, spread = mean_and_spread(
             self.layer_logits(features, text), features.grid, self.backbone.image_size
         )
-        return BatchScores(
-            probability.mean(1), probability.std(1, correction=0), mean, spread
-        )
+        return BatchScores(probability.mean(1), probability.std(1, correction=0), mean, spread)
 
     def predict(self, images: Any, class_name: str | Sequence[str], **options: Any) -> Any:
         """Detect anomalies. See :func:`bayes_pfl.prediction.predict` for arguments and result."""
@@ -215,7 +210,9 @@ class BayesPFL(nn.Module):
             terms["orthogonal"] = orthogonal_loss(text[:, 0], text[:, 1])
         return {"total": torch.stack(list(terms.values())).sum(), **terms}
 
-    def _map_losses(self, features: ImageFeatures, text: Tensor, masks: Tensor) -> dict[str, Tensor]:
+    def _map_losses(
+        self, features: ImageFeatures, text: Tensor, masks: Tensor
+    ) -> dict[str, Tensor]:
         size = self.backbone.image_size
         maps = [
             upsampled_probability(logits, features.grid, size)[:, 0]

@@ -12,11 +12,9 @@ from torch import Tensor, nn
 
 from bayes_pfl.config import PromptConfig
 
-# Words used by the published implementation where a category's name is not the thing's name.
+# Words of the published implementation that no rule gives.
 PUBLISHED_WORDS = {
     "chewinggum": "chewing gum",
-    "macaroni1": "macaroni",
-    "macaroni2": "macaroni",
     "pcb1": "printed circuit board",
     "pcb2": "printed circuit board",
     "pcb3": "printed circuit board",
@@ -27,12 +25,15 @@ PUBLISHED_WORDS = {
 def prompt_word(category: str) -> str:
     """Category or folder name -> the words that stand in the prompt.
 
-    >>> prompt_word("metal_nut"), prompt_word("pcb1"), prompt_word("toothbrush")
-    ('metal nut', 'printed circuit board', 'toothbrush')
+    Separators become blanks and a closing number goes, but for the published exceptions.
+
+    >>> prompt_word("metal_nut"), prompt_word("pcb1"), prompt_word("macaroni2")
+    ('metal nut', 'printed circuit board', 'macaroni')
     """
     if category in PUBLISHED_WORDS:
         return PUBLISHED_WORDS[category]
-    return re.sub(r"[_\s]+", " ", category).strip()
+    words = re.sub(r"[\s_-]+", " ", category).strip()
+    return re.sub(r"\s*\d+$", "", words) or words
 
 
 class PromptBank(nn.Module):

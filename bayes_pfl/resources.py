@@ -1,4 +1,4 @@
-"""Where the files that travel with the package lie: dataset cards and embedded checkpoints."""
+"""Where the files that come with the package lie: in an installed wheel, or in a checkout."""
 
 from __future__ import annotations
 
@@ -7,7 +7,10 @@ from typing import Literal
 
 
 def resource_dir(kind: Literal["datasets", "checkpoints"]) -> Path:
-    """Folder of ``kind``: inside an installed wheel, else at the root of the source tree."""
+    """The folder of the dataset cards, or of the embedded checkpoints.
+
+    An installed wheel carries them inside the package; a checkout has them beside it.
+    """
     package = Path(__file__).resolve().parent
-    installed = package / "_resources" / kind
-    return installed if installed.is_dir() else package.parent / kind
+    inside = package / "_resources" / kind
+    return inside if inside.is_dir() else package.parent / kind

@@ -127,8 +127,8 @@ def deploy_score(
     _check_alpha(alpha)
     if text_score.shape != maps.shape[:1]:
         raise DataError(
-            f"text scores of shape {tuple(text_score.shape)} with maps of shape {tuple(maps.shape)}: "
-            "must be (B,) and (B, H, W)"
+            f"text scores of shape {tuple(text_score.shape)} with maps of shape "
+            f"{tuple(maps.shape)}: must be (B,) and (B, H, W)"
         )
     return alpha * text_score + (1 - alpha) * top_mean(maps, fraction=fraction)
 

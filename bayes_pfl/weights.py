@@ -38,7 +38,7 @@ def file_sha256(path: Path) -> str:
 
 
 def weights_in(folder: Path) -> Path | None:
-    """The weights file of an open_clip folder, safetensors before pickles; None if there is none."""
+    """The weights file of an open_clip folder, safetensors before pickles; or None."""
     named = [folder / name for name in _HUB_WEIGHTS]
     others = sorted(folder.glob("*.safetensors")) + sorted(folder.glob("*.bin"))
     return next((path for path in [*named, *others] if path.is_file()), None)

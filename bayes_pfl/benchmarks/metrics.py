@@ -45,7 +45,7 @@ def benchmark_metrics(
 
 
 def random_maps(rng: np.random.Generator, count: int, size: int) -> tuple[np.ndarray, np.ndarray]:
-    """`count` maps (B,H,W) float32 in [0, 1) and masks bool; two maps in three have one to four defects.
+    """`count` maps (B,H,W) float32 in [0, 1) and masks bool; one map in three is normal.
 
     The scores lean to 0 as a model's do, and rise inside the defects.
     """

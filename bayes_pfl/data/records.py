@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
-import re
 from collections import Counter
 from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
+
+from bayes_pfl.prompts import prompt_word
+
+__all__ = ["Sample", "count_labels", "one_sided_categories", "prompt_word"]
 
 
 @dataclass(frozen=True)
@@ -30,12 +33,6 @@ class Sample:
     mask: Path | None = None
     defect: str = "good"
     dataset: str = ""
-
-
-def prompt_word(category: str) -> str:
-    """The default prompt word: "metal_nut" -> "metal nut", "macaroni2" -> "macaroni"."""
-    words = re.sub(r"[\s_-]+", " ", category).strip()
-    return re.sub(r"\s*\d+$", "", words) or words
 
 
 def count_labels(samples: Iterable[Sample]) -> dict[str, tuple[int, int]]:

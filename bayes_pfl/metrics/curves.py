@@ -103,12 +103,17 @@ def best_f1(levels: Levels) -> BestF1:
 
 
 def f1_at(levels: Levels, threshold: float) -> float:
-    """F1 of calling every score >= `threshold` anomalous; a bin that contains it counts whole."""
+    """F1 of calling the levels at or above `threshold` anomalous."""
     held = int(np.searchsorted(-levels.thresholds, -threshold, side="right"))
-    if held == 0:
-        return 0.0
-    tp, fp = levels.true_positives[held - 1], levels.false_positives[held - 1]
+    tp, fp = levels.positives[:held].sum(), levels.negatives[:held].sum()
     return float(2 * tp / (tp + fp + levels.n_positive))
+
+
+def iou_above(levels: Levels, threshold: float) -> float:
+    """IoU of calling the levels above `threshold` anomalous."""
+    held = int(np.searchsorted(-levels.thresholds, -threshold, side="left"))
+    tp, fp = levels.positives[:held].sum(), levels.negatives[:held].sum()
+    return float(tp / (fp + levels.n_positive))
 
 
 def sampled_curves(levels: Levels, points: int) -> dict[str, np.ndarray]:

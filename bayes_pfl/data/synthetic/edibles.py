@@ -7,7 +7,17 @@ import math
 import numpy as np
 
 from bayes_pfl.data.synthetic.hardware import stamp_mark
-from bayes_pfl.data.synthetic.noise import Rng, axes, fbm, grain, ridges, scatter, smoothstep, white
+from bayes_pfl.data.synthetic.noise import (
+    Rng,
+    axes,
+    fbm,
+    grain,
+    pick,
+    ridges,
+    scatter,
+    smoothstep,
+    white,
+)
 from bayes_pfl.data.synthetic.scene import Light, any_colour, hsv, mix, paint, relief, rgb, vary
 from bayes_pfl.data.synthetic.solids import (
     Item,
@@ -31,7 +41,10 @@ def cookie(style: Rng, rng: Rng, p: int, angle: float, light: Light) -> Item:
     """A baked round with a crazed surface; with or without chips, sugar or a brown rim."""
     stretch = style.uniform(1.0, 1.25)
     x, y = axes(p, angle)
-    outline, fine = wavy(rng, style.uniform(0.01, 0.05)), wavy(rng, style.uniform(0.003, 0.02), 8, 30)
+    outline, fine = (
+        wavy(rng, style.uniform(0.01, 0.05)),
+        wavy(rng, style.uniform(0.003, 0.02), 8, 30),
+    )
     reach = np.float32(style.uniform(0.82, 0.9))
     distance = radial(x, y * np.float32(stretch), lambda t: reach + outline(t) + fine(t))
     crust = fbm(rng, p, style.uniform(0.08, 0.25), 5, style.uniform(0.5, 0.75))
@@ -40,7 +53,9 @@ def cookie(style: Rng, rng: Rng, p: int, angle: float, light: Light) -> Item:
     height = height + np.float32(style.uniform(0.006, 0.02) * p) * crust
     height = height - np.float32(style.uniform(0, 0.03) * p) * crazing
     tone = baked_tone(style) if style.random() < 0.85 else hsv(0.06, 0.5, 0.25)
-    value = 1 + 0.05 * crust + 0.06 * grain(rng, p, 1.5) - np.float32(style.uniform(0, 0.25)) * crazing
+    value = (
+        1 + 0.05 * crust + 0.06 * grain(rng, p, 1.5) - np.float32(style.uniform(0, 0.25)) * crazing
+    )
     colours = paint(value, tone)
     rim = smoothstep(-0.3, 0.02, distance) * np.float32(style.uniform(0, 0.6))
     colours = mix(colours, colours * rgb(0.75, 0.6, 0.45), rim)
@@ -54,7 +69,9 @@ def _chips(style: Rng, rng: Rng, colours: np.ndarray, light: Light) -> np.ndarra
     """Chocolate drops, raisins or nuts: many dark or pale lumps that belong."""
     p = colours.shape[0]
     tone = hsv(0.05, 0.5, style.uniform(0.08, 0.25)) if style.random() < 0.8 else hsv(0.1, 0.4, 0.8)
-    lumps = scatter(rng, p, int(style.integers(5, 26)), style.uniform(0.02, 0.035) * p, 0.06 * p, 0.5)
+    lumps = scatter(
+        rng, p, int(style.integers(5, 26)), style.uniform(0.02, 0.035) * p, 0.06 * p, 0.5
+    )
     lit = relief(lumps * np.float32(0.05 * p), light, 0.8) + 0.1 * white(rng, p)
     return mix(colours, paint(lit, tone), lumps)
 
@@ -71,10 +88,14 @@ def cracker(style: Rng, rng: Rng, p: int, angle: float, light: Light) -> Item:
     u, v = x * count / 1.6, y * count / 1.6
     hole = np.hypot(u - np.round(u), v - np.round(v)) * np.float32(1.6 / count)
     holes = smoothstep(0.04, 0.02, hole) * (distance < -0.08)
-    height = (dome(distance, 0.12) + 0.35 * blister) * np.float32(0.07 * p) - holes * np.float32(0.04 * p)
+    height = (dome(distance, 0.12) + 0.35 * blister) * np.float32(0.07 * p) - holes * np.float32(
+        0.04 * p
+    )
     tone = baked_tone(style)
     colours = speckled(rng, p, tone, 0.04, 0.05)
-    colours = mix(colours, colours * rgb(0.75, 0.55, 0.35), blister * np.float32(style.uniform(0.2, 0.8)))
+    colours = mix(
+        colours, colours * rgb(0.75, 0.55, 0.35), blister * np.float32(style.uniform(0.2, 0.8))
+    )
     colours = shade(colours, height, light) * (1 - 0.5 * holes)[..., None]
     if style.random() < 0.4:
         salt = scatter(rng, p, int(style.integers(20, 90)), 0.005 * p, 0.013 * p)
@@ -88,11 +109,17 @@ def bread(style: Rng, rng: Rng, p: int, angle: float, light: Light) -> Item:
     outline = wavy(rng, 0.03)
     distance = box(x, y * 1.08, 0.8, 0.78, 0.3) - outline(np.arctan2(y, x))
     pores = smoothstep(0.5, 1.6, fbm(rng, p, style.uniform(0.04, 0.1), 4, 0.75))
-    crumb = paint(1 - np.float32(style.uniform(0.1, 0.3)) * pores + 0.04 * white(rng, p), hsv(0.11, style.uniform(0.15, 0.4), 0.9))
+    crumb = paint(
+        1 - np.float32(style.uniform(0.1, 0.3)) * pores + 0.04 * white(rng, p),
+        hsv(0.11, style.uniform(0.15, 0.4), 0.9),
+    )
     crust = speckled(rng, p, hsv(0.07, 0.6, style.uniform(0.35, 0.65)), 0.06, 0.1)
     rim = smoothstep(-style.uniform(0.1, 0.2), -0.03, distance)
     colours = mix(crumb, crust, rim)
-    return Item(shade(colours, (dome(distance, 0.1) - 0.2 * pores) * np.float32(0.05 * p), light), cover(distance))
+    return Item(
+        shade(colours, (dome(distance, 0.1) - 0.2 * pores) * np.float32(0.05 * p), light),
+        cover(distance),
+    )
 
 
 def tablet(style: Rng, rng: Rng, p: int, angle: float, light: Light) -> Item:
@@ -102,17 +129,26 @@ def tablet(style: Rng, rng: Rng, p: int, angle: float, light: Light) -> Item:
     distance = rod(x, y, 0.4, style.uniform(0.36, 0.5)) if oval else disc(x, y, 0.9)
     if oval and style.random() < 0.5:
         distance = radial(x, y * np.float32(1.6), lambda t: 0.92 + 0 * t)
-    tone = vary(style, rgb(0.93, 0.92, 0.9)) if style.random() < 0.5 else any_colour(style, 0.8, 0.4, 0.95)
+    tone = (
+        vary(style, rgb(0.93, 0.92, 0.9))
+        if style.random() < 0.5
+        else any_colour(style, 0.8, 0.4, 0.95)
+    )
     height = dome(distance, style.uniform(0.15, 0.5))
     if style.random() < 0.4:
         height = height - 0.3 * np.exp(-((x / 0.04) ** 2))
     colours = speckled(rng, p, tone, 0.02, 0.02)
     if style.random() < 0.4:
         specks = scatter(rng, p, int(style.integers(20, 150)), 0.006 * p, 0.02 * p)
-        colours = mix(colours, any_colour(style, 0.9, 0.2, 0.9), specks * np.float32(style.uniform(0.4, 0.9)))
-    colours, parts = shade(colours, height * np.float32(0.08 * p), light, style.uniform(0, 0.25)), []
+        colours = mix(
+            colours, any_colour(style, 0.9, 0.2, 0.9), specks * np.float32(style.uniform(0.4, 0.9))
+        )
+    colours, parts = (
+        shade(colours, height * np.float32(0.08 * p), light, style.uniform(0, 0.25)),
+        [],
+    )
     if style.random() < 0.6:
-        ink = tone * np.float32(style.choice([0.3, 0.75]))
+        ink = tone * np.float32(pick(style, [0.3, 0.75]))
         parts = stamp_mark(style, rng, colours, angle, style.uniform(0.14, 0.26), 3, ink)
     return Item(colours, cover(distance), parts)
 
@@ -122,9 +158,14 @@ def capsule(style: Rng, rng: Rng, p: int, angle: float, light: Light) -> Item:
     x, y = axes(p, angle)
     radius = style.uniform(0.24, 0.34)
     seam = style.uniform(-0.1, 0.2)
-    distance = rod(x, y, 0.92 - radius, radius) - np.where(x < seam, np.float32(0.012), np.float32(0))
+    distance = rod(x, y, 0.92 - radius, radius) - np.where(
+        x < seam, np.float32(0.012), np.float32(0)
+    )
     left, right = any_colour(style, 0.95, 0.15, 1.0), any_colour(style, 0.9, 0.3, 1.0)
-    colours = mix(left, right, smoothstep(seam - 0.01, seam + 0.01, x)) * (1 + 0.01 * white(rng, p))[..., None]
+    colours = (
+        mix(left, right, smoothstep(seam - 0.01, seam + 0.01, x))
+        * (1 + 0.01 * white(rng, p))[..., None]
+    )
     if style.random() < 0.3:
         powder = grain(rng, p, 0.05 * p)
         colours = colours * (1 + 0.18 * smoothstep(-0.3, 0.3, powder))[..., None]
@@ -148,7 +189,10 @@ def hazelnut(style: Rng, rng: Rng, p: int, angle: float, light: Light) -> Item:
     colours = paint(1 + np.float32(style.uniform(0.06, 0.18)) * streak + 0.04 * white(rng, p), tone)
     base = smoothstep(-0.42, -0.52, x + 0.25 * y * y + 0.03 * fbm(rng, p, 0.1, 3))
     colours = mix(colours, speckled(rng, p, hsv(0.1, 0.35, 0.72), 0.08, 0.1), base)
-    return Item(shade(colours, dome(distance, 0.9) * np.float32(0.3 * p), light, style.uniform(0, 0.2)), cover(distance))
+    return Item(
+        shade(colours, dome(distance, 0.9) * np.float32(0.3 * p), light, style.uniform(0, 0.2)),
+        cover(distance),
+    )
 
 
 def almond(style: Rng, rng: Rng, p: int, angle: float, light: Light) -> Item:
@@ -183,7 +227,9 @@ def lozenge(style: Rng, rng: Rng, p: int, angle: float, light: Light) -> Item:
     """A sweet or piece of gum: a soft-edged pillow."""
     x, y = axes(p, angle)
     outline = wavy(rng, 0.012)
-    distance = box(x, y, 0.86, style.uniform(0.4, 0.8), style.uniform(0.15, 0.4)) - outline(np.arctan2(y, x))
+    distance = box(x, y, 0.86, style.uniform(0.4, 0.8), style.uniform(0.15, 0.4)) - outline(
+        np.arctan2(y, x)
+    )
     tone = any_colour(style, 0.8, 0.35, 0.97)
     colours = speckled(rng, p, tone, 0.015, 0.03)
     dust = smoothstep(0.3, 1.4, fbm(rng, p, 0.08, 4, 0.7)) * np.float32(style.uniform(0, 0.4))
@@ -199,8 +245,10 @@ def chocolate(style: Rng, rng: Rng, p: int, angle: float, light: Light) -> Item:
     blocks = style.integers(2, 5)
     u, v = x * blocks / 1.76, y * blocks / 1.76
     groove = np.minimum(0.5 - np.abs(u - np.floor(u) - 0.5), 0.5 - np.abs(v - np.floor(v) - 0.5))
-    height = smoothstep(0.03, 0.2, groove) * np.float32(0.07 * p) + dome(distance, 0.06) * np.float32(0.04 * p)
-    tone = hsv(0.05, style.uniform(0.4, 0.65), style.choice([0.2, 0.3, 0.45, 0.85]))
+    height = smoothstep(0.03, 0.2, groove) * np.float32(0.07 * p) + dome(
+        distance, 0.06
+    ) * np.float32(0.04 * p)
+    tone = hsv(0.05, style.uniform(0.4, 0.65), pick(style, [0.2, 0.3, 0.45, 0.85]))
     colours = shade(speckled(rng, p, tone, 0.015, 0.03), height, light, style.uniform(0.05, 0.35))
     return Item(colours, cover(distance))
 
@@ -225,15 +273,32 @@ def plate(style: Rng, rng: Rng, p: int, angle: float, light: Light) -> Item:
     """A glazed dish with painted rings."""
     x, y = axes(p, angle)
     radius = np.sqrt(x * x + y * y)
-    colours = speckled(rng, p, vary(style, rgb(0.92, 0.91, 0.88)) if style.random() < 0.6 else any_colour(style, 0.6, 0.3, 0.9), 0.008, 0.015)
+    colours = speckled(
+        rng,
+        p,
+        vary(style, rgb(0.92, 0.91, 0.88))
+        if style.random() < 0.6
+        else any_colour(style, 0.6, 0.3, 0.9),
+        0.008,
+        0.015,
+    )
     for _ in range(int(style.integers(0, 4))):
-        line = np.abs(radius - np.float32(style.uniform(0.3, 0.9))) - np.float32(style.uniform(0.004, 0.03))
+        line = np.abs(radius - np.float32(style.uniform(0.3, 0.9))) - np.float32(
+            style.uniform(0.004, 0.03)
+        )
         colours = mix(colours, any_colour(style, 0.9, 0.1, 0.8), smoothstep(0.01, 0.0, line))
     if style.random() < 0.4:
-        motif = smoothstep(0.3, 0.6, np.sin(np.arctan2(y, x) * int(style.integers(6, 20))) * np.sin(radius * 40))
-        colours = mix(colours, any_colour(style, 0.9, 0.1, 0.8), motif * smoothstep(0.68, 0.72, radius))
+        motif = smoothstep(
+            0.3, 0.6, np.sin(np.arctan2(y, x) * int(style.integers(6, 20))) * np.sin(radius * 40)
+        )
+        colours = mix(
+            colours, any_colour(style, 0.9, 0.1, 0.8), motif * smoothstep(0.68, 0.72, radius)
+        )
     well = smoothstep(0.55, 0.68, radius) + dome(radius - 0.94, 0.04)
-    return Item(shade(colours, well * np.float32(0.05 * p), light, style.uniform(0, 0.4)), cover(radius - 0.94))
+    return Item(
+        shade(colours, well * np.float32(0.05 * p), light, style.uniform(0, 0.4)),
+        cover(radius - 0.94),
+    )
 
 
 def fruit(style: Rng, rng: Rng, p: int, angle: float, light: Light) -> Item:
@@ -241,7 +306,9 @@ def fruit(style: Rng, rng: Rng, p: int, angle: float, light: Light) -> Item:
     x, y = axes(p, angle)
     outline = wavy(rng, 0.015)
     distance = radial(x, y, lambda t: 0.9 + outline(t))
-    tone = hsv(style.choice([0.0, 0.02, 0.07, 0.1, 0.25]), style.uniform(0.6, 0.9), style.uniform(0.5, 0.95))
+    tone = hsv(
+        pick(style, [0.0, 0.02, 0.07, 0.1, 0.25]), style.uniform(0.6, 0.9), style.uniform(0.5, 0.95)
+    )
     other = hsv(style.uniform(0.0, 0.3), style.uniform(0.4, 0.8), style.uniform(0.6, 0.9))
     blush = smoothstep(-0.5, 1.6, fbm(rng, p, 0.5, 3)) * np.float32(style.uniform(0, 0.8))
     colours = mix(speckled(rng, p, tone, 0.02, 0.04), other, blush)
@@ -249,19 +316,35 @@ def fruit(style: Rng, rng: Rng, p: int, angle: float, light: Light) -> Item:
         dots = scatter(rng, p, int(style.integers(60, 300)), 0.004 * p, 0.01 * p)
         colours = mix(colours, vary(style, other), dots * 0.5)
     pits = grain(rng, p, 0.02 * p) * np.float32(style.uniform(0, 0.012) * p)
-    colours = shade(colours, dome(distance, 0.95) * np.float32(0.3 * p) + pits, light, style.uniform(0.0, 0.4))
+    colours = shade(
+        colours, dome(distance, 0.95) * np.float32(0.3 * p) + pits, light, style.uniform(0.0, 0.4)
+    )
     stalk = np.exp(-(((x - 0.1) ** 2 + y * y) / 0.008))
-    return Item(mix(colours, rgb(0.25, 0.22, 0.1), stalk * np.float32(style.uniform(0, 0.9))), cover(distance))
+    return Item(
+        mix(colours, rgb(0.25, 0.22, 0.1), stalk * np.float32(style.uniform(0, 0.9))),
+        cover(distance),
+    )
 
 
 def leaf(style: Rng, rng: Rng, p: int, angle: float, light: Light) -> Item:
     """A plant leaf: midrib, side veins, soft mottling, sometimes a toothed edge."""
     x, y = axes(p, angle)
-    half = np.float32(style.uniform(0.35, 0.6)) * np.clip(1 - (x / 0.93) ** 2, 0, 1) ** np.float32(style.uniform(0.6, 1.1))
-    teeth = np.float32(style.uniform(0, 0.03)) * np.abs(np.sin(x * np.float32(style.uniform(20, 50))))
+    half = np.float32(style.uniform(0.35, 0.6)) * np.clip(1 - (x / 0.93) ** 2, 0, 1) ** np.float32(
+        style.uniform(0.6, 1.1)
+    )
+    teeth = np.float32(style.uniform(0, 0.03)) * np.abs(
+        np.sin(x * np.float32(style.uniform(20, 50)))
+    )
     distance = np.maximum(np.abs(y) - half + teeth, np.abs(x) - np.float32(0.93))
     tone = hsv(style.uniform(0.2, 0.36), style.uniform(0.4, 0.8), style.uniform(0.25, 0.65))
-    veins = np.exp(-np.abs(y) * 60) + 0.6 * np.exp(-np.abs(np.sin((x - 0.9 * np.abs(y)) * np.float32(style.uniform(10, 22)))) * 14)
-    value = 1 + 0.06 * fbm(rng, p, 0.2, 4) + 0.05 * white(rng, p) + np.float32(style.uniform(-0.2, 0.5)) * veins
+    veins = np.exp(-np.abs(y) * 60) + 0.6 * np.exp(
+        -np.abs(np.sin((x - 0.9 * np.abs(y)) * np.float32(style.uniform(10, 22)))) * 14
+    )
+    value = (
+        1
+        + 0.06 * fbm(rng, p, 0.2, 4)
+        + 0.05 * white(rng, p)
+        + np.float32(style.uniform(-0.2, 0.5)) * veins
+    )
     height = -veins * np.float32(0.01 * p) + 0.02 * p * fbm(rng, p, 0.3, 2)
     return Item(shade(paint(value, tone), height.astype(np.float32), light, 0.05), cover(distance))

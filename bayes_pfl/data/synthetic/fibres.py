@@ -16,6 +16,7 @@ from bayes_pfl.data.synthetic.noise import (
     cells,
     fbm,
     grain,
+    pick,
     scatter,
     smoothstep,
     warp,
@@ -76,7 +77,9 @@ def _add_knots(rng: Rng, bands: Field, turn: float) -> tuple[Field, Field]:
     total = np.zeros_like(bands)
     for _ in range(rng.integers(1, 3)):
         u, v = axes(size, turn, tuple(rng.uniform(-0.9, 0.9, 2)))
-        radius = np.sqrt((u * np.float32(rng.uniform(0.6, 1))) ** 2 + v * v) / np.float32(rng.uniform(0.06, 0.2))
+        radius = np.sqrt((u * np.float32(rng.uniform(0.6, 1))) ** 2 + v * v) / np.float32(
+            rng.uniform(0.06, 0.2)
+        )
         near = np.exp(-radius)
         bands = bands * (1 - near) + near * np.sin(radius * np.float32(rng.uniform(5, 9)))
         total = np.maximum(total, smoothstep(0.8, 0.35, radius) * np.float32(rng.uniform(0.4, 0.9)))
@@ -85,7 +88,7 @@ def _add_knots(rng: Rng, bands: Field, turn: float) -> tuple[Field, Field]:
 
 def wood(rng: Rng, size: int) -> Scene:
     """One board, or boards side by side."""
-    light, turn = Light.draw(rng), rng.choice([0.0, math.pi / 2]) + rng.normal(0, 0.06)
+    light, turn = Light.draw(rng), pick(rng, [0.0, math.pi / 2]) + rng.normal(0, 0.06)
     image = wood_image(rng, size, turn)
     if rng.random() < 0.3:
         _, across = axes(size, turn, (0, rng.uniform(-0.5, 0.5)))
@@ -114,7 +117,11 @@ def chipboard(rng: Rng, size: int) -> Scene:
     value = np.zeros((size, size), np.uint8)
     for _ in range(int(rng.integers(160, 300))):
         centre, turn = rng.random(2) * size, rng.uniform(0, 180)
-        flake = (tuple(centre), (rng.uniform(0.06, 0.3) * size, rng.uniform(0.02, 0.07) * size), turn)
+        flake = (
+            tuple(centre),
+            (rng.uniform(0.06, 0.3) * size, rng.uniform(0.02, 0.07) * size),
+            turn,
+        )
         points = np.int32(cv2.boxPoints(flake) * 16)
         cv2.fillConvexPoly(value, points, int(rng.integers(90, 255)), cv2.LINE_AA, 4)
     flakes = value.astype(np.float32) / 255
@@ -128,9 +135,13 @@ def cork(rng: Rng, size: int) -> Scene:
     light, unit = Light.draw(rng), size / 256
     _, border, value = cells(rng, size, int(rng.integers(150, 900)), 1.0)
     border = wobble(rng, border, 0.02, unit)
-    shade = 0.9 + 0.3 * (value - 0.5) - 0.15 * smoothstep(0.15, 0.0, border) + 0.06 * white(rng, size)
+    shade = (
+        0.9 + 0.3 * (value - 0.5) - 0.15 * smoothstep(0.15, 0.0, border) + 0.06 * white(rng, size)
+    )
     pits = scatter(rng, size, int(rng.integers(10, 120)), 0.8 * unit, 3 * unit, 0.3)
-    image = paint(shade * (1 - 0.55 * pits), hsv(0.08, rng.uniform(0.35, 0.6), rng.uniform(0.5, 0.85)))
+    image = paint(
+        shade * (1 - 0.55 * pits), hsv(0.08, rng.uniform(0.35, 0.6), rng.uniform(0.5, 0.85))
+    )
     return surface_scene(rng, image, light)
 
 
@@ -140,13 +151,19 @@ def leather(rng: Rng, size: int) -> Scene:
     _, border, _ = cells(rng, size, int(rng.integers(250, 4000)), 1.0)
     creases = smoothstep(0.0, rng.uniform(0.2, 0.5), border)
     creases = wobble(rng, creases, 0.03, rng.uniform(0.5, 1.5) * unit)
-    height = creases * np.float32(rng.uniform(0.8, 2.5) * unit) + 0.5 * unit * fbm(rng, size, 0.2, 4)
+    height = creases * np.float32(rng.uniform(0.8, 2.5) * unit) + 0.5 * unit * fbm(
+        rng, size, 0.2, 4
+    )
     if rng.random() < 0.3:
         folds = fbm(rng, size, 0.12, 2, 0.5, 5, rng.uniform(0, 3))
         height = height + folds * np.float32(rng.uniform(0.5, 2) * unit)
     value = relief(height, light, rng.uniform(0.3, 0.9)) * (0.88 + 0.12 * creases)
     value += np.float32(rng.uniform(0, 0.06)) * fbm(rng, size, 0.4, 3)
-    tone = any_colour(rng, 0.9, 0.1, 0.8) if rng.random() < 0.4 else hsv(rng.uniform(0.02, 0.09), rng.uniform(0.2, 0.8), rng.uniform(0.1, 0.7))
+    tone = (
+        any_colour(rng, 0.9, 0.1, 0.8)
+        if rng.random() < 0.4
+        else hsv(rng.uniform(0.02, 0.09), rng.uniform(0.2, 0.8), rng.uniform(0.1, 0.7))
+    )
     image = paint(value, tone)
     if rng.random() < 0.2:
         image = stitched_seam(rng, image, light)
@@ -160,11 +177,13 @@ def stitched_seam(rng: Rng, image: np.ndarray, light: Light) -> np.ndarray:
     groove = np.exp(-((across / 0.02) ** 2))
     image = image * relief(-groove * np.float32(3 * size / 256), light, 0.8)[..., None]
     dash = smoothstep(0.1, 0.3, np.sin(along * np.float32(rng.uniform(40, 90))))
-    thread = dash * smoothstep(0.018, 0.01, np.abs(across - np.float32(rng.choice([0, 0.06]))))
+    thread = dash * smoothstep(0.018, 0.01, np.abs(across - np.float32(pick(rng, [0, 0.06]))))
     return mix(image, any_colour(rng, 0.7, 0.2, 0.95), thread)
 
 
-def weave_fields(rng: Rng, size: int, threads: float, turn: float, twill: int) -> tuple[Field, Field]:
+def weave_fields(
+    rng: Rng, size: int, threads: float, turn: float, twill: int
+) -> tuple[Field, Field]:
     """(height in [0, 1], 1 where the warp thread is on top) of a plain or twill weave."""
     bend = rng.uniform(0.5, 2.0) * size / 256
     u, v = axes(size, turn)
@@ -173,7 +192,9 @@ def weave_fields(rng: Rng, size: int, threads: float, turn: float, twill: int) -
     column, row = np.floor(u), np.floor(v)
     over = ((column + row) % twill) < (twill / 2)
     across_u, across_v = np.sin((u - column) * math.pi), np.sin((v - row) * math.pi)
-    height = np.where(over, across_u * (0.55 + 0.45 * across_v), across_v * (0.55 + 0.45 * across_u))
+    height = np.where(
+        over, across_u * (0.55 + 0.45 * across_v), across_v * (0.55 + 0.45 * across_u)
+    )
     return height.astype(np.float32), over
 
 
@@ -181,7 +202,7 @@ def woven(rng: Rng, size: int) -> Scene:
     """Woven cloth of one or two yarn colours; plain, twill, striped or checked."""
     light, turn = Light.draw(rng), rng.normal(0, 0.15) if rng.random() < 0.6 else rng.uniform(0, 3)
     threads = rng.uniform(14, 90)
-    height, over = weave_fields(rng, size, threads, turn, int(rng.choice([2, 2, 4])))
+    height, over = weave_fields(rng, size, threads, turn, int(pick(rng, [2, 2, 4])))
     first = any_colour(rng, 0.9, 0.1, 0.95)
     second = vary(rng, first, 0.05) if rng.random() < 0.5 else any_colour(rng, 0.9, 0.1, 0.95)
     value = 0.45 + 0.6 * height + np.float32(rng.uniform(0.02, 0.08)) * grain(rng, size, 1.5)
@@ -204,7 +225,7 @@ def stripes(rng: Rng, image: np.ndarray, turn: float) -> np.ndarray:
 
 def knit(rng: Rng, size: int) -> Scene:
     """Knitted loops in columns."""
-    light, turn = Light.draw(rng), rng.normal(0, 0.12) + rng.choice([0, math.pi / 2])
+    light, turn = Light.draw(rng), rng.normal(0, 0.12) + pick(rng, [0, math.pi / 2])
     u, v = axes(size, turn)
     u = u + np.float32(0.01) * fbm(rng, size, 0.3, 2)
     count = np.float32(rng.uniform(7, 26))
@@ -227,7 +248,9 @@ def corduroy(rng: Rng, size: int) -> Scene:
     v = v + np.float32(rng.uniform(0, 0.01)) * fbm(rng, size, 0.4, 2)
     rib = np.abs(np.sin(v * np.float32(rng.uniform(20, 80))))
     pile = fbm(rng, size, 0.015, 2, 0.7, 3, turn + math.pi / 2)
-    value = 0.45 + 0.5 * rib + np.float32(rng.uniform(0.03, 0.1)) * pile + 0.05 * fbm(rng, size, 0.3, 3)
+    value = (
+        0.45 + 0.5 * rib + np.float32(rng.uniform(0.03, 0.1)) * pile + 0.05 * fbm(rng, size, 0.3, 3)
+    )
     return surface_scene(rng, paint(value, any_colour(rng, 0.9, 0.15, 0.85)), light, turn)
 
 

@@ -13,6 +13,7 @@ from bayes_pfl.data.synthetic.noise import (
     cells,
     fbm,
     grain,
+    pick,
     scatter,
     smoothstep,
     white,
@@ -40,7 +41,7 @@ def metal_tone(rng: Rng) -> Colour:
     """Steel, aluminium, brass, copper or bronze."""
     kind = rng.random()
     if kind < 0.65:
-        return hsv(rng.choice([0.08, 0.58, 0.63]), rng.uniform(0, 0.1), rng.uniform(0.35, 0.8))
+        return hsv(pick(rng, [0.08, 0.58, 0.63]), rng.uniform(0, 0.1), rng.uniform(0.35, 0.8))
     if kind < 0.82:
         return hsv(rng.uniform(0.1, 0.14), rng.uniform(0.2, 0.5), rng.uniform(0.5, 0.8))
     return hsv(rng.uniform(0.03, 0.07), rng.uniform(0.3, 0.6), rng.uniform(0.45, 0.8))
@@ -71,8 +72,8 @@ def engraving(rng: Rng, image: np.ndarray) -> list[Part]:
     """A printed or engraved mark that belongs to the surface."""
     size = image.shape[0]
     stamp = text_stamp(rng, rng.uniform(0.05, 0.14) * size, int(rng.integers(2, 8)))
-    stamp = rotate_stamp(stamp, rng.choice([0.0, 0.0, math.pi / 2]) + rng.normal(0, 0.05))
-    tone = image.reshape(-1, 3).mean(0) * rng.choice([0.3, 0.5, 1.5])
+    stamp = rotate_stamp(stamp, pick(rng, [0.0, 0.0, math.pi / 2]) + rng.normal(0, 0.05))
+    tone = image.reshape(-1, 3).mean(0) * pick(rng, [0.3, 0.5, 1.5])
     top, left = (rng.uniform(0.05, 0.8, 2) * size).astype(int)
     part = draw_part(image, tone, stamp * np.float32(rng.uniform(0.5, 1.0)), int(top), int(left))
     if part is None:
@@ -84,9 +85,11 @@ def engraving(rng: Rng, image: np.ndarray) -> list[Part]:
 def rolled_steel(rng: Rng, size: int) -> Scene:
     """Cold or hot rolled sheet: faint rolling lines, clouds of scale, oil film."""
     light = Light.draw(rng)
-    turn = rng.choice([0.0, math.pi / 2]) + rng.normal(0, 0.04)
+    turn = pick(rng, [0.0, math.pi / 2]) + rng.normal(0, 0.04)
     value = 1 + np.float32(rng.uniform(0.01, 0.06)) * fbm(rng, size, 0.02, 2, 0.6, 40, turn)
-    value += np.float32(rng.uniform(0.02, 0.1)) * fbm(rng, size, rng.uniform(0.1, 0.5), 5, 0.6, rng.uniform(1, 5), turn)
+    value += np.float32(rng.uniform(0.02, 0.1)) * fbm(
+        rng, size, rng.uniform(0.1, 0.5), 5, 0.6, rng.uniform(1, 5), turn
+    )
     value += np.float32(rng.uniform(0.01, 0.05)) * white(rng, size)
     tone = metal_tone(rng)
     image = paint(value, tone)
@@ -99,13 +102,18 @@ def rolled_steel(rng: Rng, size: int) -> Scene:
 def rail_head(rng: Rng, size: int) -> Scene:
     """A worn rail: a bright polished band between duller, rusty shoulders."""
     light = Light.draw(rng)
-    turn = rng.choice([0.0, math.pi / 2]) + rng.normal(0, 0.02)
+    turn = pick(rng, [0.0, math.pi / 2]) + rng.normal(0, 0.02)
     _, across = axes(size, turn, (rng.uniform(-0.2, 0.2), rng.uniform(-0.2, 0.2)))
     streaks = fbm(rng, size, 0.04, 3, 0.7, 18, turn)
     half, soft = rng.uniform(0.3, 0.9), rng.uniform(0.03, 0.3)
     band = smoothstep(half + soft, half, np.abs(across) + 0.02 * streaks)
-    dull = paint(1 + 0.12 * fbm(rng, size, 0.05, 4, 0.8) + 0.08 * white(rng, size), hsv(0.06, rng.uniform(0, 0.4), rng.uniform(0.15, 0.4)))
-    bright = paint(1 + np.float32(rng.uniform(0.03, 0.1)) * streaks + 0.03 * white(rng, size), metal_tone(rng))
+    dull = paint(
+        1 + 0.12 * fbm(rng, size, 0.05, 4, 0.8) + 0.08 * white(rng, size),
+        hsv(0.06, rng.uniform(0, 0.4), rng.uniform(0.15, 0.4)),
+    )
+    bright = paint(
+        1 + np.float32(rng.uniform(0.03, 0.1)) * streaks + 0.03 * white(rng, size), metal_tone(rng)
+    )
     return surface_scene(rng, mix(dull, bright, band), light, turn)
 
 
@@ -126,7 +134,9 @@ def galvanised(rng: Rng, size: int) -> Scene:
     feather = fbm(rng, size, 0.05, 3, 0.7, 5, rng.uniform(0, 3))
     shade = 1 + np.float32(rng.uniform(0.1, 0.4)) * (value - 0.5) + 0.04 * feather * (value + 0.3)
     shade += np.float32(rng.uniform(0, 0.08)) * smoothstep(0.06, 0.0, border)
-    return surface_scene(rng, paint(shade, hsv(0.58, rng.uniform(0, 0.08), rng.uniform(0.45, 0.75))), light)
+    return surface_scene(
+        rng, paint(shade, hsv(0.58, rng.uniform(0, 0.08), rng.uniform(0.45, 0.75))), light
+    )
 
 
 def turned_metal(rng: Rng, size: int) -> Scene:
@@ -154,7 +164,7 @@ def painted_sheet(rng: Rng, size: int) -> Scene:
     if rng.random() < 0.4:
         value = value + np.float32(rng.uniform(0.02, 0.08)) * white(rng, size)
     if rng.random() < 0.35:
-        _, across = axes(size, rng.choice([0.0, math.pi / 2]), tuple(rng.uniform(-0.7, 0.7, 2)))
+        _, across = axes(size, pick(rng, [0.0, math.pi / 2]), tuple(rng.uniform(-0.7, 0.7, 2)))
         bead = np.exp(-((across / np.float32(rng.uniform(0.03, 0.12))) ** 2))
         value = value * relief(bead * np.float32(rng.uniform(4, 14) * unit), light, 0.6)
     image = paint(value, any_colour(rng, 0.95, 0.12, 0.95))
@@ -165,7 +175,9 @@ def painted_sheet(rng: Rng, size: int) -> Scene:
 def plastic_panel(rng: Rng, size: int) -> Scene:
     """Moulded plastic: eroded grain, ribs, sometimes lettering."""
     light, unit = Light.draw(rng), size / 256
-    texture = grain(rng, size, rng.uniform(1.2, 4) * unit) * np.float32(rng.uniform(0.1, 0.8) * unit)
+    texture = grain(rng, size, rng.uniform(1.2, 4) * unit) * np.float32(
+        rng.uniform(0.1, 0.8) * unit
+    )
     if rng.random() < 0.4:
         _, across = axes(size, rng.uniform(0, math.pi))
         ribs = np.sin(across * np.float32(rng.uniform(10, 60)))
@@ -188,7 +200,9 @@ def rubber_mat(rng: Rng, size: int) -> Scene:
     elif kind == 1:
         studs = smoothstep(-0.3, 0.3, np.sin(u * pitch))
     else:
-        studs = smoothstep(0.0, 0.5, np.maximum(np.sin((u + v) * pitch), np.sin((u - v) * pitch)) - 0.5)
+        studs = smoothstep(
+            0.0, 0.5, np.maximum(np.sin((u + v) * pitch), np.sin((u - v) * pitch)) - 0.5
+        )
     height = studs * np.float32(rng.uniform(2, 6) * unit) + 0.3 * white(rng, size)
     value = relief(height, light, 0.6) * (1 + 0.05 * fbm(rng, size, 0.3, 4))
     if rng.random() < 0.5:

@@ -14,6 +14,7 @@ from bayes_pfl.data.synthetic.noise import (
     cells,
     fbm,
     grain,
+    pick,
     ridges,
     scatter,
     smoothstep,
@@ -37,13 +38,15 @@ from bayes_pfl.data.synthetic.scene import (
 
 def mineral_tone(rng: Rng, low: float = 0.25, high: float = 0.75) -> np.ndarray:
     """A grey, warm or cold."""
-    hue = rng.choice([0.08, 0.11, 0.58, 0.62, 0.95])
+    hue = pick(rng, [0.08, 0.11, 0.58, 0.62, 0.95])
     return hsv(hue, rng.uniform(0, 0.14), rng.uniform(low, high))
 
 
 def straight_joint(rng: Rng, size: int, width: float) -> Field:
     """One straight line right across, such as a joint between slabs; coverage in [0, 1]."""
-    _, across = axes(size, rng.uniform(0, math.pi), (rng.uniform(-0.8, 0.8), rng.uniform(-0.8, 0.8)))
+    _, across = axes(
+        size, rng.uniform(0, math.pi), (rng.uniform(-0.8, 0.8), rng.uniform(-0.8, 0.8))
+    )
     return smoothstep(width + 0.012, width, np.abs(across))
 
 
@@ -57,7 +60,9 @@ def concrete(rng: Rng, size: int) -> Scene:
         marks = fbm(rng, size, 0.05, 3, 0.7, rng.uniform(4, 12), rng.uniform(0, math.pi))
         value += np.float32(rng.uniform(0.01, 0.05)) * marks
     if rng.random() < 0.6:
-        pores = scatter(rng, size, int(rng.integers(4, 90)), 0.6 * unit, rng.uniform(1.2, 2.6) * unit)
+        pores = scatter(
+            rng, size, int(rng.integers(4, 90)), 0.6 * unit, rng.uniform(1.2, 2.6) * unit
+        )
         value *= 1.0 - np.float32(rng.uniform(0.15, 0.6)) * pores
     if rng.random() < 0.25:
         for _ in range(rng.integers(1, 3)):
@@ -87,7 +92,9 @@ def asphalt(rng: Rng, size: int) -> Scene:
             rng, size, 0.3, 2, 0.5, 6, rng.uniform(0, math.pi)
         )
     if rng.random() < 0.6:
-        specks = scatter(rng, size, int(rng.integers(10, 260)), 0.5 * unit, rng.uniform(1, 2.2) * unit)
+        specks = scatter(
+            rng, size, int(rng.integers(10, 260)), 0.5 * unit, rng.uniform(1, 2.2) * unit
+        )
         value += np.float32(rng.uniform(-0.3, 0.6)) * specks
     image = paint(value, mineral_tone(rng, 0.2, 0.62))
     if rng.random() < 0.25:
@@ -112,7 +119,9 @@ def road_line(rng: Rng, image: np.ndarray, stones: Field) -> np.ndarray:
 def plaster(rng: Rng, size: int) -> Scene:
     """A painted wall: roller structure or rough render in one colour."""
     light, unit = Light.draw(rng), size / 256
-    rough = fbm(rng, size, rng.uniform(0.02, 0.09), 3, 0.6) if rng.random() < 0.7 else white(rng, size)
+    rough = (
+        fbm(rng, size, rng.uniform(0.02, 0.09), 3, 0.6) if rng.random() < 0.7 else white(rng, size)
+    )
     height = rough * np.float32(rng.uniform(0.6, 2.5) * unit)
     value = relief(height, light, rng.uniform(0.3, 1.0))
     value = value + np.float32(rng.uniform(0.0, 0.05)) * fbm(rng, size, 0.5, 3)
@@ -148,7 +157,9 @@ def granite(rng: Rng, size: int) -> Scene:
     for tone, bar in zip(tones[1:], rng.uniform(-0.2, 1.2, 2), strict=True):
         crystals = grain(rng, size, width * rng.uniform(0.7, 1.5))
         image = mix(image, tone, smoothstep(bar, bar + rng.uniform(0.1, 0.5), crystals))
-    value = 1.0 + 0.04 * white(rng, size) + np.float32(rng.uniform(0, 0.06)) * fbm(rng, size, 0.5, 3)
+    value = (
+        1.0 + 0.04 * white(rng, size) + np.float32(rng.uniform(0, 0.06)) * fbm(rng, size, 0.5, 3)
+    )
     return surface_scene(rng, image * value[..., None], light)
 
 
@@ -161,7 +172,9 @@ def terrazzo(rng: Rng, size: int) -> Scene:
     if rng.random() < 0.5:
         palette[:2] = [any_colour(rng, 0.6, 0.3, 0.8) for _ in range(2)]
     chips = palette[(value * 4.999).astype(int)]
-    inside = smoothstep(rng.uniform(0.03, 0.15), rng.uniform(0.16, 0.25), border - 0.12 * (value - 0.5))
+    inside = smoothstep(
+        rng.uniform(0.03, 0.15), rng.uniform(0.16, 0.25), border - 0.12 * (value - 0.5)
+    )
     chosen = inside * ((value * 37.0) % 1.0 < np.float32(rng.uniform(0.4, 1.0)))
     ground = paint(1 + 0.03 * white(rng, size), mineral_tone(rng, 0.3, 0.95))
     return surface_scene(rng, mix(ground, chips, chosen), light)
@@ -169,7 +182,11 @@ def terrazzo(rng: Rng, size: int) -> Scene:
 
 def lattice(rng: Rng, size: int, across: float, ratio: float, bond: float, gap: float) -> tuple:
     """A wall of rectangles: (joint coverage, one value a rectangle, turn, bevel field)."""
-    turn = rng.choice([0.0, math.pi / 2]) + rng.normal(0, 0.05) if rng.random() < 0.8 else rng.uniform(0, 3)
+    turn = (
+        pick(rng, [0.0, math.pi / 2]) + rng.normal(0, 0.05)
+        if rng.random() < 0.8
+        else rng.uniform(0, 3)
+    )
     x, y = axes(size, turn, tuple(rng.uniform(-1, 1, 2)))
     rows = y * np.float32(across * 0.5)
     row = np.floor(rows)
@@ -187,8 +204,10 @@ def lattice(rng: Rng, size: int, across: float, ratio: float, bond: float, gap: 
 def tiles(rng: Rng, size: int) -> Scene:
     """Glazed wall tiles with joints: glaze in one colour, speckles, a lamp's reflection."""
     light = Light.draw(rng)
-    ratio, bond = rng.choice([1.0, 1.0, 2.0, 3.0]), rng.choice([0.0, 0.0, 0.5])
-    joint, value, _, edge = lattice(rng, size, rng.uniform(0.8, 7), ratio, bond, rng.uniform(0.01, 0.04))
+    ratio, bond = pick(rng, [1.0, 1.0, 2.0, 3.0]), pick(rng, [0.0, 0.0, 0.5])
+    joint, value, _, edge = lattice(
+        rng, size, rng.uniform(0.8, 7), ratio, bond, rng.uniform(0.01, 0.04)
+    )
     shade = 1.0 + np.float32(rng.uniform(0, 0.1)) * (value - 0.5)
     shade += np.float32(rng.uniform(0, 0.05)) * fbm(rng, size, 0.3, 4)
     shade *= relief(smoothstep(0.0, 0.1, edge) * np.float32(4 * size / 256), light, 0.4)
@@ -204,7 +223,9 @@ def mosaic(rng: Rng, size: int) -> Scene:
     """Small tesserae of several colours, regular or broken."""
     light = Light.draw(rng)
     if rng.random() < 0.5:
-        joint, value, _, _ = lattice(rng, size, rng.uniform(6, 16), 1.0, 0.0, rng.uniform(0.05, 0.1))
+        joint, value, _, _ = lattice(
+            rng, size, rng.uniform(6, 16), 1.0, 0.0, rng.uniform(0.05, 0.1)
+        )
     else:
         _, border, value = cells(rng, size, int(rng.integers(30, 160)), rng.uniform(0.5, 1))
         joint = smoothstep(0.1, 0.05, border)
@@ -218,7 +239,9 @@ def mosaic(rng: Rng, size: int) -> Scene:
 def bricks(rng: Rng, size: int) -> Scene:
     """A brick wall: fired clay of uneven colour, rough mortar."""
     light, unit = Light.draw(rng), size / 256
-    joint, value, _, _ = lattice(rng, size, rng.uniform(2, 8), rng.uniform(2, 3.4), 0.5, rng.uniform(0.05, 0.1))
+    joint, value, _, _ = lattice(
+        rng, size, rng.uniform(2, 8), rng.uniform(2, 3.4), 0.5, rng.uniform(0.05, 0.1)
+    )
     joint, value = (wobble(rng, f, 0.04, rng.uniform(0.5, 1.6) * unit) for f in (joint, value))
     clay = hsv(rng.uniform(0.0, 0.09), rng.uniform(0.15, 0.65), rng.uniform(0.35, 0.75))
     rough = fbm(rng, size, 0.05, 4, 0.8)
@@ -231,7 +254,11 @@ def bricks(rng: Rng, size: int) -> Scene:
 def frosted_glass(rng: Rng, size: int) -> Scene:
     """Cast or frosted glass before something blurred."""
     light, unit = Light.draw(rng), size / 256
-    behind = mix(any_colour(rng, 0.4, 0.2, 0.9), any_colour(rng, 0.4, 0.3, 0.9), smoothstep(-1, 1, fbm(rng, size, 0.7, 2)))
+    behind = mix(
+        any_colour(rng, 0.4, 0.2, 0.9),
+        any_colour(rng, 0.4, 0.3, 0.9),
+        smoothstep(-1, 1, fbm(rng, size, 0.7, 2)),
+    )
     bumps = fbm(rng, size, rng.uniform(0.02, 0.15), 2, 0.5) * np.float32(rng.uniform(1, 5) * unit)
     behind = warp(behind, bumps * 3, cv2.flip(bumps, 1) * 3)
     gloss = relief(bumps, light, rng.uniform(0.2, 0.8))
@@ -244,5 +271,7 @@ def slate(rng: Rng, size: int) -> Scene:
     layers = fbm(rng, size, rng.uniform(0.2, 0.5), 5, 0.55, rng.uniform(1, 3), rng.uniform(0, 3))
     steps = np.floor(layers * 3) + smoothstep(0.0, 0.35, (layers * 3) % 1.0)
     height = steps * np.float32(rng.uniform(1, 4) * unit) + 0.5 * grain(rng, size, 2 * unit)
-    image = paint(relief(height, light, 0.6) + 0.05 * ridges(rng, size, 0.2), mineral_tone(rng, 0.15, 0.45))
+    image = paint(
+        relief(height, light, 0.6) + 0.05 * ridges(rng, size, 0.2), mineral_tone(rng, 0.15, 0.45)
+    )
     return surface_scene(rng, image, light, 0.0)

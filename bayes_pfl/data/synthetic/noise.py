@@ -7,12 +7,20 @@ looks alike at 128 and at 512 pixels. Nothing here holds state: the generator is
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
+from typing import TypeVar
 
 import cv2
 import numpy as np
 
 Field = np.ndarray
 Rng = np.random.Generator
+T = TypeVar("T")
+
+
+def pick(rng: Rng, options: Sequence[T]) -> T:
+    """One of a few options, as it is (``Generator.choice`` would turn it into a NumPy scalar)."""
+    return options[int(rng.integers(len(options)))]
 
 
 def white(rng: Rng, size: int) -> Field:
@@ -29,7 +37,9 @@ def grain(rng: Rng, size: int, width_px: float = 1.0) -> Field:
     return blurred * np.float32(1.0 / (float(blurred.std()) + 1e-6))
 
 
-def value_noise(rng: Rng, size: int, cell: float, stretch: float = 1.0, angle: float = 0.0) -> Field:
+def value_noise(
+    rng: Rng, size: int, cell: float, stretch: float = 1.0, angle: float = 0.0
+) -> Field:
     """Smooth noise with features of ``cell``, drawn out ``stretch`` times along ``angle``."""
     if stretch == 1.0:
         count = min(size, max(2, round(1.0 / cell) + 1))
@@ -58,7 +68,9 @@ def _lay(grid: Field, size: int, span: float, angle: float) -> Field:
         ]
     )
     flags = cv2.INTER_LINEAR | cv2.WARP_INVERSE_MAP
-    return cv2.warpAffine(grid, matrix, (size, size), flags=flags, borderMode=cv2.BORDER_REFLECT_101)
+    return cv2.warpAffine(
+        grid, matrix, (size, size), flags=flags, borderMode=cv2.BORDER_REFLECT_101
+    )
 
 
 def fbm(
@@ -115,10 +127,14 @@ def warp(field: np.ndarray, dx_px: Field, dy_px: Field) -> np.ndarray:
     """Move every pixel of an (S, S) or (S, S, 3) array by a displacement field in pixels."""
     size = field.shape[0]
     x, y = pixel_grid(size)
-    return cv2.remap(field, x + dx_px, y + dy_px, cv2.INTER_LINEAR, borderMode=cv2.BORDER_REFLECT_101)
+    return cv2.remap(
+        field, x + dx_px, y + dy_px, cv2.INTER_LINEAR, borderMode=cv2.BORDER_REFLECT_101
+    )
 
 
-def wobble(rng: Rng, field: np.ndarray, cell: float, amount_px: float, octaves: int = 2) -> np.ndarray:
+def wobble(
+    rng: Rng, field: np.ndarray, cell: float, amount_px: float, octaves: int = 2
+) -> np.ndarray:
     """Warp by smooth noise of ``amount_px`` pixels: takes the ruler out of straight lines."""
     size = field.shape[0]
     dx = fbm(rng, size, cell, octaves) * np.float32(amount_px)
@@ -129,10 +145,14 @@ def wobble(rng: Rng, field: np.ndarray, cell: float, amount_px: float, octaves: 
 def pixel_grid(size: int) -> tuple[Field, Field]:
     """x and y of every pixel, float32 (S, S)."""
     axis = np.arange(size, dtype=np.float32)
-    return np.broadcast_to(axis[None, :], (size, size)), np.broadcast_to(axis[:, None], (size, size))
+    return np.broadcast_to(axis[None, :], (size, size)), np.broadcast_to(
+        axis[:, None], (size, size)
+    )
 
 
-def axes(size: int, angle: float = 0.0, shift: tuple[float, float] = (0.0, 0.0)) -> tuple[Field, Field]:
+def axes(
+    size: int, angle: float = 0.0, shift: tuple[float, float] = (0.0, 0.0)
+) -> tuple[Field, Field]:
     """Coordinates in [-1, 1] about the centre, turned by ``angle`` radians and shifted."""
     x, y = pixel_grid(size)
     scale = 2.0 / size
@@ -143,11 +163,14 @@ def axes(size: int, angle: float = 0.0, shift: tuple[float, float] = (0.0, 0.0))
 
 def smoothstep(low: float, high: float, field: Field) -> Field:
     """0 below ``low``, 1 above ``high``, smooth between (``low`` > ``high`` reverses it)."""
+    field = np.asarray(field, np.float32)
     t = np.clip((field - np.float32(low)) * np.float32(1.0 / (high - low)), 0.0, 1.0)
     return t * t * (3.0 - 2.0 * t)
 
 
-def scatter(rng: Rng, size: int, count: int, low_px: float, high_px: float, squash: float = 0.6) -> Field:
+def scatter(
+    rng: Rng, size: int, count: int, low_px: float, high_px: float, squash: float = 0.6
+) -> Field:
     """``count`` small ellipses of random place, size and turn; coverage in [0, 1]."""
     canvas = np.zeros((size, size), np.uint8)
     places = rng.random((count, 2)) * size * 16

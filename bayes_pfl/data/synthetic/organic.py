@@ -14,6 +14,7 @@ from bayes_pfl.data.synthetic.noise import (
     cells,
     fbm,
     grain,
+    pick,
     ridges,
     smoothstep,
     white,
@@ -26,7 +27,6 @@ from bayes_pfl.data.synthetic.scene import (
     paint,
     relief,
     rgb,
-    rotate_stamp,
     surface_scene,
     text_stamp,
     vary,
@@ -37,6 +37,7 @@ from bayes_pfl.data.synthetic.solids import wavy
 def _scan_scene(rng: Rng, value: Field, where: Field, noise: float) -> Scene:
     """A grey picture from a scanner: no lamp, no shadow; noise of the machine, burnt-in text."""
     size = value.shape[0]
+    value, where = value.astype(np.float32), where.astype(np.float32)
     value = value + np.float32(noise) * white(rng, size) * (0.3 + 0.7 * np.clip(value * 3, 0, 1))
     if rng.random() < 0.25:
         value = _burnt_in_text(rng, value)
@@ -52,8 +53,8 @@ def _burnt_in_text(rng: Rng, value: Field) -> Field:
     for _ in range(int(rng.integers(1, 5))):
         stamp = text_stamp(rng, rng.uniform(5, 10) * size / 256, int(rng.integers(1, 8)))
         high, wide = stamp.shape
-        top = int(rng.choice([rng.uniform(0, 0.1), rng.uniform(0.86, 0.94)]) * size)
-        left = int(rng.choice([rng.uniform(0, 0.05), rng.uniform(0.7, 0.95)]) * size)
+        top = int(pick(rng, [rng.uniform(0, 0.1), rng.uniform(0.86, 0.94)]) * size)
+        left = int(pick(rng, [rng.uniform(0, 0.05), rng.uniform(0.7, 0.95)]) * size)
         window = value[top : top + high, left : left + wide]
         np.maximum(window, stamp[: window.shape[0], : window.shape[1]] * 0.9, out=window)
     return value
@@ -87,11 +88,15 @@ def brain_scan(rng: Rng, size: int, styles: tuple[str, ...] = ("t1", "t2", "flai
     value = value * (1 - gap) + fluid * 0.9 * gap
     value = value * (1 - brain) + tissue * brain
     value *= np.float32(rng.uniform(0.6, 1.15))
-    scene = _scan_scene(rng, value + np.float32(rng.uniform(0, 0.04)), brain, rng.uniform(0.005, 0.04))
+    scene = _scan_scene(
+        rng, value + np.float32(rng.uniform(0, 0.04)), brain, rng.uniform(0.005, 0.04)
+    )
     return scene
 
 
-def _tissue(rng: Rng, size: int, x: Field, y: Field, radius: Field, tones: tuple, ratio: float) -> Field:
+def _tissue(
+    rng: Rng, size: int, x: Field, y: Field, radius: Field, tones: tuple, ratio: float
+) -> Field:
     """Folded cortex round white matter, with midline and ventricles; mirrored, then a little not."""
     white_m, grey_m, fluid = (np.float32(t) for t in tones)
     fold = fbm(rng, size, rng.uniform(0.07, 0.12), 3, 0.6)
@@ -117,7 +122,9 @@ def _ventricles(rng: Rng, x: Field, y: Field) -> Field:
     a = np.abs(x) * (1 + 0.1 * np.sign(x) * np.float32(rng.normal(0, 1)))
     front = np.abs(a - 0.05 - np.float32(spread) * np.abs(y + 0.1) * 0.4) / np.float32(wide)
     front = front + smoothstep(0.22, 0.36, np.abs(y + 0.16)) * 3
-    back = np.abs(a - 0.1 - np.float32(spread) * np.clip(y - 0.1, 0, 1) * 0.7) / np.float32(wide * 1.1)
+    back = np.abs(a - 0.1 - np.float32(spread) * np.clip(y - 0.1, 0, 1) * 0.7) / np.float32(
+        wide * 1.1
+    )
     back = back + smoothstep(0.16, 0.28, np.abs(y - 0.32)) * 3
     return smoothstep(1.15, 0.8, np.minimum(front, back))
 
@@ -131,14 +138,28 @@ def abdomen_ct(rng: Rng, size: int) -> Scene:
     """Axial slice of a body: liver, spine, kidneys, gut, vessels."""
     x, y = axes(size, rng.normal(0, 0.04), tuple(rng.normal(0, 0.03, 2)))
     outline = wavy(rng, 0.015)
-    body = np.sqrt((x / 0.95) ** 2 + (y / np.float32(rng.uniform(0.62, 0.8))) ** 2) - outline(np.arctan2(y, x))
+    body = np.sqrt((x / 0.95) ** 2 + (y / np.float32(rng.uniform(0.62, 0.8))) ** 2) - outline(
+        np.arctan2(y, x)
+    )
     inside, muscle = smoothstep(1.0, 0.98, body), smoothstep(0.9, 0.88, body)
     cavity = smoothstep(0.8, 0.77, body)
     value = 0.18 * inside + 0.3 * muscle
     value += (np.float32(rng.uniform(0.15, 0.3)) - value) * cavity
-    organs: list[tuple[float, float, float, float, float]] = [(-0.35, -0.05, 0.42, 0.38, 0.52), (0.5, 0.0, 0.2, 0.26, 0.5)]
+    organs: list[tuple[float, float, float, float, float]] = [
+        (-0.35, -0.05, 0.42, 0.38, 0.52),
+        (0.5, 0.0, 0.2, 0.26, 0.5),
+    ]
     organs += [(s * 0.4, 0.32, 0.14, 0.17, 0.62) for s in (-1, 1)]
-    organs += [(rng.uniform(-0.1, 0.45), rng.uniform(-0.45, 0.1), rng.uniform(0.06, 0.13), rng.uniform(0.06, 0.13), rng.uniform(0.05, 0.6)) for _ in range(7)]
+    organs += [
+        (
+            rng.uniform(-0.1, 0.45),
+            rng.uniform(-0.45, 0.1),
+            rng.uniform(0.06, 0.13),
+            rng.uniform(0.06, 0.13),
+            rng.uniform(0.05, 0.6),
+        )
+        for _ in range(7)
+    ]
     where = np.zeros_like(value)
     for cx, cy, a, b, tone in organs:
         edge = wavy(rng, 0.08)
@@ -148,7 +169,9 @@ def abdomen_ct(rng: Rng, size: int) -> Scene:
         where = np.maximum(where, organ)
     spine = smoothstep(1.0, 0.9, np.hypot(x / 0.14, (y - 0.42) / 0.12))
     value += (0.95 - 0.25 * grain(rng, size, 3) * 0.3 - value) * spine
-    ribs = smoothstep(0.04, 0.02, np.abs(body - 0.86)) * smoothstep(0.5, 0.8, np.sin(np.arctan2(y, x) * int(rng.integers(9, 15))))
+    ribs = smoothstep(0.04, 0.02, np.abs(body - 0.86)) * smoothstep(
+        0.5, 0.8, np.sin(np.arctan2(y, x) * int(rng.integers(9, 15)))
+    )
     value += (0.9 - value) * ribs
     vessels = smoothstep(0.75, 0.9, ridges(rng, size, 0.12, 1)) * where
     value += 0.08 * vessels + 0.03 * fbm(rng, size, 0.2, 3) * inside
@@ -161,8 +184,13 @@ def chest_xray(rng: Rng, size: int) -> Scene:
     lungs = np.zeros_like(x)
     for side in (-1, 1):
         edge = wavy(rng, 0.05)
-        dx, dy = (x - np.float32(side * 0.43)) / 0.36, (y + 0.05) / np.float32(rng.uniform(0.65, 0.8))
-        lungs = np.maximum(lungs, smoothstep(1.05, 0.85, np.hypot(dx, dy) - edge(np.arctan2(dy, dx))))
+        dx, dy = (
+            (x - np.float32(side * 0.43)) / 0.36,
+            (y + 0.05) / np.float32(rng.uniform(0.65, 0.8)),
+        )
+        lungs = np.maximum(
+            lungs, smoothstep(1.05, 0.85, np.hypot(dx, dy) - edge(np.arctan2(dy, dx)))
+        )
     value = 0.72 - np.float32(rng.uniform(0.35, 0.5)) * lungs
     heart = smoothstep(1.1, 0.85, np.hypot((x - 0.12) / 0.34, (y - 0.3) / 0.36))
     value += (0.8 - value) * heart * 0.9
@@ -170,7 +198,12 @@ def chest_xray(rng: Rng, size: int) -> Scene:
     value += 0.12 * spine
     arch = y - 0.5 * (np.abs(x) - 0.1) ** 2 + 0.35 * np.abs(x)
     rib = smoothstep(0.2, 0.75, np.sin(arch * np.float32(rng.uniform(16, 22))))
-    value += np.float32(rng.uniform(0.05, 0.13)) * rib * smoothstep(1.0, 0.7, np.abs(x)) * smoothstep(0.9, 0.6, np.abs(y))
+    value += (
+        np.float32(rng.uniform(0.05, 0.13))
+        * rib
+        * smoothstep(1.0, 0.7, np.abs(x))
+        * smoothstep(0.9, 0.6, np.abs(y))
+    )
     value += 0.05 * ridges(rng, size, 0.1) * lungs + 0.03 * fbm(rng, size, 0.3, 4)
     body = smoothstep(1.05, 0.95, np.abs(x) + 0.25 * smoothstep(-0.4, -1, y))
     return _scan_scene(rng, value * body, lungs * body, rng.uniform(0.008, 0.03))
@@ -182,7 +215,11 @@ def ultrasound(rng: Rng, size: int) -> Scene:
     y = y + 1.15
     radius, theta = np.hypot(x, y), np.arctan2(x, y)
     half = rng.uniform(0.55, 0.75)
-    sector = smoothstep(half, half - 0.015, np.abs(theta)) * smoothstep(0.15, 0.17, radius) * smoothstep(2.05, 2.03, radius)
+    sector = (
+        smoothstep(half, half - 0.015, np.abs(theta))
+        * smoothstep(0.15, 0.17, radius)
+        * smoothstep(2.05, 2.03, radius)
+    )
     layers = fbm(rng, size, 0.12, 4, 0.6, rng.uniform(1, 4), rng.normal(0, 0.3))
     speckle = np.abs(grain(rng, size, 2.2 * size / 256))
     value = (0.3 + 0.12 * layers) * (0.35 + 0.7 * speckle)
@@ -204,14 +241,18 @@ def skin(rng: Rng, size: int) -> Scene:
     flush = smoothstep(-0.5, 2.0, fbm(rng, size, 0.3, 4)) * np.float32(rng.uniform(0, 0.3))
     image = mix(image, image * rgb(1.0, 0.72, 0.7), flush)
     if rng.random() < 0.4:
-        freckles = smoothstep(1.3, 2.2, fbm(rng, size, rng.uniform(0.03, 0.08), 2)) * np.float32(rng.uniform(0.1, 0.45))
+        freckles = smoothstep(1.3, 2.2, fbm(rng, size, rng.uniform(0.03, 0.08), 2)) * np.float32(
+            rng.uniform(0.1, 0.45)
+        )
         image = mix(image, image * rgb(0.65, 0.5, 0.4), freckles)
     if rng.random() < 0.55:
         image = mix(image, rgb(0.12, 0.09, 0.08) * rng.uniform(0.5, 3), _hairs(rng, size, unit))
     scene = surface_scene(rng, image, light)
     if rng.random() < 0.3:
         x, y = axes(size)
-        scene.lighting = scene.lighting * (1 - 0.95 * smoothstep(rng.uniform(0.9, 1.05), 1.12, np.hypot(x, y)))
+        scene.lighting = scene.lighting * (
+            1 - 0.95 * smoothstep(rng.uniform(0.9, 1.05), 1.12, np.hypot(x, y))
+        )
         scene.where = smoothstep(0.85, 0.8, np.hypot(x, y))
     return scene
 
@@ -224,8 +265,18 @@ def _hairs(rng: Rng, size: int, unit: float) -> Field:
         start = rng.random(2) * size
         t = np.linspace(0, rng.uniform(0.1, 0.7) * size, 12)
         bend = rng.normal(0, 1.2) / size
-        line = np.stack([start[0] + t * np.cos(turn + bend * t), start[1] + t * np.sin(turn + bend * t)], 1)
-        cv2.polylines(canvas, [np.int32(line * 16)], False, 255, max(1, round(unit * rng.uniform(0.6, 1.6))), cv2.LINE_AA, 4)
+        line = np.stack(
+            [start[0] + t * np.cos(turn + bend * t), start[1] + t * np.sin(turn + bend * t)], 1
+        )
+        cv2.polylines(
+            canvas,
+            [np.int32(line * 16)],
+            False,
+            255,
+            max(1, round(unit * rng.uniform(0.6, 1.6))),
+            cv2.LINE_AA,
+            4,
+        )
     return canvas.astype(np.float32) * np.float32(rng.uniform(0.4, 0.9) / 255)
 
 
@@ -236,7 +287,10 @@ def colon(rng: Rng, size: int) -> Scene:
     lumen = rng.uniform(-0.8, 0.8, 2)
     away = np.hypot(x - np.float32(lumen[0]), y - np.float32(lumen[1]))
     drift = fbm(rng, size, 0.5, 3)
-    phase = np.log(away + 0.12) * np.float32(rng.uniform(3, 8)) + np.float32(rng.uniform(0.5, 1.5)) * drift
+    phase = (
+        np.log(away + 0.12) * np.float32(rng.uniform(3, 8))
+        + np.float32(rng.uniform(0.5, 1.5)) * drift
+    )
     folds = np.abs(np.sin(phase)) ** 0.7 * np.float32(rng.uniform(4, 16) * unit)
     bumps = fbm(rng, size, 0.15, 4, 0.55) * np.float32(rng.uniform(1, 3) * unit)
     value = relief(folds + bumps, light, rng.uniform(0.4, 1.0))
@@ -249,7 +303,10 @@ def colon(rng: Rng, size: int) -> Scene:
     image = mix(image, rgb(1.0, 0.97, 0.95), wet * np.float32(rng.uniform(0.3, 1)))
     scene = surface_scene(rng, image, light)
     if rng.random() < 0.6:
-        corner = np.maximum(np.maximum(np.abs(x), np.abs(y)), (np.abs(x) + np.abs(y)) * np.float32(rng.uniform(0.58, 0.68)))
+        corner = np.maximum(
+            np.maximum(np.abs(x), np.abs(y)),
+            (np.abs(x) + np.abs(y)) * np.float32(rng.uniform(0.58, 0.68)),
+        )
         seen = smoothstep(0.98, 0.95, corner)
         scene.lighting, scene.where = scene.lighting * (0.03 + 0.97 * seen), seen
     return scene
@@ -263,12 +320,14 @@ def retina(rng: Rng, size: int) -> Scene:
     field = smoothstep(reach, reach - 0.03, away)
     tone = hsv(rng.uniform(0.02, 0.08), rng.uniform(0.55, 0.85), rng.uniform(0.5, 0.9))
     value = 1.05 - 0.4 * away + 0.06 * fbm(rng, size, 0.15, 4) + 0.015 * white(rng, size)
-    side = rng.choice([-1, 1])
+    side = pick(rng, [-1, 1])
     disc_at = (side * rng.uniform(0.35, 0.55), rng.normal(0, 0.06))
-    macula = np.exp(-(np.hypot(x + disc_at[0] * 0.4, y - disc_at[1]) / 0.18) ** 2)
+    macula = np.exp(-((np.hypot(x + disc_at[0] * 0.4, y - disc_at[1]) / 0.18) ** 2))
     image = paint(value * (1 - np.float32(rng.uniform(0.2, 0.45)) * macula), tone)
     image = mix(image, image * rgb(0.55, 0.35, 0.4), _vessels(rng, size, disc_at))
-    glow = smoothstep(0.17, 0.12, np.hypot(x - np.float32(disc_at[0]), (y - np.float32(disc_at[1])) * 0.9))
+    glow = smoothstep(
+        0.17, 0.12, np.hypot(x - np.float32(disc_at[0]), (y - np.float32(disc_at[1])) * 0.9)
+    )
     image = mix(image, vary(rng, rgb(0.98, 0.85, 0.55)), glow * 0.85)
     scene = surface_scene(rng, image * field[..., None], Light.draw(rng))
     scene.where = smoothstep(reach - 0.05, reach - 0.08, away) * (1 - glow)
@@ -286,9 +345,13 @@ def _vessels(rng: Rng, size: int, start: tuple[float, float]) -> Field:
             px, py = px + 0.06 * math.cos(turn), py + 0.06 * math.sin(turn)
             line.append((px, py))
             if width > 1.4 and rng.random() < 0.22:
-                queue.append(((px, py), turn + rng.choice([-1, 1]) * rng.uniform(0.4, 0.9), width * 0.6, 9))
+                queue.append(
+                    ((px, py), turn + pick(rng, [-1, 1]) * rng.uniform(0.4, 0.9), width * 0.6, 9)
+                )
         points = np.int32((np.array(line) + 1) * 0.5 * size * 16)
-        cv2.polylines(canvas, [points], False, 255, max(1, round(width * size / 256)), cv2.LINE_AA, 4)
+        cv2.polylines(
+            canvas, [points], False, 255, max(1, round(width * size / 256)), cv2.LINE_AA, 4
+        )
     return cv2.GaussianBlur(canvas, (0, 0), 0.7).astype(np.float32) / 255
 
 
@@ -299,7 +362,9 @@ def bone_xray(rng: Rng, size: int) -> Scene:
     limb = smoothstep(0.75, 0.6, np.abs(y) + 0.05 * np.sin(3 * x))
     value, where = 0.25 * limb, np.zeros_like(limb)
     for offset in ([0.0], [-0.25, 0.25])[int(rng.integers(2))]:
-        flare = np.float32(rng.uniform(0.1, 0.16)) * (1 + np.float32(rng.uniform(0.2, 0.7)) * smoothstep(0.3, 1.0, np.abs(x)))
+        flare = np.float32(rng.uniform(0.1, 0.16)) * (
+            1 + np.float32(rng.uniform(0.2, 0.7)) * smoothstep(0.3, 1.0, np.abs(x))
+        )
         across = np.abs(y - np.float32(offset) - 0.03 * np.sin(2 * x)) / flare
         bone = smoothstep(1.05, 0.95, across)
         shell = np.exp(-(((across - 0.85) / 0.14) ** 2))
@@ -319,7 +384,9 @@ def tissue_slide(rng: Rng, size: int) -> Scene:
     image = mix(image, image * rgb(0.85, 0.7, 0.85), smoothstep(0.08, 0.0, border) * 0.6)
     nuclei = smoothstep(0.34, 0.24, near + 0.1 * fbm(rng, size, 0.03, 2) + 0.2 * (value - 0.5))
     blue = hsv(rng.uniform(0.7, 0.78), rng.uniform(0.4, 0.7), rng.uniform(0.3, 0.55))
-    image = mix(image, blue * (0.8 + 0.4 * value)[..., None], nuclei * np.float32(rng.uniform(0.6, 0.95)))
+    image = mix(
+        image, blue * (0.8 + 0.4 * value)[..., None], nuclei * np.float32(rng.uniform(0.6, 0.95))
+    )
     gaps = smoothstep(0.9, 1.2, fbm(rng, size, 0.25, 3))
     return surface_scene(rng, mix(image, rgb(0.95, 0.93, 0.95), gaps * (rng.random() < 0.5)), light)
 
@@ -334,8 +401,13 @@ def teeth(rng: Rng, size: int) -> Scene:
     tooth = smoothstep(0.5, 0.42, np.abs(local) * (1 + 0.1 * y))
     line = np.float32(rng.uniform(-0.8, -0.3)) + 0.25 * np.cos(2 * math.pi * local)
     gum = smoothstep(0.03, -0.03, y - line)
-    enamel = paint(0.95 + 0.05 * fbm(rng, size, 0.2, 4) - 0.5 * (1 - tooth), hsv(0.12, rng.uniform(0.05, 0.25), 0.92))
+    enamel = paint(
+        0.95 + 0.05 * fbm(rng, size, 0.2, 4) - 0.5 * (1 - tooth),
+        hsv(0.12, rng.uniform(0.05, 0.25), 0.92),
+    )
     flesh = paint(0.9 + 0.1 * fbm(rng, size, 0.1, 4), hsv(0.98, rng.uniform(0.35, 0.6), 0.75))
-    height = (np.sqrt(np.clip(1 - (2 * local) ** 2, 0, 1)) * 14 * (1 - gum) + 3 * gum) * np.float32(size / 256)
+    height = (np.sqrt(np.clip(1 - (2 * local) ** 2, 0, 1)) * 14 * (1 - gum) + 3 * gum) * np.float32(
+        size / 256
+    )
     image = mix(enamel, flesh, gum) * relief(height.astype(np.float32), light, 0.35)[..., None]
     return surface_scene(rng, image, light)

@@ -14,6 +14,7 @@ from bayes_pfl.data.synthetic.noise import (
     axes,
     cells,
     fbm,
+    pick,
     smoothstep,
     value_noise,
     white,
@@ -38,13 +39,13 @@ from bayes_pfl.data.synthetic.scene import (
 def _backing(rng: Rng, size: int) -> np.ndarray:
     """What shows through holes: dark, bright or blurred."""
     value = 1 + np.float32(rng.uniform(0, 0.15)) * fbm(rng, size, 0.5, 2)
-    tone = hsv(rng.random(), rng.uniform(0, 0.2), rng.choice([0.05, 0.15, 0.5, 0.9]))
+    tone = hsv(rng.random(), rng.uniform(0, 0.2), pick(rng, [0.05, 0.15, 0.5, 0.9]))
     return paint(value, tone)
 
 
 def wire_mesh(rng: Rng, size: int) -> Scene:
     """Crossed wires, welded or woven, square or diamond."""
-    light, turn = Light.draw(rng), rng.choice([0, math.pi / 4]) + rng.normal(0, 0.08)
+    light, turn = Light.draw(rng), pick(rng, [0, math.pi / 4]) + rng.normal(0, 0.08)
     u, v = axes(size, turn, tuple(rng.uniform(-0.1, 0.1, 2)))
     bend = np.float32(rng.uniform(0, 0.012))
     u, v = u + bend * fbm(rng, size, 0.4, 2), v + bend * fbm(rng, size, 0.4, 2)
@@ -57,7 +58,9 @@ def wire_mesh(rng: Rng, size: int) -> Scene:
     two = np.sqrt(np.clip(1 - (b / half) ** 2, 0, 1)), -0.5 * lift * np.cos(math.pi * a)
     upper = np.where((one[0] > 0) & ((two[0] <= 0) | (one[1] > two[1])), one[0], two[0])
     soft = 2.0 * float(count) / size
-    solid = np.maximum(smoothstep(half, half - soft, np.abs(a)), smoothstep(half, half - soft, np.abs(b)))
+    solid = np.maximum(
+        smoothstep(half, half - soft, np.abs(a)), smoothstep(half, half - soft, np.abs(b))
+    )
     tone = metal_tone(rng) if rng.random() < 0.7 else any_colour(rng, 0.8, 0.1, 0.9)
     wires = paint((0.35 + 0.65 * upper) * (1 + 0.05 * white(rng, size)), tone)
     back = _backing(rng, size)
@@ -72,7 +75,7 @@ def perforated_plate(rng: Rng, size: int) -> Scene:
     u, v = axes(size, turn, tuple(rng.uniform(-0.2, 0.2, 2)))
     count = np.float32(rng.uniform(2, 7))
     row = np.round(v * count)
-    shift = np.float32(rng.choice([0.0, 0.5]))
+    shift = np.float32(pick(rng, [0.0, 0.5]))
     a = u * count + shift * row
     a, b = a - np.round(a), v * count - row
     kind, reach = rng.integers(3), rng.uniform(0.18, 0.36)
@@ -111,9 +114,15 @@ def solar_cell(rng: Rng, size: int) -> Scene:
     value = value * (1 - bar * np.float32(rng.uniform(0.5, 0.95))) if electro else value + bar * 0.5
     border = np.maximum(np.abs(u), np.abs(v)) - np.float32(rng.uniform(0.93, 1.02))
     corner = (np.abs(u) + np.abs(v) - np.float32(1.76)) if not poly else border
-    value *= 1 - np.float32(rng.uniform(0.4, 0.95)) * smoothstep(-0.01, 0.03, np.maximum(border, corner))
-    tone = rgb(0.6, 0.6, 0.6) if electro else hsv(rng.uniform(0.58, 0.68), rng.uniform(0.3, 0.8), 0.5)
-    scene = surface_scene(rng, paint(value * rng.uniform(0.6, 1.3), tone), light, turn * math.pi / 2)
+    value *= 1 - np.float32(rng.uniform(0.4, 0.95)) * smoothstep(
+        -0.01, 0.03, np.maximum(border, corner)
+    )
+    tone = (
+        rgb(0.6, 0.6, 0.6) if electro else hsv(rng.uniform(0.58, 0.68), rng.uniform(0.3, 0.8), 0.5)
+    )
+    scene = surface_scene(
+        rng, paint(value * rng.uniform(0.6, 1.3), tone), light, turn * math.pi / 2
+    )
     scene.grey = electro
     return scene
 
@@ -135,7 +144,9 @@ def _wafer(rng: Rng, size: int, poly: bool) -> Field:
 def printed_board(rng: Rng, size: int) -> Scene:
     """Circuit board: traces, pads, vias, chips, small parts, white lettering."""
     light, unit = Light.draw(rng), size / 256
-    tone = hsv(rng.choice([0.36, 0.38, 0.6, 0.0, 0.12]), rng.uniform(0.5, 0.9), rng.uniform(0.15, 0.5))
+    tone = hsv(
+        pick(rng, [0.36, 0.38, 0.6, 0.0, 0.12]), rng.uniform(0.5, 0.9), rng.uniform(0.15, 0.5)
+    )
     image = paint(1 + 0.03 * white(rng, size), tone)
     trace = _traces(rng, size, unit)
     image = mix(image, vary(rng, tone * 1.5, 0.05), trace * np.float32(rng.uniform(0.4, 0.9)))
@@ -153,7 +164,10 @@ def printed_board(rng: Rng, size: int) -> Scene:
                 if part is not None:
                     scene_parts.append(part)
     for _ in range(rng.integers(2, 7)):
-        stamp = rotate_stamp(text_stamp(rng, rng.uniform(6, 11) * unit, int(rng.integers(2, 5))), float(rng.choice([0, math.pi / 2])))
+        stamp = rotate_stamp(
+            text_stamp(rng, rng.uniform(6, 11) * unit, int(rng.integers(2, 5))),
+            float(pick(rng, [0, math.pi / 2])),
+        )
         top, left = (rng.random(2) * size * 0.9).astype(int)
         part = draw_part(image, rgb(0.9, 0.9, 0.88), stamp, int(top), int(left))
         if part is not None:
@@ -190,14 +204,20 @@ def _chip(rng: Rng, side: float) -> tuple[np.ndarray, Field]:
         alpha[rows] = 1
         colours[rows, :leg] = colours[rows, wide - leg :] = rng.uniform(0.55, 0.85)
     stamp = rotate_stamp(text_stamp(rng, max(5.0, side * 0.16), 4), math.pi / 2)
-    draw_part(colours, rgb(0.7, 0.7, 0.7), stamp, (high - stamp.shape[0]) // 2, (wide - stamp.shape[1]) // 2)
+    draw_part(
+        colours,
+        rgb(0.7, 0.7, 0.7),
+        stamp,
+        (high - stamp.shape[0]) // 2,
+        (wide - stamp.shape[1]) // 2,
+    )
     return colours, alpha
 
 
 def _chip_resistor(rng: Rng, side: float) -> tuple[np.ndarray, Field]:
     """A small block with bright ends."""
     high, wide = max(4, int(side * 0.3)), max(8, int(side * 0.6))
-    body = rng.choice([0.08, 0.15, 0.5]) * np.array([1.0, 0.85, 0.65], np.float32)
+    body = pick(rng, [0.08, 0.15, 0.5]) * np.array([1.0, 0.85, 0.65], np.float32)
     colours = np.broadcast_to(body, (high, wide, 3)).astype(np.float32)
     end = max(2, wide // 5)
     colours[:, :end] = colours[:, wide - end :] = rng.uniform(0.6, 0.85)
@@ -221,7 +241,9 @@ def _pads(rng: Rng, side: float) -> tuple[np.ndarray, Field]:
     x, y = axes(unit)
     radius = np.tile(np.sqrt(x * x + y * y), (1, count))
     shade = np.where(radius < 0.35, np.float32(0.08), np.float32(0.75))
-    return paint(shade, rgb(1.0, rng.uniform(0.85, 1), rng.uniform(0.6, 1))), smoothstep(0.85, 0.75, radius)
+    return paint(shade, rgb(1.0, rng.uniform(0.85, 1), rng.uniform(0.6, 1))), smoothstep(
+        0.85, 0.75, radius
+    )
 
 
 _COMPONENTS = (_chip, _chip_resistor, _chip_resistor, _electrolytic, _pads, _pads)
@@ -230,16 +252,22 @@ _COMPONENTS = (_chip, _chip_resistor, _chip_resistor, _electrolytic, _pads, _pad
 def label(rng: Rng, size: int) -> Scene:
     """Printed label: lines of text, a bar code, a coloured field or logo."""
     light, unit = Light.draw(rng), size / 256
-    tone = vary(rng, rgb(0.93, 0.93, 0.9)) if rng.random() < 0.6 else any_colour(rng, 0.7, 0.5, 0.95)
+    tone = (
+        vary(rng, rgb(0.93, 0.93, 0.9)) if rng.random() < 0.6 else any_colour(rng, 0.7, 0.5, 0.95)
+    )
     image = paint(1 + 0.012 * white(rng, size) + 0.02 * fbm(rng, size, 0.4, 2), tone)
     ink = rgb(0.08, 0.08, 0.1) if rng.random() < 0.7 else any_colour(rng, 0.9, 0.05, 0.4)
     for _ in range(rng.integers(0, 3)):
         _panel(rng, image)
-    parts, turn = [], rng.choice([0.0, 0.0, math.pi / 2]) + rng.normal(0, 0.03)
+    parts, turn = [], pick(rng, [0.0, 0.0, math.pi / 2]) + rng.normal(0, 0.03)
     y = rng.uniform(0.02, 0.1) * size
     while y < size * 0.95:
         tall = rng.uniform(8, 30) * unit
-        stamp = text_stamp(rng, tall, int(rng.integers(3, 12))) if rng.random() < 0.8 else _bar_code(rng, tall * 2)
+        stamp = (
+            text_stamp(rng, tall, int(rng.integers(3, 12)))
+            if rng.random() < 0.8
+            else _bar_code(rng, tall * 2)
+        )
         stamp = rotate_stamp(stamp, float(turn))
         left, top = int(rng.uniform(0.0, 0.3) * size), int(y)
         if abs(turn) > 0.5:
@@ -268,14 +296,18 @@ def _bar_code(rng: Rng, tall: float) -> Field:
 
 def zipper(rng: Rng, size: int) -> Scene:
     """Two rows of interlocked teeth on tape."""
-    light, turn = Light.draw(rng), rng.choice([0, math.pi / 2]) + rng.normal(0, 0.05)
+    light, turn = Light.draw(rng), pick(rng, [0, math.pi / 2]) + rng.normal(0, 0.05)
     u, v = axes(size, turn, (rng.uniform(-0.15, 0.15), rng.uniform(-0.15, 0.15)))
     count, reach = np.float32(rng.uniform(7, 18)), np.float32(rng.uniform(0.1, 0.28))
     side = np.where(v > 0, 0.0, 0.5).astype(np.float32)
     a = u * count + side
     a = a - np.round(a)
     tooth = smoothstep(0.36, 0.28, np.abs(a)) * smoothstep(reach, reach * 0.92, np.abs(v))
-    cloth = 0.8 + 0.15 * np.sin(u * np.float32(rng.uniform(60, 120))) + 0.08 * value_noise(rng, size, 0.01)
+    cloth = (
+        0.8
+        + 0.15 * np.sin(u * np.float32(rng.uniform(60, 120)))
+        + 0.08 * value_noise(rng, size, 0.01)
+    )
     cloth *= 1 + 0.25 * smoothstep(0.02, 0.0, np.abs(np.abs(v) - reach * 1.5))
     image = paint(cloth, any_colour(rng, 0.8, 0.08, 0.8))
     height = tooth * np.float32(4 * size / 256)
@@ -296,10 +328,18 @@ def bristles(rng: Rng, size: int) -> Scene:
             side = int(pitch * 0.95)
             dx, dy = rng.normal(0, jitter, 2) * pitch
             x, y = axes(side)
-            radius = np.sqrt(x * x + y * y) + 0.06 * rng.standard_normal((side, side), dtype=np.float32)
+            radius = np.sqrt(x * x + y * y) + 0.06 * rng.standard_normal(
+                (side, side), dtype=np.float32
+            )
             shade = (0.7 + 0.3 * rng.random((side, side), dtype=np.float32)) * (1.05 - 0.4 * radius)
             tuft = paint(shade, tones[(i + j) % len(tones)])
-            part = draw_part(image, tuft, smoothstep(1.0, 0.85, radius), int(row + dy - side / 2), int(column + dx - side / 2))
+            part = draw_part(
+                image,
+                tuft,
+                smoothstep(1.0, 0.85, radius),
+                int(row + dy - side / 2),
+                int(column + dx - side / 2),
+            )
             if part is not None:
                 parts.append(part)
     del unit

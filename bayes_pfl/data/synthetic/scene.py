@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 import cv2
 import numpy as np
 
-from bayes_pfl.data.synthetic.noise import Field, Rng, axes, fbm, smoothstep
+from bayes_pfl.data.synthetic.noise import Field, Rng, axes, fbm, pick, smoothstep
 
 Colour = np.ndarray
 """float32 (3,), RGB in [0, 1]."""
@@ -114,6 +114,7 @@ def paint(value: Field, colour: Colour) -> np.ndarray:
 
 def slope(height: Field, light: Light) -> Field:
     """How much a height field (in pixels) leans towards the lamp; about [-1, 1]."""
+    height = np.asarray(height, np.float32)
     gx = cv2.Sobel(height, cv2.CV_32F, 1, 0, ksize=3, scale=0.125)
     gy = cv2.Sobel(height, cv2.CV_32F, 0, 1, ksize=3, scale=0.125)
     return -(np.float32(light.x) * gx + np.float32(light.y) * gy)
@@ -154,15 +155,18 @@ def bright_patch(rng: Rng, size: int, strength: float) -> Field:
     return np.float32(strength * rng.uniform(0.1, 0.5)) * glow
 
 
-def draw_part(image: np.ndarray, part_rgb: np.ndarray, alpha: Field, top: int, left: int) -> Part | None:
+def draw_part(
+    image: np.ndarray, part_rgb: np.ndarray, alpha: Field, top: int, left: int
+) -> Part | None:
     """Lay a small picture over ``image`` in place; None if it falls wholly outside."""
-    size = image.shape[0]
+    high, wide = image.shape[:2]
     y0, x0 = max(0, top), max(0, left)
-    y1, x1 = min(size, top + alpha.shape[0]), min(size, left + alpha.shape[1])
+    y1, x1 = min(high, top + alpha.shape[0]), min(wide, left + alpha.shape[1])
     if y1 - y0 < 2 or x1 - x0 < 2:
         return None
     inner = (slice(y0 - top, y1 - top), slice(x0 - left, x1 - left))
     without = image[y0:y1, x0:x1].copy()
+    alpha = np.asarray(alpha, np.float32)
     weight = np.ascontiguousarray(alpha[inner])
     image[y0:y1, x0:x1] = mix(without, part_rgb[inner] if part_rgb.ndim == 3 else part_rgb, weight)
     return Part((y0, x0, y1, x1), weight, without)
@@ -172,7 +176,7 @@ def text_stamp(rng: Rng, height_px: float, letters: int) -> Field:
     """Coverage of a printed word of random capitals and figures, about ``height_px`` tall."""
     signs = "ABCDEFGHKLMNPRSTUVXYZ0123456789-"
     word = "".join(signs[i] for i in rng.integers(0, len(signs), letters))
-    font = int(rng.choice([cv2.FONT_HERSHEY_SIMPLEX, cv2.FONT_HERSHEY_DUPLEX]))
+    font = int(pick(rng, [cv2.FONT_HERSHEY_SIMPLEX, cv2.FONT_HERSHEY_DUPLEX]))
     scale, thick = height_px / 22.0, max(1, round(height_px / 9))
     (width, tall), base = cv2.getTextSize(word, font, scale, thick)
     canvas = np.zeros((tall + base + 4, width + 4), np.uint8)
@@ -191,7 +195,11 @@ def rotate_stamp(stamp: Field, angle: float) -> Field:
 
 
 def surface_scene(
-    rng: Rng, image: np.ndarray, light: Light, direction: float = 0.0, parts: list[Part] | None = None
+    rng: Rng,
+    image: np.ndarray,
+    light: Light,
+    direction: float = 0.0,
+    parts: list[Part] | None = None,
 ) -> Scene:
     """A surface that fills the picture, or all of it but an edge."""
     size = image.shape[0]

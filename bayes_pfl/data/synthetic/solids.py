@@ -14,7 +14,7 @@ from dataclasses import dataclass, field
 import cv2
 import numpy as np
 
-from bayes_pfl.data.synthetic.noise import Field, Rng, axes, fbm, grain, smoothstep, white
+from bayes_pfl.data.synthetic.noise import Field, Rng, axes, fbm, grain, pick, smoothstep, white
 from bayes_pfl.data.synthetic.scene import (
     Colour,
     Light,
@@ -126,14 +126,22 @@ def ground(rng: Rng, size: int) -> np.ndarray:
         tone = any_colour(rng, 0.8, 0.1, 0.9)
     value = np.ones((size, size), np.float32)
     if rng.random() < 0.5:
-        value += np.float32(rng.uniform(0.02, 0.12)) * fbm(rng, size, rng.uniform(0.05, 0.6), 4, 0.6)
+        value += np.float32(rng.uniform(0.02, 0.12)) * fbm(
+            rng, size, rng.uniform(0.05, 0.6), 4, 0.6
+        )
     if rng.random() < 0.5:
-        value += np.float32(rng.uniform(0.01, 0.12)) * grain(rng, size, rng.uniform(1, 3) * size / 256)
+        value += np.float32(rng.uniform(0.01, 0.12)) * grain(
+            rng, size, rng.uniform(1, 3) * size / 256
+        )
     if rng.random() < 0.25:
         _, across = axes(size, rng.uniform(0, math.pi))
-        value += np.float32(rng.uniform(0.03, 0.2)) * np.sin(across * np.float32(rng.uniform(8, 90)))
+        value += np.float32(rng.uniform(0.03, 0.2)) * np.sin(
+            across * np.float32(rng.uniform(8, 90))
+        )
     if rng.random() < 0.15:
-        value += np.float32(rng.uniform(0.04, 0.15)) * fbm(rng, size, 0.03, 3, 0.7, 20, rng.uniform(0, 3))
+        value += np.float32(rng.uniform(0.04, 0.15)) * fbm(
+            rng, size, 0.03, 3, 0.7, 20, rng.uniform(0, 3)
+        )
     image = paint(value, tone)
     if rng.random() < 0.2:
         image = _two_halves(rng, image)
@@ -143,8 +151,8 @@ def ground(rng: Rng, size: int) -> np.ndarray:
 def _two_halves(rng: Rng, image: np.ndarray) -> np.ndarray:
     """The edge of a table, tray or sheet of paper under the object."""
     size = image.shape[0]
-    _, across = axes(size, rng.choice([0, math.pi / 2]) + rng.normal(0, 0.1))
-    place = np.float32(rng.choice([-1, 1]) * rng.uniform(0.45, 0.95))
+    _, across = axes(size, pick(rng, [0, math.pi / 2]) + rng.normal(0, 0.1))
+    place = np.float32(pick(rng, [-1, 1]) * rng.uniform(0.45, 0.95))
     beyond = smoothstep(place, place + 0.02, across)
     return mix(image, image * 0.4 + 0.6 * any_colour(rng, 0.6), beyond)
 
@@ -213,7 +221,9 @@ def _places(rng: Rng, size: int, layout: Layout) -> list[tuple[tuple[float, floa
     return [((float(x), float(y)), extent)]
 
 
-def _shadow(rng: Rng, image: np.ndarray, behind: np.ndarray, alpha: Field, corner: tuple, light: Light) -> None:
+def _shadow(
+    rng: Rng, image: np.ndarray, behind: np.ndarray, alpha: Field, corner: tuple, light: Light
+) -> None:
     """Darken the ground beside the object, away from the lamp."""
     size, extent = image.shape[0], alpha.shape[0]
     reach = rng.uniform(0.01, 0.08) * extent

@@ -1,0 +1,394 @@
+"""The command line: ``bayes-pfl train | evaluate | predict | convert | ...``.
+
+Heavy imports wait inside the commands, so that ``--help`` and mistakes answer at once.
+"""
+
+from __future__ import annotations
+
+import json
+import logging
+import sys
+from dataclasses import asdict, replace
+from enum import Enum
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+from rich.console import Console
+
+from bayes_pfl.errors import BayesPFLError, ConfigError
+
+if TYPE_CHECKING:
+    from bayes_pfl.config import BackboneConfig, TrainConfig
+    from bayes_pfl.model import BayesPFL
+
+app = typer.Typer(
+    name="bayes-pfl",
+    help="Zero-shot anomaly detection by Bayesian prompt flow learning.",
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+)
+console = Console()
+errors = Console(stderr=True)
+
+EMBEDDED_BACKBONE = "bayes-pfl-clip-tiny"
+EMBEDDED_CHECKPOINT = "bayes-pfl-tiny"
+AUTHORS_VALIDATION_CATEGORIES = 5
+
+
+class Protocols(str, Enum):
+    """Choices of ``--protocol``."""
+
+    deploy = "deploy"
+    authors = "authors"
+    both = "both"
+
+
+class Validation(str, Enum):
+    """Choices of ``--validation``."""
+
+    held_out = "held-out"
+    authors = "authors"
+
+
+class MapFormat(str, Enum):
+    """Choices of ``--maps``."""
+
+    png16 = "png16"
+    npy = "npy"
+    none = "none"
+
+
+class Precision(str, Enum):
+    """Choices of ``--precision`` at inference."""
+
+    float32 = "float32"
+    bfloat16 = "bfloat16"
+    float16 = "float16"
+
+
+Checkpoint = Annotated[
+    str, typer.Option(help="Embedded name, checkpoint or run folder, or hub repository org/name.")
+]
+Device = Annotated[str | None, typer.Option(help="cpu, cuda, mps; default: the best at hand.")]
+Samples = Annotated[int | None, typer.Option(min=1, help="Monte Carlo samples R per image.")]
+BatchSize = Annotated[int, typer.Option(min=1, help="Images at once.")]
+Workers = Annotated[int, typer.Option(min=0, help="Processes that decode images.")]
+Seed = Annotated[int, typer.Option(min=0, help="Fixes every random choice.")]
+Out = Annotated[Path, typer.Option(help="Folder for the results.")]
+Backbone = Annotated[
+    str,
+    typer.Option(
+        help="open_clip name, local-dir:FOLDER, hf-hub:org/name, a file in OpenAI's format, "
+        f"or {EMBEDDED_BACKBONE}."
+    ),
+]
+Pretrained = Annotated[
+    str | None, typer.Option(help="open_clip tag (such as openai) or a weights file.")
+]
+ImageSize = Annotated[
+    int | None, typer.Option(min=1, help="Side of the input in pixels; default: the backbone's.")
+]
+Layers = Annotated[
+    str | None, typer.Option(help="Tapped layers, 1-based, as in 6,12,18,24; default: four.")
+]
+
+
+def main() -> None:
+    """Entry point: one line and an exit code for what a user can mend, no traceback."""
+    _run(sys.argv[1:])
+
+
+def run_tool(command: str) -> None:
+    """Entry point of ``tools/<command>.py``: the same as ``bayes-pfl <command>``."""
+    _run([command, *sys.argv[1:]])
+
+
+def _run(arguments: list[str]) -> None:
+    logging.basicConfig(level=logging.WARNING, format="%(levelname)s: %(message)s")
+    try:
+        app(arguments)
+    except BayesPFLError as error:
+        errors.print(f"error: {error}", style="red", markup=False, highlight=False, soft_wrap=True)
+        sys.exit(2)
+    except KeyboardInterrupt:
+        errors.print("stopped; what was finished is kept", style="yellow")
+        sys.exit(130)
+
+
+@app.command()
+def train(
+    data: Annotated[Path, typer.Option(help="MVTec-style tree or meta.json with masks.")],
+    out: Out,
+    backbone: Backbone = EMBEDDED_BACKBONE,
+    pretrained: Pretrained = None,
+    image_size: ImageSize = None,
+    layers: Layers = None,
+    config: Annotated[
+        Path | None, typer.Option(help="TrainConfig as JSON; the options below override it.")
+    ] = None,
+    epochs: Annotated[int | None, typer.Option(min=0, help="Stage 1, at most.")] = None,
+    epochs2: Annotated[int | None, typer.Option(min=0, help="Stage 2, at most.")] = None,
+    patience: Annotated[int | None, typer.Option(min=1, help="Epochs without gain.")] = None,
+    steps_per_epoch: Annotated[int | None, typer.Option(min=1)] = None,
+    batch_size: Annotated[int | None, typer.Option(min=1)] = None,
+    validation: Annotated[Validation | None, typer.Option(help="What ends a stage.")] = None,
+    held_out: Annotated[float | None, typer.Option(help="Share of categories held out.")] = None,
+    validation_data: Annotated[
+        Path | None, typer.Option(help="Another tree to validate on (needed for 'authors').")
+    ] = None,
+    validation_categories: Annotated[
+        str | None, typer.Option(help="Which of its categories, separated by commas.")
+    ] = None,
+    mosaic: Annotated[float | None, typer.Option(min=0, max=1)] = None,
+    augment: Annotated[bool | None, typer.Option(help="Random rotation, light, noise.")] = None,
+    precision: Annotated[str | None, typer.Option(help="32-true, bf16-mixed or 16-mixed.")] = None,
+    accelerator: Annotated[str, typer.Option(help="auto, cpu, cuda, mps.")] = "auto",
+    devices: Annotated[int, typer.Option(min=1)] = 1,
+    workers: Annotated[int | None, typer.Option(min=0)] = None,
+    seed: Annotated[int | None, typer.Option(min=0)] = None,
+    resume: Annotated[bool, typer.Option("--resume", help="Go on after the last epoch.")] = False,
+) -> None:
+    """Train the prompts, flows and attention on one auxiliary dataset; the backbone is frozen."""
+    from bayes_pfl.training_run import TrainingRequest, run_training
+
+    stages = {"epochs": epochs, "epochs2": epochs2, "patience": patience}
+    settings = {
+        "steps_per_epoch": steps_per_epoch,
+        "batch_size": batch_size,
+        "validation": validation.value if validation else None,
+        "held_out": held_out,
+        "mosaic": mosaic,
+        "augment": augment,
+        "precision": precision,
+        "workers": workers,
+        "seed": seed,
+    }
+    request = TrainingRequest(
+        data=data,
+        out=out,
+        backbone=_backbone(backbone, pretrained, image_size, layers),
+        config=_train_config(config, stages, settings),
+        validation_data=validation_data,
+        validation_categories=_names(validation_categories),
+        accelerator=accelerator,
+        devices=devices,
+        resume=resume,
+    )
+    with _bars() as progress:
+        state = run_training(request, progress)
+    console.print(f"best checkpoint: {out / 'best'} (validation AP {state.best:.4f})")
+
+
+@app.command()
+def evaluate(
+    data: Annotated[list[Path], typer.Option(help="MVTec-style tree or meta.json; repeatable.")],
+    out: Out,
+    checkpoint: Checkpoint = EMBEDDED_CHECKPOINT,
+    pretrained: Pretrained = None,
+    protocol: Annotated[Protocols, typer.Option(help="deploy, authors or both.")] = (
+        Protocols.deploy
+    ),
+    samples: Samples = None,
+    batch_size: BatchSize = 8,
+    precision: Precision = Precision.float32,
+    workers: Workers = 0,
+    device: Device = None,
+    seed: Seed = 0,
+) -> None:
+    """Image and pixel metrics on labelled data: metrics.json, a table, CSV."""
+    from bayes_pfl.evaluation import EvaluationSettings
+    from bayes_pfl.evaluation_run import run_evaluation
+
+    model = _load(checkpoint, device, pretrained)
+    settings = EvaluationSettings(samples, batch_size, precision.value, workers, seed)
+    protocols = ("deploy", "authors") if protocol is Protocols.both else (protocol.value,)
+    with _bars() as progress:
+        tables = run_evaluation(model, checkpoint, data, out, protocols, settings, progress)
+    for name, table in tables.items():
+        console.print(f"protocol {name}")
+        console.print(table, markup=False, highlight=False, soft_wrap=True)
+    console.print(f"written to {out}")
+
+
+@app.command()
+def predict(
+    folder: Annotated[Path, typer.Argument(help="Images, read recursively.")],
+    class_name: Annotated[str, typer.Option(help="What the images show, such as 'metal nut'.")],
+    out: Out,
+    checkpoint: Checkpoint = EMBEDDED_CHECKPOINT,
+    pretrained: Pretrained = None,
+    samples: Samples = None,
+    batch_size: BatchSize = 8,
+    precision: Precision = Precision.float32,
+    threshold: Annotated[
+        float | None, typer.Option(help="Score from which an image is labelled anomalous.")
+    ] = None,
+    maps: Annotated[MapFormat, typer.Option(help="16-bit PNG, .npy, or none.")] = MapFormat.png16,
+    overlays: Annotated[bool, typer.Option(help="Write pictures with the heat map.")] = True,
+    workers: Workers = 0,
+    device: Device = None,
+    seed: Seed = 0,
+) -> None:
+    """Score a folder of images: predictions.csv, summary.json, maps and overlays."""
+    from bayes_pfl.prediction import predict_folder
+
+    model = _load(checkpoint, device, pretrained)
+    with _bars() as progress:
+        summary = predict_folder(
+            model,
+            folder,
+            out,
+            class_name=class_name,
+            checkpoint=checkpoint,
+            samples=samples,
+            batch_size=batch_size,
+            precision=precision.value,
+            threshold=threshold,
+            maps=maps.value,
+            overlays=overlays,
+            workers=workers,
+            seed=seed,
+            progress=progress,
+        )
+    console.print(f"{summary.done} images scored, {summary.failed} failed; written to {out}")
+    if summary.failed:
+        raise typer.Exit(1)
+
+
+@app.command()
+def convert(
+    authors: Annotated[Path, typer.Argument(help="The authors' .pth.")],
+    out: Out,
+    backbone: Backbone = "ViT-L-14-336",
+    pretrained: Pretrained = "openai",
+    image_size: ImageSize = 518,
+    layers: Layers = None,
+    stage: Annotated[int, typer.Option(min=1, max=2, help="Training stage it comes from.")] = 2,
+) -> None:
+    """Turn a checkpoint of the authors' research code into one of this package."""
+    from bayes_pfl.conversion import convert_authors_checkpoint
+
+    known = _backbone(backbone, pretrained, image_size, layers)
+    convert_authors_checkpoint(authors, known, stage).save_pretrained(out)
+    console.print(f"written to {out}")
+
+
+@app.command()
+def synthesize(
+    out: Out,
+    categories: Annotated[
+        str, typer.Option(help="train, validation, test, or names separated by commas.")
+    ] = "train",
+    normals: Annotated[int, typer.Option(min=0, help="Normal test images per category.")] = 20,
+    anomalies: Annotated[int, typer.Option(min=0, help="Anomalous ones per category.")] = 20,
+    train_normals: Annotated[int, typer.Option(min=0, help="Normal ones in train/.")] = 0,
+    size: Annotated[int, typer.Option(min=32, help="Side in pixels.")] = 256,
+    seed: Seed = 0,
+) -> None:
+    """Render surfaces, objects and scans with defects and exact masks as an MVTec-style tree."""
+    from bayes_pfl.data.synthetic import category_names, write_mvtec_tree
+
+    names = category_names(categories)
+    write_mvtec_tree(
+        out,
+        names,
+        normals=normals,
+        anomalies=anomalies,
+        train_normals=train_normals,
+        size=size,
+        seed=seed,
+    )
+    console.print(f"{len(names)} categories written to {out}")
+
+
+@app.command()
+def demo(
+    out: Out = Path("demo"),
+    quick: Annotated[bool, typer.Option("--quick", help="A minute's version, for tests.")] = False,
+) -> None:
+    """From nothing to results: render, train, evaluate, predict on real photographs."""
+    from bayes_pfl.demo import run_demo
+
+    with _bars() as progress:
+        report = run_demo(out, progress, quick=quick)
+    console.print(report, markup=False, highlight=False, soft_wrap=True)
+
+
+@app.command("verify-parity")
+def verify_parity(
+    folder: Annotated[Path, typer.Argument(help="Fixture in the format of docs/parity.md.")],
+    json_out: Annotated[Path | None, typer.Option("--json", help="Also write this file.")] = None,
+) -> None:
+    """Largest error of every output against the published implementation; exit 1 over 1e-4."""
+    from bayes_pfl.verification.parity import TOLERANCE, verify
+
+    differences = verify(folder)
+    for item in differences:
+        mark = "ok  " if item.passed else "FAIL"
+        console.print(f"{mark} {item.error:9.2e}  {item.name}", markup=False, highlight=False)
+    failed = [item.name for item in differences if not item.passed]
+    console.print(f"{len(differences)} outputs, {len(failed)} over {TOLERANCE:g}")
+    if json_out:
+        report = {"tolerance": TOLERANCE, "errors": {d.name: d.error for d in differences}}
+        _write_json(json_out, report | {"passed": not failed})
+    if failed:
+        raise typer.Exit(1)
+
+
+def _load(checkpoint: str, device: str | None, pretrained: str | None) -> BayesPFL:
+    from bayes_pfl.checkpoints import load_checkpoint
+
+    return load_checkpoint(checkpoint, device=device, pretrained=pretrained)
+
+
+def _backbone(
+    name: str, pretrained: str | None, image_size: int | None, layers: str | None
+) -> BackboneConfig:
+    from bayes_pfl.config import BackboneConfig
+
+    try:
+        taps = tuple(int(part) for part in layers.split(",")) if layers else None
+    except ValueError as error:
+        raise ConfigError(f"--layers {layers!r}: give numbers, as in 6,12,18,24") from error
+    return BackboneConfig(name, pretrained, image_size, taps)
+
+
+def _train_config(
+    path: Path | None, stages: dict[str, int | None], settings: dict[str, Any]
+) -> TrainConfig:
+    from bayes_pfl.config import TrainConfig, from_dict, load_json
+
+    config = load_json(TrainConfig, path) if path else TrainConfig()
+    patience = stages["patience"]
+    for name, epochs in (("stage1", stages["epochs"]), ("stage2", stages["epochs2"])):
+        stage = getattr(config, name)
+        stage = replace(stage, epochs=stage.epochs if epochs is None else epochs)
+        stage = replace(stage, patience=stage.patience if patience is None else patience)
+        config = replace(config, **{name: stage})
+    chosen = {key: value for key, value in settings.items() if value is not None}
+    return from_dict(TrainConfig, asdict(config) | chosen, "options")
+
+
+def _names(text: str | None) -> tuple[str, ...]:
+    return tuple(part.strip() for part in text.split(",") if part.strip()) if text else ()
+
+
+def _bars() -> Any:
+    from bayes_pfl.progress import Bars
+
+    return Bars(errors)
+
+
+def _write_json(path: Path, data: Any) -> None:
+    from bayes_pfl.files import write_atomically
+
+    try:
+        write_atomically(path, json.dumps(data, indent=2) + "\n")
+    except OSError as error:
+        raise ConfigError(f"{path}: not written ({error.strerror}); choose another file") from error
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,266 @@
+"""From the mapping in a YAML file to a card; all faults of a card are reported at once."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from bayes_pfl.data.card_schema import (
+    DOMAINS,
+    LABELS,
+    LEVELS,
+    SPLITS,
+    Card,
+    Category,
+    Counts,
+    Group,
+    Layout,
+    Table,
+)
+from bayes_pfl.data.meta import safe_name
+from bayes_pfl.data.records import prompt_word
+from bayes_pfl.errors import DataError
+
+_MVTEC: dict[str, Any] = {
+    "name": "MVTec tree",
+    "test": [
+        {"images": "{category}/test/good/*", "label": "normal"},
+        {
+            "images": "{category}/test/{defect}/*",
+            "label": "anomalous",
+            "mask": [
+                "{category}/ground_truth/{defect}/{stem}_mask.*",
+                "{category}/ground_truth/{defect}/{stem}.*",
+            ],
+        },
+    ],
+    "train": [{"images": "{category}/train/good/*", "label": "normal"}],
+}
+
+
+def parse_card(content: object, path: Path | None = None) -> Card:
+    """Make a card of the mapping that a YAML file holds.
+
+    Raises:
+        DataError: one line with every fault of the card.
+    """
+    faults = _Faults()
+    card = _card(content, path, faults) if isinstance(content, dict) else None
+    if card is None:
+        faults.add("a card", "is a mapping of fields such as name and layouts")
+    if faults.found:
+        count = f"{len(faults.found)} fault{'s' if len(faults.found) > 1 else ''}"
+        raise DataError(f"{path or 'card'} has {count}: {'; '.join(faults.found)}")
+    return card  # type: ignore[return-value]  # a missing card is a fault
+
+
+class _Faults:
+    """Collects what is wrong; each getter returns a usable value, so that checking goes on."""
+
+    def __init__(self) -> None:
+        self.found: list[str] = []
+
+    def add(self, where: str, what: str) -> None:
+        self.found.append(f"{where} {what}")
+
+    def fields(self, where: str, value: object, allowed: tuple[str, ...]) -> dict[str, Any]:
+        if not isinstance(value, dict):
+            self.add(where, f"is {value!r}; a mapping of {', '.join(allowed)} is wanted")
+            return {}
+        for key in value:
+            if key not in allowed:
+                self.add(where, f"has an unknown field {key!r}; allowed are {', '.join(allowed)}")
+        return value
+
+    def text(self, where: str, value: object, required: bool = False) -> str:
+        if value is None and not required:
+            return ""
+        if not isinstance(value, str) or not value.strip():
+            self.add(where, f"is {value!r}; text is wanted (put it in quotes)")
+            return ""
+        return " ".join(value.split())
+
+    def name(self, where: str, value: object) -> str:
+        try:
+            return safe_name(value, where)
+        except DataError as error:
+            self.found.append(f"{error} (put numbers, yes and no in quotes)")
+            return ""
+
+    def choice(self, where: str, value: object, allowed: tuple[str, ...]) -> str:
+        if value not in allowed:
+            self.add(where, f"is {value!r}; allowed are {', '.join(allowed)}")
+            return allowed[0]
+        return str(value)
+
+    def texts(self, where: str, value: object) -> tuple[str, ...]:
+        items = value if isinstance(value, list) else [] if value is None else [value]
+        return tuple(self.text(where, item, required=True) for item in items)
+
+    def patterns(self, where: str, value: object) -> tuple[str, ...]:
+        found = self.texts(where, value)
+        for pattern in found:
+            fault = pattern_fault(pattern)
+            if fault:
+                self.add(where, f"{pattern!r} {fault}")
+        return found
+
+    def counts(self, where: str, value: object) -> Counts | None:
+        good = isinstance(value, list) and len(value) == 2
+        if not good or not all(type(number) is int and number >= 0 for number in value):
+            self.add(where, f"is {value!r}; [normal, anomalous] numbers of images are wanted")
+            return None
+        return value[0], value[1]
+
+    def split_counts(self, where: str, value: object) -> dict[str, Counts]:
+        given = self.fields(where, value or {}, SPLITS)
+        counts = {k: self.counts(f"{where}.{k}", v) for k, v in given.items() if k in SPLITS}
+        return {split: count for split, count in counts.items() if count}
+
+
+def pattern_fault(pattern: str) -> str | None:
+    """What is wrong with a path pattern, or None: relative, no "..", names within braces."""
+    if pattern.startswith(("/", "~")) or re.match(r"[A-Za-z]:", pattern) or "\\" in pattern:
+        return "must be relative to the dataset's folder, with / between folders"
+    if any(part in ("", ".", "..") for part in pattern.split("/")):
+        return "must stay below the dataset's folder, without empty parts, . and .."
+    if "**" in pattern:
+        return "has **; a * stands for names within one folder, so write one part per folder"
+    if re.search(r"[{}]", re.sub(r"\{[a-z_]+\}", "", pattern)):
+        return "has braces that are not a {name} of small letters"
+    return None
+
+
+def _card(content: dict[str, Any], path: Path | None, faults: _Faults) -> Card:
+    known = tuple(name for name in Card.__dataclass_fields__ if name != "path")
+    faults.fields("the card", content, known)
+    raw = content.get("layouts")
+    listed = raw if isinstance(raw, list) else []
+    if not listed:
+        faults.add("layouts", f"is {raw!r}; a list of at least one layout is wanted")
+    categories = _categories(content.get("categories"), faults)
+    layouts = [_layout(f"layouts[{k}]", item, faults) for k, item in enumerate(listed)]
+    _check_categories(layouts, categories, faults)
+    texts = {
+        key: faults.text(key, content.get(key))
+        for key in ("title", "licence", "home", "citation", "notes")
+    }
+    supports = faults.texts("supports", content.get("supports", list(LEVELS)))
+    return Card(
+        name=faults.name("name", content.get("name")),
+        layouts=tuple(layouts),
+        categories=categories,
+        domain=faults.choice("domain", content.get("domain", "other"), DOMAINS),
+        supports=tuple(faults.choice("supports", level, LEVELS) for level in supports),
+        folders=faults.patterns("folders", content.get("folders")),
+        standardised=faults.split_counts("standardised", content.get("standardised")),
+        root=faults.text("root", content.get("root")) or None,
+        path=path,
+        **texts,
+    )
+
+
+def _categories(value: object, faults: _Faults) -> dict[str, Category]:
+    if not isinstance(value, dict):
+        if value is not None:
+            faults.add("categories", f"is {value!r}; a mapping of name: prompt word is wanted")
+        return {}
+    return {str(name): _category(name, item, faults) for name, item in value.items()}
+
+
+def _category(name: object, item: object, faults: _Faults) -> Category:
+    where = f"categories.{name}"
+    key = faults.name("category", name)
+    if item is None or isinstance(item, str):
+        return Category(key, faults.text(where, item) or prompt_word(key))
+    given = faults.fields(where, item, ("word", "folders", "test"))
+    word = faults.text(f"{where}.word", given.get("word")) or prompt_word(key)
+    folders = faults.texts(f"{where}.folders", given.get("folders"))
+    test = faults.counts(f"{where}.test", given["test"]) if "test" in given else None
+    return Category(key, word, folders, test)
+
+
+def _layout(where: str, item: object, faults: _Faults) -> Layout:
+    item = _MVTEC if item == "mvtec" else item
+    given = faults.fields(where, item, ("name", "counts", "table", *SPLITS))
+    splits = {
+        split: tuple(
+            _group(f"{where}.{split}[{k}]", group, faults)
+            for k, group in enumerate(given[split] if isinstance(given[split], list) else [None])
+        )
+        for split in SPLITS
+        if split in given
+    }
+    table = _table(f"{where}.table", given["table"], faults) if "table" in given else None
+    if bool(splits) == (table is not None) and given:
+        faults.add(where, "must have either patterns for test and train, or a table")
+    name = faults.text(f"{where}.name", given.get("name")) or where
+    counts = faults.split_counts(f"{where}.counts", given.get("counts"))
+    return Layout(name, splits, table, counts)
+
+
+def _group(where: str, item: object, faults: _Faults) -> Group:
+    given = faults.fields(where, item, ("images", "label", "mask", "exclude", "category"))
+    if not given:
+        return Group((), LABELS[0])
+    images = faults.patterns(f"{where}.images", given.get("images"))
+    if not images:
+        faults.add(f"{where}.images", "is missing; give a pattern such as photos/ok/*")
+    label = faults.choice(f"{where}.label", given.get("label"), LABELS)
+    masks = faults.patterns(f"{where}.mask", given.get("mask"))
+    if label.startswith("mask") and not masks:
+        faults.add(where, f"has the label {label!r} but no mask pattern")
+    for name in sorted(_names(*masks) - {"stem"}):
+        if any(name not in _names(image) for image in images):
+            faults.add(f"{where}.mask", f"uses {{{name}}}, which not all its images patterns have")
+    exclude = faults.patterns(f"{where}.exclude", given.get("exclude"))
+    category = faults.text(f"{where}.category", given.get("category")) or None
+    return Group(images, label, masks, exclude, category)
+
+
+def _names(*patterns: str) -> set[str]:
+    return {name for pattern in patterns for name in re.findall(r"\{(\w+)\}", pattern)}
+
+
+def _table(where: str, item: object, faults: _Faults) -> Table:
+    given = faults.fields(where, item, tuple(Table.__dataclass_fields__))
+    columns = {
+        key: faults.text(f"{where}.{key}", given.get(key)) or None
+        for key in ("category", "split", "mask")
+    }
+    digits = given.get("digits", 0)
+    if type(digits) is not int or not 0 <= digits <= 20:
+        faults.add(f"{where}.digits", f"is {digits!r}; a number from 0 to 20 is wanted")
+    paths = faults.patterns(f"{where}.paths", given.get("paths", "{image}"))
+    for name in sorted(_names(*paths) - {"image"}):
+        faults.add(f"{where}.paths", f"uses {{{name}}}; only {{image}}, the cell, is known")
+    return Table(
+        file=next(iter(faults.patterns(f"{where}.file", given.get("file", ""))), ""),
+        image=faults.text(f"{where}.image", given.get("image"), required=True),
+        label=faults.text(f"{where}.label", given.get("label"), required=True),
+        anomalous=faults.texts(f"{where}.anomalous", given.get("anomalous", "anomaly")),
+        paths=paths,
+        digits=digits,
+        **columns,
+    )
+
+
+def _check_categories(
+    layouts: list[Layout], categories: Mapping[str, Category], faults: _Faults
+) -> None:
+    """Each image must get a category: from its path, its group, its table, or the only one."""
+    for layout in layouts:
+        groups = [group for split in layout.splits.values() for group in split]
+        for group in groups:
+            if group.category and group.category not in categories:
+                faults.add(layout.name, f"names the category {group.category!r}, not in the card")
+        placed = [g.category or all("{category}" in p for p in g.images) for g in groups]
+        placed += [layout.table.category] if layout.table else []
+        if not all(placed) and len(categories) != 1:
+            faults.add(
+                layout.name,
+                "does not tell the category of its images; put {category} into the pattern, or "
+                "name one category",
+            )

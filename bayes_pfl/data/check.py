@@ -1,0 +1,125 @@
+"""The health of a dataset on this disk: what is missing, unreadable, mismatched or there twice."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from bayes_pfl.data.card_schema import Card
+from bayes_pfl.data.cards import count_differences, dataset_root, load_card, locate, read_found
+from bayes_pfl.data.images import read_image, read_mask
+from bayes_pfl.data.records import Sample, count_labels
+from bayes_pfl.errors import DataError
+
+Progress = Callable[[int, int], None]
+"""Called with (done, total) images."""
+
+
+@dataclass
+class CheckReport:
+    """What `check` found.
+
+    Attributes:
+        counts: (normal, anomalous) by category.
+        differences: numbers of images that are not those of the card, one line each.
+        unreadable: the message for each image or mask that cannot be read.
+        missing_masks: anomalous images without a mask, where the card promises pixel results.
+        wrong_sizes: masks of another size than their image, one line each.
+        empty_masks: masks of anomalous images in which nothing is marked.
+        duplicates: groups of image files with the same bytes.
+    """
+
+    dataset: str
+    form: str
+    path: Path
+    split: str
+    counts: dict[str, tuple[int, int]]
+    differences: list[str] = field(default_factory=list)
+    unreadable: list[str] = field(default_factory=list)
+    missing_masks: list[Path] = field(default_factory=list)
+    wrong_sizes: list[str] = field(default_factory=list)
+    empty_masks: list[Path] = field(default_factory=list)
+    duplicates: list[tuple[Path, ...]] = field(default_factory=list)
+
+    @property
+    def ok(self) -> bool:
+        """Whether nothing at all was found amiss."""
+        return not self.lines()
+
+    def lines(self) -> list[str]:
+        """Every finding as one line of text."""
+        return [
+            *self.differences,
+            *self.unreadable,
+            *(f"{path}: anomalous, but it has no mask" for path in self.missing_masks),
+            *self.wrong_sizes,
+            *(f"{path}: the mask of an anomalous image is empty" for path in self.empty_masks),
+            *(f"the same picture: {', '.join(map(str, group))}" for group in self.duplicates),
+        ]
+
+
+def check(
+    card: str | Path | Card,
+    root: str | Path | None = None,
+    split: str = "test",
+    form: str = "auto",
+    progress: Progress | None = None,
+) -> CheckReport:
+    """Open every image and mask of a split and report what is amiss; nothing is changed.
+
+    Args: as `read_dataset`; progress is told of each image done.
+
+    Raises:
+        DataError: nothing is found at all, or a card or listing cannot be used.
+    """
+    card = card if isinstance(card, Card) else load_card(card)
+    found = locate(card, dataset_root(card, root), form)
+    samples = read_found(card, found, split)
+    report = CheckReport(card.name, found.form, found.path, split, count_labels(samples))
+    report.differences = count_differences(card, found, split, samples)
+    for done, sample in enumerate(samples, start=1):
+        _check_sample(sample, "pixel" in card.supports, report)
+        if progress:
+            progress(done, len(samples))
+    report.duplicates = duplicates(sample.path for sample in samples)
+    return report
+
+
+def duplicates(paths: Iterable[Path]) -> list[tuple[Path, ...]]:
+    """Groups of files with the same content; only files of equal size are read."""
+    by_size: dict[int, list[Path]] = {}
+    for path in dict.fromkeys(paths):
+        if path.is_file():
+            by_size.setdefault(path.stat().st_size, []).append(path)
+    groups: dict[str, list[Path]] = {}
+    for same in by_size.values():
+        for path in same if len(same) > 1 else ():
+            groups.setdefault(hashlib.sha256(path.read_bytes()).hexdigest(), []).append(path)
+    return [tuple(group) for group in groups.values() if len(group) > 1]
+
+
+def _check_sample(sample: Sample, wants_mask: bool, report: CheckReport) -> None:
+    size = None
+    try:
+        size = read_image(sample.path).size
+    except DataError as error:
+        report.unreadable.append(str(error))
+    if sample.label == 0:
+        return
+    if sample.mask is None:
+        report.missing_masks += [sample.path] if wants_mask else []
+        return
+    try:
+        mask = read_mask(sample.mask)
+    except DataError as error:
+        report.unreadable.append(str(error))
+        return
+    if size and mask.shape != size[::-1]:
+        report.wrong_sizes.append(
+            f"{sample.mask}: the mask is {mask.shape[1]}x{mask.shape[0]}, its image "
+            f"{size[0]}x{size[1]}"
+        )
+    if not mask.any():
+        report.empty_masks.append(sample.mask)

@@ -1,0 +1,251 @@
+"""Files of a dataset found by the patterns, or by the table, of a card's layout."""
+
+from __future__ import annotations
+
+import csv
+import os
+import re
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+from bayes_pfl.data.card_schema import Card, Category, Group, Layout, Table
+from bayes_pfl.data.images import IMAGE_SUFFIXES, read_mask
+from bayes_pfl.data.meta import confined
+from bayes_pfl.data.records import Sample, prompt_word
+from bayes_pfl.errors import DataError
+
+
+def read_layout(card: Card, layout: Layout, root: Path, split: str) -> list[Sample]:
+    """The samples of one split, sorted by category and path; [] where the layout does not fit.
+
+    Pictures are not opened; masks only where the label depends on their content.
+
+    Raises:
+        DataError: a table that cannot be read, or that names paths outside the root.
+    """
+    tree = _Tree(root)
+    if layout.table is not None:
+        samples = _read_table(card, layout.table, tree, split)
+    else:
+        samples = _read_groups(card, layout.splits.get(split, ()), tree)
+    order = {name: rank for rank, name in enumerate(card.categories)}
+    samples.sort(key=lambda s: (order.get(s.category, len(order)), s.category))
+    return samples
+
+
+def fits(card: Card, layout: Layout, root: Path) -> bool:
+    """Whether the layout finds any image of the card below the root; no file is opened."""
+    tree = _Tree(root)
+    if layout.table is not None:
+        return tree.find(layout.table.file) is not None
+    return any(
+        _category(card, group, values) is not None
+        for groups in layout.splits.values()
+        for group in groups
+        for pattern in group.images
+        for _, values in tree.match(pattern)
+    )
+
+
+class _Tree:
+    """Folder listings of a dataset, each read once; names match in any case."""
+
+    def __init__(self, root: Path) -> None:
+        self.root = root
+        self._folders: dict[Path, dict[str, list[str]]] = {}
+
+    def names(self, folder: Path) -> dict[str, list[str]]:
+        """Visible names in a folder by their folded form, sorted; {} if it cannot be listed."""
+        if folder not in self._folders:
+            try:
+                found = sorted(name for name in os.listdir(folder) if not name.startswith("."))
+            except OSError:
+                found = []
+            by_fold: dict[str, list[str]] = {}
+            for name in found:
+                by_fold.setdefault(name.casefold(), []).append(name)
+            self._folders[folder] = by_fold
+        return self._folders[folder]
+
+    def child(self, folder: Path, name: str) -> Path | None:
+        """The entry of that name; if there is none, of that name in another case."""
+        same = self.names(folder).get(name.casefold(), ())
+        return folder / (name if name in same else same[0]) if same else None
+
+    def match(self, pattern: str) -> Iterator[tuple[Path, dict[str, str]]]:
+        """Image files that fit a pattern, each with what its {names} stand for."""
+        *folders, last = pattern.split("/")
+        places: list[tuple[Path, dict[str, str]]] = [(self.root, {})]
+        for part in folders:
+            places = [hit for place in places for hit in self._step(*place, part)]
+        for place in places:
+            for path, values in self._step(*place, last):
+                if path.suffix.lower() in IMAGE_SUFFIXES and path.is_file():
+                    yield path, values
+
+    def _step(
+        self, folder: Path, values: dict[str, str], part: str
+    ) -> list[tuple[Path, dict[str, str]]]:
+        if not re.search(r"[*{]", part):
+            child = self.child(folder, part)
+            return [(child, values)] if child else []
+        expression = _expression(part, values)
+        names = sorted(name for same in self.names(folder).values() for name in same)
+        hits = ((name, expression.fullmatch(name)) for name in names)
+        return [(folder / name, {**values, **hit.groupdict()}) for name, hit in hits if hit]
+
+    def find(self, path: str) -> Path | None:
+        """The file of that path below the root; its extension may be ".*", any of an image."""
+        *folders, last = path.split("/")
+        place: Path | None = self.root
+        for part in folders:
+            place = self.child(place, part) if place else None
+        if place is None:
+            return None
+        if not last.endswith(".*"):
+            found = self.child(place, last)
+            return found if found and found.is_file() else None
+        candidates = (self.child(place, last[:-2] + suffix) for suffix in IMAGE_SUFFIXES)
+        return next((path for path in candidates if path and path.is_file()), None)
+
+
+def _expression(part: str, values: dict[str, str]) -> re.Pattern[str]:
+    pieces = re.split(r"(\{\w+\}|\*)", part)
+    text = ""
+    for piece in pieces:
+        if piece == "*":
+            text += ".*"
+        elif piece.startswith("{"):
+            name = piece[1:-1]
+            again = f"(?P={name})" if f"(?P<{name}>" in text else f"(?P<{name}>.+)"
+            text += re.escape(values[name]) if name in values else again
+        else:
+            text += re.escape(piece)
+    return re.compile(text, re.IGNORECASE)
+
+
+def _fill(part: str, values: dict[str, str]) -> str:
+    return re.sub(r"\{(\w+)\}", lambda hit: values[hit.group(1)], part)
+
+
+def _read_groups(card: Card, groups: tuple[Group, ...], tree: _Tree) -> list[Sample]:
+    samples: list[Sample] = []
+    taken: set[Path] = set()
+    for group in groups:
+        exclude = [_expression(pattern, {}) for pattern in group.exclude]
+        for pattern in group.images:
+            for path, values in tree.match(pattern):
+                category = _category(card, group, values)
+                # A file belongs to the first group that fits it: good/ before {defect}/.
+                if (
+                    path in taken
+                    or category is None
+                    or any(e.fullmatch(path.name) for e in exclude)
+                ):
+                    continue
+                taken.add(path)
+                samples.append(_sample(card, group, category, tree, path, values))
+    return samples
+
+
+def _category(card: Card, group: Group, values: dict[str, str]) -> Category | None:
+    name = group.category or values.get("category")
+    if name is None:
+        return next(iter(card.categories.values()))
+    if not card.categories:
+        return Category(name, prompt_word(name))
+    return card.category_of(name)
+
+
+def _sample(
+    card: Card,
+    group: Group,
+    category: Category,
+    tree: _Tree,
+    path: Path,
+    values: dict[str, str],
+) -> Sample:
+    names = {"stem": path.stem, **values}
+    found = (tree.find(_fill(pattern, names)) for pattern in group.masks)
+    mask = None if group.label == "normal" else next((m for m in found if m), None)
+    if group.label == "mask exists":
+        label = int(mask is not None)
+    elif group.label == "mask content":
+        label = int(mask is not None and bool(read_mask(mask).any()))
+    else:
+        label = int(group.label == "anomalous")
+    defect = values.get("defect", "anomaly") if label else "good"
+    mask = mask if label else None
+    return Sample(path, category.name, category.word, label, mask, defect, card.name)
+
+
+@dataclass(frozen=True)
+class _Row:
+    """One line of a table: its place, for messages, and its stripped cells by column."""
+
+    place: str
+    cells: dict[str, str]
+
+    def __getitem__(self, column: str | None) -> str:
+        return self.cells.get(column or "", "")
+
+
+def _read_table(card: Card, table: Table, tree: _Tree, split: str) -> list[Sample]:
+    path = tree.find(table.file)
+    if path is None:
+        return []
+    samples = []
+    for row in _rows(path, table):
+        if (row[table.split].lower() if table.split else "test") != split:
+            continue
+        category = _row_category(card, table, row)
+        if category is None:
+            continue
+        try:
+            samples.append(_row_sample(card, table, tree, category, row))
+        except DataError as error:
+            raise DataError(f"{row.place}: {error}") from error
+    return samples
+
+
+def _rows(path: Path, table: Table) -> Iterator[_Row]:
+    try:
+        with path.open(encoding="utf-8-sig", newline="") as file:
+            lines = list(csv.reader(file))
+    except (OSError, UnicodeDecodeError, csv.Error) as error:
+        raise DataError(f"{path} is not a CSV file: {error}") from error
+    header = [cell.strip() for cell in lines[0]] if lines else []
+    columns = (table.image, table.label, table.category, table.split, table.mask)
+    missing = [column for column in columns if column and column not in header]
+    if missing:
+        raise DataError(f"{path} has no column {', '.join(missing)}; it has {', '.join(header)}")
+    for number, cells in enumerate(lines[1:], start=2):
+        if cells:
+            stripped = (cell.strip() for cell in cells)
+            yield _Row(f"{path}, line {number}", dict(zip(header, stripped, strict=False)))
+
+
+def _row_category(card: Card, table: Table, row: _Row) -> Category | None:
+    if table.category is None:
+        return next(iter(card.categories.values()))
+    name = row[table.category]
+    if not card.categories and name:
+        return Category(name, prompt_word(name))
+    return card.category_of(name)
+
+
+def _row_sample(card: Card, table: Table, tree: _Tree, category: Category, row: _Row) -> Sample:
+    cell = row[table.image].zfill(table.digits)
+    filled = [_fill(path, {"image": cell}) for path in table.paths]
+    for text in filled:
+        confined(tree.root, text)
+    found = (tree.find(text.replace("\\", "/")) for text in filled)
+    image = next((path for path in found if path), tree.root / filled[0])
+    label = int(row[table.label].lower() in {value.lower() for value in table.anomalous})
+    mask = None
+    if label and row[table.mask]:
+        confined(tree.root, row[table.mask])
+        mask = tree.find(row[table.mask].replace("\\", "/"))
+    defect = "anomaly" if label else "good"
+    return Sample(image, category.name, category.word, label, mask, defect, card.name)

@@ -1,0 +1,36 @@
+"""Which parameters learn, in which stage, at which rate. Declared by module, checked complete."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from torch import nn
+
+from bayes_pfl.config import TrainConfig
+from bayes_pfl.model import BayesPFL
+
+
+def set_stage(model: BayesPFL, stage: int) -> None:
+    """Stage 1 trains everything learnt; stage 2 only A_c, A_i and the fusion (paper: section 4)."""
+    for _, parameter in model.learned_parameters():
+        parameter.requires_grad_(stage == 1)
+    if stage == 2:
+        model.alignment.requires_grad_(True)
+
+
+def parameter_groups(model: BayesPFL, config: TrainConfig) -> list[dict[str, Any]]:
+    """Groups for the optimizer, each with its learning rate; only what learns in this stage."""
+    specific, agnostic = model.specific_flow, model.agnostic_flow
+    flow: list[nn.Module] = [specific.u, specific.w, specific.b, agnostic.normal, agnostic.abnormal]
+    groups: list[dict[str, Any]] = [
+        {"params": list(model.prompts.parameters()), "lr": config.lr_prompts},
+        {"params": [p for module in flow for p in module.parameters()], "lr": config.lr_flow},
+        {"params": [model.log_scale_pixel, model.log_scale_image], "lr": config.lr_temperature},
+    ]
+    taken = {id(p) for group in groups for p in group["params"]}
+    rest = [p for _, p in model.learned_parameters() if id(p) not in taken]
+    groups.append({"params": rest, "lr": config.lr_other})
+    learning = [
+        {**group, "params": [p for p in group["params"] if p.requires_grad]} for group in groups
+    ]
+    return [group for group in learning if group["params"]]

@@ -1,0 +1,73 @@
+"""The small CLIP: its open_clip config, its weights before pretraining, its text tower at work."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from bayes_pfl.pretraining.config import PretrainConfig
+from bayes_pfl.pretraining.lite_weights import TRUNK, LiteWeights
+
+CONTEXT_LENGTH = 77
+VOCABULARY = 49408
+"""CLIP's byte-pair vocabulary, the one that open_clip brings."""
+
+
+def model_cfg(config: PretrainConfig) -> dict[str, Any]:
+    """What open_clip needs to build the model."""
+    return {
+        "embed_dim": config.text_width,
+        "vision_cfg": {
+            "timm_model_name": TRUNK,
+            "timm_model_pretrained": False,
+            "timm_pool": "avg",
+            "timm_proj": "linear",
+            "timm_proj_bias": True,
+            "image_size": config.image_size,
+        },
+        "text_cfg": {
+            "context_length": CONTEXT_LENGTH,
+            "vocab_size": VOCABULARY,
+            "width": config.text_width,
+            "heads": config.text_heads,
+            "layers": config.text_layers,
+        },
+    }
+
+
+def build_clip(config: PretrainConfig, weights: LiteWeights) -> Any:
+    """open_clip model in eval mode: pretrained image trunk (frozen), new text tower and projection.
+
+    The caller's random state is left as it was.
+    """
+    import open_clip
+
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(config.seed)
+        clip = open_clip.CLIP(**model_cfg(config))
+    trunk = clip.visual.trunk
+    missing, unexpected = trunk.load_state_dict(weights.trunk, strict=False)
+    if unexpected or any(not name.endswith("num_batches_tracked") for name in missing):
+        raise RuntimeError(f"weights do not fit {TRUNK}: {missing} missing, {unexpected} unknown")
+    clip.visual.trunk.requires_grad_(False)
+    return clip.eval()
+
+
+def projection(clip: Any) -> nn.Linear:
+    """From pooled features (1280) to the joint space (D)."""
+    return clip.visual.head.proj
+
+
+def embed_texts(clip: Any, ids: Tensor) -> Tensor:
+    """Token ids (B, 77) -> text embeddings (B, D), not normalised.
+
+    The same as open_clip's ``encode_text``, without the padding: attention is causal, so tokens
+    after [EOS], which has the highest id, cannot change what is read there.
+    """
+    ends = ids.argmax(dim=-1)
+    length = int(ends.max()) + 1
+    x = clip.token_embedding(ids[:, :length]) + clip.positional_embedding[:length]
+    x = clip.ln_final(clip.transformer(x, attn_mask=clip.attn_mask[:length, :length]))
+    return x[torch.arange(len(ids)), ends] @ clip.text_projection

@@ -1,0 +1,207 @@
+"""Sentences about pictures, and what each of them claims.
+
+A caption states some of three facts: what the thing is, whether it is as it should be, which defect
+it has. It is true of every picture that agrees with the facts it states, not only of the one it was
+written for; the training targets follow from that.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+Rng = np.random.Generator
+
+GOOD = "good"
+_FRAMES = (
+    "{}", "a {}", "a photo of a {}", "a photo of {}", "a close-up of the {}", "a picture of a {}",
+    "a cropped photo of the {}", "an image of one {}", "the {}", "a photo of a {} for inspection",
+    "a bright photo of a {}", "a dark photo of a {}",
+)  # fmt: skip
+_NORMAL_WORDS = (
+    "normal", "flawless", "perfect", "intact", "undamaged", "unblemished", "good", "healthy",
+    "clean", "faultless", "pristine", "regular",
+)  # fmt: skip
+_NORMAL_ENDINGS = (
+    "without defect", "without defects", "without flaw", "without damage", "without any anomaly",
+    "with no defect", "with no flaws", "with no damage", "free of defects", "in good condition",
+    "in perfect condition", "as it should be", "with nothing wrong",
+)  # fmt: skip
+_DEFECT_WORDS = (
+    "abnormal", "damaged", "defective", "faulty", "anomalous", "flawed", "imperfect", "blemished",
+    "broken", "bad", "diseased", "irregular",
+)  # fmt: skip
+_DEFECT_ENDINGS = (
+    "with a defect", "with defects", "with a flaw", "with flaws", "with damage", "with an anomaly",
+    "with a fault", "with an abnormal area", "in bad condition", "not as it should be",
+    "with something wrong",
+)  # fmt: skip
+_KIND_FORMS = (
+    "{noun} with a {kind}", "{noun} with {kind}", "{noun} that has a {kind}",
+    "{noun} damaged by a {kind}", "{kind} on a {noun}", "{kind} in the {noun}", "{kind} {noun}",
+)  # fmt: skip
+_THINGS = ("object", "thing", "surface", "item", "part", "sample", "product", "material")
+# Other words for what a kind's name contains; the first part found decides.
+_SYNONYMS = {
+    "scratch": ("scratch", "scrape", "score mark"),
+    "crack": ("crack", "fracture", "fissure", "split"),
+    "hole": ("hole", "puncture", "perforation"),
+    "stain": ("stain", "blot", "discoloured patch"),
+    "discolo": ("discolouration", "wrong colour", "faded patch"),
+    "dent": ("dent", "dimple", "pressed spot"),
+    "bump": ("bump", "bulge", "blister"),
+    "chip": ("chip", "nick", "chipped edge"),
+    "missing": ("missing part", "missing piece", "gap"),
+    "contamination": ("contamination", "foreign body", "dirt"),
+    "foreign": ("foreign body", "foreign object", "contamination"),
+    "fibre": ("fibre", "thread", "hair"),
+    "thread": ("loose thread", "fibre", "hair"),
+    "cut": ("cut", "slit", "tear"),
+    "tear": ("tear", "rip", "cut"),
+    "fold": ("fold", "crease", "wrinkle"),
+    "rust": ("rust", "corrosion", "rusty spot"),
+    "corrosion": ("corrosion", "rust"),
+    "burn": ("burn", "scorched spot", "burnt mark"),
+    "mould": ("mould", "mold", "rot"),
+    "rot": ("rot", "decay", "rotten spot"),
+    "lesion": ("lesion", "sore", "diseased area"),
+    "tumour": ("tumour", "tumor", "growth", "mass"),
+    "polyp": ("polyp", "growth", "lump"),
+    "bleed": ("bleeding", "blood", "haemorrhage"),
+    "bent": ("bent part", "deformation", "twisted part"),
+    "deform": ("deformation", "distortion", "bent shape"),
+    "smear": ("smear", "smudge"),
+    "spot": ("spot", "speck", "dot"),
+    "print": ("print", "ink mark", "printing fault"),
+    "colour": ("colour fault", "wrong colour", "discolouration"),
+    "glue": ("glue", "glue strip", "residue"),
+    "liquid": ("liquid", "droplet", "wet spot"),
+    "bubble": ("bubble", "blister", "air bubble"),
+}
+
+
+@dataclass(frozen=True)
+class Subject:
+    """What is known of a picture: its class name, its defect (``good`` for none), its caption."""
+
+    class_name: str
+    defect: str = GOOD
+    caption: str | None = None
+
+    @property
+    def defective(self) -> bool:
+        return self.defect != GOOD
+
+
+@dataclass(frozen=True)
+class Caption:
+    """A sentence and the facts that it states; None for one that it leaves open."""
+
+    text: str
+    class_name: str | None = None
+    defective: bool | None = None
+    defect: str | None = None
+
+
+@dataclass(frozen=True)
+class CaptionWriter:
+    """Writes captions; every choice comes from the generator that is passed in.
+
+    Args:
+        words: where nouns that mean nothing here are drawn from.
+        unknown_noun: share of captions with such a noun.
+    """
+
+    words: Sequence[str]
+    unknown_noun: float = 0.2
+
+    def write(self, subject: Subject, rng: Rng) -> Caption:
+        """A caption that is true of ``subject``."""
+        if subject.caption and rng.random() < 0.15:
+            return Caption(subject.caption, subject.class_name, subject.defective, subject.defect)
+        class_name, noun = self._noun(subject.class_name, rng)
+        if class_name and rng.random() < 0.15:
+            return Caption(_framed(noun, rng), class_name)
+        if subject.defective and rng.random() < 0.5:
+            text = _framed(_with_kind(noun, subject.defect, rng), rng)
+            return Caption(text, class_name, True, subject.defect)
+        return Caption(_framed(_stated(noun, subject.defective, rng), rng), class_name,
+                       subject.defective)  # fmt: skip
+
+    def pair(self, class_name: str | None, rng: Rng) -> tuple[str, str]:
+        """A normal and a defective sentence about the same noun, in the same frame.
+
+        ``class_name`` None takes a noun that says nothing.
+        """
+        noun = self._noun(class_name, rng)[1] if class_name else self._unknown(rng)
+        frame = _choose(_FRAMES, rng)
+        ending = bool(rng.random() < 0.4)
+        return (
+            frame.format(_stated(noun, False, rng, ending)),
+            frame.format(_stated(noun, True, rng, ending)),
+        )
+
+    def _noun(self, class_name: str, rng: Rng) -> tuple[str | None, str]:
+        """The fact stated, and the noun written."""
+        if rng.random() < self.unknown_noun:
+            return None, self._unknown(rng)
+        return class_name, class_name
+
+    def _unknown(self, rng: Rng) -> str:
+        if rng.random() < 0.3 or not self.words:
+            return _choose(_THINGS, rng)
+        return " ".join(_choose(self.words, rng) for _ in range(int(rng.integers(1, 3))))
+
+
+def kind_words(defect: str) -> tuple[str, ...]:
+    """Words for a kind of defect: its own name first, then synonyms.
+
+    >>> kind_words("deep_scratch")
+    ('deep scratch', 'scratch', 'scrape', 'score mark')
+    """
+    own = defect.replace("_", " ")
+    found = next((words for part, words in _SYNONYMS.items() if part in defect.lower()), ())
+    return (own, *(word for word in found if word != own))
+
+
+def agreement(
+    subjects: Sequence[Subject], captions: Sequence[Caption], device: Any = None
+) -> Tensor:
+    """Bool (subjects, captions): which captions are true of which pictures."""
+    rows = [(s.class_name, s.defective, s.defect) for s in subjects]
+    columns = [(c.class_name, c.defective, c.defect) for c in captions]
+    true = torch.ones(len(rows), len(columns), dtype=torch.bool, device=device)
+    for fact in range(3):
+        stated = [column[fact] for column in columns]
+        codes = {value: code for code, value in enumerate(dict.fromkeys(r[fact] for r in rows))}
+        have = torch.tensor([codes[row[fact]] for row in rows], device=device)
+        want = torch.tensor([codes.get(value, -1) for value in stated], device=device)
+        open_ = torch.tensor([value is None for value in stated], device=device)
+        true &= open_ | (have[:, None] == want)
+    return true
+
+
+def _choose(options: Sequence[str], rng: Rng) -> str:
+    return options[int(rng.integers(len(options)))]
+
+
+def _framed(text: str, rng: Rng) -> str:
+    return _choose(_FRAMES, rng).format(text)
+
+
+def _stated(noun: str, defective: bool, rng: Rng, ending: bool | None = None) -> str:
+    """``noun`` with a word or an ending for its state."""
+    if ending is None:
+        ending = bool(rng.random() < 0.4)
+    if ending:
+        return f"{noun} {_choose(_DEFECT_ENDINGS if defective else _NORMAL_ENDINGS, rng)}"
+    return f"{_choose(_DEFECT_WORDS if defective else _NORMAL_WORDS, rng)} {noun}"
+
+
+def _with_kind(noun: str, defect: str, rng: Rng) -> str:
+    return _choose(_KIND_FORMS, rng).format(noun=noun, kind=_choose(kind_words(defect), rng))

@@ -1,0 +1,76 @@
+"""Settings of the pretraining of the embedded small CLIP."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from dataclasses import asdict, dataclass
+
+from bayes_pfl.errors import ConfigError
+
+
+@dataclass(frozen=True)
+class PretrainConfig:
+    """One recipe: pictures, sizes of the text tower, schedule. The defaults made the shipped model.
+
+    Attributes:
+        seed: of everything: pictures, captions, initial weights, batches.
+        image_size: side S of the pictures and of the image tower's input, in pixels.
+        pictures: rendered pictures; ``views`` of each are embedded once (the whole, then crops).
+        text_width, text_heads, text_layers: of the text tower; its width is also the joint width,
+            so that prompt flows need no map between the two.
+        steps: updates; ``warmup`` of them with a rising learning rate, then a cosine to zero.
+        batch: picture views in a step; ``class_names`` ImageNet names go with them.
+        learning_rate, weight_decay: of AdamW; biases, norms and the temperature do not decay.
+        unknown_noun: share of the captions whose noun is a random word, so that a thing that was
+            never named in training does not hide the words for its state.
+        validation_pictures: of each held-out category, half of them defective, for the figures in
+            the model card.
+        threads: of PyTorch; 0 leaves its own choice. ``workers``: processes that render.
+    """
+
+    seed: int = 0
+    image_size: int = 256
+    pictures: int = 6000
+    views: int = 2
+    text_width: int = 192
+    text_heads: int = 3
+    text_layers: int = 3
+    steps: int = 1500
+    warmup: int = 100
+    batch: int = 160
+    class_names: int = 96
+    learning_rate: float = 1e-3
+    weight_decay: float = 0.05
+    unknown_noun: float = 0.2
+    validation_pictures: int = 60
+    threads: int = 0
+    workers: int = 2
+
+    def __post_init__(self) -> None:
+        least = {
+            "image_size": 32, "pictures": 2, "views": 1, "text_width": 1, "text_heads": 1,
+            "text_layers": 1, "steps": 1, "warmup": 0, "batch": 2, "class_names": 2,
+            "validation_pictures": 2, "threads": 0, "workers": 0, "learning_rate": 0.0,
+            "weight_decay": 0.0, "unknown_noun": 0.0,
+        }  # fmt: skip
+        faults = [
+            f"{name} = {getattr(self, name)}: must be at least {low}"
+            for name, low in least.items()
+            if not getattr(self, name) >= low
+        ]
+        if self.text_width % self.text_heads:
+            faults.append(
+                f"text_width = {self.text_width}: must be a multiple of text_heads "
+                f"({self.text_heads})"
+            )
+        if self.unknown_noun > 1:
+            faults.append(f"unknown_noun = {self.unknown_noun}: must be at most 1")
+        if faults:
+            raise ConfigError("; ".join(faults))
+
+    def pictures_key(self) -> str:
+        """What the rendered pictures depend on, as a short hash: names their cached features."""
+        relevant = ("seed", "image_size", "pictures", "views", "validation_pictures")
+        chosen = {name: value for name, value in asdict(self).items() if name in relevant}
+        return hashlib.sha256(json.dumps(chosen, sort_keys=True).encode()).hexdigest()[:12]

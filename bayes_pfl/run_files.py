@@ -1,0 +1,160 @@
+"""The files of a training run: metrics.csv, TensorBoard events, best/ and last/."""
+
+from __future__ import annotations
+
+import csv
+import io
+import platform
+import subprocess
+import sys
+from dataclasses import asdict
+from importlib import metadata
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import torch
+
+from bayes_pfl.checkpoints import (
+    WEIGHTS_NAME,
+    load_learned,
+    read_config,
+    read_weights,
+    save_checkpoint,
+)
+from bayes_pfl.errors import CheckpointError
+from bayes_pfl.files import write_atomically
+
+if TYPE_CHECKING:
+    from bayes_pfl.model import BayesPFL
+    from bayes_pfl.training import TrainingState
+
+STATE_NAME = "state.pt"
+_PACKAGES = ("torch", "torchvision", "open_clip_torch", "timm", "albumentations", "numpy", "pillow")
+
+
+class RunFiles:
+    """Reads and writes one run folder.
+
+    Raises:
+        CheckpointError: the folder cannot be made.
+    """
+
+    def __init__(self, out: Path) -> None:
+        self.out = out
+        try:
+            out.mkdir(parents=True, exist_ok=True)
+        except OSError as error:
+            raise CheckpointError(
+                f"{out}: run folder cannot be made ({error.strerror}); choose another --out"
+            ) from error
+        self._writer: Any = None
+
+    def log_step(
+        self, stage: int, epoch: int, index: int, per_epoch: int, values: dict[str, float]
+    ) -> None:
+        """Losses of one step, for TensorBoard."""
+        if self._writer is None:
+            from torch.utils.tensorboard import SummaryWriter
+
+            self._writer = SummaryWriter(str(self.out / "tensorboard"))
+        for name, value in values.items():
+            self._writer.add_scalar(f"stage{stage}/{name}", value, epoch * per_epoch + index)
+
+    def save_epoch(
+        self, model: BayesPFL, state: TrainingState, extra: dict[str, Any], *, best: bool
+    ) -> None:
+        """Checkpoints and metrics after an epoch; each file is replaced whole or not at all."""
+        if best:
+            save_checkpoint(model, self.out / "best")
+        save_checkpoint(model, self.out / "last")
+        # Self-contained, so that a stop between two files cannot pair weights with another state.
+        data = {"state": asdict(state), "model": model.learned_state_dict(), **extra}
+        buffer = io.BytesIO()
+        torch.save(data, buffer)
+        try:
+            write_atomically(self.out / "last" / STATE_NAME, buffer.getvalue())
+            write_atomically(self.out / "metrics.csv", _csv(state.history))
+        except OSError as error:
+            raise CheckpointError(
+                f"{self.out}: not written ({error.strerror or error}); the epoch before is intact: "
+                "make room, then go on with --resume"
+            ) from error
+        if self._writer is not None:
+            row = state.history[-1]
+            self._writer.add_scalar(
+                f"stage{row['stage']}/validation_ap", row["validation_ap"], row["epoch"]
+            )
+            self._writer.flush()
+
+    def has_best(self) -> bool:
+        """Whether best/ has been written."""
+        return (self.out / "best" / WEIGHTS_NAME).is_file()
+
+    def load_best(self, model: BayesPFL) -> None:
+        """Put the weights and scoring of best/ into the model."""
+        path = self.out / "best" / WEIGHTS_NAME
+        load_learned(model, read_weights(path), path)
+        model.config = read_config(self.out / "best")
+
+    def load_last(self, model: BayesPFL) -> dict[str, Any]:
+        """State after the last whole epoch; its weights go into the model.
+
+        Raises:
+            CheckpointError: there is none, or it is damaged.
+        """
+        path = self.out / "last" / STATE_NAME
+        try:
+            data = torch.load(path, map_location="cpu", weights_only=True)
+            weights = data.pop("model")
+        except Exception as error:  # unpicklers raise many unrelated types
+            raise CheckpointError(
+                f"{path}: no state to resume from ({type(error).__name__}); give the --out of a "
+                "run that finished an epoch, or start without --resume"
+            ) from error
+        load_learned(model, weights, path)
+        return data
+
+
+def environment(device: str) -> dict[str, Any]:
+    """Versions, device and commit: what a result needs to be repeated."""
+    packages = {name: metadata.version(name) for name in _PACKAGES if _installed(name)}
+    return {
+        "python": sys.version.split()[0],
+        "platform": platform.platform(),
+        "packages": packages,
+        "device": torch.cuda.get_device_name() if device.startswith("cuda") else device,
+        "threads": torch.get_num_threads(),
+        "commit": _commit(),
+    }
+
+
+def _installed(name: str) -> bool:
+    try:
+        metadata.version(name)
+    except metadata.PackageNotFoundError:
+        return False
+    return True
+
+
+def _commit() -> str | None:
+    """Commit of the source tree the package runs from; None for an installed wheel."""
+    root = Path(__file__).resolve().parent.parent
+    if not (root / ".git").exists():
+        return None
+    try:
+        result = subprocess.run(
+            ["git", "rev-parse", "HEAD"], cwd=root, capture_output=True, text=True, timeout=5
+        )
+    except (OSError, subprocess.TimeoutExpired):
+        return None
+    return result.stdout.strip() or None
+
+
+def _csv(history: list[dict[str, Any]]) -> str:
+    """Rows with the union of their columns: the stages have other losses."""
+    names = list(dict.fromkeys(name for row in history for name in row))
+    text = io.StringIO()
+    writer = csv.DictWriter(text, names, lineterminator="\n")
+    writer.writeheader()
+    writer.writerows(history)
+    return text.getvalue()

@@ -1,0 +1,111 @@
+"""Tensors out of a TorchScript archive, without running the program in it.
+
+OpenAI published CLIP as TorchScript. ``torch.jit.load`` compiles and may run what an archive holds;
+here its pickle is read with an unpickler that knows tensors, containers and inert modules only.
+"""
+
+from __future__ import annotations
+
+import collections
+import io
+import pickle
+import zipfile
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+
+_DTYPES = {
+    "DoubleStorage": torch.float64,
+    "FloatStorage": torch.float32,
+    "HalfStorage": torch.float16,
+    "BFloat16Storage": torch.bfloat16,
+    "LongStorage": torch.int64,
+    "IntStorage": torch.int32,
+    "ShortStorage": torch.int16,
+    "CharStorage": torch.int8,
+    "ByteStorage": torch.uint8,
+    "BoolStorage": torch.bool,
+}
+
+
+class _Inert:
+    """Stands for every scripted module of the archive: keeps its attributes, does nothing."""
+
+    def __setstate__(self, state: Any) -> None:
+        if isinstance(state, dict):
+            self.__dict__.update(state)
+
+
+class _Unpickler(pickle.Unpickler):
+    """Knows tensors and inert modules; refuses every other name."""
+
+    def __init__(self, archive: zipfile.ZipFile, root: str) -> None:
+        super().__init__(io.BytesIO(archive.read(f"{root}data.pkl")))
+        self._archive, self._root = archive, root
+
+    def find_class(self, module: str, name: str) -> Any:
+        if module == "__torch__" or module.startswith("__torch__."):
+            return type(name, (_Inert,), {})
+        if module == "torch" and name in _DTYPES:
+            return _DTYPES[name]
+        known: dict[tuple[str, str], Any] = {
+            ("torch._utils", "_rebuild_tensor_v2"): _rebuild_tensor,
+            ("collections", "OrderedDict"): collections.OrderedDict,
+            ("torch.jit._pickle", "restore_type_tag"): _first,
+        }
+        if module == "torch.jit._pickle" and name.startswith("build_"):
+            return _first
+        if (module, name) not in known:
+            raise pickle.UnpicklingError(f"the archive asks for {module}.{name}, which is refused")
+        return known[module, name]
+
+    def persistent_load(self, pid: Any) -> Tensor:
+        _, dtype, key, _, count = pid
+        data = bytearray(self._archive.read(f"{self._root}data/{key}"))
+        if len(data) < count * dtype.itemsize:
+            raise pickle.UnpicklingError(f"storage {key} is cut short")
+        return torch.frombuffer(data, dtype=dtype, count=count) if count else torch.empty(0)
+
+
+def _rebuild_tensor(
+    storage: Tensor, offset: int, size: tuple[int, ...], stride: tuple[int, ...], *_: Any
+) -> Tensor:
+    return storage.as_strided(size, stride, offset).clone()
+
+
+def _first(value: Any = None, *_: Any) -> Any:
+    return value
+
+
+def is_torchscript(path: Path) -> bool:
+    """Whether ``path`` is an archive that ``torch.jit.save`` wrote."""
+    if not zipfile.is_zipfile(path):
+        return False
+    with zipfile.ZipFile(path) as archive:
+        return any(name.endswith("/constants.pkl") for name in archive.namelist())
+
+
+def read_torchscript(path: Path) -> dict[str, Tensor]:
+    """Parameters and buffers of an archive under their dotted names, on the CPU.
+
+    Raises:
+        pickle.UnpicklingError: the archive needs more than tensors and modules.
+    """
+    with zipfile.ZipFile(path) as archive:
+        pickles = [name for name in archive.namelist() if name.endswith("/data.pkl")]
+        if len(pickles) != 1:
+            raise pickle.UnpicklingError(f"{len(pickles)} data.pkl in the archive, one is wanted")
+        module = _Unpickler(archive, pickles[0].removesuffix("data.pkl")).load()
+    return dict(_tensors(module, ""))
+
+
+def _tensors(module: Any, prefix: str) -> list[tuple[str, Tensor]]:
+    found: list[tuple[str, Tensor]] = []
+    for name, value in vars(module).items():
+        if isinstance(value, Tensor):
+            found.append((prefix + name, value))
+        elif isinstance(value, _Inert):
+            found += _tensors(value, f"{prefix}{name}.")
+    return found

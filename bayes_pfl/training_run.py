@@ -1,0 +1,118 @@
+"""One training run from a user's request: data, backbone, devices, run folder."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+from bayes_pfl.checkpoints import build_model
+from bayes_pfl.config import BackboneConfig, ModelConfig, TrainConfig
+from bayes_pfl.data.records import Sample
+from bayes_pfl.data.sources import hold_out, read_source, select_categories
+from bayes_pfl.errors import CheckpointError, ConfigError, DataError
+from bayes_pfl.files import write_atomically
+from bayes_pfl.progress import Progress
+from bayes_pfl.run_files import environment
+from bayes_pfl.training import Trainer, TrainingState
+
+AUTHORS_VALIDATION_CATEGORIES = 5
+"""How many categories of the test benchmark the published code selects its model on."""
+
+
+@dataclass(frozen=True)
+class TrainingRequest:
+    """What the user asked for; see ``bayes-pfl train --help``."""
+
+    data: Path
+    out: Path
+    backbone: BackboneConfig
+    config: TrainConfig
+    validation_data: Path | None = None
+    validation_categories: tuple[str, ...] = ()
+    accelerator: str = "auto"
+    devices: int = 1
+    resume: bool = False
+
+
+def run_training(request: TrainingRequest, progress: Progress | None = None) -> TrainingState:
+    """Train as requested; the run folder then holds best/, last/, metrics.csv and the settings.
+
+    Raises:
+        DataError, BackboneError, CheckpointError, ConfigError: before any work where possible.
+    """
+    import torch
+    from lightning_fabric import Fabric
+
+    if (request.out / "last").exists() and not request.resume:
+        raise ConfigError(
+            f"{request.out}: holds a run already; add --resume to go on, or choose another --out"
+        )
+    samples, validation = training_data(request)
+    config = request.config
+    fabric = Fabric(
+        accelerator=request.accelerator, devices=request.devices, precision=config.precision
+    )
+    fabric.launch()
+    with torch.random.fork_rng(devices=[]):  # modules take initial values from the global state
+        torch.manual_seed(config.seed)
+        model = build_model(ModelConfig(backbone=request.backbone))
+    trainer = Trainer(model, config, samples, validation, request.out, fabric, progress)
+    _write_settings(request, model.config, samples, validation, str(fabric.device))
+    state = trainer.run(resume=request.resume)
+    _write(request.out / "results.json", {"best": state.best, "history": state.history})
+    return state
+
+
+def training_data(request: TrainingRequest) -> tuple[list[Sample], list[Sample]]:
+    """Samples to train and to validate on.
+
+    By default categories of the auxiliary set are held out. ``authors`` selects the model on the
+    first five categories of another benchmark, as published: a leak if that is also the test set.
+    """
+    samples = read_source(request.data)
+    config = request.config
+    if not any(sample.label and sample.mask for sample in samples):
+        raise DataError(f"{request.data}: no anomalous image with a mask; training needs some")
+    if request.validation_data is None:
+        if config.validation == "authors":
+            raise DataError("validation 'authors' needs --validation-data, the other benchmark")
+        if request.validation_categories:
+            names = set(request.validation_categories)
+            chosen = select_categories(samples, request.validation_categories)
+            return [s for s in samples if s.category not in names], chosen
+        return hold_out(samples, config.held_out, config.seed)
+    others = read_source(request.validation_data)
+    names = request.validation_categories
+    if config.validation == "authors" and not names:
+        names = tuple(sorted({s.category for s in others}))[:AUTHORS_VALIDATION_CATEGORIES]
+    return samples, select_categories(others, names) if names else others
+
+
+def _write_settings(
+    request: TrainingRequest,
+    model: ModelConfig,
+    samples: list[Sample],
+    validation: list[Sample],
+    device: str,
+) -> None:
+    settings = {
+        "data": str(request.data),
+        "validation_data": str(request.validation_data) if request.validation_data else None,
+        "categories": sorted({sample.category for sample in samples}),
+        "validation_categories": sorted({sample.category for sample in validation}),
+        "train": asdict(request.config),
+        "model": asdict(model),
+    }
+    _write(request.out / "config.json", settings)
+    _write(request.out / "environment.json", environment(device))
+
+
+def _write(path: Path, data: Any) -> None:
+    try:
+        write_atomically(path, json.dumps(data, indent=2) + "\n")
+    except OSError as error:
+        raise CheckpointError(
+            f"{path}: not written ({error.strerror}); choose another --out, or make room"
+        ) from error

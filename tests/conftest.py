@@ -1,0 +1,84 @@
+"""What tests share: a tiny random CLIP on disk, a model around it, and its checkpoint."""
+
+from __future__ import annotations
+
+import json
+
+import pytest
+import torch
+
+from bayes_pfl.checkpoints import build_model
+from bayes_pfl.config import BackboneConfig, ModelConfig, ScoringConfig
+from bayes_pfl.model import BayesPFL
+
+TINY_CLIP = {
+    "embed_dim": 32,
+    "vision_cfg": {
+        "image_size": 48,
+        "patch_size": 8,
+        "layers": 4,
+        "width": 64,
+        "head_width": 32,
+    },
+    "text_cfg": {
+        "context_length": 77,
+        "vocab_size": 49408,
+        "width": 32,
+        "heads": 2,
+        "layers": 2,
+    },
+}
+
+
+def pytest_addoption(parser):
+    parser.addoption("--slow", action="store_true", help="also run tests marked slow")
+
+
+def pytest_collection_modifyitems(config, items):
+    reasons = {}
+    if not config.getoption("--slow"):
+        reasons["slow"] = "runs with --slow"
+    if not torch.cuda.is_available():
+        reasons["gpu"] = "needs a CUDA device"
+    for item in items:
+        for mark, reason in reasons.items():
+            if mark in item.keywords:
+                item.add_marker(pytest.mark.skip(reason=reason))
+
+
+@pytest.fixture(scope="session")
+def clip_dir(tmp_path_factory):
+    """Folder of a tiny random CLIP (image 48, patch 8, D = T = 32), as open_clip writes them."""
+    import open_clip
+    from safetensors.torch import save_file
+
+    folder = tmp_path_factory.mktemp("tiny-clip")
+    with torch.random.fork_rng():
+        torch.manual_seed(0)
+        clip = open_clip.CLIP(**TINY_CLIP)
+    state = {name: value.contiguous() for name, value in clip.state_dict().items()}
+    save_file(state, folder / "open_clip_model.safetensors")
+    config = {"model_cfg": TINY_CLIP, "preprocess_cfg": {}}
+    (folder / "open_clip_config.json").write_text(json.dumps(config), encoding="utf-8")
+    return folder
+
+
+@pytest.fixture(scope="session")
+def tiny_config(clip_dir):
+    """ModelConfig of `tiny_model`."""
+    backbone = BackboneConfig(name=f"local-dir:{clip_dir}")
+    return ModelConfig(backbone=backbone, scoring=ScoringConfig(samples=3))
+
+
+@pytest.fixture(scope="session")
+def tiny_model(tiny_config) -> BayesPFL:
+    """A model on the tiny CLIP, in eval mode, on the CPU. Shared by all tests: copy to change it."""
+    with torch.random.fork_rng():
+        torch.manual_seed(1)
+        return build_model(tiny_config).eval()
+
+
+@pytest.fixture(scope="session")
+def checkpoint_dir(tiny_model, tmp_path_factory):
+    """`tiny_model`, saved; its backbone is found beside it."""
+    return tiny_model.save_pretrained(tmp_path_factory.mktemp("tiny-checkpoint"))
