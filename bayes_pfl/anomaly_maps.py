@@ -57,13 +57,24 @@ def mean_and_spread(
         both (B, S, S), the mean in [0, 1], the deviation in [0, 0.5].
     """
     batch, pairs, _ = logits[0].shape
-    total = logits[0].new_zeros((batch, size, size), dtype=torch.float32)
+    # Sums of deviations from the first pair: squares of the values themselves would cancel badly
+    # where the pairs agree.
+    first = _layer_mean(logits, slice(0, 1), grid, size)
+    total = torch.zeros_like(first[:, 0])
     squares = torch.zeros_like(total)
     step = max(1, _PIXELS_AT_ONCE // (batch * size * size))
     for start in range(0, pairs, step):
-        chunk = [upsampled_probability(x[:, start : start + step], grid, size) for x in logits]
-        probability = torch.stack(chunk).mean(0) if len(chunk) > 1 else chunk[0]
-        total += probability.sum(1)
-        squares += probability.square().sum(1)
-    mean = total / pairs
-    return mean, (squares / pairs - mean.square()).clamp_min(0).sqrt()
+        deviation = _layer_mean(logits, slice(start, start + step), grid, size) - first
+        total += deviation.sum(1)
+        squares += deviation.square().sum(1)
+    shift = total / pairs
+    spread = (squares / pairs - shift.square()).clamp_min(0).sqrt()
+    return (first[:, 0] + shift).clamp(0, 1), spread
+
+
+def _layer_mean(logits: Sequence[Tensor], pairs: slice, grid: tuple[int, int], size: int) -> Tensor:
+    """Probability of some pairs, averaged over the layers, (B, k, S, S)."""
+    total = upsampled_probability(logits[0][:, pairs], grid, size)
+    for layer in logits[1:]:
+        total += upsampled_probability(layer[:, pairs], grid, size)
+    return total / len(logits)

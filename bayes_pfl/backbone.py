@@ -47,7 +47,7 @@ def spaced_layers(depth: int, count: int = 4) -> tuple[int, ...]:
     ((6, 12, 18, 24), (2, 3, 4, 5))
     """
     count = min(count, depth)
-    return tuple(round(depth - (count - 1 - i) * depth / count) for i in range(count))
+    return tuple(depth - (depth // count) * back for back in reversed(range(count)))
 
 
 def common_grid(grids: Sequence[tuple[int, int]], image_size: int) -> tuple[int, int]:
@@ -148,7 +148,14 @@ class FrozenCLIP(nn.Module):
     @torch.no_grad()
     def _probe(self) -> tuple[int, tuple[int, ...], tuple[int, int]]:
         """Joint width, widths and common grid, from one black image: true for every tower."""
-        pooled, stages = self._stages(torch.zeros(1, 3, self.image_size, self.image_size))
+        try:
+            pooled, stages = self._stages(torch.zeros(1, 3, self.image_size, self.image_size))
+        except (RuntimeError, AssertionError, ValueError) as error:
+            reason = " ".join(str(error).split())[:160]
+            raise BackboneError(
+                f"image_size = {self.image_size}: this image tower cannot take it ({reason}); "
+                "choose its own size, or a larger multiple of 32"
+            ) from error
         grids = [(int(x.shape[-2]), int(x.shape[-1])) for x in stages]
         grid = self._grid or common_grid(grids, self.image_size)
         return int(pooled.shape[-1]), tuple(int(x.shape[1]) for x in stages), grid

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import difflib
 import json
+import logging
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
@@ -15,19 +16,18 @@ from torch import Tensor, nn
 from bayes_pfl.backbone import OPENAI_MEAN, OPENAI_STD, FrozenCLIP
 from bayes_pfl.config import Activation, BackboneConfig
 from bayes_pfl.errors import BackboneError
+from bayes_pfl.openai_format import is_openai_format, model_cfg_of, without_marks
 from bayes_pfl.resources import resource_dir
 from bayes_pfl.weights import (
     EMBEDDED_BACKBONE,
     file_sha256,
     hub_folder,
-    is_openai_format,
     read_state_dict,
     tagged_weights,
     weights_in,
-    without_openai_marks,
 )
 
-_RESNET_STRIDE = 32
+logger = logging.getLogger(__name__)
 
 
 @dataclass
@@ -66,7 +66,9 @@ def load_backbone(
             f"{config.sha256[:12]}...: get the original weights file"
         )
     size = config.image_size or _native_size(source.model_cfg)
-    clip = _build(source, size)
+    # Towers fill themselves at random before the weights come: not from the caller's generator.
+    with torch.random.fork_rng(devices=[]):
+        clip = _build(source, size)
     activation = config.activation
     if activation == "auto":
         activation = "quick_gelu" if source.quick_gelu else "gelu"
@@ -87,37 +89,17 @@ def load_backbone(
     return backbone, resolved
 
 
-def openai_model_cfg(state: dict[str, Tensor]) -> dict[str, Any]:
-    """Architecture of a CLIP from its weights in OpenAI's naming (heads are 64 wide there)."""
-    try:
-        text_width = state["ln_final.weight"].shape[0]
-        return {
-            "embed_dim": state["text_projection"].shape[1],
-            "quick_gelu": True,
-            "vision_cfg": _openai_vision_cfg(state),
-            "text_cfg": {
-                "context_length": state["positional_embedding"].shape[0],
-                "vocab_size": state["token_embedding.weight"].shape[0],
-                "width": text_width,
-                "heads": max(1, text_width // 64),
-                "layers": _count(state, "transformer.resblocks.", 2),
-            },
-        }
-    except KeyError as error:
-        raise BackboneError(
-            f"weights lack {error}: not a CLIP in OpenAI's format; name the architecture with "
-            "--backbone and the file with --pretrained"
-        ) from error
-
-
 def set_activation(clip: nn.Module, activation: Activation) -> None:
     """Give every transformer block of open_clip the activation its weights were trained with."""
     from open_clip.transformer import QuickGELU
 
+    quick = activation == "quick_gelu"
     for block in clip.modules():
         mlp = getattr(block, "mlp", None)
-        if isinstance(mlp, nn.Sequential) and hasattr(mlp, "gelu"):
-            mlp.gelu = QuickGELU() if activation == "quick_gelu" else nn.GELU()
+        # Some towers want GELU's tanh approximation: one GELU is not replaced by another.
+        gelu = getattr(mlp, "gelu", None) if isinstance(mlp, nn.Sequential) else None
+        if gelu is not None and quick != isinstance(gelu, QuickGELU):
+            mlp.gelu = QuickGELU() if quick else nn.GELU()
 
 
 def from_state_dict(
@@ -126,11 +108,16 @@ def from_state_dict(
     image_size: int,
     activation: Activation,
     layers: tuple[int, ...] | None = None,
+    heads: tuple[int | None, int | None] = (None, None),
     tokenizer: Any = None,
 ) -> FrozenCLIP:
-    """A backbone from tensors in OpenAI's naming that are already in memory."""
-    state = without_openai_marks(state)
-    source = _Source(openai_model_cfg(state), "ViT-B-32", state=state)
+    """A backbone from tensors in OpenAI's naming that are already in memory.
+
+    Args:
+        heads: of the vision and of the text tower, where they are not 64 wide.
+    """
+    state = without_marks(state)
+    source = _Source(model_cfg_of(state, *heads), "ViT-B-32", state=state)
     clip = _build(source, image_size)
     set_activation(clip, activation)
     tokenizer = tokenizer or _tokenizer(source.tokenizer_name)
@@ -142,7 +129,7 @@ def _find(config: BackboneConfig) -> _Source:
     if name == EMBEDDED_BACKBONE:
         name = f"local-dir:{resource_dir('checkpoints') / EMBEDDED_BACKBONE}"
     if name.startswith("local-dir:"):
-        return _find_folder(Path(name.removeprefix("local-dir:")))
+        return _find_folder(Path(name.removeprefix("local-dir:")), config.random_weights)
     if name.startswith("hf-hub:"):
         return _find_folder(hub_folder(name.removeprefix("hf-hub:")))
     if Path(name).is_file():
@@ -152,29 +139,30 @@ def _find(config: BackboneConfig) -> _Source:
 
 
 def _openai_source(path: Path, state: dict[str, Tensor]) -> _Source:
-    state = without_openai_marks(state)
-    return _Source(openai_model_cfg(state), "ViT-B-32", path, state, quick_gelu=True)
+    state = without_marks(state)
+    return _Source(model_cfg_of(state), "ViT-B-32", path, state, quick_gelu=True)
 
 
-def _find_folder(folder: Path) -> _Source:
+def _find_folder(folder: Path, random_weights: bool = False) -> _Source:
     path = folder / "open_clip_config.json"
     try:
         data = json.loads(path.read_text(encoding="utf-8"))
         model_cfg = data["model_cfg"]
+        model_cfg["embed_dim"], model_cfg["vision_cfg"], model_cfg["text_cfg"]
     except (OSError, ValueError, KeyError, TypeError) as error:
         raise BackboneError(
             f"{folder}: not an open_clip folder ({type(error).__name__}: {error}); it needs "
             "open_clip_config.json with 'model_cfg', and open_clip_model.safetensors"
         ) from error
     weights = weights_in(folder)
-    if weights is None:
+    if weights is None and not random_weights:
         raise BackboneError(f"{folder}: no weights; put open_clip_model.safetensors there")
     preprocess = data.get("preprocess_cfg", {})
     return _Source(
         model_cfg,
         f"local-dir:{folder}",
         weights,
-        read_state_dict(weights),
+        read_state_dict(weights) if weights else {},
         bool(model_cfg.get("quick_gelu", False)),
         tuple(preprocess.get("mean", OPENAI_MEAN)),
         tuple(preprocess.get("std", OPENAI_STD)),
@@ -201,24 +189,36 @@ def _find_builtin(config: BackboneConfig) -> _Source:
             )
         return source
     if Path(config.pretrained).is_file():
-        source.weights, settings = Path(config.pretrained), _usual_settings(config.name)
+        source.weights = Path(config.pretrained)
+        settings = _file_settings(config)
     else:
         source.weights, settings = tagged_weights(config.name, config.pretrained)
-        source.quick_gelu = bool(settings.get("quick_gelu", source.quick_gelu))
     source.mean = tuple(settings.get("mean", source.mean))
     source.std = tuple(settings.get("std", source.std))
+    source.quick_gelu = bool(settings.get("quick_gelu", source.quick_gelu))
     source.state = read_state_dict(source.weights)
     if is_openai_format(source.state):
-        source.state, source.quick_gelu = without_openai_marks(source.state), True
+        source.state, source.quick_gelu = without_marks(source.state), True
     return source
 
 
-def _usual_settings(name: str) -> dict[str, Any]:
-    """Settings of the architecture's first published weights: a file does not say its mean, std."""
+def _file_settings(config: BackboneConfig) -> dict[str, Any]:
+    """Mean, std and activation, which a file does not tell, from the published weights."""
     from open_clip.pretrained import get_pretrained_cfg, list_pretrained_tags_by_model
 
-    tags = list_pretrained_tags_by_model(name)
-    return get_pretrained_cfg(name, tags[0]) if tags else {}
+    tags = list_pretrained_tags_by_model(config.name)
+    published = [get_pretrained_cfg(config.name, tag) for tag in tags]
+    settings = dict(published[0]) if published else {}
+    if len({bool(cfg.get("quick_gelu")) for cfg in published}) > 1:
+        settings.pop("quick_gelu", None)
+        if config.activation == "auto":
+            logger.warning(
+                "%s: published weights of %s differ in their activation; set it to quick_gelu if "
+                "these are from OpenAI, MetaCLIP or DFN",
+                config.pretrained,
+                config.name,
+            )
+    return settings
 
 
 def _build(source: _Source, size: int) -> nn.Module:
@@ -247,7 +247,8 @@ def _build(source: _Source, size: int) -> nn.Module:
             clip.visual.set_input_size(size)
         if resnet:
             _resize_attention_pool(clip.visual, size)
-    except (RuntimeError, ValueError, TypeError, AssertionError, KeyError) as error:
+        _check_patches(clip.visual, size)
+    except (RuntimeError, ValueError, TypeError, AssertionError, LookupError) as error:
         reason = " ".join(str(error).split())[:200]
         where = source.weights or "this architecture"
         raise BackboneError(
@@ -276,19 +277,32 @@ def _load(clip: nn.Module, state: dict[str, Tensor], factory: Any, model: Any) -
 def _resize_attention_pool(visual: Any, size: int) -> None:
     """Bicubic resize of the position embeddings that OpenAI's ResNets use in their last pooling."""
     pool = visual.attnpool
+    # One convolution of stride 2 rounds up, the four poolings after it round down.
+    side = (size + 1) // 2 // 16
+    if side < 1:
+        raise ValueError("the image vanishes in the last stage")
     with torch.no_grad():
-        probe = visual.stem.eval()(torch.zeros(1, 3, size, size))
-        for stage in (visual.layer1, visual.layer2, visual.layer3, visual.layer4):
-            probe = stage.eval()(probe)
-        side = probe.shape[-1]
         first, rest = pool.positional_embedding[:1], pool.positional_embedding[1:]
         old = round(len(rest) ** 0.5)
+        if side == old:
+            return
         image = rest.T.reshape(1, -1, old, old)
         image = F.interpolate(
             image, (side, side), mode="bicubic", antialias=True, align_corners=False
         )
         resized = torch.cat([first, image.flatten(2)[0].T])
     pool.positional_embedding = nn.Parameter(resized)
+
+
+def _check_patches(visual: Any, size: int) -> None:
+    """Refuse a size that would leave a strip of the image out of the patches, and so of the map."""
+    embed = getattr(getattr(visual, "trunk", visual), "patch_embed", visual)
+    patch = getattr(embed, "patch_size", None)
+    if patch is not None:
+        patch = max(patch) if isinstance(patch, list | tuple) else int(patch)
+        if size % patch:
+            near = max(patch, round(size / patch) * patch)
+            raise ValueError(f"patches are {patch} pixels wide: {near} would do")
 
 
 def _tokenizer(name: str) -> Any:
@@ -307,29 +321,3 @@ def _tokenizer(name: str) -> Any:
 def _native_size(model_cfg: dict[str, Any]) -> int:
     size = model_cfg["vision_cfg"].get("image_size", 224)
     return int(size[0] if isinstance(size, list | tuple) else size)
-
-
-def _openai_vision_cfg(state: dict[str, Tensor]) -> dict[str, Any]:
-    if "visual.proj" in state:
-        convolution = state["visual.conv1.weight"]
-        patch, width = convolution.shape[-1], convolution.shape[0]
-        side = round((state["visual.positional_embedding"].shape[0] - 1) ** 0.5)
-        layers: Any = _count(state, "visual.transformer.resblocks.", 3)
-        return {
-            "layers": layers,
-            "width": width,
-            "head_width": min(64, width),
-            "patch_size": patch,
-            "image_size": patch * side,
-        }
-    layers = [_count(state, f"visual.layer{stage}.", 2) for stage in (1, 2, 3, 4)]
-    side = round((state["visual.attnpool.positional_embedding"].shape[0] - 1) ** 0.5)
-    return {
-        "layers": layers,
-        "width": state["visual.layer1.0.conv1.weight"].shape[0],
-        "image_size": _RESNET_STRIDE * side,
-    }
-
-
-def _count(state: dict[str, Tensor], prefix: str, position: int) -> int:
-    return len({key.split(".")[position] for key in state if key.startswith(prefix)})

@@ -13,7 +13,7 @@ import torch
 from torch import Tensor
 
 from bayes_pfl.backbone_loading import load_backbone
-from bayes_pfl.config import ModelConfig, from_dict
+from bayes_pfl.config import BackboneConfig, ModelConfig, from_dict
 from bayes_pfl.errors import CheckpointError
 from bayes_pfl.files import write_atomically
 from bayes_pfl.resources import resource_dir
@@ -75,11 +75,21 @@ def load_checkpoint(
     folder = find_checkpoint(name_or_path)
     config = read_config(folder)
     if pretrained is not None:
-        config = replace(config, backbone=replace(config.backbone, pretrained=pretrained))
+        config = replace(config, backbone=_relocated(config.backbone, pretrained))
     state = read_weights(folder / WEIGHTS_NAME)
-    model = build_model(config)
+    with torch.random.fork_rng(devices=[]):  # first weights are random: not from the caller's state
+        model = build_model(config)
     load_learned(model, state, folder / WEIGHTS_NAME)
     return model.to(device or best_device()).eval()
+
+
+def _relocated(backbone: BackboneConfig, pretrained: str) -> BackboneConfig:
+    """The same backbone with its weights at ``pretrained``: a tag, a file, or a whole folder."""
+    if Path(pretrained).is_dir():
+        return replace(backbone, name=f"local-dir:{pretrained}")
+    if Path(backbone.name).suffix in (".pt", ".pth", ".bin", ".safetensors"):
+        return replace(backbone, name=pretrained)
+    return replace(backbone, pretrained=pretrained)
 
 
 def build_model(config: ModelConfig, tokenizer: Any = None) -> BayesPFL:
@@ -162,6 +172,10 @@ def read_weights(path: Path) -> dict[str, Tensor]:
 
     try:
         return load_file(path)
+    except FileNotFoundError as error:
+        raise CheckpointError(
+            f"{path}: not there; a checkpoint folder holds {CONFIG_NAME} and {WEIGHTS_NAME}"
+        ) from error
     except (OSError, SafetensorError, ValueError) as error:
         raise CheckpointError(
             f"{path}: truncated or not safetensors ({str(error)[:120]}); copy or train it again"

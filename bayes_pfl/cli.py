@@ -110,11 +110,19 @@ def _run(arguments: list[str]) -> None:
     try:
         app(arguments)
     except BayesPFLError as error:
-        errors.print(f"error: {error}", style="red", markup=False, highlight=False, soft_wrap=True)
+        _complain(str(error))
+        sys.exit(2)
+    except OSError as error:
+        _complain(f"{error.filename or 'file system'}: {error.strerror or error}")
         sys.exit(2)
     except KeyboardInterrupt:
         errors.print("stopped; what was finished is kept", style="yellow")
         sys.exit(130)
+
+
+def _complain(message: str) -> None:
+    line = " ".join(message.split())
+    errors.print(f"error: {line}", style="red", markup=False, highlight=False, soft_wrap=True)
 
 
 @app.command()
@@ -148,6 +156,9 @@ def train(
     devices: Annotated[int, typer.Option(min=1)] = 1,
     workers: Annotated[int | None, typer.Option(min=0)] = None,
     seed: Annotated[int | None, typer.Option(min=0)] = None,
+    cache_features: Annotated[
+        Path | None, typer.Option(help="Folder for tokens of augmented views: fast epochs.")
+    ] = None,
     resume: Annotated[bool, typer.Option("--resume", help="Go on after the last epoch.")] = False,
 ) -> None:
     """Train the prompts, flows and attention on one auxiliary dataset; the backbone is frozen."""
@@ -174,6 +185,7 @@ def train(
         validation_categories=_names(validation_categories),
         accelerator=accelerator,
         devices=devices,
+        cache=cache_features,
         resume=resume,
     )
     with _bars() as progress:
@@ -288,9 +300,9 @@ def synthesize(
     seed: Seed = 0,
 ) -> None:
     """Render surfaces, objects and scans with defects and exact masks as an MVTec-style tree."""
-    from bayes_pfl.data.synthetic import category_names, write_mvtec_tree
+    from bayes_pfl.data.synthetic import write_mvtec_tree
 
-    names = category_names(categories)
+    names = _rendered_categories(categories)
     write_mvtec_tree(
         out,
         names,
@@ -369,6 +381,23 @@ def _train_config(
         config = replace(config, **{name: stage})
     chosen = {key: value for key, value in settings.items() if value is not None}
     return from_dict(TrainConfig, asdict(config) | chosen, "options")
+
+
+def _rendered_categories(text: str) -> tuple[str, ...]:
+    from bayes_pfl.data import synthetic
+
+    splits = {
+        "train": synthetic.TRAIN_CATEGORIES,
+        "validation": synthetic.VALIDATION_CATEGORIES,
+        "test": synthetic.TEST_CATEGORIES,
+    }
+    names = splits.get(text) or _names(text)
+    if unknown := [name for name in names if name not in synthetic.CATEGORIES]:
+        raise ConfigError(
+            f"categories {', '.join(unknown)} cannot be rendered; give train, validation, test, or "
+            f"some of {', '.join(synthetic.CATEGORIES)}"
+        )
+    return names
 
 
 def _names(text: str | None) -> tuple[str, ...]:

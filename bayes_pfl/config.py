@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 import types
 import typing
 from dataclasses import MISSING, asdict, dataclass, field, fields, is_dataclass
@@ -41,6 +42,17 @@ class BackboneConfig:
     grid: int | None = None
     random_weights: bool = False
     sha256: str | None = None
+
+    def __post_init__(self) -> None:
+        faults = [
+            f"{name} = {value}: must be at least 1"
+            for name, value in (("image_size", self.image_size), ("grid", self.grid))
+            if value is not None and value < 1
+        ]
+        if self.layers is not None and not self.layers:
+            faults.append("layers = []: name at least one, or leave it out for the default")
+        if faults:
+            raise ConfigError("; ".join(faults))
 
 
 @dataclass(frozen=True)
@@ -118,6 +130,7 @@ class TrainConfig:
 
     Learning rates are per group: prompt bank, flow (u, w, b and the agnostic vectors), the two
     temperatures, everything else. ``steps_per_epoch`` None means one pass over the data.
+    ``cache_views``: augmented views per image where features are cached.
     """
 
     stage1: StageConfig = field(default_factory=lambda: StageConfig(epochs=30, patience=3))
@@ -135,6 +148,7 @@ class TrainConfig:
     held_out: float = 0.2
     validation_samples: int = 3
     augment: bool = True
+    cache_views: int = 4
     mosaic: float = 0.0
     precision: Literal["32-true", "bf16-mixed", "16-mixed"] = "32-true"
     workers: int = 0
@@ -188,7 +202,13 @@ def _build(cls: Any, data: Any, where: str, faults: list[str]) -> Any:
         for key, value in data.items()
         if key in known
     }
-    return None if len(faults) > before or faults else cls(**values)
+    if len(faults) > before or faults:
+        return None
+    try:
+        return cls(**values)
+    except ConfigError as error:  # of __post_init__
+        faults.append(f"{where}: {error}")
+        return None
 
 
 def _convert(hint: Any, value: Any, where: str, faults: list[str]) -> Any:
@@ -200,16 +220,21 @@ def _convert(hint: Any, value: Any, where: str, faults: list[str]) -> Any:
             return None
         return _convert(next(a for a in arguments if a is not type(None)), value, where, faults)
     if origin is Literal:
-        if value not in arguments:
+        if not any(type(value) is type(known) and value == known for known in arguments):
             faults.append(f"{where}: {value!r} is not one of {', '.join(map(repr, arguments))}")
         return value
     if origin is tuple:
         if not isinstance(value, list | tuple):
             faults.append(f"{where}: expected a list, found {value!r}")
             return ()
+        if arguments[-1] is not Ellipsis and len(value) != len(arguments):
+            faults.append(f"{where}: expected {len(arguments)} values, found {value!r}")
         return tuple(_convert(arguments[0], item, where, faults) for item in value)
     if hint is float and isinstance(value, int) and not isinstance(value, bool):
         return float(value)
+    if isinstance(value, float) and not math.isfinite(value):
+        faults.append(f"{where}: {value!r} is not a finite number")
+        return value
     if not isinstance(value, hint) or (hint is int and isinstance(value, bool)):
         faults.append(f"{where}: expected {hint.__name__}, found {value!r}")
     return value

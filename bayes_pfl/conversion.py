@@ -75,7 +75,7 @@ def convert_state_dict(state: dict[str, Tensor]) -> dict[str, Tensor]:
 
 def _reshape(name: str, value: Tensor) -> Tensor:
     if name.startswith("agnostic_flow.") and re.search(r"\.(u|w)$", name):
-        return value.reshape(value.shape[1], -1)  # (1, K, D, 1) and (1, K, 1, D)
+        return value.reshape(value.shape[1:2] + (-1,))  # (1, K, D, 1) and (1, K, 1, D)
     if re.search(r"(normal|abnormal)\.(b|vector)$", name):
         return value.reshape(-1)
     if name == "attention.query.weight":
@@ -87,15 +87,16 @@ def authors_config(state: dict[str, Tensor], backbone: BackboneConfig, stage: in
     """Sizes from the shapes of converted tensors. Their flows are not constrained.
 
     Raises:
-        CheckpointError: a tensor that fixes a size is missing.
+        CheckpointError: a tensor that fixes a size is missing, or has another number of axes.
     """
     try:
         pairs, context_tokens, _ = state["prompts.context"].shape
-        state_tokens = state["prompts.state_normal"].shape[1]
-        length = state["specific_flow.b.bias"].shape[0]
-    except KeyError as error:
+        _, state_tokens, _ = state["prompts.state_normal"].shape
+        (length,) = state["specific_flow.b.bias"].shape
+    except (KeyError, ValueError) as error:
         raise CheckpointError(
-            f"tensor {error} is missing: not a Bayes-PFL checkpoint of the authors' code"
+            f"tensor {error} is missing or misshapen: not a Bayes-PFL checkpoint of the authors' "
+            "code"
         ) from error
     return ModelConfig(
         backbone=backbone,
@@ -115,18 +116,25 @@ def read_authors_file(path: Path) -> dict[str, Tensor]:
     try:
         data = torch.load(path, map_location="cpu", weights_only=True)
     except pickle.UnpicklingError as error:
-        raise CheckpointError(
-            f"{path}: refused, the pickle holds more than tensors and could run code; "
-            "get the checkpoint from its authors again"
-        ) from error
-    except (OSError, RuntimeError, EOFError, ValueError, KeyError) as error:
-        raise CheckpointError(
-            f"{path}: not readable as a PyTorch checkpoint ({str(error)[:120]}); fetch it again"
-        ) from error
+        if "GLOBAL" in str(error) or "Unsupported" in str(error):
+            raise CheckpointError(
+                f"{path}: refused, the pickle holds more than tensors and could run code; "
+                "get the checkpoint from its authors again"
+            ) from error
+        raise _unreadable(path, error) from error
+    except Exception as error:  # archive readers and unpicklers raise many unrelated types
+        raise _unreadable(path, error) from error
     state = data.get("MyModel") if isinstance(data, dict) else None
     if not isinstance(state, dict) or not all(isinstance(v, Tensor) for v in state.values()):
         raise CheckpointError(f'{path}: no tensors under "MyModel": not the authors\' format')
     return state
+
+
+def _unreadable(path: Path, error: Exception) -> CheckpointError:
+    reason = " ".join(str(error).split())[:120] or type(error).__name__
+    return CheckpointError(
+        f"{path}: not readable as a PyTorch checkpoint ({reason}); fetch it again"
+    )
 
 
 def convert_authors_checkpoint(path: Path, backbone: BackboneConfig, stage: int = 2) -> BayesPFL:

@@ -1,4 +1,4 @@
-"""The demonstration: rendered data, a training that one can watch, zero-shot results on photographs.
+"""The demonstration: rendered data, a training to watch, zero-shot results on photographs.
 
 Everything runs from the files that travel with the package: no network, no GPU.
 """

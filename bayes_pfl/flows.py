@@ -11,6 +11,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+_SQUARED_NORM_FLOOR = 1e-12  # below it, w.u < -1 would need |u| > 1e6
+
 
 @dataclass(frozen=True)
 class PlanarParameters:
@@ -44,8 +46,8 @@ def constrain_u(u: Tensor, w: Tensor) -> Tensor:
     """
     product = (w * u).sum(-1, keepdim=True)
     # A zero w makes the step a translation, which is invertible whatever u is: the floor only
-    # keeps the quotient finite there.
-    norm = w.square().sum(-1, keepdim=True).clamp_min(torch.finfo(w.dtype).tiny)
+    # keeps the quotient, and its gradient, in bounds there.
+    norm = w.square().sum(-1, keepdim=True).clamp_min(_SQUARED_NORM_FLOOR)
     return u + (F.softplus(product) - 1 - product) * w / norm
 
 

@@ -20,6 +20,7 @@ from bayes_pfl.backbone import FrozenCLIP, ImageFeatures
 from bayes_pfl.config import ModelConfig
 from bayes_pfl.cross_attention import ResidualCrossModalAttention
 from bayes_pfl.draws import PromptNoise, RunSamples
+from bayes_pfl.errors import ConfigError
 from bayes_pfl.flows import FlowSample
 from bayes_pfl.image_score import ImageAlignment
 from bayes_pfl.losses import dice_loss, flow_loss, focal_loss, orthogonal_loss
@@ -101,6 +102,8 @@ class BayesPFL(nn.Module):
         """Draws for one run, the same on every device: R = ``samples``, or the config's."""
         generator = torch.Generator().manual_seed(seed)
         count = self.config.scoring.samples if samples is None else samples
+        if count < 1:
+            raise ConfigError(f"samples = {count}: must be at least 1")
         noise = PromptNoise.draw(count, self.backbone.embed_dim, generator)
         return self.samples_from(noise)
 

@@ -59,10 +59,8 @@ class TextTower(nn.Module):
         self.register_buffer("attn_mask", text.attn_mask, persistent=False)
         self.pool = getattr(text, "text_pool_type", None) or getattr(text, "pool_type", "argmax")
         self._eos = int(getattr(text, "text_eos_id", None) or getattr(text, "eos_id", 2))
-        # CLIP's own tokenizer names its last token; others are asked how they pad.
-        self._eot: int | None = getattr(tokenizer, "eot_token_id", None)
-        padded = tokenizer([PLACEHOLDER], context_length=_UNTRUNCATED)[0]
-        self.pad_id = 0 if self._eot is not None else int(padded[-1])
+        # Tokenizers do not name their padding in one way: ask by an example.
+        self.pad_id = int(tokenizer([PLACEHOLDER], context_length=_UNTRUNCATED)[0, -1])
         self.context_length = int(self.positional_embedding.shape[0])
         self.width = int(self.token_embedding.weight.shape[1])
 
@@ -108,13 +106,17 @@ class TextTower(nn.Module):
         return ids[: start - 1], suffix
 
     def _ids(self, text: str) -> list[int]:
-        """Ids without padding; with [EOS] where the embedding is read there."""
+        """Ids up to and with the one where the embedding is read, else without padding.
+
+        CLIP reads at the highest id, which is [EOS] ("argmax"), or at the first [EOS] ("eos").
+        """
         ids: list[int] = self.tokenizer([text], context_length=_UNTRUNCATED)[0].tolist()
-        if self._eot is not None:
-            return ids[: ids.index(self._eot) + 1]
+        last = {"argmax": max(ids), "eos": self._eos}.get(self.pool)
+        if last in ids:
+            return ids[: ids.index(last) + 1]
         while ids and ids[-1] == self.pad_id:
             ids.pop()
-        return [*ids, self._eos] if self.pool == "eos" else ids
+        return ids
 
     def forward(self, vectors: Tensor, names: PromptTokens) -> Tensor:
         """(B, K, P + Q, T) -> (B, K, D), not normalised (paper: section 3.2)."""

@@ -66,7 +66,9 @@ class _Unpickler(pickle.Unpickler):
         data = bytearray(self._archive.read(f"{self._root}data/{key}"))
         if len(data) < count * dtype.itemsize:
             raise pickle.UnpicklingError(f"storage {key} is cut short")
-        return torch.frombuffer(data, dtype=dtype, count=count) if count else torch.empty(0)
+        if not count:
+            return torch.empty(0, dtype=dtype)
+        return torch.frombuffer(data, dtype=dtype, count=count)
 
 
 def _rebuild_tensor(

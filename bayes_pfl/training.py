@@ -19,6 +19,7 @@ from lightning_fabric import Fabric
 from torch import Tensor, nn
 from torch.utils.data import DataLoader
 
+from bayes_pfl.backbone import ImageFeatures
 from bayes_pfl.config import StageConfig, TrainConfig
 from bayes_pfl.data.samples import AugmentedDataset, Sample, SampleDataset
 from bayes_pfl.data.transforms import TrainTransform
@@ -30,6 +31,7 @@ from bayes_pfl.evaluation import (
     pixel_average_precision,
     text_score_average_precision,
 )
+from bayes_pfl.feature_cache import FeatureCache, cache_key, fill
 from bayes_pfl.model import BayesPFL
 from bayes_pfl.parameter_groups import parameter_groups, set_stage
 from bayes_pfl.progress import Progress, Silence
@@ -64,14 +66,18 @@ class TrainingStep(nn.Module):
 
     def forward(
         self,
-        batch: dict[str, Tensor],
+        batch: dict[str, Any],
         names: list[str],
         noise: tuple[Tensor, Tensor, Tensor],
         pair: int,
         stage: int,
     ) -> dict[str, Tensor]:
         """Losses of one batch; see :meth:`BayesPFL.training_losses`."""
-        features = self.model.backbone.encode_image(batch["image"])
+        backbone = self.model.backbone
+        if "image" in batch:
+            features = backbone.encode_image(batch["image"])
+        else:  # from the cache
+            features = ImageFeatures(batch["pooled"], tuple(batch["tokens"]), backbone.grid)
         return self.model.training_losses(
             features,
             names,
@@ -94,6 +100,7 @@ class Trainer:
         validation: of other categories; its mean pixel AP ends stage 1, its image AP stage 2.
         out: run folder; best/ and last/ are checkpoints.
         fabric: devices and precision, launched.
+        cache: folder for the tokens of augmented views; None encodes every image anew.
     """
 
     def __init__(
@@ -105,11 +112,13 @@ class Trainer:
         out: Path,
         fabric: Fabric,
         progress: Progress | None = None,
+        cache: Path | None = None,
     ) -> None:
         self.model, self.config, self.fabric = model, config, fabric
         self.validation, self.progress = validation, progress or Silence()
         self.files = RunFiles(out)
         self.dataset = self._dataset(samples)
+        self.cache = self._open_cache(cache)
         self.state = TrainingState()
         self._resumed: dict[str, Any] | None = None
 
@@ -184,13 +193,14 @@ class Trainer:
         self, step: Any, optimizer: Any, schedule: Any, stage: int, settings: StageConfig
     ) -> None:
         title = f"stage {stage} epoch {self.state.epoch + 1}/{settings.epochs}"
-        self.progress.start(title, self.steps_per_epoch)
         sums: dict[str, float] = {}
         started = time.perf_counter()
         for index, batch in enumerate(self._batches(stage)):
+            if index == 0:  # after the features, where those have to be made first
+                self.progress.start(title, self.steps_per_epoch)
             losses = self._step(step, optimizer, batch, stage, index)
             schedule.step()
-            values = {name: float(value) for name, value in losses.items()}
+            values = {name: float(value.detach()) for name, value in losses.items()}
             self._check_finite(values, title, index)
             sums = {name: sums.get(name, 0.0) + value for name, value in values.items()}
             self.files.log_step(stage, self.state.epoch, index, self.steps_per_epoch, values)
@@ -199,7 +209,7 @@ class Trainer:
         self._close_epoch(means, stage, time.perf_counter() - started, optimizer, schedule)
 
     def _step(
-        self, step: Any, optimizer: Any, batch: dict[str, Tensor], stage: int, index: int
+        self, step: Any, optimizer: Any, batch: dict[str, Any], stage: int, index: int
     ) -> dict[str, Tensor]:
         generator = torch.Generator().manual_seed(self._seed(stage, index))
         count = len(batch["label"])
@@ -214,22 +224,60 @@ class Trainer:
         optimizer.step()
         return losses
 
-    def _batches(self, stage: int) -> Iterator[dict[str, Tensor]]:
+    def _open_cache(self, folder: Path | None) -> FeatureCache | None:
+        if folder is None:
+            return None
+        augmentation = {
+            "augment": self.config.augment,
+            "mosaic": self.config.mosaic,
+            "seed": self.config.seed,
+            "views": self.config.cache_views,
+        }
+        key = cache_key(self.model.config.backbone, self.dataset.samples, augmentation)
+        return FeatureCache(
+            folder / key, len(self.dataset), self.config.cache_views, self.model.backbone
+        )
+
+    def _batches(self, stage: int) -> Iterator[dict[str, Any]]:
         """``steps_per_epoch`` batches of random samples, shuffled by (seed, stage, epoch)."""
+        order, size = self._order(stage), self.config.batch_size
+        if self.cache is None:
+            self._set_view(stage * SEED_STRIDE + self.state.epoch)
+            yield from self._loader(order)
+            return
+        view = self.state.epoch % self.cache.views
+        self._fill(self.cache, view)
+        for start in range(0, len(order), size):
+            batch = self.cache.read(view, order[start : start + size])
+            yield self.fabric.to_device(batch)
+
+    def _fill(self, cache: FeatureCache, view: int) -> None:
+        if missing := cache.missing(view):
+            self._set_view(view)
+            self.progress.start(f"features, view {view + 1}/{cache.views}", len(missing))
+            for done in fill(cache, view, self._loader(missing), self.model.backbone):
+                self.progress.advance(done, {})
+
+    def _set_view(self, view: int) -> None:
         if isinstance(self.dataset, AugmentedDataset):
-            self.dataset.set_epoch(stage * SEED_STRIDE + self.state.epoch)
+            self.dataset.set_epoch(view)
+
+    def _loader(self, order: list[int]) -> Any:
+        loader = DataLoader(
+            self.dataset,
+            batch_size=self.config.batch_size,
+            sampler=order,
+            num_workers=self.config.workers,
+        )
+        return self.fabric.setup_dataloaders(loader, use_distributed_sampler=False)
+
+    def _order(self, stage: int) -> list[int]:
         generator = torch.Generator().manual_seed(self._seed(stage, SEED_STRIDE - 1))
         wanted = self.steps_per_epoch * self.config.batch_size
         order: list[int] = []
         while len(order) < wanted:
             order += torch.randperm(len(self.dataset), generator=generator).tolist()
-        loader = DataLoader(
-            self.dataset,
-            batch_size=self.config.batch_size,
-            sampler=order[:wanted],
-            num_workers=self.config.workers,
-        )
-        yield from self.fabric.setup_dataloaders(loader, use_distributed_sampler=False)
+        return order[:wanted]
 
     def _seed(self, stage: int, index: int) -> int:
         epochs = (self.config.seed * 2 + stage) * SEED_STRIDE + self.state.epoch

@@ -33,6 +33,7 @@ class TrainingRequest:
     validation_categories: tuple[str, ...] = ()
     accelerator: str = "auto"
     devices: int = 1
+    cache: Path | None = None
     resume: bool = False
 
 
@@ -58,7 +59,9 @@ def run_training(request: TrainingRequest, progress: Progress | None = None) -> 
     with torch.random.fork_rng(devices=[]):  # modules take initial values from the global state
         torch.manual_seed(config.seed)
         model = build_model(ModelConfig(backbone=request.backbone))
-    trainer = Trainer(model, config, samples, validation, request.out, fabric, progress)
+    trainer = Trainer(
+        model, config, samples, validation, request.out, fabric, progress, request.cache
+    )
     _write_settings(request, model.config, samples, validation, str(fabric.device))
     state = trainer.run(resume=request.resume)
     _write(request.out / "results.json", {"best": state.best, "history": state.history})

@@ -5,15 +5,16 @@ from __future__ import annotations
 import hashlib
 import urllib.error
 import urllib.request
-import warnings
-import zipfile
+from collections.abc import Callable
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import torch
 from torch import Tensor
 
-from bayes_pfl.errors import BackboneError
+from bayes_pfl.errors import BackboneError, BayesPFLError, CheckpointError
+from bayes_pfl.torchscript import is_torchscript, read_torchscript
 
 EMBEDDED_BACKBONE = "bayes-pfl-clip-tiny"
 _OPENAI_CACHE = Path("~/.cache/clip")
@@ -24,8 +25,6 @@ _HUB_WEIGHTS = (
     "open_clip_pytorch_model.safetensors",
     "open_clip_pytorch_model.bin",
 )
-# What OpenAI's files hold beside the weights; open_clip's own files have none of these.
-_OPENAI_MARKS = ("input_resolution", "context_length", "vocab_size")
 
 
 def file_sha256(path: Path) -> str:
@@ -66,22 +65,108 @@ def tagged_weights(name: str, tag: str) -> tuple[Path, dict[str, Any]]:
 
 
 def hub_folder(repository: str) -> Path:
-    """Folder with the config and weights of an open_clip model on the Hugging Face hub."""
+    """Folder with the config and weights of an open_clip model on the Hugging Face hub.
+
+    Raises:
+        BackboneError: not in the cache, and not to be fetched.
+    """
     config = _cached_hub_file(repository, (_HUB_CONFIG,))
-    if not (config and _cached_hub_file(repository, _HUB_WEIGHTS)):
-        _require_network(f"hf-hub:{repository}", _HUB_WEIGHTS[0], repository)
-        config = _fetch_hub_folder(repository)
-    return config.parent
+    if config and _cached_hub_file(repository, _HUB_WEIGHTS):
+        return config.parent
+    wanted = _Wanted(
+        f"the weights of hf-hub:{repository}",
+        f"{_HUB_CONFIG} and {_HUB_WEIGHTS[0]} of {repository}",
+        f"put them into a folder and pass it with --backbone local-dir:FOLDER, {_copy_cache()}",
+    )
+    wanted.ask(repository)
+    return wanted.fetch(lambda: _download_hub_folder(repository))
 
 
-def _fetch_hub_folder(repository: str) -> Path:
+def hub_files(repository: str, filenames: tuple[str, ...]) -> Path:
+    """Folder with these files of a Hugging Face repository, from the cache or the network.
+
+    Raises:
+        CheckpointError: not in the cache, and not to be fetched.
+    """
+    cached = [_cached_hub_file(repository, (name,)) for name in filenames]
+    if all(cached):
+        return cached[0].parent  # type: ignore[union-attr]
+    wanted = _Wanted(
+        f"checkpoint {repository}",
+        f"{' and '.join(filenames)} of {repository}",
+        f"put them into a folder and give that folder, {_copy_cache()}",
+        CheckpointError,
+    )
+    wanted.ask(repository)
+    return wanted.fetch(lambda: _download_hub_files(repository, filenames))
+
+
+@dataclass(frozen=True)
+class _Wanted:
+    """Something that may have to be fetched, and what to say if it cannot be."""
+
+    what: str
+    files: str
+    mend: str
+    error: type[BayesPFLError] = BackboneError
+
+    def ask(self, repository: str, url: str | None = None) -> None:
+        """One short question whether the host answers, as hub clients retry for minutes."""
+        from huggingface_hub import constants
+
+        if repository and constants.HF_HUB_OFFLINE:
+            raise self.unfetched("HF_HUB_OFFLINE is set")
+        target = constants.ENDPOINT if repository else str(url)
+        try:
+            request = urllib.request.Request(target, method="HEAD")
+            urllib.request.urlopen(request, timeout=_CONNECT_SECONDS).close()
+        except urllib.error.HTTPError:
+            return  # an answer, if an unfriendly one: the host is there
+        except (OSError, ValueError) as error:
+            raise self.unfetched(getattr(error, "reason", error)) from error
+
+    def fetch(self, download: Callable[[], str | Path]) -> Path:
+        """``download()``, its failures told in one line."""
+        try:
+            return Path(download())
+        except Exception as error:  # network libraries raise many unrelated types
+            raise self.unfetched(error) from error
+
+    def unfetched(self, reason: object) -> BayesPFLError:
+        """The error to raise."""
+        first_line = next(iter(str(reason).strip().splitlines()), "no answer")
+        return self.error(
+            f"cannot fetch {self.what} ({first_line[:160]}): wanted {self.files}; {self.mend}; "
+            f"offline, {_offline_option(self.error)} needs no download"
+        )
+
+
+def _copy_cache() -> str:
+    from huggingface_hub import constants
+
+    return f"or copy the cache {constants.HF_HUB_CACHE} from a machine with a network"
+
+
+def _offline_option(error: type[BayesPFLError]) -> str:
+    if error is CheckpointError:
+        return "the embedded checkpoint bayes-pfl-tiny"
+    return f"--backbone {EMBEDDED_BACKBONE}"
+
+
+def _download_hub_folder(repository: str) -> Path:
     from huggingface_hub import snapshot_download
 
-    try:
-        patterns = [_HUB_CONFIG, *_HUB_WEIGHTS[:2], "*token*", "*.model", "vocab*", "merges*"]
-        return Path(snapshot_download(repository, allow_patterns=patterns)) / _HUB_CONFIG
-    except Exception as error:  # the hub's clients raise many unrelated types
-        raise _unfetched(f"hf-hub:{repository}", _HUB_WEIGHTS[0], repository, error) from error
+    small = [_HUB_CONFIG, "*token*", "*.model", "vocab*", "merges*"]
+    folder = snapshot_download(repository, allow_patterns=[*small, *_HUB_WEIGHTS[:2]])
+    if weights_in(Path(folder)) is None:  # older repositories have a pickle alone
+        folder = snapshot_download(repository, allow_patterns=[*small, _HUB_WEIGHTS[2]])
+    return Path(folder)
+
+
+def _download_hub_files(repository: str, filenames: tuple[str, ...]) -> Path:
+    from huggingface_hub import hf_hub_download
+
+    return [Path(hf_hub_download(repository, name)) for name in filenames][0].parent
 
 
 def _cached(settings: dict[str, Any]) -> Path | None:
@@ -113,47 +198,23 @@ def _download(name: str, tag: str, settings: dict[str, Any]) -> Path:
     from open_clip.pretrained import download_pretrained
 
     repository, filenames = _hub_source(settings)
-    wanted = filenames[0] if repository else settings["url"].rsplit("/", 1)[-1]
-    _require_network(f"{name} {tag!r}", wanted, repository, settings.get("url"))
-    try:
-        return Path(download_pretrained(settings))
-    except Exception as error:  # network libraries raise many unrelated types
-        raise _unfetched(f"{name} {tag!r}", wanted, repository, error) from error
-
-
-def _require_network(what: str, wanted: str, repository: str, url: str | None = None) -> None:
-    from huggingface_hub import constants
-
-    if repository and constants.HF_HUB_OFFLINE:
-        raise _unfetched(what, wanted, repository, "HF_HUB_OFFLINE is set")
-    target = constants.ENDPOINT if repository else str(url)
-    try:
-        request = urllib.request.Request(target, method="HEAD")
-        urllib.request.urlopen(request, timeout=_CONNECT_SECONDS).close()
-    except urllib.error.HTTPError:
-        return  # an answer, if an unfriendly one: the host is there
-    except (OSError, ValueError) as error:
-        raise _unfetched(what, wanted, repository, getattr(error, "reason", error)) from error
-
-
-def _unfetched(what: str, wanted: str, repository: str, reason: object) -> BackboneError:
-    from huggingface_hub import constants
-
-    source = f" of {repository}" if repository else ""
-    place = constants.HF_HUB_CACHE if repository else _OPENAI_CACHE.expanduser()
-    first_line = str(reason).strip().splitlines()[0] if str(reason).strip() else "no answer"
-    return BackboneError(
-        f"cannot fetch the weights of {what} ({first_line}): wanted {wanted}{source}; "
-        f"put it anywhere and pass it with --pretrained FILE, or copy the cache {place} from a "
-        f"machine with a network; offline, --backbone {EMBEDDED_BACKBONE} needs no download"
+    file = filenames[0] if repository else settings["url"].rsplit("/", 1)[-1]
+    place = _copy_cache() if repository else f"or into {_OPENAI_CACHE.expanduser()}"
+    hint = ' with activation "quick_gelu"' if settings.get("quick_gelu") else ""
+    wanted = _Wanted(
+        f"the weights of {name} {tag!r}",
+        f"{file} of {repository}" if repository else file,
+        f"put it anywhere and pass it with --pretrained FILE{hint}, {place}",
     )
+    wanted.ask(repository, settings.get("url"))
+    return wanted.fetch(lambda: download_pretrained(settings))
 
 
 def read_state_dict(path: Path) -> dict[str, Tensor]:
     """Tensors of a weights file: safetensors, a plain state dict, or OpenAI's TorchScript archive.
 
-    Nothing in the file is run: pickles are read with ``weights_only``, and of a TorchScript archive
-    only the tensors are taken.
+    Nothing in the file is run: pickles are read with ``weights_only``, TorchScript archives by
+    :mod:`bayes_pfl.torchscript`.
 
     Raises:
         BackboneError: the file is damaged, or a pickle that carries code.
@@ -163,10 +224,8 @@ def read_state_dict(path: Path) -> dict[str, Tensor]:
             from safetensors.torch import load_file
 
             return load_file(path)
-        if _is_torchscript(path):
-            with warnings.catch_warnings():
-                warnings.simplefilter("ignore", DeprecationWarning)
-                return dict(torch.jit.load(str(path), map_location="cpu").state_dict())
+        if is_torchscript(path):
+            return read_torchscript(path)
         data = torch.load(path, map_location="cpu", weights_only=True)
     except Exception as error:  # unpicklers and archive readers raise many unrelated types
         reason = str(error).strip().splitlines()[0][:160] if str(error).strip() else "unreadable"
@@ -178,20 +237,3 @@ def read_state_dict(path: Path) -> dict[str, Tensor]:
     if not isinstance(state, dict) or not all(isinstance(v, Tensor) for v in state.values()):
         raise BackboneError(f"{path}: holds no state dict of tensors; save the weights alone")
     return {key.removeprefix("module."): value for key, value in state.items()}
-
-
-def is_openai_format(state: dict[str, Tensor]) -> bool:
-    """Whether the tensors are named as in OpenAI's files, with their three extra entries."""
-    return "visual.conv1.weight" in state and any(mark in state for mark in _OPENAI_MARKS)
-
-
-def without_openai_marks(state: dict[str, Tensor]) -> dict[str, Tensor]:
-    """The weights alone, in float32."""
-    return {key: value.float() for key, value in state.items() if key not in _OPENAI_MARKS}
-
-
-def _is_torchscript(path: Path) -> bool:
-    if not zipfile.is_zipfile(path):
-        return False
-    with zipfile.ZipFile(path) as archive:
-        return any(name.endswith("constants.pkl") for name in archive.namelist())

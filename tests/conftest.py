@@ -72,7 +72,7 @@ def tiny_config(clip_dir):
 
 @pytest.fixture(scope="session")
 def tiny_model(tiny_config) -> BayesPFL:
-    """A model on the tiny CLIP, in eval mode, on the CPU. Shared by all tests: copy to change it."""
+    """A model on the tiny CLIP, on the CPU. Shared by all tests: copy it to change it."""
     with torch.random.fork_rng():
         torch.manual_seed(1)
         return build_model(tiny_config).eval()

@@ -112,6 +112,25 @@ def test_the_bound_holds_where_bins_are_coarse():
     assert set(binned["bound"]) == set(KEYS) - {"f1_max_threshold"}
 
 
+@pytest.mark.parametrize("sign", [1, -1])
+def test_the_bound_holds_where_a_bin_hides_the_order_of_one_class(sign):
+    """Positives of one bin only: precision rises along them, or falls where negatives share it."""
+    spread = (1 + np.arange(40) * 2.0**-20).astype(np.float32)
+    outliers = (10.0 ** np.linspace(-38, 38, 3000)).astype(np.float32)
+    scores = np.concatenate([spread, [1.5, 2.5], -outliers])
+    labels = np.concatenate([np.ones(40), np.zeros(3002)])
+    labels[:20] = sign > 0
+    results = []
+    for mode in MODES:
+        metrics = ImageMetrics(mode, 2**16)
+        metrics.update(scores, labels)
+        results.append(metrics.compute())
+    exact, binned = results
+    assert abs(exact["ap"] - binned["ap"]) > 0.01
+    for key, bound in binned["bound"].items():
+        assert abs(exact[key] - binned[key]) <= bound + 1e-12, key
+
+
 def test_default_bins_resolve_any_range_to_one_part_in_two_thousand():
     """Every page of finite float32 numbers in use: the worst that can come."""
     finite = np.arange(0x0080, 0xFF80, dtype=np.uint32) << np.uint32(16)

@@ -7,6 +7,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+from bayes_pfl.data.card_faults import Faults
 from bayes_pfl.data.card_schema import (
     DOMAINS,
     LABELS,
@@ -14,12 +15,10 @@ from bayes_pfl.data.card_schema import (
     SPLITS,
     Card,
     Category,
-    Counts,
     Group,
     Layout,
     Table,
 )
-from bayes_pfl.data.meta import safe_name
 from bayes_pfl.data.records import prompt_word
 from bayes_pfl.errors import DataError
 
@@ -46,7 +45,7 @@ def parse_card(content: object, path: Path | None = None) -> Card:
     Raises:
         DataError: one line with every fault of the card.
     """
-    faults = _Faults()
+    faults = Faults()
     card = _card(content, path, faults) if isinstance(content, dict) else None
     if card is None:
         faults.add("a card", "is a mapping of fields such as name and layouts")
@@ -56,84 +55,7 @@ def parse_card(content: object, path: Path | None = None) -> Card:
     return card  # type: ignore[return-value]  # a missing card is a fault
 
 
-class _Faults:
-    """Collects what is wrong; each getter returns a usable value, so that checking goes on."""
-
-    def __init__(self) -> None:
-        self.found: list[str] = []
-
-    def add(self, where: str, what: str) -> None:
-        self.found.append(f"{where} {what}")
-
-    def fields(self, where: str, value: object, allowed: tuple[str, ...]) -> dict[str, Any]:
-        if not isinstance(value, dict):
-            self.add(where, f"is {value!r}; a mapping of {', '.join(allowed)} is wanted")
-            return {}
-        for key in value:
-            if key not in allowed:
-                self.add(where, f"has an unknown field {key!r}; allowed are {', '.join(allowed)}")
-        return value
-
-    def text(self, where: str, value: object, required: bool = False) -> str:
-        if value is None and not required:
-            return ""
-        if not isinstance(value, str) or not value.strip():
-            self.add(where, f"is {value!r}; text is wanted (put it in quotes)")
-            return ""
-        return " ".join(value.split())
-
-    def name(self, where: str, value: object) -> str:
-        try:
-            return safe_name(value, where)
-        except DataError as error:
-            self.found.append(f"{error} (put numbers, yes and no in quotes)")
-            return ""
-
-    def choice(self, where: str, value: object, allowed: tuple[str, ...]) -> str:
-        if value not in allowed:
-            self.add(where, f"is {value!r}; allowed are {', '.join(allowed)}")
-            return allowed[0]
-        return str(value)
-
-    def texts(self, where: str, value: object) -> tuple[str, ...]:
-        items = value if isinstance(value, list) else [] if value is None else [value]
-        return tuple(self.text(where, item, required=True) for item in items)
-
-    def patterns(self, where: str, value: object) -> tuple[str, ...]:
-        found = self.texts(where, value)
-        for pattern in found:
-            fault = pattern_fault(pattern)
-            if fault:
-                self.add(where, f"{pattern!r} {fault}")
-        return found
-
-    def counts(self, where: str, value: object) -> Counts | None:
-        good = isinstance(value, list) and len(value) == 2
-        if not good or not all(type(number) is int and number >= 0 for number in value):
-            self.add(where, f"is {value!r}; [normal, anomalous] numbers of images are wanted")
-            return None
-        return value[0], value[1]
-
-    def split_counts(self, where: str, value: object) -> dict[str, Counts]:
-        given = self.fields(where, value or {}, SPLITS)
-        counts = {k: self.counts(f"{where}.{k}", v) for k, v in given.items() if k in SPLITS}
-        return {split: count for split, count in counts.items() if count}
-
-
-def pattern_fault(pattern: str) -> str | None:
-    """What is wrong with a path pattern, or None: relative, no "..", names within braces."""
-    if pattern.startswith(("/", "~")) or re.match(r"[A-Za-z]:", pattern) or "\\" in pattern:
-        return "must be relative to the dataset's folder, with / between folders"
-    if any(part in ("", ".", "..") for part in pattern.split("/")):
-        return "must stay below the dataset's folder, without empty parts, . and .."
-    if "**" in pattern:
-        return "has **; a * stands for names within one folder, so write one part per folder"
-    if re.search(r"[{}]", re.sub(r"\{[a-z_]+\}", "", pattern)):
-        return "has braces that are not a {name} of small letters"
-    return None
-
-
-def _card(content: dict[str, Any], path: Path | None, faults: _Faults) -> Card:
+def _card(content: dict[str, Any], path: Path | None, faults: Faults) -> Card:
     known = tuple(name for name in Card.__dataclass_fields__ if name != "path")
     faults.fields("the card", content, known)
     raw = content.get("layouts")
@@ -162,7 +84,7 @@ def _card(content: dict[str, Any], path: Path | None, faults: _Faults) -> Card:
     )
 
 
-def _categories(value: object, faults: _Faults) -> dict[str, Category]:
+def _categories(value: object, faults: Faults) -> dict[str, Category]:
     if not isinstance(value, dict):
         if value is not None:
             faults.add("categories", f"is {value!r}; a mapping of name: prompt word is wanted")
@@ -170,7 +92,7 @@ def _categories(value: object, faults: _Faults) -> dict[str, Category]:
     return {str(name): _category(name, item, faults) for name, item in value.items()}
 
 
-def _category(name: object, item: object, faults: _Faults) -> Category:
+def _category(name: object, item: object, faults: Faults) -> Category:
     where = f"categories.{name}"
     key = faults.name("category", name)
     if item is None or isinstance(item, str):
@@ -182,7 +104,7 @@ def _category(name: object, item: object, faults: _Faults) -> Category:
     return Category(key, word, folders, test)
 
 
-def _layout(where: str, item: object, faults: _Faults) -> Layout:
+def _layout(where: str, item: object, faults: Faults) -> Layout:
     item = _MVTEC if item == "mvtec" else item
     given = faults.fields(where, item, ("name", "counts", "table", *SPLITS))
     splits = {
@@ -201,7 +123,7 @@ def _layout(where: str, item: object, faults: _Faults) -> Layout:
     return Layout(name, splits, table, counts)
 
 
-def _group(where: str, item: object, faults: _Faults) -> Group:
+def _group(where: str, item: object, faults: Faults) -> Group:
     given = faults.fields(where, item, ("images", "label", "mask", "exclude", "category"))
     if not given:
         return Group((), LABELS[0])
@@ -224,7 +146,7 @@ def _names(*patterns: str) -> set[str]:
     return {name for pattern in patterns for name in re.findall(r"\{(\w+)\}", pattern)}
 
 
-def _table(where: str, item: object, faults: _Faults) -> Table:
+def _table(where: str, item: object, faults: Faults) -> Table:
     given = faults.fields(where, item, tuple(Table.__dataclass_fields__))
     columns = {
         key: faults.text(f"{where}.{key}", given.get(key)) or None
@@ -248,7 +170,7 @@ def _table(where: str, item: object, faults: _Faults) -> Table:
 
 
 def _check_categories(
-    layouts: list[Layout], categories: Mapping[str, Category], faults: _Faults
+    layouts: list[Layout], categories: Mapping[str, Category], faults: Faults
 ) -> None:
     """Each image must get a category: from its path, its group, its table, or the only one."""
     for layout in layouts:

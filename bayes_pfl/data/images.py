@@ -20,7 +20,8 @@ MAX_PIXELS = 178_956_970
 # Named, because Pillow would otherwise hand a PostScript file called .png to Ghostscript.
 _FORMATS = ("BMP", "DIB", "GIF", "JPEG", "JPEG2000", "MPO", "PNG", "PPM", "TIFF", "WEBP")
 
-_DEEP_MAGIC = (b"\x89PNG", b"II*\x00", b"MM\x00*")
+_TIFF_MAGIC = (b"II*\x00", b"MM\x00*")
+_DEEP_MAGIC = (b"\x89PNG", *_TIFF_MAGIC)
 
 _EXIF_TURNS = {
     2: Image.Transpose.FLIP_LEFT_RIGHT,
@@ -161,7 +162,9 @@ def _identify(path: Path) -> Image.Image:
         return Image.open(path, formats=[name for name in _FORMATS if name in Image.OPEN])
     except Image.UnidentifiedImageError as error:
         # Floating-point colour TIFFs, for one, are beyond Pillow but not beyond OpenCV.
-        values = _decode_deep(path)
+        with path.open("rb") as file:
+            is_tiff = file.read(4) in _TIFF_MAGIC
+        values = _decode_deep(path) if is_tiff else None
         if values is None:
             raise ImageReadError(f"{path}: not an image, or of a kind unknown here") from error
         return array_to_rgb(values)

@@ -73,9 +73,8 @@ class PagedHistogram:
             raise ConfigError(
                 f"histograms of {self.bins} and {other.bins} bins do not merge: use one setting"
             )
-        self._coarsen(other.shift)
-        new = other._pages[self._slot[other._pages] < 0]
-        self._open(np.sort(new))
+        # With the pages of both, the bins become at least as coarse as the other's are.
+        self._open(np.sort(other._pages[self._slot[other._pages] < 0]))
         width = 2 ** (PAGE_BITS - self.shift)
         rows = self._slot[other._pages]
         for name, sums in self._sums.items():

@@ -79,16 +79,17 @@ class PerImageMetrics:
         return self
 
     def compute(self) -> Result:
-        """{"aupimo": mean of the anomalous images, "per_image": {name: value}, "reason": {...}}."""
+        """{"aupimo": mean, "per_image": [(name, value), ...], "reason": {key: text}}."""
         reason = self._reason()
         if reason is not None:
-            return {"aupimo": NAN, "per_image": {}, "reason": {"aupimo": reason}}
+            return {"aupimo": NAN, "per_image": [], "reason": {"aupimo": reason}}
         tops, widths = self._steps()
-        values = {}
+        values = []
         for name, keys in self._anomalous:
             found = 1.0 - np.searchsorted(keys, tops, side="right") / len(keys)
-            values[name] = float(np.dot(found, widths))
-        return {"aupimo": float(np.mean(list(values.values()))), "per_image": values, "reason": {}}
+            values.append((name, float(np.dot(found, widths))))
+        mean = float(np.mean([value for _, value in values]))
+        return {"aupimo": mean, "per_image": values, "reason": {}}
 
     def _reason(self) -> str | None:
         if not self._anomalous:
@@ -109,8 +110,6 @@ class PerImageMetrics:
         keys, sums = self._normal.levels("rate")
         rates = np.cumsum(sums["rate"]) / self._normal_images
         edges = np.log(np.clip(np.concatenate([[low], rates]), low, high))
-        # Rounding must not leave the last rate short of 1: there is nothing above it.
-        edges[-1] = np.log(high) if rates[-1] >= high * (1 - 1e-9) else edges[-1]
         widths = np.diff(edges) / np.log(high / low)
         inside = widths > 0
         tops = keys.astype(np.int64) + (1 << self._normal.shift) - 1

@@ -46,42 +46,30 @@ _KIND_FORMS = (
     "{noun} damaged by a {kind}", "{kind} on a {noun}", "{kind} in the {noun}", "{kind} {noun}",
 )  # fmt: skip
 _THINGS = ("object", "thing", "surface", "item", "part", "sample", "product", "material")
-# Other words for what a kind's name contains; the first part found decides.
+# Other words for the renderer's kinds of defects. A kind that is not here is called by its name.
 _SYNONYMS = {
-    "scratch": ("scratch", "scrape", "score mark"),
-    "crack": ("crack", "fracture", "fissure", "split"),
-    "hole": ("hole", "puncture", "perforation"),
-    "stain": ("stain", "blot", "discoloured patch"),
-    "discolo": ("discolouration", "wrong colour", "faded patch"),
-    "dent": ("dent", "dimple", "pressed spot"),
-    "bump": ("bump", "bulge", "blister"),
-    "chip": ("chip", "nick", "chipped edge"),
-    "missing": ("missing part", "missing piece", "gap"),
-    "contamination": ("contamination", "foreign body", "dirt"),
-    "foreign": ("foreign body", "foreign object", "contamination"),
-    "fibre": ("fibre", "thread", "hair"),
-    "thread": ("loose thread", "fibre", "hair"),
-    "cut": ("cut", "slit", "tear"),
-    "tear": ("tear", "rip", "cut"),
-    "fold": ("fold", "crease", "wrinkle"),
-    "rust": ("rust", "corrosion", "rusty spot"),
-    "corrosion": ("corrosion", "rust"),
-    "burn": ("burn", "scorched spot", "burnt mark"),
-    "mould": ("mould", "mold", "rot"),
-    "rot": ("rot", "decay", "rotten spot"),
-    "lesion": ("lesion", "sore", "diseased area"),
-    "tumour": ("tumour", "tumor", "growth", "mass"),
-    "polyp": ("polyp", "growth", "lump"),
-    "bleed": ("bleeding", "blood", "haemorrhage"),
-    "bent": ("bent part", "deformation", "twisted part"),
-    "deform": ("deformation", "distortion", "bent shape"),
-    "smear": ("smear", "smudge"),
-    "spot": ("spot", "speck", "dot"),
-    "print": ("print", "ink mark", "printing fault"),
-    "colour": ("colour fault", "wrong colour", "discolouration"),
-    "glue": ("glue", "glue strip", "residue"),
-    "liquid": ("liquid", "droplet", "wet spot"),
-    "bubble": ("bubble", "blister", "air bubble"),
+    "scratch": ("scratches", "scrape", "score mark"),
+    "crack": ("cracks", "fracture", "fissure", "split"),
+    "cut": ("slit", "gash", "tear"),
+    "stain": ("stains", "blot", "smudge", "dirty spot"),
+    "contamination": ("foreign body", "foreign object", "dirt", "debris"),
+    "thread": ("loose thread", "hair", "fibre"),
+    "burn": ("burnt area", "scorch mark"),
+    "discoloration": ("discolored area", "wrong color", "faded patch"),
+    "corrosion": ("rust", "rusty spot", "mold", "rot"),
+    "print_error": ("misprint", "smeared print", "ink fault"),
+    "hole": ("holes", "pit", "puncture"),
+    "dent": ("bump", "bulge", "dimple"),
+    "fold": ("crease", "wrinkle"),
+    "chip": ("chipped edge", "nick"),
+    "broken": ("break", "broken part", "gap"),
+    "missing_part": ("missing piece", "piece cut off", "gap"),
+    "bent": ("bent part", "bend", "deformation", "distorted shape"),
+    "misaligned": ("misaligned part", "misplaced part", "shifted part"),
+    "lesion": ("sore", "diseased area", "dark spot"),
+    "tumour": ("tumor", "mass", "growth"),
+    "bleeding": ("blood", "hemorrhage", "bleed"),
+    "polyp": ("growth", "lump", "nodule"),
 }
 
 
@@ -122,7 +110,7 @@ class CaptionWriter:
 
     def write(self, subject: Subject, rng: Rng) -> Caption:
         """A caption that is true of ``subject``."""
-        if subject.caption and rng.random() < 0.15:
+        if subject.caption and rng.random() < 0.25:
             return Caption(subject.caption, subject.class_name, subject.defective, subject.defect)
         class_name, noun = self._noun(subject.class_name, rng)
         if class_name and rng.random() < 0.15:
@@ -159,14 +147,12 @@ class CaptionWriter:
 
 
 def kind_words(defect: str) -> tuple[str, ...]:
-    """Words for a kind of defect: its own name first, then synonyms.
+    """Words for a kind of defect: its own name, then synonyms.
 
-    >>> kind_words("deep_scratch")
-    ('deep scratch', 'scratch', 'scrape', 'score mark')
+    >>> kind_words("print_error")
+    ('print error', 'misprint', 'smeared print', 'ink fault')
     """
-    own = defect.replace("_", " ")
-    found = next((words for part, words in _SYNONYMS.items() if part in defect.lower()), ())
-    return (own, *(word for word in found if word != own))
+    return (defect.replace("_", " "), *_SYNONYMS.get(defect, ()))
 
 
 def agreement(

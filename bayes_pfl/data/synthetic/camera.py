@@ -86,7 +86,7 @@ def jpeg(rng: Rng, pixels: np.ndarray) -> np.ndarray:
     if rng.random() > 0.66:
         return pixels
     options = [cv2.IMWRITE_JPEG_QUALITY, int(rng.integers(45, 98))]
-    # The codec reads BGR; the channels are swapped before and after so that chroma is treated right.
+    # The codec reads BGR: channels are swapped before and after to treat chroma right.
     _, data = cv2.imencode(".jpg", np.ascontiguousarray(pixels[..., ::-1]), options)
     decoded = cv2.imdecode(data, cv2.IMREAD_COLOR)
     return np.ascontiguousarray(decoded[..., ::-1])

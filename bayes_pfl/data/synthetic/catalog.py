@@ -6,7 +6,16 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from functools import partial
 
-from bayes_pfl.data.synthetic import edibles, fibres, hardware, metals, minerals, organic, patterns
+from bayes_pfl.data.synthetic import (
+    edibles,
+    fibres,
+    hardware,
+    metals,
+    minerals,
+    organic,
+    patterns,
+    surroundings,
+)
 from bayes_pfl.data.synthetic.noise import Rng
 from bayes_pfl.data.synthetic.scene import Scene
 from bayes_pfl.data.synthetic.solids import Layout, Maker, lay
@@ -93,19 +102,19 @@ _FOOD = (
     "stain",
     "discoloration",
     "thread",
-    "corrosion",
+    "mould",
 )
 _PRINTED = (*_SOLID, "print_error", "print_error")
 
 
 def _surface(name: str, class_name: str, defects: tuple[str, ...], build: Builder) -> Category:
-    return Category(name, class_name, "texture", defects, build)
+    return Category(name, class_name, "texture", defects, partial(surroundings.framed, build))
 
 
 def _thing(
     name: str, class_name: str, defects: tuple[str, ...], maker: Maker, *layout: float
 ) -> Category:
-    build = partial(lay, maker=maker, layout=Layout(*layout))
+    build = partial(lay, maker=maker, layout=Layout(*layout), ground=surroundings.supported)
     return Category(name, class_name, "object", tuple(dict.fromkeys(defects)), build)
 
 
@@ -189,7 +198,7 @@ _TRAIN = (
         "solar_cell",
         "solar cell",
         ("crack", "crack", "discoloration", "scratch", "stain", "hole", "chip", "contamination"),
-        patterns.solar_cell,
+        electric.solar_cell,
     ),
     _surface(
         "printed_board",
@@ -205,7 +214,7 @@ _TRAIN = (
             "print_error",
             "corrosion",
         ),
-        patterns.printed_board,
+        electric.printed_board,
     ),
     _surface(
         "zipper",
@@ -216,27 +225,27 @@ _TRAIN = (
     _thing("hex_nut", "metal nut", _STEEL, hardware.hex_nut, 0.35, 0.98, 0.2),
     _thing("screw", "screw", _STEEL, hardware.screw, 0.6, 1.0, 0.2),
     _thing("gear", "gear", _STEEL, hardware.gear, 0.5, 1.0, 0.1),
-    _thing("bottle_cap", "bottle cap", _PRINTED, hardware.bottle_cap, 0.4, 0.98, 0.25),
+    _thing("bottle_cap", "bottle cap", _PRINTED, goods.bottle_cap, 0.4, 0.98, 0.25),
     _thing("bearing", "ball bearing", _STEEL, hardware.bearing, 0.5, 1.0, 0.1),
-    _thing("ic_package", "microchip", _PRINTED, hardware.ic_package, 0.5, 1.0, 0.15),
+    _thing("ic_package", "microchip", _PRINTED, electric.ic_package, 0.5, 1.0, 0.15),
     _thing(
         "cable_section",
         "cable",
         (*_SOLID, "misaligned", "cut"),
-        hardware.cable_section,
+        electric.cable_section,
         0.6,
         1.0,
         0.05,
     ),
     _thing("cookie", "cookie", _FOOD, edibles.cookie, 0.45, 0.98, 0.15, 0.5),
     _thing("bread", "bread slice", _FOOD, edibles.bread, 0.6, 1.0, 0.05, 0.4),
-    _thing("tablet", "pill", _PRINTED, edibles.tablet, 0.35, 0.95, 0.3),
+    _thing("tablet", "pill", _PRINTED, pills.tablet, 0.35, 0.95, 0.3),
     _thing("hazelnut", "hazelnut", _FOOD, edibles.hazelnut, 0.4, 0.95, 0.2),
-    _thing("plate", "ceramic plate", _SOLID, edibles.plate, 0.6, 1.05, 0.05),
+    _thing("plate", "ceramic plate", _SOLID, goods.plate, 0.6, 1.05, 0.05),
     _thing(
         "fruit",
         "fruit",
-        ("dent", "hole", "stain", "cut", "corrosion", "discoloration", "crack", "contamination"),
+        ("dent", "hole", "stain", "cut", "mould", "discoloration", "crack", "contamination"),
         edibles.fruit,
         0.5,
         0.98,
@@ -245,17 +254,15 @@ _TRAIN = (
     _thing(
         "leaf",
         "leaf",
-        ("hole", "discoloration", "chip", "corrosion", "lesion", "burn", "cut", "stain"),
+        ("hole", "discoloration", "chip", "mould", "lesion", "burn", "cut", "stain"),
         edibles.leaf,
         0.7,
         1.05,
         0.1,
     ),
-    _medical("brain_scan", "brain", ("tumour", "tumour", "lesion", "bleeding"), organic.brain_scan),
-    _medical("abdomen_ct", "abdomen scan", ("tumour", "lesion", "bleeding"), organic.abdomen_ct),
-    _medical(
-        "skin", "skin", ("lesion", "lesion", "bleeding", "burn", "cut", "corrosion"), organic.skin
-    ),
+    _medical("brain_scan", "brain", ("tumour", "tumour", "lesion", "bleeding"), scans.brain_scan),
+    _medical("abdomen_ct", "abdomen scan", ("tumour", "lesion", "bleeding"), scans.abdomen_ct),
+    _medical("skin", "skin", ("lesion", "lesion", "bleeding", "burn", "cut", "rash"), organic.skin),
     _medical("colon", "colon", ("polyp", "polyp", "bleeding", "lesion"), organic.colon),
     _medical(
         "tissue_slide",
@@ -290,17 +297,17 @@ _VALIDATION = (
         "bottle_mouth",
         "bottle",
         ("chip", "contamination", "crack", "broken", "missing_part"),
-        hardware.bottle_mouth,
+        goods.bottle_mouth,
         0.6,
         1.0,
         0.05,
     ),
-    _thing("button", "button", _SOLID, hardware.button, 0.4, 0.95, 0.25),
+    _thing("button", "button", _SOLID, goods.button, 0.4, 0.95, 0.25),
     _thing("cracker", "cracker", _FOOD, edibles.cracker, 0.5, 0.98, 0.15, 0.4),
-    _thing("capsule", "capsule", _PRINTED, edibles.capsule, 0.5, 0.98, 0.3),
+    _thing("capsule", "capsule", _PRINTED, pills.capsule, 0.5, 0.98, 0.3),
     _thing("almond", "almond", _FOOD, edibles.almond, 0.45, 0.98, 0.25),
     _medical("retina", "retina", ("lesion", "bleeding", "bleeding"), organic.retina),
-    _medical("chest_xray", "chest x-ray", ("tumour", "lesion", "bleeding"), organic.chest_xray),
+    _medical("chest_xray", "chest x-ray", ("tumour", "lesion", "bleeding"), scans.chest_xray),
 )
 _TEST = (
     _surface("galvanised", "galvanised steel", _METAL, metals.galvanised),
@@ -327,7 +334,7 @@ _TEST = (
         "paper_clip",
         "paper clip",
         ("bent", "corrosion", "missing_part", "broken", "scratch", "contamination"),
-        hardware.key_ring_clip,
+        hardware.paper_clip,
         0.5,
         0.95,
         0.2,
@@ -336,18 +343,18 @@ _TEST = (
         "lens",
         "lens",
         ("scratch", "crack", "chip", "contamination", "stain", "broken"),
-        hardware.lens,
+        goods.lens,
         0.5,
         1.0,
         0.1,
     ),
     _thing("macaroni", "macaroni", _FOOD, edibles.macaroni, 0.5, 0.95, 0.3),
-    _thing("lozenge", "chewing gum", _FOOD, edibles.lozenge, 0.45, 0.95, 0.25),
+    _thing("lozenge", "chewing gum", _FOOD, pills.lozenge, 0.45, 0.95, 0.25),
     _thing("chocolate", "chocolate bar", _FOOD, edibles.chocolate, 0.6, 1.0, 0.1),
-    _thing("candle", "candle", _FOOD, edibles.candle, 0.45, 0.95, 0.3),
-    _medical("head_ct", "head ct", ("bleeding", "bleeding", "tumour"), organic.head_ct),
-    _medical("ultrasound", "ultrasound scan", ("tumour", "lesion"), organic.ultrasound),
-    _medical("bone_xray", "bone x-ray", ("crack", "crack", "lesion", "hole"), organic.bone_xray),
+    _thing("candle", "candle", _FOOD, goods.candle, 0.45, 0.95, 0.3),
+    _medical("head_ct", "head ct", ("bleeding", "bleeding", "tumour"), scans.head_ct),
+    _medical("ultrasound", "ultrasound scan", ("tumour", "lesion"), scans.ultrasound),
+    _medical("bone_xray", "bone x-ray", ("crack", "crack", "lesion", "hole"), scans.bone_xray),
     _medical(
         "teeth",
         "teeth",

@@ -17,6 +17,7 @@ from bayes_pfl.data.synthetic.noise import (
     pixel_grid,
     smoothstep,
     white,
+    wobble,
 )
 from bayes_pfl.data.synthetic.scene import Scene, mix, paint, relief
 from bayes_pfl.data.synthetic.strokes import Pen, curve, jagged, log_uniform, patch
@@ -46,10 +47,11 @@ def hole(rng: Rng, scene: Scene) -> Mark:
 
 
 def dent(rng: Rng, scene: Scene) -> Mark:
-    """The surface pressed in, or bulging: only the light on it changes, and the pattern a little."""
+    """The surface pressed in, or bulging: the light on it changes, the pattern a little."""
     centre, radius = spot(rng, scene), radius_for(rng, scene, 5, 0.3)
-    bowl = patch(rng, scene.size, centre, radius, rng.uniform(0.05, 0.4), 1.6, rng.uniform(0.35, 1))
-    depth = pick(rng, [-1, -1, 1]) * rng.uniform(0.6, 2.2) * radius
+    rough, squash = rng.uniform(0.05, 0.35), rng.uniform(0.35, 1)
+    bowl = patch(rng, scene.size, centre, radius, rough, 1.6, squash, octaves=1)
+    depth = pick(rng, [-1, -1, 1]) * rng.uniform(0.25, 0.9) * radius
     lit = relief(bowl * np.float32(depth), scene.light, 1.0)
     x, y = pixel_grid(scene.size)
     pull = bowl * np.float32(rng.uniform(-0.15, 0.15))
@@ -60,7 +62,7 @@ def dent(rng: Rng, scene: Scene) -> Mark:
         cv2.INTER_LINEAR,
         borderMode=cv2.BORDER_REFLECT_101,
     )
-    shine = np.clip(np.abs(lit - 1) * 2 - 0.6, 0, 1) * np.float32(rng.uniform(0, 0.4))
+    shine = np.clip((lit - 1) * 2 - 0.6, 0, 1) * np.float32(rng.uniform(0, 0.4))
     target = moved * lit[..., None] + shine[..., None]
     alpha = np.minimum(bowl * 2.2, 1)
     return Mark(target, alpha * scene.where)
@@ -167,11 +169,17 @@ def broken(rng: Rng, scene: Scene) -> Mark:
     whole = rng.random() < 0.6
     start = centre - ahead * (1.3 * side if whole else rng.uniform(0.0, 0.3) * side)
     line = jagged(rng, start, centre + ahead * 1.3 * side, rng.uniform(0.04, 0.14), 6)
-    gap = log_uniform(rng, 2.5 * unit, 0.16 * side)
+    gap = log_uniform(rng, 2.5 * unit, 0.22 * side)
     wedge = np.linspace(rng.uniform(0.05, 1), 1, 64) if rng.random() < 0.6 else np.ones(64)
     pen = Pen(scene.size)
     pen.path(line, gap * wedge * rng.uniform(0.75, 1.25, 64))
-    hidden = pen.field()
+    if rng.random() < 0.3:
+        fork = line[int(rng.integers(8, 56))]
+        aside = turn + pick(rng, [-1, 1]) * rng.uniform(0.6, 1.6)
+        tip = fork + 1.2 * side * np.array([math.cos(aside), math.sin(aside)])
+        pen.path(jagged(rng, fork, tip, 0.1, 5), gap * rng.uniform(0.2, 1.1, 32))
+    ragged = min(rng.uniform(0.5, 3.5) * unit, 0.4 * gap)
+    hidden = wobble(rng, pen.field(), rng.uniform(0.015, 0.05), ragged, 3)
     hidden = np.minimum(hidden, smoothstep(0.1, 0.5, scene.where))
     bottom = scene.background * np.float32(rng.uniform(0.35, 1.0))
     if rng.random() < 0.6:
@@ -207,11 +215,11 @@ def _cut_off(rng: Rng, scene: Scene) -> Mark:
     shift = (2 * centre[0] / size - 1, 2 * centre[1] / size - 1)
     _, across = axes(size, rng.uniform(0, 2 * math.pi), shift)
     across = across + np.float32(rng.uniform(0.0, 0.06)) * fbm(rng, size, 0.15, 4, 0.6)
-    gone = smoothstep(0.0, 0.01, across) * smoothstep(0.1, 0.5, scene.where)
-    if gone.sum() > 0.45 * scene.where.sum():
-        far = float(np.percentile(across[scene.where > 0.5], rng.uniform(65, 95)))
-        gone = smoothstep(far, far + 0.01, across) * smoothstep(0.1, 0.5, scene.where)
-    return Mark(scene.background, gone)
+    _, labels = cv2.connectedComponents((scene.where > 0.1).astype(np.uint8))
+    thing = labels == labels[int(min(centre[1], size - 1)), int(min(centre[0], size - 1))]
+    far = float(np.percentile(across[thing & (scene.where > 0.1)], rng.uniform(45, 94)))
+    gone = smoothstep(far, far + 0.01, across) * smoothstep(0.1, 0.5, scene.where)
+    return Mark(scene.background, gone * thing)
 
 
 def _difference_mark(scene: Scene, target: np.ndarray, moved: Field) -> Mark:
@@ -227,7 +235,7 @@ def _difference_mark(scene: Scene, target: np.ndarray, moved: Field) -> Mark:
 
 
 def bent(rng: Rng, scene: Scene) -> Mark:
-    """The thing or its pattern pushed aside locally: outline, threads, wires, grooves all follow."""
+    """The thing or its pattern pushed aside locally: outline, threads and wires all follow."""
     centre, unit = spot(rng, scene), scene.unit
     if not scene.surface and rng.random() < 0.6 and len(edge := _edge_points(scene)):
         centre = edge[int(rng.integers(len(edge)))][::-1].astype(np.float64)

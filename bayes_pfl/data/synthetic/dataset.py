@@ -24,7 +24,7 @@ class SyntheticDataset(Dataset):
     """``length`` pictures that take their categories in turn, a share of them with a fault.
 
     Item: {"image": float32 (3, S, S), "mask": float32 (S, S) in {0, 1}, "label": 0 or 1,
-    "index": int, "class_name": str, "defect": str, "caption": str}.
+    "has_mask": True, "index": int, "class_name": str, "defect": str, "caption": str}.
 
     ``transform`` takes image and mask together (see PairTransform); without it the picture is
     scaled to [0, 1] and normalised by ``mean`` and ``std``. Item i depends on ``seed`` and i
@@ -83,6 +83,7 @@ class SyntheticDataset(Dataset):
             "image": image,
             "mask": mask,
             "label": int(picture.defect != "good"),
+            "has_mask": True,
             "index": index,
             "class_name": picture.class_name,
             "defect": picture.defect,

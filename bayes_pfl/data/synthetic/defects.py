@@ -12,7 +12,7 @@ from collections.abc import Callable
 import cv2
 import numpy as np
 
-from bayes_pfl.data.synthetic import damage, growths, marks
+from bayes_pfl.data.synthetic import damage, growths, lines, marks, stains
 from bayes_pfl.data.synthetic.marks import Mark
 from bayes_pfl.data.synthetic.noise import Field, Rng
 from bayes_pfl.data.synthetic.scene import Scene
@@ -21,16 +21,18 @@ from bayes_pfl.data.synthetic.strokes import log_uniform, patch
 Maker = Callable[[Rng, Scene], "Mark | None"]
 
 DEFECTS: dict[str, Maker] = {
-    "scratch": marks.scratch,
-    "crack": marks.crack,
-    "cut": marks.cut,
-    "stain": marks.stain,
-    "contamination": marks.contamination,
-    "thread": marks.thread,
-    "burn": marks.burn,
-    "discoloration": marks.discoloration,
-    "corrosion": marks.corrosion,
-    "print_error": marks.print_error,
+    "scratch": lines.scratch,
+    "crack": lines.crack,
+    "cut": lines.cut,
+    "stain": stains.stain,
+    "contamination": stains.contamination,
+    "thread": lines.thread,
+    "burn": stains.burn,
+    "discoloration": stains.discoloration,
+    "corrosion": stains.corrosion,
+    "mould": stains.mould,
+    "rash": stains.rash,
+    "print_error": stains.print_error,
     "hole": damage.hole,
     "dent": damage.dent,
     "fold": damage.fold,
@@ -68,6 +70,23 @@ def spoil(rng: Rng, scene: Scene, kind: str) -> tuple[np.ndarray, np.ndarray]:
     return image, mask
 
 
+_FADING = frozenset(
+    {
+        "scratch",
+        "crack",
+        "stain",
+        "discoloration",
+        "burn",
+        "dent",
+        "fold",
+        "corrosion",
+        "mould",
+        "rash",
+        "cut",
+    }
+    | {"lesion", "tumour", "bleeding", "polyp"}
+)
+"""Kinds that may be faint; the others are there or are not."""
 _SINGLE = frozenset({"broken", "bent", "misaligned", "missing_part", "tumour", "print_error"})
 
 
@@ -78,16 +97,20 @@ def _add(rng: Rng, scene: Scene, image: np.ndarray, mask: np.ndarray, kind: str)
         mark = DEFECTS[kind](rng, scene)
         if mark is None:
             continue
-        spoiled, changed = _blend(scene, image, mark, floor)
+        faint = kind in _FADING and rng.random() < 0.35
+        spoiled, changed = _blend(scene, image, mark, floor, 1.5 * floor if faint else 1.0)
         if changed.sum() >= _SMALLEST_AREA * scene.unit:
             return spoiled, mask | changed
     return image, mask
 
 
 def _blend(
-    scene: Scene, image: np.ndarray, mark: Mark, floor: float
+    scene: Scene, image: np.ndarray, mark: Mark, floor: float, ceiling: float
 ) -> tuple[np.ndarray, np.ndarray]:
-    """Blend the mark in; strengthen or turn round a change that could not be seen."""
+    """Blend the mark in; strengthen or turn round a change that could not be seen.
+
+    ``ceiling`` is the most that the change may come to, in units of the full range.
+    """
     changed = mark.alpha >= MASK_OPACITY
     if not changed.any():
         return image, changed
@@ -97,7 +120,7 @@ def _blend(
     delta = ((mark.target - image) * weight).astype(np.float32)
     clean = np.clip(scene.lit(image), 0, 1)
     best, best_seen = None, -1.0
-    for factor in (1.0, 1.8, -1.0, 3.2, -2.5):
+    for factor in (1.0, 1.8, 3.2, -1.0, -2.5):
         spoiled = image + factor * delta
         seen = _visibility(np.clip(scene.lit(spoiled), 0, 1), clean, changed)
         if seen > best_seen:
@@ -106,13 +129,15 @@ def _blend(
             break
     if best_seen < 0.03:
         return image, np.zeros_like(changed)
+    if best_seen > ceiling:
+        best = image + np.float32(ceiling / best_seen) * (best - image)
     return best, changed
 
 
 def _visibility(spoiled: np.ndarray, clean: np.ndarray, where: np.ndarray) -> float:
-    """Change that the better half of the mask's pixels reach, in units of the full range."""
+    """Change that the best third of the mask's pixels reach, in units of the full range."""
     change = np.abs(spoiled[where] - clean[where]).max(1)
-    return float(np.percentile(change, 60))
+    return float(np.percentile(change, 70))
 
 
 def _last_resort(rng: Rng, scene: Scene) -> tuple[np.ndarray, np.ndarray]:

@@ -1,12 +1,9 @@
-"""Makers of food, pills and other small soft-shaped items (see solids.py)."""
+"""Makers of food: baked things, nuts, pasta, fruit, leaves (see solids.py)."""
 
 from __future__ import annotations
 
-import math
-
 import numpy as np
 
-from bayes_pfl.data.synthetic.hardware import stamp_mark
 from bayes_pfl.data.synthetic.noise import (
     Rng,
     axes,
@@ -18,19 +15,8 @@ from bayes_pfl.data.synthetic.noise import (
     smoothstep,
     white,
 )
-from bayes_pfl.data.synthetic.scene import Light, any_colour, hsv, mix, paint, relief, rgb, vary
-from bayes_pfl.data.synthetic.solids import (
-    Item,
-    box,
-    cover,
-    disc,
-    dome,
-    radial,
-    rod,
-    shade,
-    speckled,
-    wavy,
-)
+from bayes_pfl.data.synthetic.scene import Light, hsv, mix, paint, relief, rgb, vary
+from bayes_pfl.data.synthetic.solids import Item, box, cover, dome, radial, shade, speckled, wavy
 
 
 def baked_tone(rng: Rng) -> np.ndarray:
@@ -43,15 +29,15 @@ def cookie(style: Rng, rng: Rng, p: int, angle: float, light: Light) -> Item:
     x, y = axes(p, angle)
     outline, fine = (
         wavy(rng, style.uniform(0.01, 0.05)),
-        wavy(rng, style.uniform(0.003, 0.02), 8, 30),
+        wavy(rng, style.uniform(0.001, 0.012), 8, 30),
     )
     reach = np.float32(style.uniform(0.82, 0.9))
     distance = radial(x, y * np.float32(stretch), lambda t: reach + outline(t) + fine(t))
-    crust = fbm(rng, p, style.uniform(0.08, 0.25), 5, style.uniform(0.5, 0.75))
-    crazing = ridges(rng, p, style.uniform(0.12, 0.3), 3) if style.random() < 0.7 else 0 * crust
+    crust = fbm(rng, p, style.uniform(0.08, 0.3), 5, style.uniform(0.35, 0.62))
+    crazing = ridges(rng, p, style.uniform(0.12, 0.35), 5) if style.random() < 0.7 else 0 * crust
     height = dome(distance, style.uniform(0.2, 0.6)) * np.float32(0.1 * p)
-    height = height + np.float32(style.uniform(0.006, 0.02) * p) * crust
-    height = height - np.float32(style.uniform(0, 0.03) * p) * crazing
+    height = height + np.float32(style.uniform(0.002, 0.014) * p) * crust
+    height = height - np.float32(style.uniform(0, 0.016) * p) * crazing
     tone = baked_tone(style) if style.random() < 0.85 else hsv(0.06, 0.5, 0.25)
     value = (
         1 + 0.05 * crust + 0.06 * grain(rng, p, 1.5) - np.float32(style.uniform(0, 0.25)) * crazing
@@ -122,63 +108,6 @@ def bread(style: Rng, rng: Rng, p: int, angle: float, light: Light) -> Item:
     )
 
 
-def tablet(style: Rng, rng: Rng, p: int, angle: float, light: Light) -> Item:
-    """A pressed or coated pill: round or oval, with a score line, letters, or coloured specks."""
-    x, y = axes(p, angle)
-    oval = style.random() < 0.5
-    distance = rod(x, y, 0.4, style.uniform(0.36, 0.5)) if oval else disc(x, y, 0.9)
-    if oval and style.random() < 0.5:
-        distance = radial(x, y * np.float32(1.6), lambda t: 0.92 + 0 * t)
-    tone = (
-        vary(style, rgb(0.93, 0.92, 0.9))
-        if style.random() < 0.5
-        else any_colour(style, 0.8, 0.4, 0.95)
-    )
-    height = dome(distance, style.uniform(0.15, 0.5))
-    if style.random() < 0.4:
-        height = height - 0.3 * np.exp(-((x / 0.04) ** 2))
-    colours = speckled(rng, p, tone, 0.02, 0.02)
-    if style.random() < 0.4:
-        specks = scatter(rng, p, int(style.integers(20, 150)), 0.006 * p, 0.02 * p)
-        colours = mix(
-            colours, any_colour(style, 0.9, 0.2, 0.9), specks * np.float32(style.uniform(0.4, 0.9))
-        )
-    colours, parts = (
-        shade(colours, height * np.float32(0.08 * p), light, style.uniform(0, 0.25)),
-        [],
-    )
-    if style.random() < 0.6:
-        ink = tone * np.float32(pick(style, [0.3, 0.75]))
-        parts = stamp_mark(style, rng, colours, angle, style.uniform(0.14, 0.26), 3, ink)
-    return Item(colours, cover(distance), parts)
-
-
-def capsule(style: Rng, rng: Rng, p: int, angle: float, light: Light) -> Item:
-    """A two-piece capsule, opaque or clear, with a seam, print and a long highlight."""
-    x, y = axes(p, angle)
-    radius = style.uniform(0.24, 0.34)
-    seam = style.uniform(-0.1, 0.2)
-    distance = rod(x, y, 0.92 - radius, radius) - np.where(
-        x < seam, np.float32(0.012), np.float32(0)
-    )
-    left, right = any_colour(style, 0.95, 0.15, 1.0), any_colour(style, 0.9, 0.3, 1.0)
-    colours = (
-        mix(left, right, smoothstep(seam - 0.01, seam + 0.01, x))
-        * (1 + 0.01 * white(rng, p))[..., None]
-    )
-    if style.random() < 0.3:
-        powder = grain(rng, p, 0.05 * p)
-        colours = colours * (1 + 0.18 * smoothstep(-0.3, 0.3, powder))[..., None]
-    colours *= (1 - 0.35 * np.exp(-(((x - np.float32(seam)) / 0.012) ** 2)))[..., None]
-    across = np.clip(y / np.float32(radius), -1, 1)
-    height = np.sqrt(1 - across**2 + 0.01) * np.float32(radius * 0.45 * p)
-    colours, parts = shade(colours, height, light, style.uniform(0.2, 0.8)), []
-    if style.random() < 0.5:
-        tall = style.uniform(0.12, 0.18)
-        parts = stamp_mark(style, rng, colours, angle, tall, 4, rgb(0.1, 0.1, 0.1))
-    return Item(colours, cover(distance), parts)
-
-
 def hazelnut(style: Rng, rng: Rng, p: int, angle: float, light: Light) -> Item:
     """A nut in its shell: streaks from base to tip, a pale rough base."""
     x, y = axes(p, angle)
@@ -223,21 +152,6 @@ def macaroni(style: Rng, rng: Rng, p: int, angle: float, light: Light) -> Item:
     return Item(shade(colours, height, light, style.uniform(0, 0.3)), cover(distance))
 
 
-def lozenge(style: Rng, rng: Rng, p: int, angle: float, light: Light) -> Item:
-    """A sweet or piece of gum: a soft-edged pillow."""
-    x, y = axes(p, angle)
-    outline = wavy(rng, 0.012)
-    distance = box(x, y, 0.86, style.uniform(0.4, 0.8), style.uniform(0.15, 0.4)) - outline(
-        np.arctan2(y, x)
-    )
-    tone = any_colour(style, 0.8, 0.35, 0.97)
-    colours = speckled(rng, p, tone, 0.015, 0.03)
-    dust = smoothstep(0.3, 1.4, fbm(rng, p, 0.08, 4, 0.7)) * np.float32(style.uniform(0, 0.4))
-    colours = mix(colours, vary(style, rgb(0.95, 0.94, 0.92)), dust)
-    height = dome(distance, style.uniform(0.2, 0.5)) * np.float32(0.1 * p)
-    return Item(shade(colours, height, light, style.uniform(0, 0.5)), cover(distance))
-
-
 def chocolate(style: Rng, rng: Rng, p: int, angle: float, light: Light) -> Item:
     """A bar of blocks."""
     x, y = axes(p, angle)
@@ -251,54 +165,6 @@ def chocolate(style: Rng, rng: Rng, p: int, angle: float, light: Light) -> Item:
     tone = hsv(0.05, style.uniform(0.4, 0.65), pick(style, [0.2, 0.3, 0.45, 0.85]))
     colours = shade(speckled(rng, p, tone, 0.015, 0.03), height, light, style.uniform(0.05, 0.35))
     return Item(colours, cover(distance))
-
-
-def candle(style: Rng, rng: Rng, p: int, angle: float, light: Light) -> Item:
-    """A tea light from above: cup, wax, wick."""
-    x, y = axes(p, angle)
-    radius = np.sqrt(x * x + y * y)
-    wax = any_colour(style, 0.7, 0.5, 0.97)
-    colours = speckled(rng, p, wax, 0.015, 0.04)
-    mottle = fbm(rng, p, 0.06, 3, 0.7) * np.float32(style.uniform(0, 0.05))
-    colours = colours * (1 + mottle)[..., None]
-    height = dome(radius - 0.93, 0.1) + 0.3 * np.exp(-((radius / 0.25) ** 2))
-    colours = shade(colours, height * np.float32(0.06 * p), light, 0.15)
-    cup = paint(1 + 0.1 * np.sin(np.arctan2(y, x) * 60), rgb(0.7, 0.7, 0.72))
-    colours = mix(colours, cup, smoothstep(0.84, 0.87, radius))
-    wick = rod(x - 0.08 * math.cos(angle), y, 0.1, 0.03)
-    return Item(mix(colours, rgb(0.15, 0.13, 0.12), cover(wick)), cover(disc(x, y, 0.94)))
-
-
-def plate(style: Rng, rng: Rng, p: int, angle: float, light: Light) -> Item:
-    """A glazed dish with painted rings."""
-    x, y = axes(p, angle)
-    radius = np.sqrt(x * x + y * y)
-    colours = speckled(
-        rng,
-        p,
-        vary(style, rgb(0.92, 0.91, 0.88))
-        if style.random() < 0.6
-        else any_colour(style, 0.6, 0.3, 0.9),
-        0.008,
-        0.015,
-    )
-    for _ in range(int(style.integers(0, 4))):
-        line = np.abs(radius - np.float32(style.uniform(0.3, 0.9))) - np.float32(
-            style.uniform(0.004, 0.03)
-        )
-        colours = mix(colours, any_colour(style, 0.9, 0.1, 0.8), smoothstep(0.01, 0.0, line))
-    if style.random() < 0.4:
-        motif = smoothstep(
-            0.3, 0.6, np.sin(np.arctan2(y, x) * int(style.integers(6, 20))) * np.sin(radius * 40)
-        )
-        colours = mix(
-            colours, any_colour(style, 0.9, 0.1, 0.8), motif * smoothstep(0.68, 0.72, radius)
-        )
-    well = smoothstep(0.55, 0.68, radius) + dome(radius - 0.94, 0.04)
-    return Item(
-        shade(colours, well * np.float32(0.05 * p), light, style.uniform(0, 0.4)),
-        cover(radius - 0.94),
-    )
 
 
 def fruit(style: Rng, rng: Rng, p: int, angle: float, light: Light) -> Item:

@@ -1,4 +1,4 @@
-"""Makers of manufactured items: nuts, screws, caps, bearings, chips, cables ... (see solids.py)."""
+"""Makers of metal parts: nuts, screws, gears, coins, clips (see solids.py)."""
 
 from __future__ import annotations
 
@@ -7,19 +7,16 @@ import math
 import numpy as np
 
 from bayes_pfl.data.synthetic.metals import metal_tone
-from bayes_pfl.data.synthetic.noise import Field, Rng, axes, cells, fbm, pick, smoothstep, white
+from bayes_pfl.data.synthetic.noise import Rng, axes, fbm, pick, smoothstep, white
 from bayes_pfl.data.synthetic.scene import (
     Light,
-    Part,
     any_colour,
     draw_part,
     hsv,
     mix,
     paint,
-    rgb,
     rotate_stamp,
     text_stamp,
-    vary,
 )
 from bayes_pfl.data.synthetic.solids import (
     Item,
@@ -32,26 +29,6 @@ from bayes_pfl.data.synthetic.solids import (
     shade,
     speckled,
 )
-
-
-def stamp_mark(
-    style: Rng,
-    rng: Rng,
-    colours: np.ndarray,
-    angle: float,
-    tall: float,
-    letters: int,
-    tone: np.ndarray,
-) -> list[Part]:
-    """Print one word at the middle of an item; returned as a part that a print error can spoil."""
-    p = colours.shape[0]
-    stamp = rotate_stamp(text_stamp(style, tall * p, letters), angle)
-    top, left = (p - stamp.shape[0]) // 2, (p - stamp.shape[1]) // 2
-    part = draw_part(colours, tone, stamp * np.float32(style.uniform(0.6, 1)), top, left)
-    if part is None:
-        return []
-    part.kind = "print"
-    return [part]
 
 
 def hex_nut(style: Rng, rng: Rng, p: int, angle: float, light: Light) -> Item:
@@ -164,36 +141,6 @@ def bolt(style: Rng, rng: Rng, p: int, angle: float, light: Light) -> Item:
     return Item(colours, cover(np.minimum(shaft, head)))
 
 
-def bottle_cap(style: Rng, rng: Rng, p: int, angle: float, light: Light) -> Item:
-    x, y = axes(p, angle)
-    count, theta = int(style.integers(17, 26)), np.arctan2(y, x)
-    radius = np.sqrt(x * x + y * y)
-    distance = radius - (0.9 + 0.045 * np.sin(theta * count))
-    crimp = np.sin(theta * count) * smoothstep(0.7, 0.9, radius)
-    height = dome(distance, 0.3) + 0.15 * crimp
-    colours = speckled(rng, p, any_colour(style, 0.9, 0.15, 0.95), 0.015, 0.02)
-    if style.random() < 0.7:
-        ring = smoothstep(0.02, 0.0, np.abs(radius - np.float32(style.uniform(0.4, 0.66))) - 0.02)
-        colours = mix(colours, any_colour(style, 0.8, 0.2, 1), ring)
-    colours = shade(colours, height * np.float32(0.1 * p), light, style.uniform(0.1, 0.5))
-    ink, tall = any_colour(style, 0.8, 0.05, 1.0), style.uniform(0.12, 0.3)
-    parts = stamp_mark(style, rng, colours, angle, tall, int(style.integers(2, 5)), ink)
-    return Item(colours, cover(distance), parts)
-
-
-def bottle_mouth(style: Rng, rng: Rng, p: int, angle: float, light: Light) -> Item:
-    """A bottle seen from above: rings of light and dark glass."""
-    x, y = axes(p, angle)
-    radius, theta = np.sqrt(x * x + y * y), np.arctan2(y, x)
-    tone = hsv(style.uniform(0.05, 0.45), style.uniform(0.1, 0.7), style.uniform(0.3, 0.8))
-    table = style.uniform(0.05, 1.0, 14).astype(np.float32)
-    value = np.interp(radius, np.linspace(0, 0.95, 14), table).astype(np.float32)
-    glow = np.exp(-(((radius - np.float32(style.uniform(0.6, 0.85))) / 0.03) ** 2))
-    arcs = 0.6 + 0.4 * np.cos(theta * int(style.integers(1, 4)) + np.float32(rng.uniform(0, 6)))
-    colours = paint(value + 0.01 * white(rng, p), tone) + (0.8 * glow * arcs)[..., None]
-    return Item(colours, cover(radius - np.float32(0.93)))
-
-
 def coin(style: Rng, rng: Rng, p: int, angle: float, light: Light) -> Item:
     x, y = axes(p, angle)
     radius = np.sqrt(x * x + y * y)
@@ -237,81 +184,7 @@ def bearing(style: Rng, rng: Rng, p: int, angle: float, light: Light) -> Item:
     return Item(mix(colours, lump, smoothstep(0.0, 0.1, ball)), cover(distance))
 
 
-def button(style: Rng, rng: Rng, p: int, angle: float, light: Light) -> Item:
-    x, y = axes(p, angle)
-    radius = np.sqrt(x * x + y * y)
-    holes, at = int(pick(style, [2, 4])), style.uniform(0.16, 0.26)
-    distance = radius - np.float32(0.93)
-    for k in range(holes):
-        turn = 2 * math.pi * (k + 0.5) / holes
-        distance = np.maximum(
-            distance, 0.085 - np.hypot(x - at * math.cos(turn), y - at * math.sin(turn))
-        )
-    rim = np.exp(-(((radius - np.float32(style.uniform(0.6, 0.78))) / 0.07) ** 2))
-    tone = any_colour(style, 0.9, 0.08, 0.95)
-    value = 1 + np.float32(style.uniform(0, 0.15)) * fbm(rng, p, 0.3, 4, 0.6, 3, angle)
-    height = dome(distance, 0.08) - 0.5 * rim
-    return Item(
-        shade(paint(value, tone), height * np.float32(0.07 * p), light, style.uniform(0, 0.5)),
-        cover(distance),
-    )
-
-
-def ic_package(style: Rng, rng: Rng, p: int, angle: float, light: Light) -> Item:
-    """A black chip with legs, a dot and two printed words."""
-    x, y = axes(p, angle)
-    half_x, half_y = style.uniform(0.5, 0.8), style.uniform(0.3, 0.5)
-    body = box(x, y, half_x, half_y, 0.03)
-    legs = int(style.integers(4, 10))
-    place = (x / np.float32(half_x) + 1) * 0.5 * legs
-    width = style.uniform(0.22, 0.34)
-    leg = np.maximum(
-        np.abs(place - np.floor(place) - 0.5) - np.float32(width),
-        (np.abs(y) - np.float32(half_y + style.uniform(0.1, 0.2))) * 4,
-    )
-    leg = np.maximum(leg * np.float32(half_x / legs * 2), np.abs(x) - np.float32(half_x))
-    black = speckled(rng, p, hsv(0.6, 0.1, style.uniform(0.08, 0.25)), 0.06, 0.03)
-    metal = speckled(rng, p, vary(style, rgb(0.75, 0.74, 0.7)), 0.05, 0.1)
-    colours = mix(metal, black, cover(body))
-    dot = smoothstep(0.01, -0.01, np.hypot(x + half_x * 0.8, y + half_y * 0.65) - 0.05)
-    colours = mix(colours, rgb(0.5, 0.5, 0.5), dot * 0.6)
-    colours = shade(colours, dome(body, 0.06) * np.float32(0.05 * p), light)
-    parts = stamp_mark(
-        style,
-        rng,
-        colours,
-        angle,
-        style.uniform(0.08, 0.14),
-        int(style.integers(4, 8)),
-        rgb(0.75, 0.75, 0.72),
-    )
-    return Item(colours, np.maximum(cover(body), cover(leg)), parts)
-
-
-def cable_section(style: Rng, rng: Rng, p: int, angle: float, light: Light) -> Item:
-    """A cut cable: a sheath, three or more insulated cores, bundles of copper strands."""
-    x, y = axes(p, angle)
-    colours = speckled(rng, p, any_colour(style, 0.5, 0.1, 0.9), 0.03, 0.03)
-    filler = paint(1 + 0.1 * white(rng, p), any_colour(style, 0.3, 0.3, 0.9))
-    colours = mix(colours, filler, cover(disc(x, y, style.uniform(0.8, 0.88))))
-    cores, parts = int(style.integers(3, 5)), []
-    _, border, value = cells(rng, p, int(style.integers(300, 900)), 0.5)
-    strands = paint((0.5 + 0.6 * value) * smoothstep(0.0, 0.35, border), hsv(0.06, 0.5, 0.85))
-    for k in range(cores):
-        turn = 2 * math.pi * k / cores + rng.normal(0, 0.04)
-        radius = 0.8 * math.sin(math.pi / cores) / (1 + math.sin(math.pi / cores))
-        at = 0.82 - radius
-        away = np.hypot(x - at * math.cos(turn), y - at * math.sin(turn)) - np.float32(
-            radius * 0.98
-        )
-        before, weight = colours.copy(), cover(away)
-        colours = mix(colours, any_colour(style, 0.9, 0.2, 0.95), weight)
-        colours = mix(colours, strands, cover(away + np.float32(radius * style.uniform(0.3, 0.45))))
-        parts.append(Part((0, 0, p, p), weight, before))
-    return Item(colours, cover(disc(x, y, 0.95)), parts)
-
-
-def key_ring_clip(style: Rng, rng: Rng, p: int, angle: float, light: Light) -> Item:
+def paper_clip(style: Rng, rng: Rng, p: int, angle: float, light: Light) -> Item:
     """A bent wire: paper clip, hook or ring."""
     x, y = axes(p, angle)
     thick = style.uniform(0.05, 0.09)
@@ -321,30 +194,3 @@ def key_ring_clip(style: Rng, rng: Rng, p: int, angle: float, light: Light) -> I
     height = np.sqrt(np.clip(-distance / np.float32(thick), 0, 1)) * np.float32(0.05 * p)
     tone = metal_tone(style) if style.random() < 0.6 else any_colour(style, 0.9, 0.2, 0.9)
     return Item(shade(speckled(rng, p, tone, 0.02, 0.02), height, light, 0.5), cover(distance))
-
-
-def lens(style: Rng, rng: Rng, p: int, angle: float, light: Light) -> Item:
-    """A coated lens in its ring."""
-    x, y = axes(p, angle)
-    radius = np.sqrt(x * x + y * y)
-    inner = style.uniform(0.62, 0.82)
-    tint = hsv(style.random(), style.uniform(0.2, 0.8), style.uniform(0.1, 0.5))
-    glass = paint(0.6 + 0.6 * smoothstep(1.0, 0.0, radius), tint)
-    for _ in range(int(style.integers(1, 4))):
-        at = style.uniform(-0.35, 0.35, 2)
-        spot = np.exp(
-            -((np.hypot(x - at[0], y - at[1]) / np.float32(style.uniform(0.05, 0.25))) ** 2)
-        )
-        glass = glass + spot[..., None] * any_colour(style, 0.7, 0.3, 0.8)
-    knurl = np.sin(np.arctan2(y, x) * int(style.integers(40, 120)))
-    ring = paint(
-        1 + np.float32(style.uniform(0, 0.15)) * knurl, hsv(0.6, 0.05, style.uniform(0.08, 0.5))
-    )
-    ring = shade(
-        ring,
-        dome(np.maximum(radius - 0.94, inner - radius), 0.08) * np.float32(0.05 * p),
-        light,
-        0.2,
-    )
-    seen: Field = smoothstep(inner + 0.015, inner - 0.005, radius)
-    return Item(mix(ring, glass, seen), cover(disc(x, y, 0.94)))

@@ -82,7 +82,7 @@ def fbm(
     stretch: float = 1.0,
     angle: float = 0.0,
 ) -> Field:
-    """Sum of octaves, each half the size and ``gain`` times the height of the last; unit variance."""
+    """Sum of octaves, each half the size and ``gain`` times the height of the last; variance 1."""
     total, amplitude, energy = None, 1.0, 0.0
     for _ in range(octaves):
         layer = value_noise(rng, size, cell, stretch, angle)
@@ -174,6 +174,7 @@ def scatter(
     """``count`` small ellipses of random place, size and turn; coverage in [0, 1]."""
     canvas = np.zeros((size, size), np.uint8)
     places = rng.random((count, 2)) * size * 16
+    high_px = max(low_px, high_px)
     radii = np.exp(rng.uniform(math.log(low_px), math.log(high_px), count)) * 16
     flat = rng.uniform(squash, 1.0, count)
     turns = rng.uniform(0, 180, count)

@@ -1,10 +1,9 @@
-"""Made things that fill the picture with regular structure: meshes, cells, boards, labels."""
+"""Regular structures that fill the picture: meshes, plates, labels, zippers, bristles."""
 
 from __future__ import annotations
 
 import math
 
-import cv2
 import numpy as np
 
 from bayes_pfl.data.synthetic.metals import metal_tone
@@ -12,7 +11,6 @@ from bayes_pfl.data.synthetic.noise import (
     Field,
     Rng,
     axes,
-    cells,
     fbm,
     pick,
     smoothstep,
@@ -70,7 +68,7 @@ def wire_mesh(rng: Rng, size: int) -> Scene:
 
 
 def perforated_plate(rng: Rng, size: int) -> Scene:
-    """Sheet with round, square or long holes in rows; holes are also parts (a blocked one is odd)."""
+    """Sheet with round, square or long holes in rows."""
     light, turn = Light.draw(rng), rng.normal(0, 0.1)
     u, v = axes(size, turn, tuple(rng.uniform(-0.2, 0.2, 2)))
     count = np.float32(rng.uniform(2, 7))
@@ -95,158 +93,6 @@ def perforated_plate(rng: Rng, size: int) -> Scene:
     scene = surface_scene(rng, mix(paint(sheet, tone), back, hole), light, turn)
     scene.background = back
     return scene
-
-
-def solar_cell(rng: Rng, size: int) -> Scene:
-    """Electroluminescence picture, or photograph, of a poly- or monocrystalline cell."""
-    light = Light.draw(rng)
-    poly = rng.random() < 0.6
-    value = _wafer(rng, size, poly)
-    u, v = axes(size)
-    turn = int(rng.integers(2))
-    along, across = (u, v) if turn == 0 else (v, u)
-    bars = int(rng.integers(2, 6))
-    place = (across + 1) * 0.5 * bars - 0.5 + np.float32(rng.uniform(-0.1, 0.1))
-    bar = smoothstep(0.035 * bars / 3 + 0.01, 0.02 * bars / 3, np.abs(place - np.round(place)))
-    fingers = np.sin(along * np.float32(rng.uniform(60, 130) * math.pi / 2))
-    value *= 1 - np.float32(rng.uniform(0, 0.08)) * fingers
-    electro = rng.random() < 0.7
-    value = value * (1 - bar * np.float32(rng.uniform(0.5, 0.95))) if electro else value + bar * 0.5
-    border = np.maximum(np.abs(u), np.abs(v)) - np.float32(rng.uniform(0.93, 1.02))
-    corner = (np.abs(u) + np.abs(v) - np.float32(1.76)) if not poly else border
-    value *= 1 - np.float32(rng.uniform(0.4, 0.95)) * smoothstep(
-        -0.01, 0.03, np.maximum(border, corner)
-    )
-    tone = (
-        rgb(0.6, 0.6, 0.6) if electro else hsv(rng.uniform(0.58, 0.68), rng.uniform(0.3, 0.8), 0.5)
-    )
-    scene = surface_scene(
-        rng, paint(value * rng.uniform(0.6, 1.3), tone), light, turn * math.pi / 2
-    )
-    scene.grey = electro
-    return scene
-
-
-def _wafer(rng: Rng, size: int, poly: bool) -> Field:
-    """Brightness of the silicon: grains and dislocation clouds, or a smooth disc."""
-    x, y = axes(size)
-    value = 1.0 - np.float32(rng.uniform(0.0, 0.3)) * (x * x + y * y)
-    value += np.float32(rng.uniform(0.01, 0.04)) * white(rng, size)
-    if not poly:
-        rings = np.sin(np.sqrt(x * x + y * y) * np.float32(rng.uniform(10, 40)))
-        return value + np.float32(rng.uniform(0, 0.03)) * rings
-    _, _, shade = cells(rng, size, int(rng.integers(30, 220)), 1.0)
-    clouds = smoothstep(0.4, 2.0, fbm(rng, size, rng.uniform(0.06, 0.2), 4, 0.75))
-    value += np.float32(rng.uniform(0.02, 0.15)) * (shade - 0.5)
-    return value * (1 - np.float32(rng.uniform(0.1, 0.55)) * clouds)
-
-
-def printed_board(rng: Rng, size: int) -> Scene:
-    """Circuit board: traces, pads, vias, chips, small parts, white lettering."""
-    light, unit = Light.draw(rng), size / 256
-    tone = hsv(
-        pick(rng, [0.36, 0.38, 0.6, 0.0, 0.12]), rng.uniform(0.5, 0.9), rng.uniform(0.15, 0.5)
-    )
-    image = paint(1 + 0.03 * white(rng, size), tone)
-    trace = _traces(rng, size, unit)
-    image = mix(image, vary(rng, tone * 1.5, 0.05), trace * np.float32(rng.uniform(0.4, 0.9)))
-    scene_parts = []
-    pitch = rng.uniform(0.14, 0.26) * size
-    for row in np.arange(pitch / 2, size, pitch):
-        for column in np.arange(pitch / 2, size, pitch):
-            if rng.random() < 0.62:
-                drawer = _COMPONENTS[int(rng.integers(len(_COMPONENTS)))]
-                colours, alpha = drawer(rng, pitch * rng.uniform(0.5, 0.95))
-                colours = np.rot90(colours, k := int(rng.integers(4)))
-                alpha = np.rot90(alpha, k)
-                top, left = int(row - alpha.shape[0] / 2), int(column - alpha.shape[1] / 2)
-                part = draw_part(image, colours, alpha, top, left)
-                if part is not None:
-                    scene_parts.append(part)
-    for _ in range(rng.integers(2, 7)):
-        stamp = rotate_stamp(
-            text_stamp(rng, rng.uniform(6, 11) * unit, int(rng.integers(2, 5))),
-            float(pick(rng, [0, math.pi / 2])),
-        )
-        top, left = (rng.random(2) * size * 0.9).astype(int)
-        part = draw_part(image, rgb(0.9, 0.9, 0.88), stamp, int(top), int(left))
-        if part is not None:
-            part.kind = "print"
-            scene_parts.append(part)
-    return surface_scene(rng, image, light, 0.0, scene_parts)
-
-
-def _traces(rng: Rng, size: int, unit: float) -> Field:
-    canvas = np.zeros((size, size), np.uint8)
-    for _ in range(int(rng.integers(14, 36))):
-        point, heading = rng.random(2) * size, int(rng.integers(8))
-        line = [point]
-        for _ in range(int(rng.integers(2, 5))):
-            heading += int(rng.integers(-1, 2))
-            step = np.array([math.cos(heading * math.pi / 4), math.sin(heading * math.pi / 4)])
-            point = point + step * rng.uniform(0.08, 0.4) * size
-            line.append(point)
-        width = max(1, round(rng.uniform(1, 4) * unit))
-        cv2.polylines(canvas, [np.int32(np.array(line) * 16)], False, 255, width, cv2.LINE_AA, 4)
-    return canvas.astype(np.float32) / 255
-
-
-def _chip(rng: Rng, side: float) -> tuple[np.ndarray, Field]:
-    """Black package with legs on two sides and a printed word."""
-    high, wide = int(side), int(side * rng.uniform(0.6, 1.0))
-    colours = np.full((high, wide, 3), rng.uniform(0.06, 0.16), np.float32)
-    alpha = np.zeros((high, wide), np.float32)
-    leg = max(1, wide // 7)
-    alpha[:, leg : wide - leg] = 1
-    legs = max(3, high // max(4, int(side / 7)))
-    for place in np.linspace(0.08, 0.86, legs):
-        rows = slice(int(place * high), int(place * high) + max(1, high // (2 * legs)))
-        alpha[rows] = 1
-        colours[rows, :leg] = colours[rows, wide - leg :] = rng.uniform(0.55, 0.85)
-    stamp = rotate_stamp(text_stamp(rng, max(5.0, side * 0.16), 4), math.pi / 2)
-    draw_part(
-        colours,
-        rgb(0.7, 0.7, 0.7),
-        stamp,
-        (high - stamp.shape[0]) // 2,
-        (wide - stamp.shape[1]) // 2,
-    )
-    return colours, alpha
-
-
-def _chip_resistor(rng: Rng, side: float) -> tuple[np.ndarray, Field]:
-    """A small block with bright ends."""
-    high, wide = max(4, int(side * 0.3)), max(8, int(side * 0.6))
-    body = pick(rng, [0.08, 0.15, 0.5]) * np.array([1.0, 0.85, 0.65], np.float32)
-    colours = np.broadcast_to(body, (high, wide, 3)).astype(np.float32)
-    end = max(2, wide // 5)
-    colours[:, :end] = colours[:, wide - end :] = rng.uniform(0.6, 0.85)
-    return colours, np.ones((high, wide), np.float32)
-
-
-def _electrolytic(rng: Rng, side: float) -> tuple[np.ndarray, Field]:
-    """A round can seen from above, with its polarity mark."""
-    count = max(8, int(side * 0.8))
-    x, y = axes(count)
-    radius = np.sqrt(x * x + y * y)
-    shade = np.where(radius < 0.75, 0.75 + 0.15 * x, 0.35).astype(np.float32)
-    shade = np.where((x > 0.35) & (radius < 0.75), np.float32(0.12), shade)
-    return paint(shade, any_colour(rng, 0.3, 0.8, 1.0)), smoothstep(0.98, 0.9, radius)
-
-
-def _pads(rng: Rng, side: float) -> tuple[np.ndarray, Field]:
-    """A row of tinned holes."""
-    count = int(rng.integers(2, 5))
-    unit = max(6, int(side / 4))
-    x, y = axes(unit)
-    radius = np.tile(np.sqrt(x * x + y * y), (1, count))
-    shade = np.where(radius < 0.35, np.float32(0.08), np.float32(0.75))
-    return paint(shade, rgb(1.0, rng.uniform(0.85, 1), rng.uniform(0.6, 1))), smoothstep(
-        0.85, 0.75, radius
-    )
-
-
-_COMPONENTS = (_chip, _chip_resistor, _chip_resistor, _electrolytic, _pads, _pads)
 
 
 def label(rng: Rng, size: int) -> Scene:

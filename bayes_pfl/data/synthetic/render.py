@@ -38,7 +38,7 @@ class Rendered:
 
 @dataclass(frozen=True)
 class Exposure:
-    """A scene before the camera, clean and (if a fault was asked for) spoiled; float32 (S, S, 3)."""
+    """A scene before the camera, clean and (if so asked) spoiled; both float32 (S, S, 3)."""
 
     scene: Scene
     clean: np.ndarray
@@ -78,12 +78,27 @@ def expose(
     if not MIN_SIZE <= size <= MAX_SIZE:
         raise ConfigError(f"size {size} is not allowed: choose {MIN_SIZE} to {MAX_SIZE} pixels")
     scene = entry.build(_rng(category, seed, index, size, "scene"), size)
+    _expose_well(scene)
     clean = np.clip(scene.lit(scene.image), 0, 1)
     kind = _kind(entry, seed, index, size, defect)
     if kind == "good":
         return Exposure(scene, clean, clean, np.zeros((size, size), bool), kind)
     spoiled, mask = spoil(_rng(category, seed, index, size, kind), scene, kind)
     return Exposure(scene, clean, np.clip(scene.lit(spoiled), 0, 1), mask, kind)
+
+
+def _expose_well(scene: Scene) -> None:
+    """Brighten a scene too dark for anything to be seen on it; darken one that is all white."""
+    if scene.grey:
+        return
+    lit = scene.lit(scene.image)[::4, ::4].max(2)
+    seen = lit[scene.where[::4, ::4] > 0.5]
+    seen = seen if len(seen) else lit
+    bright = float(np.percentile(seen, 90))
+    gain = 0.38 / max(bright, 0.02) if bright < 0.38 else min(1.0, 0.9 / float(seen.mean() + 1e-6))
+    scene.lighting = np.float32(min(gain, 6.0)) * (
+        1.0 if scene.lighting is None else scene.lighting
+    )
 
 
 def _entry(category: str) -> Category:

@@ -14,15 +14,13 @@ from dataclasses import dataclass, field
 import cv2
 import numpy as np
 
-from bayes_pfl.data.synthetic.noise import Field, Rng, axes, fbm, grain, pick, smoothstep, white
+from bayes_pfl.data.synthetic.noise import Field, Rng, fbm, white
 from bayes_pfl.data.synthetic.scene import (
     Colour,
     Light,
     Part,
     Scene,
-    any_colour,
     draw_part,
-    hsv,
     mix,
     paint,
     slope,
@@ -115,48 +113,6 @@ def speckled(rng: Rng, p: int, colour: Colour, fine: float, coarse: float) -> np
     return paint(value, colour)
 
 
-def ground(rng: Rng, size: int) -> np.ndarray:
-    """A background: plain, graded, or a rough or lined support."""
-    kind = rng.random()
-    if kind < 0.2:
-        tone = hsv(rng.random(), 0.05, rng.uniform(0.0, 0.12))
-    elif kind < 0.4:
-        tone = hsv(rng.random(), 0.06, rng.uniform(0.75, 1.0))
-    else:
-        tone = any_colour(rng, 0.8, 0.1, 0.9)
-    value = np.ones((size, size), np.float32)
-    if rng.random() < 0.5:
-        value += np.float32(rng.uniform(0.02, 0.12)) * fbm(
-            rng, size, rng.uniform(0.05, 0.6), 4, 0.6
-        )
-    if rng.random() < 0.5:
-        value += np.float32(rng.uniform(0.01, 0.12)) * grain(
-            rng, size, rng.uniform(1, 3) * size / 256
-        )
-    if rng.random() < 0.25:
-        _, across = axes(size, rng.uniform(0, math.pi))
-        value += np.float32(rng.uniform(0.03, 0.2)) * np.sin(
-            across * np.float32(rng.uniform(8, 90))
-        )
-    if rng.random() < 0.15:
-        value += np.float32(rng.uniform(0.04, 0.15)) * fbm(
-            rng, size, 0.03, 3, 0.7, 20, rng.uniform(0, 3)
-        )
-    image = paint(value, tone)
-    if rng.random() < 0.2:
-        image = _two_halves(rng, image)
-    return np.clip(image, 0, 1.2)
-
-
-def _two_halves(rng: Rng, image: np.ndarray) -> np.ndarray:
-    """The edge of a table, tray or sheet of paper under the object."""
-    size = image.shape[0]
-    _, across = axes(size, pick(rng, [0, math.pi / 2]) + rng.normal(0, 0.1))
-    place = np.float32(pick(rng, [-1, 1]) * rng.uniform(0.45, 0.95))
-    beyond = smoothstep(place, place + 0.02, across)
-    return mix(image, image * 0.4 + 0.6 * any_colour(rng, 0.6), beyond)
-
-
 def crumbs(rng: Rng, image: np.ndarray, tone: Colour) -> None:
     """Loose bits on the background: clutter that is not a fault of the object."""
     size = image.shape[0]
@@ -178,7 +134,9 @@ class Layout:
     crumbs: float = 0.1
 
 
-def lay(rng: Rng, size: int, maker: Maker, layout: Layout = Layout()) -> Scene:  # noqa: B008
+def lay(
+    rng: Rng, size: int, maker: Maker, layout: Layout, ground: Callable[[Rng, int], np.ndarray]
+) -> Scene:
     """A background with one object on it, or several of its kind, each with a shadow."""
     light, style_seed = Light.draw(rng), int(rng.integers(2**31))
     image = ground(rng, size)

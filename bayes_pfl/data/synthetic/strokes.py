@@ -96,7 +96,7 @@ def crack_network(rng: Rng, size: int, centre: np.ndarray, radius: float, width:
 def curve(
     rng: Rng, start: np.ndarray, length: float, turn: float, bend: float, points: int = 48
 ) -> np.ndarray:
-    """A smooth wandering line, (points, 2); ``bend`` is radians of turning over the whole length."""
+    """A smooth wandering line, (points, 2), that turns by about ``bend`` radians."""
     knots = rng.normal(0, bend, 5)
     turns = turn + np.interp(np.linspace(0, 4, points), np.arange(5), knots)
     steps = np.stack([np.cos(turns), np.sin(turns)], 1) * (length / points)
@@ -111,6 +111,7 @@ def patch(
     rough: float = 0.35,
     soft: float = 0.3,
     squash: float = 1.0,
+    octaves: int = 4,
 ) -> Field:
     """An irregular blob: 1 inside, 0 outside, ``soft`` of its radius between."""
     window = _window(size, centre, radius * 2.2)
@@ -123,7 +124,7 @@ def patch(
     c, s = math.cos(turn), math.sin(turn)
     u, v = (c * x + s * y) / np.float32(radius), (c * y - s * x) / np.float32(radius * squash)
     cell = float(np.clip(rng.uniform(0.5, 1.2) * radius / side, 0.02, 1.0))
-    edge = np.sqrt(u * u + v * v) + np.float32(rough * 0.5) * fbm(rng, side, cell, 4, 0.55)
+    edge = np.sqrt(u * u + v * v) + np.float32(rough * 0.5) * fbm(rng, side, cell, octaves, 0.55)
     local = smoothstep(1.0 + 0.5 * soft + 1.0 / radius, 1.0 - 0.5 * soft, edge)
     whole = np.zeros((size, size), np.float32)
     y0, x0, y1, x1 = max(0, top), max(0, left), min(size, top + side), min(size, left + side)
@@ -141,4 +142,5 @@ def _window(size: int, centre: np.ndarray, reach: float) -> tuple[int, int, int]
 
 
 def log_uniform(rng: Rng, low: float, high: float) -> float:
-    return float(math.exp(rng.uniform(math.log(low), math.log(high))))
+    """Every factor equally likely; ``low`` itself if ``high`` is not above it."""
+    return float(math.exp(rng.uniform(math.log(low), math.log(max(low, high)))))

@@ -1,0 +1,87 @@
+"""Checked access to the fields of a card, collecting all its faults."""
+
+from __future__ import annotations
+
+import re
+from typing import Any
+
+from bayes_pfl.data.card_schema import SPLITS, Counts
+from bayes_pfl.data.meta import safe_name
+from bayes_pfl.errors import DataError
+
+
+class Faults:
+    """Collects what is wrong; each getter returns a usable value, so that checking goes on."""
+
+    def __init__(self) -> None:
+        self.found: list[str] = []
+
+    def add(self, where: str, what: str) -> None:
+        self.found.append(f"{where} {what}")
+
+    def fields(self, where: str, value: object, allowed: tuple[str, ...]) -> dict[str, Any]:
+        if not isinstance(value, dict):
+            self.add(where, f"is {value!r}; a mapping of {', '.join(allowed)} is wanted")
+            return {}
+        for key in value:
+            if key not in allowed:
+                self.add(where, f"has an unknown field {key!r}; allowed are {', '.join(allowed)}")
+        return value
+
+    def text(self, where: str, value: object, required: bool = False) -> str:
+        if value is None and not required:
+            return ""
+        if not isinstance(value, str) or not value.strip():
+            self.add(where, f"is {value!r}; text is wanted (put it in quotes)")
+            return ""
+        return " ".join(value.split())
+
+    def name(self, where: str, value: object) -> str:
+        try:
+            return safe_name(value, where)
+        except DataError as error:
+            self.found.append(f"{error} (put numbers, yes and no in quotes)")
+            return ""
+
+    def choice(self, where: str, value: object, allowed: tuple[str, ...]) -> str:
+        if value not in allowed:
+            self.add(where, f"is {value!r}; allowed are {', '.join(allowed)}")
+            return allowed[0]
+        return str(value)
+
+    def texts(self, where: str, value: object) -> tuple[str, ...]:
+        items = value if isinstance(value, list) else [] if value is None else [value]
+        return tuple(self.text(where, item, required=True) for item in items)
+
+    def patterns(self, where: str, value: object) -> tuple[str, ...]:
+        found = self.texts(where, value)
+        for pattern in found:
+            fault = pattern_fault(pattern)
+            if fault:
+                self.add(where, f"{pattern!r} {fault}")
+        return found
+
+    def counts(self, where: str, value: object) -> Counts | None:
+        good = isinstance(value, list) and len(value) == 2
+        if not good or not all(type(number) is int and number >= 0 for number in value):
+            self.add(where, f"is {value!r}; [normal, anomalous] numbers of images are wanted")
+            return None
+        return value[0], value[1]
+
+    def split_counts(self, where: str, value: object) -> dict[str, Counts]:
+        given = self.fields(where, value or {}, SPLITS)
+        counts = {k: self.counts(f"{where}.{k}", v) for k, v in given.items() if k in SPLITS}
+        return {split: count for split, count in counts.items() if count}
+
+
+def pattern_fault(pattern: str) -> str | None:
+    """What is wrong with a path pattern, or None: relative, no "..", names within braces."""
+    if pattern.startswith(("/", "~")) or re.match(r"[A-Za-z]:", pattern) or "\\" in pattern:
+        return "must be relative to the dataset's folder, with / between folders"
+    if any(part in ("", ".", "..") for part in pattern.split("/")):
+        return "must stay below the dataset's folder, without empty parts, . and .."
+    if "**" in pattern:
+        return "has **; a * stands for names within one folder, so write one part per folder"
+    if re.search(r"[{}]", re.sub(r"\{[a-z_]+\}", "", pattern)):
+        return "has braces that are not a {name} of small letters"
+    return None

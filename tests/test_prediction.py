@@ -1,0 +1,463 @@
+"""Folders of images: what is written, what is survived, what is refused."""
+
+import csv
+import json
+import os
+import sys
+from pathlib import Path
+
+import cv2
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+
+from bayes_pfl.data import decoding
+from bayes_pfl.errors import ConfigError, DataError
+from bayes_pfl.inference import predict
+from bayes_pfl.prediction import predict_folder
+from bayes_pfl.prediction_files import Row, RowFile, encode_map, mirrored
+from bayes_pfl.report.overlays import MAX_SIDE
+
+COLUMNS = ["path", "class_name", "score", "label", "uncertainty", "text_score", "map_score"]
+COLUMNS += ["width", "height", "error"]
+
+
+def rows_of(out):
+    path = Path(out, "predictions.csv")
+    with path.open(encoding="utf-8", errors="surrogateescape", newline="") as file:
+        return list(csv.DictReader(file))
+
+
+def picture(index=0, size=(40, 30)):
+    cells = np.random.default_rng(index).integers(0, 255, (4, 4, 3), dtype=np.uint8)
+    return Image.fromarray(cells).resize(size, Image.Resampling.BICUBIC)
+
+
+def save(folder, names, size=(40, 30)):
+    for index, name in enumerate(names):
+        path = Path(folder, name)
+        path.parent.mkdir(parents=True, exist_ok=True)
+        picture(index, size).save(path, "PNG")
+    return folder
+
+
+def run(model, folder, out, **options):
+    options = {"class_name": "metal nut", "maps": "none", "overlays": False, **options}
+    return predict_folder(model, folder, out, **options)
+
+
+def assert_rows_equal(left, right):
+    for a, b in zip(left, right, strict=True):
+        for name in COLUMNS:
+            if a[name] and name in ("score", "uncertainty", "text_score", "map_score"):
+                assert float(a[name]) == pytest.approx(float(b[name]), abs=2e-6)
+            else:
+                assert a[name] == b[name]
+
+
+@pytest.fixture(scope="module")
+def messy(tmp_path_factory):
+    """Every kind of image there is, good and bad."""
+    folder = tmp_path_factory.mktemp("messy") / "in put"
+    save(folder, ["a.png", "line b/c.PNG", "line b/deep/ä ö 漢字.png", "equal.png"])
+    image = picture(9)
+    image.save(folder / "equal.jpg")
+    image.convert("RGBA").save(folder / "rgba.png")
+    image.convert("P").save(folder / "palette.png")
+    image.convert("L").save(folder / "grey.bmp")
+    deep = np.asarray(image.convert("L")).astype(np.uint16) * 257
+    Image.fromarray(deep).save(folder / "deep.png")
+    cv2.imwrite(str(folder / "deep colour.tif"), np.asarray(image).astype(np.uint16) * 257)
+    exif = Image.Exif()
+    exif[0x0112] = 6
+    image.save(folder / "turned.jpg", exif=exif)
+    Image.new("RGB", (1, 1), "red").save(folder / "one.png")
+    picture(3, (1, 2000)).save(folder / "tall.png")
+    (folder / "empty.png").touch()
+    (folder / "text.jpg").write_text("no image")
+    cut = (folder / "a.png").read_bytes()
+    (folder / "cut.png").write_bytes(cut[: len(cut) // 2])
+    (folder / "notes.txt").write_text("not looked at")
+    return folder
+
+
+BAD = {"cut.png", "empty.png", "text.jpg"}
+
+
+@pytest.fixture(scope="module")
+def messy_run(tiny_model, messy, tmp_path_factory):
+    out = tmp_path_factory.mktemp("out") / "new" / "folder"
+    seen = []
+    summary = predict_folder(
+        tiny_model,
+        messy,
+        out,
+        class_name="metal nut",
+        batch_size=3,
+        threshold=0.6,
+        map_threshold=0.6,
+        checkpoint="tiny",
+        progress=lambda done, total: seen.append((done, total)),
+    )
+    assert seen == [(k, 16) for k in range(1, 17)]
+    return summary, out
+
+
+def test_one_row_per_image_sorted_by_path(messy_run):
+    summary, out = messy_run
+    rows = rows_of(out)
+    assert list(rows[0]) == COLUMNS
+    paths = [row["path"] for row in rows]
+    assert len(paths) == 16
+    assert paths == sorted(paths, key=lambda path: path.split("/"))
+    assert "line b/deep/ä ö 漢字.png" in paths and "notes.txt" not in paths
+
+
+def test_good_rows_equal_predict(tiny_model, messy, messy_run):
+    for row in rows_of(messy_run[1]):
+        if row["path"] in BAD:
+            continue
+        result = predict(tiny_model, messy / row["path"], "metal nut")
+        for name in ("score", "text_score", "map_score", "uncertainty"):
+            assert float(row[name]) == pytest.approx(getattr(result, name), abs=1e-5)
+        assert (int(row["width"]), int(row["height"])) == result.size
+        assert row["label"] == str(int(result.score >= 0.6))
+        assert (row["class_name"], row["error"]) == ("metal nut", "")
+
+
+def test_bad_files_are_rows_with_their_reason(messy_run):
+    summary, out = messy_run
+    bad = {row["path"]: row for row in rows_of(out) if row["error"]}
+    assert set(bad) == BAD
+    assert "empty (0 bytes)" in bad["empty.png"]["error"]
+    assert "not an image" in bad["text.jpg"]["error"]
+    assert "cut short" in bad["cut.png"]["error"]
+    for row in bad.values():
+        assert row["score"] == row["label"] == row["width"] == ""
+        assert "\n" not in row["error"] and "/" not in row["error"]
+    assert (summary.images, summary.succeeded, summary.failed) == (16, 13, 3)
+    assert dict(summary.failures) == {path: row["error"] for path, row in bad.items()}
+
+
+def test_the_turn_in_the_exif_data_is_taken(messy_run):
+    sizes = {row["path"]: (row["width"], row["height"]) for row in rows_of(messy_run[1])}
+    assert sizes["turned.jpg"] == ("30", "40")
+    assert sizes["tall.png"] == ("1", "2000")
+
+
+def test_maps_and_overlays_mirror_the_whole_names(tiny_model, messy, messy_run):
+    _, out = messy_run
+    good = {row["path"] for row in rows_of(out)} - BAD
+    for kind in ("maps", "overlays"):
+        written = {p.relative_to(out / kind).as_posix() for p in (out / kind).rglob("*.*")}
+        assert written == {f"{path}.png" for path in good}
+    for path in ("equal.png", "equal.jpg", "line b/deep/ä ö 漢字.png"):
+        stored = np.asarray(Image.open(out / "maps" / f"{path}.png"))
+        result = predict(tiny_model, messy / path, "metal nut")
+        assert stored.dtype == np.uint16 and stored.shape == result.anomaly_map.shape
+        np.testing.assert_allclose(stored / 65535, result.anomaly_map, rtol=0, atol=2e-5)
+        drawn = np.asarray(Image.open(out / "overlays" / f"{path}.png")).astype(int)
+        wanted = np.asarray(result.overlay(threshold=0.6, title=path)).astype(int)
+        assert drawn.shape == wanted.shape
+        # The folder's overlay comes from the map at the model's size: colours differ by little.
+        assert np.abs(drawn - wanted).mean() < 2
+
+
+def test_summary_tells_how_it_was_made(messy_run):
+    summary, out = messy_run
+    stored = json.loads((out / "summary.json").read_text())
+    assert stored["checkpoint"] == "tiny"
+    assert stored["settings"]["samples"] == 3 and stored["settings"]["threshold"] == 0.6
+    assert stored["environment"]["device"] == "cpu" and stored["environment"]["packages"]["torch"]
+    assert stored["model"]["scoring"]["samples"] == 3
+    assert stored["failed"] == 3 and stored["images_per_second"] > 0
+    rows = [row for row in rows_of(out) if row["score"]]
+    assert stored["anomalous"] == sum(int(row["label"]) for row in rows) == summary.anomalous
+    best = sorted((float(row["score"]) for row in rows), reverse=True)[:5]
+    assert [score for _, score in stored["highest"]] == pytest.approx(best, abs=1e-6)
+    assert summary.predictions == out / "predictions.csv"
+
+
+def test_nothing_is_left_behind(messy_run):
+    _, out = messy_run
+    assert {path.name for path in out.iterdir()} == {
+        "predictions.csv",
+        "summary.json",
+        "maps",
+        "overlays",
+    }
+    assert not [path for path in out.rglob(".*")]
+
+
+@pytest.mark.parametrize("options", [{"workers": 2, "batch_size": 5}, {"batch_size": 1}])
+def test_workers_and_batch_size_change_nothing(tiny_model, messy, messy_run, tmp_path, options):
+    run(tiny_model, messy, tmp_path, threshold=0.6, **options)
+    assert_rows_equal(rows_of(tmp_path), rows_of(messy_run[1]))
+    assert not (tmp_path / "maps").exists() and not (tmp_path / "overlays").exists()
+
+
+def test_other_files_in_the_folder_change_nothing(tiny_model, messy, messy_run, tmp_path):
+    part = save(tmp_path / "part", ["a.png"])
+    run(tiny_model, part, tmp_path / "out")
+    before = next(row for row in rows_of(messy_run[1]) if row["path"] == "a.png")
+    assert float(rows_of(tmp_path / "out")[0]["score"]) == pytest.approx(
+        float(before["score"]), abs=2e-6
+    )
+
+
+def test_labels_only_with_a_threshold(tiny_model, tmp_path):
+    folder = save(tmp_path / "in", ["a.png"])
+    summary = run(tiny_model, folder, tmp_path / "out")
+    assert rows_of(tmp_path / "out")[0]["label"] == "" and summary.anomalous is None
+
+
+def test_npy_maps(tiny_model, tmp_path):
+    folder = save(tmp_path / "in", ["a.png"])
+    run(tiny_model, folder, tmp_path / "out", maps="npy")
+    stored = np.load(tmp_path / "out/maps/a.png.npy")
+    result = predict(tiny_model, folder / "a.png", "metal nut")
+    assert stored.dtype == np.float32
+    np.testing.assert_allclose(stored, result.anomaly_map, rtol=0, atol=1e-5)
+
+
+def test_large_pictures_are_reduced_for_the_overlay(tiny_model, tmp_path):
+    folder = save(tmp_path / "in", ["a.png"], size=(2500, 1500))
+    run(tiny_model, folder, tmp_path / "out", overlays=True)
+    result = predict(tiny_model, folder / "a.png", "metal nut")
+    drawn = Image.open(tmp_path / "out/overlays/a.png.png")
+    assert drawn.size == result.overlay(title="a.png").size
+    assert drawn.width < 3 * MAX_SIDE
+
+
+def test_output_inside_the_input_is_not_taken_for_input(tiny_model, tmp_path):
+    names = ["a.png", "maps/mine.png", "out/kept.png"]
+    folder = save(tmp_path, names)
+    for out in ("out", "out", "other"):
+        run(tiny_model, folder, folder / out, maps="png16", overlays=True)
+        assert [row["path"] for row in rows_of(folder / out)] == names
+
+
+def test_the_input_folder_can_take_the_output(tiny_model, tmp_path):
+    folder = save(tmp_path, ["a.png", "b/c.png"])
+    for _ in range(2):
+        run(tiny_model, folder, folder, maps="png16", overlays=True)
+        assert [row["path"] for row in rows_of(folder)] == ["a.png", "b/c.png"]
+
+
+ODD_NAMES = [
+    "=1+1.png",
+    "+a.png",
+    "-b.png",
+    "@c.png",
+    "two\nlines.png",
+    "carriage\rreturn.png",
+    'quote".png',
+    "comma, semicolon;.png",
+    " blank .png",
+    "tab\t.png",
+    "e\u0301.png",
+]
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="such names are not allowed there")
+def test_odd_names_survive(tiny_model, tmp_path):
+    folder = save(tmp_path / "in", ODD_NAMES)
+    names = list(ODD_NAMES)
+    undecodable = os.fsdecode(b"caf\xe9.png")
+    try:
+        save(folder, [undecodable])
+        names.append(undecodable)
+    except (OSError, UnicodeError):
+        pass  # a file system that takes UTF-8 only
+    summary = run(tiny_model, folder, tmp_path / "out", maps="png16", overlays=True, workers=1)
+    assert summary.failed == 0
+    assert sorted(row["path"] for row in rows_of(tmp_path / "out")) == sorted(names)
+    for name in names:
+        assert (folder / name).is_file()
+        assert mirrored(tmp_path / "out" / "maps", name, ".png").is_file()
+    highest = json.loads((tmp_path / "out/summary.json").read_text())["highest"]
+    assert {path for path, _ in highest} <= set(names)
+
+
+def test_text_is_quoted_and_figures_are_not(tmp_path):
+    with RowFile(tmp_path / "p.csv") as rows:
+        rows.write(Row("=cmd.png", "wood", score=0.25, label=1, width=3))
+    line = (tmp_path / "p.csv").read_text().splitlines()[1]
+    assert line == '"=cmd.png","wood",0.25,1,"","","",3,"",""'
+
+
+def test_the_table_appears_whole_or_not_at_all(tmp_path):
+    path = tmp_path / "p.csv"
+    path.write_text("old")
+    with pytest.raises(KeyboardInterrupt), RowFile(path) as rows:
+        rows.write(Row("a.png", "wood"))
+        raise KeyboardInterrupt
+    assert path.read_text() == "old" and len(list(tmp_path.iterdir())) == 1
+
+
+def test_an_interrupted_run_leaves_no_table_and_no_thread(tiny_model, tmp_path):
+    import threading
+
+    folder = save(tmp_path / "in", [f"{k}.png" for k in range(30)])
+
+    def stop(done, total):
+        if done == 3:
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        run(tiny_model, folder, tmp_path / "out", batch_size=2, progress=stop)
+    assert list((tmp_path / "out").iterdir()) == []
+    assert threading.active_count() == 1
+
+
+def test_a_map_that_cannot_be_written_costs_its_row_alone(tiny_model, tmp_path):
+    folder = save(tmp_path / "in", ["a.png", "b.png"])
+    (tmp_path / "out/maps/a.png.png/blocked").mkdir(parents=True)
+    summary = run(tiny_model, folder, tmp_path / "out", maps="png16")
+    first, second = rows_of(tmp_path / "out")
+    assert first["error"].startswith("map not written: ") and float(first["score"]) > 0
+    assert second["error"] == ""
+    assert (summary.failed, summary.succeeded) == (1, 1)
+
+
+def test_a_name_as_long_as_can_be(tiny_model, tmp_path):
+    name = "n" * 251 + ".png"
+    folder = save(tmp_path / "in", [name])
+    run(tiny_model, folder, tmp_path / "out", maps="png16")
+    (row,) = rows_of(tmp_path / "out")
+    assert row["path"] == name and float(row["score"]) > 0
+    assert "too long" in row["error"].lower()
+
+
+def test_linked_files_out_of_reach_are_rows(tiny_model, tmp_path):
+    folder = save(tmp_path / "in", ["a.png"])
+    try:
+        (folder / "broken.png").symlink_to(folder / "gone.png")
+    except OSError:
+        pytest.skip("links are not allowed here")
+    assert run(tiny_model, folder, tmp_path / "out").failed == 1
+    assert "no such file" in rows_of(tmp_path / "out")[1]["error"]
+
+
+@pytest.mark.skipif(not hasattr(os, "geteuid") or os.geteuid() == 0, reason="root may read all")
+def test_files_without_permission_are_rows(tiny_model, tmp_path):
+    folder = save(tmp_path / "in", ["a.png", "secret.png"])
+    (folder / "secret.png").chmod(0)
+    assert run(tiny_model, folder, tmp_path / "out").failed == 1
+    assert "ermission" in rows_of(tmp_path / "out")[1]["error"]
+
+
+def test_all_files_bad_is_still_a_table(tiny_model, tmp_path):
+    (tmp_path / "in").mkdir()
+    (tmp_path / "in/a.png").touch()
+    summary = run(tiny_model, tmp_path / "in", tmp_path / "out", maps="png16", overlays=True)
+    assert (summary.succeeded, summary.failed, summary.highest) == (0, 1, [])
+    assert len(rows_of(tmp_path / "out")) == 1
+
+
+def test_an_overflow_is_a_row_with_its_reason(tiny_model, tiny_config, tmp_path):
+    from bayes_pfl import BayesPFL
+
+    model = BayesPFL(tiny_config, tiny_model.backbone).eval()
+    model.log_scale_image.data.fill_(float("nan"))
+    folder = save(tmp_path / "in", ["a.png"])
+    assert run(model, folder, tmp_path / "out", overlays=True).failed == 1
+    assert "not finite" in rows_of(tmp_path / "out")[0]["error"]
+    assert rows_of(tmp_path / "out")[0]["score"] == ""
+
+
+def test_nothing_global_changes(tiny_model, tmp_path):
+    folder = save(tmp_path / "in", ["a.png", "b.png"])
+
+    def state():
+        return torch.get_rng_state().tolist(), torch.get_num_threads(), os.getcwd()
+
+    before = state()
+    run(tiny_model, folder, tmp_path / "out", workers=1, overlays=True)
+    assert state() == before
+
+
+def crash(path):
+    os._exit(9)
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(sys.platform != "linux", reason="needs workers that fork")
+def test_a_crashing_decoder_costs_its_file_alone(tiny_model, tmp_path, monkeypatch):
+    folder = save(tmp_path / "in", ["a.png", "b.png", "c.png", "d.png", "e.png"])
+    read_image = decoding.read_image
+    monkeypatch.setattr(
+        decoding, "read_image", lambda path: (crash if path.stem == "c" else read_image)(path)
+    )
+    run(tiny_model, folder, tmp_path / "out", workers=1, batch_size=2)
+    errors = {row["path"]: row["error"] for row in rows_of(tmp_path / "out")}
+    assert list(errors) == ["a.png", "b.png", "c.png", "d.png", "e.png"]
+    assert "crashed" in errors.pop("c.png") and not any(errors.values())
+
+
+def test_read_ahead_passes_items_and_errors_on():
+    def items():
+        yield 1
+        yield 2
+        raise OSError("gone")
+
+    source = decoding.read_ahead(items(), depth=1)
+    assert [next(source), next(source)] == [1, 2]
+    with pytest.raises(OSError, match="gone"):
+        next(source)
+
+
+@pytest.mark.parametrize("rows", [1, 255, 256, 700])
+def test_deep_maps_round_to_the_nearest_step(rows):
+    values = np.random.default_rng(0).random((rows, 3), dtype=np.float32)
+    values[0] = [0, 1, 0.5]
+    import io
+
+    stored = np.asarray(Image.open(io.BytesIO(encode_map(values, "png16"))))
+    assert stored[0].tolist() == [0, 65535, 32768]
+    np.testing.assert_allclose(stored / 65535, values, rtol=0, atol=0.51 / 65535)
+
+
+def test_folders_that_cannot_be_read(tiny_model, tmp_path):
+    out = tmp_path / "out"
+    with pytest.raises(DataError, match="gone does not exist"):
+        run(tiny_model, tmp_path / "gone", out)
+    (tmp_path / "notes.txt").touch()
+    with pytest.raises(DataError, match="notes.txt is not a folder"):
+        run(tiny_model, tmp_path / "notes.txt", out)
+    with pytest.raises(DataError, match=r"no images; .*\.png .*\.webp"):
+        run(tiny_model, tmp_path, out)
+    assert not out.exists()
+
+
+def test_outputs_that_cannot_be_written(tiny_model, tmp_path):
+    folder = save(tmp_path / "in", ["a.png"])
+    (tmp_path / "file").touch()
+    with pytest.raises(ConfigError, match="file: cannot be written .it is a file.*choose"):
+        run(tiny_model, folder, tmp_path / "file")
+    with pytest.raises(ConfigError, match="below: cannot be written"):
+        run(tiny_model, folder, tmp_path / "file" / "below")
+    (tmp_path / "out" / "predictions.csv").mkdir(parents=True)
+    with pytest.raises(ConfigError, match="out: cannot be written"):
+        run(tiny_model, folder, tmp_path / "out")
+    assert [path.name for path in (tmp_path / "out").iterdir()] == ["predictions.csv"]
+
+
+@pytest.mark.parametrize(
+    ("options", "told"),
+    [
+        ({"maps": "tiff"}, "maps = 'tiff': use one of png16, npy, none"),
+        ({"workers": -1}, "workers = -1"),
+        ({"batch_size": 0}, "batch_size = 0"),
+        ({"samples": 0}, "samples = 0"),
+        ({"precision": "int8"}, "precision = 'int8'"),
+        ({"class_name": ""}, "class name is empty"),
+        ({"class_name": "nut " * 100}, "shorten it"),
+    ],
+)
+def test_settings_that_cannot_be_used_cost_nothing(tiny_model, tmp_path, options, told):
+    folder = save(tmp_path / "in", ["a.png"])
+    with pytest.raises((ConfigError, DataError), match=told):
+        run(tiny_model, folder, tmp_path / "out", **options)
+    assert not (tmp_path / "out").exists()
