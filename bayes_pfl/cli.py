@@ -29,72 +29,6 @@ app = typer.Typer(
     add_completion=False,
     pretty_exceptions_enable=False,
 )
-console = Console()
-errors = Console(stderr=True)
-
-EMBEDDED_BACKBONE = "bayes-pfl-clip-tiny"
-EMBEDDED_CHECKPOINT = "bayes-pfl-tiny"
-AUTHORS_VALIDATION_CATEGORIES = 5
-
-
-class Protocols(str, Enum):
-    """Choices of ``--protocol``."""
-
-    deploy = "deploy"
-    authors = "authors"
-    both = "both"
-
-
-class Validation(str, Enum):
-    """Choices of ``--validation``."""
-
-    held_out = "held-out"
-    authors = "authors"
-
-
-class MapFormat(str, Enum):
-    """Choices of ``--maps``."""
-
-    png16 = "png16"
-    npy = "npy"
-    none = "none"
-
-
-class Precision(str, Enum):
-    """Choices of ``--precision`` at inference."""
-
-    float32 = "float32"
-    bfloat16 = "bfloat16"
-    float16 = "float16"
-
-
-Checkpoint = Annotated[
-    str, typer.Option(help="Embedded name, checkpoint or run folder, or hub repository org/name.")
-]
-Device = Annotated[str | None, typer.Option(help="cpu, cuda, mps; default: the best at hand.")]
-Samples = Annotated[int | None, typer.Option(min=1, help="Monte Carlo samples R per image.")]
-BatchSize = Annotated[int, typer.Option(min=1, help="Images at once.")]
-Workers = Annotated[int, typer.Option(min=0, help="Processes that decode images.")]
-Seed = Annotated[int, typer.Option(min=0, help="Fixes every random choice.")]
-Out = Annotated[Path, typer.Option(help="Folder for the results.")]
-Backbone = Annotated[
-    str,
-    typer.Option(
-        help="open_clip name, local-dir:FOLDER, hf-hub:org/name, a file in OpenAI's format, "
-        f"or {EMBEDDED_BACKBONE}."
-    ),
-]
-Pretrained = Annotated[
-    str | None, typer.Option(help="open_clip tag (such as openai) or a weights file.")
-]
-ImageSize = Annotated[
-    int | None, typer.Option(min=1, help="Side of the input in pixels; default: the backbone's.")
-]
-Layers = Annotated[
-    str | None, typer.Option(help="Tapped layers, 1-based, as in 6,12,18,24; default: four.")
-]
-
-
 def main() -> None:
     """Entry point: one line and an exit code for what a user can mend, no traceback."""
     _run(sys.argv[1:])
@@ -191,37 +125,6 @@ def train(
     with _bars() as progress:
         state = run_training(request, progress)
     console.print(f"best checkpoint: {out / 'best'} (validation AP {state.best:.4f})")
-
-
-@app.command()
-def evaluate(
-    data: Annotated[list[Path], typer.Option(help="MVTec-style tree or meta.json; repeatable.")],
-    out: Out,
-    checkpoint: Checkpoint = EMBEDDED_CHECKPOINT,
-    pretrained: Pretrained = None,
-    protocol: Annotated[Protocols, typer.Option(help="deploy, authors or both.")] = (
-        Protocols.deploy
-    ),
-    samples: Samples = None,
-    batch_size: BatchSize = 8,
-    precision: Precision = Precision.float32,
-    workers: Workers = 0,
-    device: Device = None,
-    seed: Seed = 0,
-) -> None:
-    """Image and pixel metrics on labelled data: metrics.json, a table, CSV."""
-    from bayes_pfl.evaluation import EvaluationSettings
-    from bayes_pfl.evaluation_run import run_evaluation
-
-    model = _load(checkpoint, device, pretrained)
-    settings = EvaluationSettings(samples, batch_size, precision.value, workers, seed)
-    protocols = ("deploy", "authors") if protocol is Protocols.both else (protocol.value,)
-    with _bars() as progress:
-        tables = run_evaluation(model, checkpoint, data, out, protocols, settings, progress)
-    for name, table in tables.items():
-        console.print(f"protocol {name}")
-        console.print(table, markup=False, highlight=False, soft_wrap=True)
-    console.print(f"written to {out}")
 
 
 @app.command()
@@ -349,12 +252,6 @@ def verify_parity(
         raise typer.Exit(1)
 
 
-def _load(checkpoint: str, device: str | None, pretrained: str | None) -> BayesPFL:
-    from bayes_pfl.checkpoints import load_checkpoint
-
-    return load_checkpoint(checkpoint, device=device, pretrained=pretrained)
-
-
 def _backbone(
     name: str, pretrained: str | None, image_size: int | None, layers: str | None
 ) -> BackboneConfig:
@@ -398,25 +295,6 @@ def _rendered_categories(text: str) -> tuple[str, ...]:
             f"some of {', '.join(synthetic.CATEGORIES)}"
         )
     return names
-
-
-def _names(text: str | None) -> tuple[str, ...]:
-    return tuple(part.strip() for part in text.split(",") if part.strip()) if text else ()
-
-
-def _bars() -> Any:
-    from bayes_pfl.progress import Bars
-
-    return Bars(errors)
-
-
-def _write_json(path: Path, data: Any) -> None:
-    from bayes_pfl.files import write_atomically
-
-    try:
-        write_atomically(path, json.dumps(data, indent=2) + "\n")
-    except OSError as error:
-        raise ConfigError(f"{path}: not written ({error.strerror}); choose another file") from error
 
 
 if __name__ == "__main__":

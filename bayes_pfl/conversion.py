@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import logging
-import pickle
 import re
 from dataclasses import replace
 from pathlib import Path
@@ -21,6 +20,7 @@ from bayes_pfl.config import (
     ScoringConfig,
 )
 from bayes_pfl.errors import CheckpointError
+from bayes_pfl.weights import is_state_dict, load_reason
 
 if TYPE_CHECKING:
     from bayes_pfl.model import BayesPFL
@@ -115,23 +115,21 @@ def read_authors_file(path: Path) -> dict[str, Tensor]:
     """
     try:
         data = torch.load(path, map_location="cpu", weights_only=True)
-    except pickle.UnpicklingError as error:
-        if "GLOBAL" in str(error) or "Unsupported" in str(error):
-            raise CheckpointError(
-                f"{path}: refused, the pickle holds more than tensors and could run code; "
-                "get the checkpoint from its authors again"
-            ) from error
-        raise _unreadable(path, error) from error
     except Exception as error:  # archive readers and unpicklers raise many unrelated types
-        raise _unreadable(path, error) from error
+        raise _refused(path, error) from error
     state = data.get("MyModel") if isinstance(data, dict) else None
-    if not isinstance(state, dict) or not all(isinstance(v, Tensor) for v in state.values()):
+    if not is_state_dict(state):
         raise CheckpointError(f'{path}: no tensors under "MyModel": not the authors\' format')
     return state
 
 
-def _unreadable(path: Path, error: Exception) -> CheckpointError:
-    reason = " ".join(str(error).split())[:120] or type(error).__name__
+def _refused(path: Path, error: Exception) -> CheckpointError:
+    reason = load_reason(error)
+    if "would run" in reason:
+        return CheckpointError(
+            f"{path}: refused, it is {reason}: more than tensors; get the checkpoint from its "
+            "authors again"
+        )
     return CheckpointError(
         f"{path}: not readable as a PyTorch checkpoint ({reason}); fetch it again"
     )

@@ -1,82 +1,78 @@
-"""The benchmark loop: samples in, metrics by category out. Engine of tools/evaluate.py.
+"""The benchmark loop: samples in, a record of each category out. Engine of tools/evaluate.py.
 
 Masks are compared at the model's own size S x S, as in the published protocol; maps are smoothed.
+Symbols: B images, S the model's image side.
 """
 
 from __future__ import annotations
 
-import math
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass, field
-from typing import Any, Literal
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 import numpy as np
+import torch
 from torch import Tensor
-from torch.utils.data import DataLoader
 
-from bayes_pfl.data.samples import Sample, SampleDataset
+from bayes_pfl.data.records import Sample
 from bayes_pfl.draws import RunSamples
-from bayes_pfl.metrics import ImageMetrics, PixelMetrics
+from bayes_pfl.errors import ConfigError, DataError
+from bayes_pfl.evaluation_input import Batch, file_identity, read_batches
+from bayes_pfl.evaluation_records import (
+    IMAGE_KEYS,
+    LEVELS,
+    PIXEL_KEYS,
+    CategoryRecord,
+    ImageRow,
+    Protocol,
+    dataset_result,
+    figures,
+    mean,
+)
+from bayes_pfl.metrics import ImageMetrics
+from bayes_pfl.metrics.curves import Levels, average_precision
 from bayes_pfl.model import BatchScores, BayesPFL
 from bayes_pfl.precision import autocast
-from bayes_pfl.scoring import authors_scores, deploy_score, gaussian_smooth, top_k_for, top_mean
+from bayes_pfl.scorer import top_spread
+from bayes_pfl.scoring import DEPLOY_FRACTION, gaussian_smooth, top_k_for, top_mean
 
-Protocol = Literal["deploy", "authors"]
-PIXEL_KEYS = ("auroc", "aupro", "ap", "f1_max", "iou")
-IMAGE_KEYS = ("auroc", "ap", "f1_max")
+if TYPE_CHECKING:
+    from bayes_pfl.evaluation_cache import DatasetCache
+
+__all__ = [
+    "IMAGE_KEYS",
+    "PIXEL_KEYS",
+    "CategoryRecord",
+    "EvaluationSettings",
+    "Protocol",
+    "dataset_result",
+    "evaluate",
+    "evaluate_categories",
+    "pixel_average_precision",
+    "text_score_average_precision",
+]
+
 PUBLISHED_SIZE = 518
 """Side, in pixels, at which the published k of the top-k score and sigma = 8 were chosen."""
+
+_AP_STEPS = 1024
 
 Tick = Callable[[int], None]
 
 
 @dataclass(frozen=True)
 class EvaluationSettings:
-    """How to run: R, batches, precision, decoding processes, seed of the run's draws."""
+    """How to run: R, batches, precision, decoding processes, seed of the run's draws.
+
+    ``skip_unreadable``: images that cannot be read are listed in the record instead of raised.
+    """
 
     samples: int | None = None
     batch_size: int = 8
     precision: str = "float32"
     workers: int = 0
     seed: int = 0
-
-
-@dataclass
-class CategoryRecord:
-    """What is kept of a category while it is read: streaming pixel counts, one row per image."""
-
-    pixel: PixelMetrics = field(default_factory=PixelMetrics)
-    labels: list[int] = field(default_factory=list)
-    text_scores: list[float] = field(default_factory=list)
-    deploy_scores: list[float] = field(default_factory=list)
-    top_means: list[float] = field(default_factory=list)
-    unmasked: int = 0
-
-    def image_scores(self, protocol: Protocol) -> np.ndarray:
-        """One score per image; for image-only sets the authors use the text score alone."""
-        if protocol == "deploy":
-            return np.asarray(self.deploy_scores)
-        if self.unmasked:
-            return np.asarray(self.text_scores)
-        return authors_scores(np.asarray(self.text_scores), np.asarray(self.top_means))
-
-    def result(self, protocol: Protocol) -> dict[str, Any]:
-        """The category's entry of metrics.json; undefined figures are None, with a reason."""
-        image = ImageMetrics()
-        image.update(self.image_scores(protocol), np.asarray(self.labels))
-        anomalous = sum(self.labels)
-        return {
-            "pixel": self._pixel_result(),
-            "image": _figures(image.compute(), IMAGE_KEYS),
-            "n_normal": len(self.labels) - anomalous,
-            "n_anomalous": anomalous,
-        }
-
-    def _pixel_result(self) -> dict[str, Any]:
-        if self.unmasked:
-            reason = f"{self.unmasked} anomalous images have no mask"
-            return {key: None for key in PIXEL_KEYS} | {"reason": dict.fromkeys(PIXEL_KEYS, reason)}
-        return _figures(self.pixel.compute(), PIXEL_KEYS)
+    skip_unreadable: bool = False
 
 
 def evaluate(
@@ -91,64 +87,121 @@ def evaluate(
         tick: called with the number of images done since the last call.
 
     Returns:
-        A record per category, in order of appearance. Raises what reading the samples raises.
+        A record per category, in order of appearance.
+
+    Raises:
+        DataError: what reading the samples raises, unless the settings skip it.
+    """
+    return {r.category: r for r in evaluate_categories(model, samples, settings, tick)}
+
+
+def evaluate_categories(
+    model: BayesPFL,
+    samples: Sequence[Sample],
+    settings: EvaluationSettings,
+    tick: Tick | None = None,
+    levels: Sequence[str] = LEVELS,
+    cache: DatasetCache | None = None,
+) -> Iterator[CategoryRecord]:
+    """As :func:`evaluate`, one record after the other: seal each to stay in bounded memory.
+
+    Args:
+        levels: results that the dataset is meant for, of "image" and "pixel".
+        cache: where scores are kept, so that a stopped run goes on.
     """
     draws = model.draw(settings.samples, settings.seed)
-    categories = dict.fromkeys(sample.category for sample in samples)
-    records = {}
-    for category in categories:
+    for category in dict.fromkeys(sample.category for sample in samples):
         chosen = [sample for sample in samples if sample.category == category]
-        records[category] = _evaluate_category(model, chosen, draws, settings, tick)
-    return records
+        record = cache.load(category, chosen, tuple(levels)) if cache else None
+        record = record or CategoryRecord(category, tuple(levels))
+        _evaluate_category(model, chosen, record, draws, settings, tick, cache)
+        yield record
 
 
 def _evaluate_category(
     model: BayesPFL,
     samples: Sequence[Sample],
+    record: CategoryRecord,
     draws: RunSamples,
     settings: EvaluationSettings,
     tick: Tick | None,
-) -> CategoryRecord:
-    record = CategoryRecord()
-    k = top_k_at(samples[0].category, model.backbone.image_size)
-    sigma = model.config.scoring.smoothing * model.backbone.image_size
-    for batch, chosen in _batches(model, samples, settings):
-        names = [sample.class_name for sample in chosen]
-        with autocast(model.device, settings.precision):
-            scores = model.score_batch(batch["image"].to(model.device), names, draws)
-        _keep(record, scores, batch, chosen, k, sigma)
-        if tick:
-            tick(len(chosen))
-    return record
-
-
-def _batches(
-    model: BayesPFL, samples: Sequence[Sample], settings: EvaluationSettings
-) -> Iterator[tuple[dict[str, Tensor], list[Sample]]]:
-    dataset = SampleDataset(samples, model.transform, missing_mask="none")
-    loader = DataLoader(dataset, batch_size=settings.batch_size, num_workers=settings.workers)
-    for batch in loader:
-        yield batch, [samples[i] for i in batch["index"].tolist()]
-
-
-def _keep(
-    record: CategoryRecord,
-    scores: BatchScores,
-    batch: dict[str, Tensor],
-    samples: Sequence[Sample],
-    k: int,
-    sigma: float,
+    cache: DatasetCache | None,
 ) -> None:
-    record.labels += batch["label"].tolist()
-    record.text_scores += scores.text_score.tolist()
-    record.deploy_scores += deploy_score(scores.text_score, scores.map).tolist()
-    record.top_means += top_mean(scores.map, k=k).tolist()
-    has_mask = batch["has_mask"]
-    record.unmasked += int((~has_mask).sum())
-    if record.unmasked == 0:
-        names = [str(sample.path) for sample in samples]
-        smooth = gaussian_smooth(scores.map, sigma).cpu()
-        record.pixel.update(smooth, batch["mask"] > 0.5, names)
+    """Score the samples that the record does not hold yet."""
+    done = {row.identity for row in record.rows}
+    waiting = [sample for sample in samples if not done or file_identity(sample) not in done]
+    if tick and done:
+        tick(len(samples) - len(waiting))
+    try:
+        for batch in read_batches(model.transform, waiting, settings.batch_size, settings.workers):
+            _refuse_or_list(batch, record, settings)
+            if batch.samples:
+                _score(model, batch, record, draws, settings)
+            if tick:
+                tick(len(batch.samples) + len(batch.failures))
+            if cache:
+                cache.keep(record)
+    finally:  # also when the user stops the run
+        if cache and waiting:
+            cache.keep(record, now=True)
+
+
+def _refuse_or_list(batch: Batch, record: CategoryRecord, settings: EvaluationSettings) -> None:
+    for sample, reason in batch.failures:
+        if not settings.skip_unreadable:
+            raise DataError(reason)
+        record.skipped.append((str(sample.path), reason))
+
+
+def _score(
+    model: BayesPFL,
+    batch: Batch,
+    record: CategoryRecord,
+    draws: RunSamples,
+    settings: EvaluationSettings,
+) -> None:
+    names = [sample.class_name for sample in batch.samples]
+    try:
+        with autocast(model.device, settings.precision):
+            scores = model.score_batch(batch.images.to(model.device), names, draws)
+        record.settled = False
+        _count(record, scores, batch, model)
+        record.settled = True
+    except torch.OutOfMemoryError as error:
+        raise ConfigError(
+            f"{model.device} has no memory for a batch of {len(names)} with {draws.count} samples; "
+            "use a smaller batch size, or fewer samples"
+        ) from error
+
+
+def _count(record: CategoryRecord, scores: BatchScores, batch: Batch, model: BayesPFL) -> None:
+    """Add a batch to the record: pixels first, for they can be refused."""
+    columns = _columns(scores, top_k_at(record.category, model.backbone.image_size))
+    has_mask = [sample.label == 0 or sample.mask is not None for sample in batch.samples]
+    aps = [float("nan")] * len(has_mask)
+    if record.counts_pixels and all(has_mask):
+        sigma = model.config.scoring.smoothing * model.backbone.image_size
+        smooth = gaussian_smooth(scores.map, sigma).cpu().numpy()
+        record.pixel.update(smooth, batch.masks, [str(sample.path) for sample in batch.samples])
+        aps = [image_pixel_ap(*pair) for pair in zip(smooth, batch.masks, strict=True)]
+    rows = zip(batch.samples, has_mask, columns, aps, strict=True)
+    for sample, masked, values, ap in rows:
+        identity = file_identity(sample)
+        record.rows.append(
+            ImageRow(identity, str(sample.path), sample.label, masked, *values, pixel_ap=ap)
+        )
+
+
+def _columns(scores: BatchScores, k: int) -> list[list[float]]:
+    """Text score, map score, top mean and uncertainty of each image."""
+    spread = (scores.text_spread + top_spread(scores.map, scores.map_spread)) / 2
+    columns: list[Tensor] = [
+        scores.text_score,
+        top_mean(scores.map, fraction=DEPLOY_FRACTION),
+        top_mean(scores.map, k=k),
+        spread,
+    ]
+    return torch.stack([column.float() for column in columns], dim=1).tolist()
 
 
 def top_k_at(category: str, size: int) -> int:
@@ -156,29 +209,19 @@ def top_k_at(category: str, size: int) -> int:
     return max(1, round(top_k_for(category) * (size / PUBLISHED_SIZE) ** 2))
 
 
-def dataset_result(records: dict[str, CategoryRecord], protocol: Protocol) -> dict[str, Any]:
-    """{"categories": ..., "mean": ...} of one dataset; undefined figures stay out of means."""
-    categories = {name: record.result(protocol) for name, record in records.items()}
-    mean = {
-        level: {key: _mean([c[level][key] for c in categories.values()]) for key in keys}
-        for level, keys in (("pixel", PIXEL_KEYS), ("image", IMAGE_KEYS))
-    }
-    return {"categories": categories, "mean": mean}
+def image_pixel_ap(anomaly_map: np.ndarray, mask: np.ndarray) -> float:
+    """Average precision of one image's pixels, its map (H, W) cut into 1024 equal steps.
 
-
-def _mean(values: Sequence[float | None]) -> float | None:
-    defined = [value for value in values if value is not None]
-    return sum(defined) / len(defined) if defined else None
-
-
-def _figures(computed: dict[str, Any], keys: Sequence[str]) -> dict[str, Any]:
-    figures: dict[str, Any] = {
-        key: None if math.isnan(computed[key]) else float(computed[key]) for key in keys
-    }
-    threshold = computed.get("f1_max_threshold", math.nan)
-    figures["f1_max_threshold"] = None if math.isnan(threshold) else float(threshold)
-    reasons = {key: text for key, text in computed.get("reason", {}).items() if key in keys}
-    return figures | ({"reason": reasons} if reasons else {})
+    Good enough to rank images by, at a hundredth of the exact one's time. NaN for an empty mask.
+    """
+    if not mask.any():
+        return float("nan")
+    low, high = float(anomaly_map.min()), float(anomaly_map.max())
+    scale = (_AP_STEPS - 1) / (high - low) if high > low else 0.0
+    steps = ((anomaly_map - low) * scale).astype(np.int32)
+    total = np.bincount(steps.ravel(), minlength=_AP_STEPS)[::-1]
+    positive = np.bincount(steps[mask], minlength=_AP_STEPS)[::-1]
+    return average_precision(Levels(np.arange(_AP_STEPS)[::-1], positive, total - positive))
 
 
 def text_score_average_precision(records: dict[str, CategoryRecord]) -> float | None:
@@ -186,11 +229,11 @@ def text_score_average_precision(records: dict[str, CategoryRecord]) -> float | 
     values = []
     for record in records.values():
         metric = ImageMetrics()
-        metric.update(np.asarray(record.text_scores), np.asarray(record.labels))
-        values.append(_figures(metric.compute(), ("ap",))["ap"])
-    return _mean(values)
+        metric.update(record.text_scores, record.labels)
+        values.append(figures(metric.compute(), ("ap",))["ap"])
+    return mean(values)
 
 
 def pixel_average_precision(records: dict[str, CategoryRecord]) -> float | None:
     """Mean over categories of the pixel AP: what stage 1 of training improves."""
-    return _mean([record._pixel_result()["ap"] for record in records.values()])
+    return mean([record.pixel_result()["ap"] for record in records.values()])

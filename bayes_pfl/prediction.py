@@ -6,7 +6,7 @@ import json
 import os
 import time
 from collections import deque
-from collections.abc import Callable, Generator
+from collections.abc import Generator
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import closing
 from dataclasses import asdict, replace
@@ -30,13 +30,12 @@ from bayes_pfl.prediction_files import (
     not_writable,
 )
 from bayes_pfl.prediction_summary import FolderSettings, Summary
+from bayes_pfl.progress import Progress, Silence
 from bayes_pfl.report.overlays import MAX_SIDE
 from bayes_pfl.run_files import environment
 from bayes_pfl.scorer import ScoredImage, Scorer, check_class_name
 
 __all__ = ["FolderSettings", "Summary", "predict", "predict_folder", "predict_stream"]
-
-Progress = Callable[[int, int], None]
 
 
 def predict_folder(
@@ -72,7 +71,7 @@ def predict_folder(
         maps: at each image's own size; ``png16``: 0..65535 for 0..1; ``npy``: float32; or ``none``.
         workers: processes that decode and resize.
         checkpoint: name of the model, for the summary.
-        progress: called with images done and images in all.
+        progress: told of every image that is done.
 
     Raises:
         DataError: no folder, no images in it, an unusable class name.
@@ -108,7 +107,7 @@ class _Run:
         progress: Progress | None,
     ) -> None:
         self.model, self.folder, self.out = model, folder, out
-        self.settings, self.progress = settings, progress
+        self.settings, self.progress = settings, progress or Silence()
         self.pictures = Pictures(out, settings.maps, settings.overlays, settings.map_threshold)
         self.draws_pictures = settings.overlays or settings.maps != "none"
         check_class_name(model, settings.class_name)
@@ -134,11 +133,11 @@ class _Run:
     def __call__(self) -> Summary:
         started = time.perf_counter()
         with RowFile(self.out / CSV_NAME) as file, closing(self._rows()) as rows:
-            for done, row in enumerate(rows, start=1):
+            self.progress.start("prediction", len(self.paths))
+            for row in rows:
                 file.write(row)
                 self.summary.add(row)
-                if self.progress:
-                    self.progress(done, len(self.paths))
+                self.progress.advance(1, {})
         self._write_summary(time.perf_counter() - started)
         return self.summary
 

@@ -142,8 +142,9 @@ class Pictures:
             if preview is not None:
                 path = mirrored(self.out / OVERLAYS, row.path, ".png")
                 write_whole(path, self._overlay(row, anomaly_map, preview))
-        except (OSError, MemoryError) as error:
-            return f"{what} not written: {getattr(error, 'strerror', None) or error or 'no memory'}"
+        except Exception as error:  # a picture must not cost the scores of thousands of others
+            reason = getattr(error, "strerror", None) or str(error) or type(error).__name__
+            return f"{what} not written: {' '.join(reason.split())}"
         return ""
 
     def _overlay(self, row: Row, anomaly_map: Tensor, preview: np.ndarray) -> bytes:

@@ -83,6 +83,11 @@ class Summary:
             self.anomalous = (self.anomalous or 0) + row.label
 
     @property
+    def done(self) -> int:
+        """Images that were scored and whose files were written: ``succeeded``."""
+        return self.succeeded
+
+    @property
     def predictions(self) -> Path:
         """The table."""
         return Path(self.out, CSV_NAME)

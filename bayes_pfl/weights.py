@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import hashlib
+import re
 import urllib.error
 import urllib.request
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeGuard
 
 import torch
 from torch import Tensor
@@ -200,14 +201,29 @@ def _download(name: str, tag: str, settings: dict[str, Any]) -> Path:
     repository, filenames = _hub_source(settings)
     file = filenames[0] if repository else settings["url"].rsplit("/", 1)[-1]
     place = _copy_cache() if repository else f"or into {_OPENAI_CACHE.expanduser()}"
-    hint = ' with activation "quick_gelu"' if settings.get("quick_gelu") else ""
     wanted = _Wanted(
         f"the weights of {name} {tag!r}",
         f"{file} of {repository}" if repository else file,
-        f"put it anywhere and pass it with --pretrained FILE{hint}, {place}",
+        f"put it anywhere and pass it with --pretrained FILE, {place}",
     )
     wanted.ask(repository, settings.get("url"))
     return wanted.fetch(lambda: download_pretrained(settings))
+
+
+def load_reason(error: Exception) -> str:
+    """Why a file did not load, in one line, without torch's advice to load it unsafely."""
+    text = str(error).rpartition("WeightsUnpickler error:")[2]
+    if forbidden := re.search(r"GLOBAL (\S+)", text):
+        return f"a pickle that would run {forbidden[1]}"
+    lines = [line.strip() for line in text.splitlines() if line.strip()]
+    return lines[0][:160] if lines else type(error).__name__
+
+
+def is_state_dict(state: object) -> TypeGuard[dict[str, Tensor]]:
+    """Whether ``state`` maps names to tensors, and nothing else."""
+    return isinstance(state, dict) and all(
+        isinstance(name, str) and isinstance(value, Tensor) for name, value in state.items()
+    )
 
 
 def read_state_dict(path: Path) -> dict[str, Tensor]:
@@ -228,12 +244,11 @@ def read_state_dict(path: Path) -> dict[str, Tensor]:
             return read_torchscript(path)
         data = torch.load(path, map_location="cpu", weights_only=True)
     except Exception as error:  # unpicklers and archive readers raise many unrelated types
-        reason = str(error).strip().splitlines()[0][:160] if str(error).strip() else "unreadable"
         raise BackboneError(
-            f"{path}: not a usable weights file ({reason}); fetch it again, and see that it is "
-            "safetensors, a plain state dict, or OpenAI's TorchScript archive"
+            f"{path}: not a usable weights file ({load_reason(error)}); fetch it again, and see "
+            "that it is safetensors, a plain state dict, or OpenAI's TorchScript archive"
         ) from error
     state = data.get("state_dict", data) if isinstance(data, dict) else None
-    if not isinstance(state, dict) or not all(isinstance(v, Tensor) for v in state.values()):
+    if not is_state_dict(state):
         raise BackboneError(f"{path}: holds no state dict of tensors; save the weights alone")
     return {key.removeprefix("module."): value for key, value in state.items()}

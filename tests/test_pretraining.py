@@ -6,10 +6,11 @@ import importlib.util
 import json
 import math
 import sys
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
+import open_clip
 import pytest
 import torch
 import torch.nn.functional as F
@@ -23,8 +24,10 @@ from bayes_pfl.pretraining.captions import Caption, CaptionWriter, Subject, agre
 from bayes_pfl.pretraining.class_names import imagenet_names, rectified_mean
 from bayes_pfl.pretraining.export import WEIGHTS_FILE, compact
 from bayes_pfl.pretraining.lite_weights import TRUNK, LiteWeights, load_lite_weights, match_weights
+from bayes_pfl.pretraining.locked_tuning import tune
 from bayes_pfl.pretraining.objective import named_classes, soft_contrastive, state_pairs
 from bayes_pfl.pretraining.pictures import FeatureSet, embed_pictures, plan, views_of
+from bayes_pfl.pretraining.recipe import tuning_data
 
 ROOT = Path(__file__).resolve().parents[1]
 TINY = PretrainConfig(
@@ -142,8 +145,6 @@ def test_mean_of_rectified_normal_against_sampling() -> None:
 
 
 def test_text_without_padding_equals_open_clip(weights: LiteWeights) -> None:
-    import open_clip
-
     clip = build_clip(TINY, weights)
     ids = open_clip.SimpleTokenizer()(["a", "a photo of a flawless metal nut", "screw"])
     with torch.inference_mode():
@@ -254,7 +255,7 @@ def test_losses_are_least_where_the_truth_is() -> None:
     assert named_classes(images, images[some], some, scale) < 1e-4
 
 
-def test_tuning_learns_and_is_reproducible(
+def test_recipe_is_reproducible_and_leaves_the_random_state_alone(
     made: Path, weights: LiteWeights, tmp_path: Path
 ) -> None:
     state = torch.random.get_rng_state()
@@ -264,9 +265,24 @@ def test_tuning_learns_and_is_reproducible(
     assert first.read_bytes() == again.read_bytes()
 
 
-def test_folder_loads_in_open_clip_and_as_a_backbone(made: Path, weights: LiteWeights) -> None:
-    import open_clip
+def test_tuning_learns_all_three_tasks(weights: LiteWeights) -> None:
+    generator = torch.Generator().manual_seed(0)
+    means = 4 * torch.rand(4, 1280, generator=generator)
+    features = means.repeat(4, 1) + 0.2 * torch.rand(16, 1280, generator=generator)
+    subjects = [Subject(n, d) for n in ("nut", "wood") for d in ("good", "hole")] * 4
+    data = tuning_data(FeatureSet(features, tuple(subjects)), weights)
 
+    def losses(steps: int) -> dict[str, float]:
+        config = replace(TINY, steps=steps, batch=16, class_names=16, learning_rate=1e-2)
+        clip = build_clip(config, weights)
+        return tune(clip, open_clip.SimpleTokenizer(), data, config)
+
+    before, after = losses(1), losses(120)
+    assert after["states"] < 0.8 * before["states"]
+    assert all(after[name] < before[name] for name in ("captions", "names"))
+
+
+def test_folder_loads_in_open_clip_and_as_a_backbone(made: Path, weights: LiteWeights) -> None:
     clip = open_clip.create_model(f"local-dir:{made}").eval()
     kernel = weights.trunk["conv_stem.weight"]
     assert torch.equal(clip.visual.trunk.conv_stem.weight, kernel.half().float())
@@ -334,8 +350,6 @@ class TestEmbedded:
         assert backbone.vision_widths[-1] == 320 and resolved.image_size == 256
 
     def test_it_knows_the_names_of_classes(self) -> None:
-        import open_clip
-
         clip = open_clip.create_model(f"local-dir:{EMBEDDED}").eval()
         tokenizer = open_clip.get_tokenizer(f"local-dir:{EMBEDDED}")
         texts = [f"a photo of a {name}" for name in ("daisy", "tabby", "screw", "fire engine")]

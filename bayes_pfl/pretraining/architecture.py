@@ -13,6 +13,7 @@ from bayes_pfl.pretraining.lite_weights import TRUNK, LiteWeights
 CONTEXT_LENGTH = 77
 VOCABULARY = 49408
 """CLIP's byte-pair vocabulary, the one that open_clip brings."""
+_TEXTS = 32  # at once, in the text tower
 
 
 def model_cfg(config: PretrainConfig) -> dict[str, Any]:
@@ -64,10 +65,20 @@ def embed_texts(clip: Any, ids: Tensor) -> Tensor:
     """Token ids (B, 77) -> text embeddings (B, D), not normalised.
 
     The same as open_clip's ``encode_text``, without the padding: attention is causal, so tokens
-    after [EOS], which has the highest id, cannot change what is read there.
+    after [EOS], which has the highest id, cannot change what is read there. Texts of like length
+    go together, few at a time: a third of the work, and it stays in a processor's cache.
     """
-    ends = ids.argmax(dim=-1)
-    length = int(ends.max()) + 1
-    x = clip.token_embedding(ids[:, :length]) + clip.positional_embedding[:length]
-    x = clip.ln_final(clip.transformer(x, attn_mask=clip.attn_mask[:length, :length]))
-    return x[torch.arange(len(ids)), ends] @ clip.text_projection
+    lengths = ids.argmax(dim=-1) + 1
+    order = lengths.argsort(stable=True)
+    tokens = clip.token_embedding(ids[order, : int(lengths.max())])
+    parts = zip(tokens.split(_TEXTS), lengths[order].split(_TEXTS), strict=True)
+    read = torch.cat([_read_part(clip, part, ends) for part, ends in parts])
+    return (read @ clip.text_projection)[order.argsort()]
+
+
+def _read_part(clip: Any, tokens: Tensor, lengths: Tensor) -> Tensor:
+    """Token embeddings (B, L, T) of texts in the order of their lengths -> (B, T) at [EOS]."""
+    longest = int(lengths[-1])
+    x = tokens[:, :longest] + clip.positional_embedding[:longest]
+    x = clip.transformer(x, attn_mask=clip.attn_mask[:longest, :longest])
+    return clip.ln_final(x[torch.arange(len(x)), lengths - 1])

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from bayes_pfl.pretraining.config import PretrainConfig
+from bayes_pfl.pretraining.cost import Cost
 from bayes_pfl.pretraining.lite_weights import SOURCE_PACKAGE, SOURCE_SHA256, TRUNK
 from bayes_pfl.pretraining.measures import Measures
 from bayes_pfl.weights import file_sha256
@@ -16,36 +17,31 @@ Kinds = Mapping[str, Sequence[str]]
 
 
 @dataclass(frozen=True)
-class Timings:
-    """Seconds: rendering and embedding the pictures (0 if they were cached), tuning."""
+class CardFacts:
+    """What the card tells.
 
-    pictures: float
-    tuning: float
+    ``training`` and ``held_out`` are the kinds of defects of their categories; ``pictures`` and
+    ``tuning`` what the two parts of the recipe cost; ``losses`` those at the end.
+    """
+
+    config: PretrainConfig
+    training: Kinds
+    held_out: Kinds
+    pictures: Cost
+    tuning: Cost
+    losses: Mapping[str, float]
+    measures: Measures
+    weights: Path
 
 
-def model_card(
-    config: PretrainConfig,
-    training: Kinds,
-    held_out: Kinds,
-    measures: Measures,
-    losses: Mapping[str, float],
-    timings: Timings,
-    weights: Path,
-) -> str:
+def model_card(facts: CardFacts) -> str:
     """Markdown: what the model is, how it was made, what it can do, what it cannot."""
-    return "\n".join(
-        [
-            _what(weights),
-            _data(config, training, held_out),
-            _how(config, losses, timings),
-            _figures(config, measures),
-            _LIMITS,
-            _licences(),
-        ]
-    )
+    parts = (_what, _data, _how, _figures)
+    return "\n".join([*(part(facts) for part in parts), _LIMITS, _licences()])
 
 
-def _what(weights: Path) -> str:
+def _what(facts: CardFacts) -> str:
+    weights = facts.weights
     megabytes = weights.stat().st_size / 1e6
     return f"""# bayes-pfl-clip-tiny
 
@@ -66,7 +62,8 @@ SHA-256 of `{weights.name}`: `{file_sha256(weights)}`.
 """
 
 
-def _data(config: PretrainConfig, training: Kinds, held_out: Kinds) -> str:
+def _data(facts: CardFacts) -> str:
+    config, training, held_out = facts.config, facts.training, facts.held_out
     return f"""## Data
 
 - {config.pictures} pictures of {config.image_size} pixels, drawn by `bayes_pfl.data.synthetic`
@@ -84,8 +81,9 @@ Held out for the figures below: {_listed(held_out)}.
 """
 
 
-def _how(config: PretrainConfig, losses: Mapping[str, float], timings: Timings) -> str:
-    final = ", ".join(f"{name} {value:.3f}" for name, value in losses.items())
+def _how(facts: CardFacts) -> str:
+    config, pictures, tuning = facts.config, facts.pictures, facts.tuning
+    final = ", ".join(f"{name} {value:.3f}" for name, value in facts.losses.items())
     return f"""## Recipe
 
 Locked-image tuning. The image tower's weights are in {TRUNK} of timm, global average pooling, then
@@ -99,8 +97,10 @@ layers. {config.steps} steps of AdamW (learning rate {config.learning_rate:g}, c
 - states: a normal against a defective sentence about the same noun;
 - names: symmetric contrastive between class names and class features.
 
-Losses at the end: {final}. Time on two CPU cores: {timings.pictures / 60:.1f} min for the pictures,
-{timings.tuning / 60:.1f} min for the tuning. Again, from a source tree:
+Losses at the end: {final}.
+
+Time, on CPU cores: pictures {_minutes(pictures)}, tuning {_minutes(tuning)}. Again, from a source
+tree:
 
 ```
 pip install {SOURCE_PACKAGE}
@@ -109,9 +109,9 @@ python tools/pretrain_backbone.py --out checkpoints/bayes-pfl-clip-tiny
 """
 
 
-def _figures(config: PretrainConfig, measures: Measures) -> str:
-    rows = "\n".join(f"| {name} | {value:.3f} |" for name, value in measures.state_auroc.items())
-    m = measures
+def _figures(facts: CardFacts) -> str:
+    config, m = facts.config, facts.measures
+    rows = "\n".join(f"| {name} | {value:.3f} |" for name, value in m.state_auroc.items())
     return f"""## Figures
 
 All from text alone, without any training for the task, on the weights as shipped.
@@ -159,6 +159,10 @@ def _licences() -> str:
 - Class names and definitions: WordNet, as timm ships them; not part of this folder.
 - Text tower, projection and this recipe: Apache-2.0, as bayes-pfl.
 """
+
+
+def _minutes(cost: Cost) -> str:
+    return f"{cost.wall / 60:.1f} min by the clock ({cost.processor / 60:.1f} of processors)"
 
 
 def _listed(kinds: Kinds) -> str:

@@ -38,8 +38,8 @@ class PretrainConfig:
     text_layers: int = 3
     steps: int = 1500
     warmup: int = 100
-    batch: int = 160
-    class_names: int = 96
+    batch: int = 128
+    class_names: int = 64
     learning_rate: float = 1e-3
     weight_decay: float = 0.05
     unknown_noun: float = 0.2

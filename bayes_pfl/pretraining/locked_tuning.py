@@ -22,7 +22,7 @@ from bayes_pfl.pretraining.pictures import FeatureSet, Progress
 
 _log = logging.getLogger(__name__)
 _LARGEST_SCALE = math.log(100.0)
-_UNKNOWN_PAIRS = 8
+_NAMED_PAIRS, _UNKNOWN_PAIRS = 16, 4  # of opposite sentences in a step, by their noun
 _LOG_EVERY = 100
 
 
@@ -118,7 +118,8 @@ class _Batches:
         return soft_contrastive(images, texts, agreement(subjects, captions), self._scale)
 
     def _states(self, images: Tensor, subjects: list[Subject], rng: np.random.Generator) -> Tensor:
-        nouns = [*dict.fromkeys(s.class_name for s in subjects), *[None] * _UNKNOWN_PAIRS]
+        seen = list(dict.fromkeys(subject.class_name for subject in subjects))
+        nouns = [*rng.permutation(seen)[:_NAMED_PAIRS].tolist(), *[None] * _UNKNOWN_PAIRS]
         texts = self._read([text for noun in nouns for text in self.writer.pair(noun, rng)])
         applies = [[noun is None or noun == s.class_name for noun in nouns] for s in subjects]
         labels = torch.tensor([subject.defective for subject in subjects])

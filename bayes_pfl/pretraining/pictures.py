@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -16,6 +16,7 @@ from torch.utils.data import DataLoader, Dataset
 
 from bayes_pfl.errors import DataError
 from bayes_pfl.pretraining.captions import GOOD, Rng, Subject
+from bayes_pfl.pretraining.cost import Cost
 from bayes_pfl.pretraining.lite_weights import MEAN, STD
 
 Progress = Callable[[str, int, int], None]
@@ -24,7 +25,7 @@ View = tuple[np.ndarray, Subject]
 """Pixels uint8 (S, S, 3) and what they show."""
 
 _log = logging.getLogger(__name__)
-_BATCH = 16  # the fastest on CPUs in channels-last order: larger ones leave the cache
+_LOG_EVERY = 500
 _SMALLEST_CROP, _LARGEST_CROP = 0.45, 0.9  # of the side
 _VISIBLE = 0.25  # share of a defect that a crop must hold to be called defective
 
@@ -47,10 +48,14 @@ class PictureRequest:
 
 @dataclass(frozen=True)
 class FeatureSet:
-    """Pooled features (N, 1280) and, in the same order, what their pictures show."""
+    """Pooled features (N, 1280) and, in the same order, what their pictures show.
+
+    ``cost`` is that of rendering and embedding them.
+    """
 
     features: Tensor
     subjects: tuple[Subject, ...]
+    cost: Cost = field(default_factory=Cost)
 
     def save(self, path: Path) -> None:
         """As one .npz without pickles; the caption of a picture without one is empty."""
@@ -60,7 +65,8 @@ class FeatureSet:
             "caption": [s.caption or "" for s in self.subjects],
         }
         texts = {name: np.array(values) for name, values in columns.items()}
-        np.savez(path, features=self.features.numpy(), **texts)
+        cost = np.array([self.cost.wall, self.cost.processor])
+        np.savez(path, features=self.features.numpy(), cost=cost, **texts)
 
     @classmethod
     def load(cls, path: Path) -> FeatureSet:
@@ -69,7 +75,8 @@ class FeatureSet:
             with np.load(path, allow_pickle=False) as data:
                 rows = zip(data["class_name"], data["defect"], data["caption"], strict=True)
                 subjects = tuple(Subject(str(n), str(d), str(c) or None) for n, d, c in rows)
-                return cls(torch.from_numpy(data["features"]), subjects)
+                cost = Cost(*(float(seconds) for seconds in data["cost"]))
+                return cls(torch.from_numpy(data["features"]), subjects, cost)
         except Exception as error:  # numpy and zipfile raise many unrelated types
             raise DataError(f"{path}: not a file of features ({error}); delete it") from error
 
@@ -119,62 +126,63 @@ def embed_pictures(
 
     Args:
         trunk: frozen network, images (B, 3, S, S) -> pooled features (B, 1280).
-        render: the renderer; with ``workers``, it runs in that many processes.
+        render: the renderer.
+        workers: processes that share the work, one thread each: on CPUs faster than one process
+            with as many threads. 0 works in this process.
     """
     trunk = trunk.to(memory_format=torch.channels_last)
+    loader = DataLoader(
+        _Embedded(trunk, render, requests, size, views),
+        batch_size=None,
+        collate_fn=_as_is,  # tensors in shared memory would exhaust the file descriptors
+        num_workers=workers,
+        generator=torch.Generator(),  # else the loader would draw from the global state
+    )
+    begin = Cost.now()
     features, subjects = [], []
-    for number, (pixels, facts) in enumerate(_rendered(render, requests, size, views, workers)):
-        features.append(_embed(trunk, pixels))
+    for number, (rows, facts) in enumerate(loader):
+        features.append(torch.from_numpy(rows))
         subjects.extend(facts)
         if progress:
-            progress("pictures", min((number + 1) * _BATCH, len(requests)), len(requests))
-    _log.info("embedded %d views of %d pictures", len(subjects), len(requests))
-    return FeatureSet(torch.cat(features), tuple(subjects))
+            progress("pictures", number + 1, len(requests))
+        if (number + 1) % _LOG_EVERY == 0:
+            _log.info("embedded %d of %d pictures", number + 1, len(requests))
+    return FeatureSet(torch.cat(features), tuple(subjects), Cost.now().since(begin))
 
 
-class _Pictures(Dataset):
+def _as_is(item: Any) -> Any:
+    return item
+
+
+class _Embedded(Dataset):
+    """Item i: features float32 (views, 1280) of picture i, as an array, and the subjects."""
+
     def __init__(
-        self, render: Renderer, requests: Sequence[PictureRequest], size: int, views: int
+        self,
+        trunk: nn.Module,
+        render: Renderer,
+        requests: Sequence[PictureRequest],
+        size: int,
+        views: int,
     ) -> None:
-        self.render, self.requests, self.size, self.views = render, requests, size, views
+        self.trunk, self.render, self.requests = trunk, render, requests
+        self.size, self.views = size, views
+        self.mean, self.std = (torch.tensor(values).view(3, 1, 1) for values in (MEAN, STD))
 
     def __len__(self) -> int:
         return len(self.requests)
 
-    def __getitem__(self, number: int) -> list[View]:
+    @torch.inference_mode()
+    def __getitem__(self, number: int) -> tuple[np.ndarray, list[Subject]]:
         wanted = self.requests[number]
         rendered = self.render(
             wanted.category, wanted.seed, wanted.index, size=self.size, defect=wanted.defect
         )
-        return views_of(rendered, self.views, np.random.default_rng((wanted.seed, number)))
-
-
-def _rendered(
-    render: Renderer, requests: Sequence[PictureRequest], size: int, views: int, workers: int
-) -> Iterator[tuple[Tensor, list[Subject]]]:
-    return iter(
-        DataLoader(
-            _Pictures(render, requests, size, views),
-            batch_size=_BATCH,
-            num_workers=workers,
-            collate_fn=_stack,
-            generator=torch.Generator(),  # else the loader would draw from the global state
-        )
-    )
-
-
-def _stack(pictures: Sequence[Sequence[View]]) -> tuple[Tensor, list[Subject]]:
-    """Pixels uint8 (B, 3, S, S) of all views, and their subjects."""
-    flat = [view for picture in pictures for view in picture]
-    pixels = torch.from_numpy(np.stack([pixels for pixels, _ in flat]))
-    return pixels.permute(0, 3, 1, 2), [subject for _, subject in flat]
-
-
-@torch.inference_mode()
-def _embed(trunk: nn.Module, pixels: Tensor) -> Tensor:
-    mean, std = (torch.tensor(values).view(3, 1, 1) for values in (MEAN, STD))
-    images = ((pixels.float() / 255 - mean) / std).contiguous(memory_format=torch.channels_last)
-    return torch.cat([trunk(part) for part in images.split(_BATCH)]).clone()
+        views = views_of(rendered, self.views, np.random.default_rng((wanted.seed, number)))
+        pixels = torch.from_numpy(np.stack([pixels for pixels, _ in views])).permute(0, 3, 1, 2)
+        images = (pixels.float() / 255 - self.mean) / self.std
+        features = self.trunk(images.contiguous(memory_format=torch.channels_last))
+        return features.numpy(), [subject for _, subject in views]
 
 
 def _crop(rendered: Any, subject: Subject, rng: Rng) -> View:

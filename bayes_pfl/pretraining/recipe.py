@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import logging
-import time
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -14,9 +13,10 @@ import torch
 
 from bayes_pfl.files import write_atomically
 from bayes_pfl.pretraining.architecture import build_clip
-from bayes_pfl.pretraining.card import CARD_FILE, Timings, model_card
+from bayes_pfl.pretraining.card import CARD_FILE, CardFacts, model_card
 from bayes_pfl.pretraining.class_names import imagenet_names, pseudo_features
 from bayes_pfl.pretraining.config import PretrainConfig
+from bayes_pfl.pretraining.cost import Cost
 from bayes_pfl.pretraining.export import export_clip
 from bayes_pfl.pretraining.lite_weights import LiteWeights, load_lite_weights
 from bayes_pfl.pretraining.locked_tuning import TuningData, tune
@@ -81,16 +81,17 @@ def pretrain(
     source, weights = source or rendered_source(), weights or load_lite_weights()
     with _threads(config.threads):
         clip, tokenizer = build_clip(config, weights), _tokenizer()
-        began = time.perf_counter()
         pictures = _pictures(clip, source, config, cache, progress)
-        rendered = time.perf_counter()
+        begin = Cost.now()
         data = tuning_data(pictures, weights)
         losses = tune(clip, tokenizer, data, config, progress)
-        tuned = time.perf_counter()
+        tuning = Cost.now().since(begin)
         file = export_clip(clip, config, out)
         measures = measure_folder(out, source, data, config)
-    timings = Timings(rendered - began, tuned - rendered)
-    card = model_card(config, source.training, source.held_out, measures, losses, timings, file)
+    facts = CardFacts(
+        config, source.training, source.held_out, pictures.cost, tuning, losses, measures, file
+    )
+    card = model_card(facts)
     write_atomically(out / CARD_FILE, card)
     _log.info("wrote %s", out)
     return measures
@@ -109,7 +110,7 @@ def measure_folder(
     """Figures of the model as it was written, read back by open_clip."""
     import open_clip
 
-    with torch.random.fork_rng(devices=[]):  # it draws initial weights before it reads the real ones
+    with torch.random.fork_rng(devices=[]):  # loading draws initial weights first
         clip = open_clip.create_model(f"local-dir:{folder}").eval()
     count = config.validation_pictures * len(source.held_out)
     requests = plan(source.held_out, count, config.seed + _HELD_OUT_SEED)

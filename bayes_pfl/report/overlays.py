@@ -63,10 +63,10 @@ def overlay(
     heat = blend(picture, values, limits)
     legend = []
     if mask is not None:
-        _outline(picture, np.asarray(mask) > 0, _MASK_LINE)
+        outline(picture, np.asarray(mask) > 0, _MASK_LINE)
         legend.append(("true mask", _MASK_LINE))
     if threshold is not None:
-        _outline(heat, values >= threshold, _LIMIT_LINE)
+        outline(heat, values >= threshold, _LIMIT_LINE)
         legend.append((f"map at or above {threshold:.3g}", _LIMIT_LINE))
     return _compose(picture, heat, _Text(title, note, tuple(legend)), limits, threshold)
 
@@ -120,7 +120,7 @@ def _shown_size(size: tuple[int, int], max_side: int) -> tuple[int, int]:
     return max(1, round(size[0] * scale)), max(1, round(size[1] * scale))
 
 
-def _outline(picture: np.ndarray, area: np.ndarray, colour: tuple[int, int, int]) -> None:
+def outline(picture: np.ndarray, area: np.ndarray, colour: tuple[int, int, int]) -> None:
     """Draw the border of an area into a picture, dark beside bright so that it shows on both."""
     height, width = picture.shape[:2]
     area = cv2.resize(area.astype(np.uint8), (width, height), interpolation=cv2.INTER_NEAREST)
@@ -162,7 +162,7 @@ def _colour_bar(
     height: int, points: int, limits: tuple[float, float], threshold: float | None
 ) -> Image.Image:
     """The bar with its ticks, as the colours look over middle grey; white paper around it."""
-    font, (low, high) = _font(points), limits
+    font, (low, high) = label_font(points), limits
     marks = [low + (high - low) * k / 5 for k in range(6)]
     labels = [f"{mark:.3g}" for mark in marks]
     wide = max(round(font.getlength(label)) for label in labels)
@@ -189,15 +189,15 @@ def _colour_bar(
 
 
 def _write_head(draw: ImageDraw.ImageDraw, text: _Text, points: int, width: int, x: int) -> None:
-    font = _font(points)
-    note = _shorten(_plain(text.note), font, width)
+    font = label_font(points)
+    note = shorten(plain_text(text.note), font, width)
     room = width - font.getlength(note) - (points if note else 0)
-    draw.text((x, points), _shorten(_plain(text.title), font, room), _INK, font, anchor="lm")
+    draw.text((x, points), shorten(plain_text(text.title), font, room), _INK, font, anchor="lm")
     draw.text((x + width, points), note, _INK, font, anchor="rm")
 
 
 def _write_legend(draw: ImageDraw.ImageDraw, text: _Text, points: int, y: int, x: float) -> None:
-    font, middle = _font(points), y + points // 2
+    font, middle = label_font(points), y + points // 2
     for label, colour in text.legend:
         draw.line((x, middle, x + 2 * points, middle), _INK, 5)
         draw.line((x + 1, middle, x + 2 * points - 1, middle), colour, 3)
@@ -205,12 +205,12 @@ def _write_legend(draw: ImageDraw.ImageDraw, text: _Text, points: int, y: int, x
         x += 4 * points + font.getlength(label)
 
 
-def _plain(text: str) -> str:
+def plain_text(text: str) -> str:
     text = text.encode("utf-8", "replace").decode("utf-8")
     return "".join(character if character >= " " else " " for character in text)
 
 
-def _shorten(text: str, font: ImageFont.FreeTypeFont, room: float) -> str:
+def shorten(text: str, font: ImageFont.FreeTypeFont, room: float) -> str:
     """Leave out the middle: a file name's extension says as much as its beginning."""
     if font.getlength(text) <= room:
         return text
@@ -222,7 +222,7 @@ def _shorten(text: str, font: ImageFont.FreeTypeFont, room: float) -> str:
 
 
 @lru_cache(maxsize=16)
-def _font(points: int) -> ImageFont.FreeTypeFont:
+def label_font(points: int) -> ImageFont.FreeTypeFont:
     from matplotlib import get_data_path
 
     path = Path(get_data_path(), "fonts", "ttf", "DejaVuSans.ttf")

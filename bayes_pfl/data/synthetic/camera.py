@@ -6,6 +6,7 @@ import cv2
 import numpy as np
 
 from bayes_pfl.data.synthetic.noise import Field, Rng, axes, pick, value_noise, white
+from bayes_pfl.data.synthetic.scene import thrice
 
 _LUMA = np.array([0.299, 0.587, 0.114], np.float32)
 
@@ -18,10 +19,9 @@ def photograph(rng: Rng, image: np.ndarray, grey: bool = False) -> np.ndarray:
     size, unit = image.shape[0], image.shape[0] / 256
     image = exposure(rng, image)
     if not grey:
-        image = image * white_balance(rng)
-        image = saturation(rng, image)
+        image = cv2.transform(np.ascontiguousarray(image), colour_matrix(rng))
     if rng.random() < 0.4:
-        image = image * vignette(rng, size)[..., None]
+        image = image * thrice(vignette(rng, size))
     image = optics(rng, image, unit)
     image = image + sensor_noise(rng, size, grey)
     pixels = (np.clip(image, 0, 1) * np.float32(255) + np.float32(0.5)).astype(np.uint8)
@@ -37,17 +37,13 @@ def exposure(rng: Rng, image: np.ndarray) -> np.ndarray:
     return image
 
 
-def white_balance(rng: Rng) -> np.ndarray:
-    """Factor for each channel: warm or cold light, a little green or magenta."""
+def colour_matrix(rng: Rng) -> np.ndarray:
+    """(3, 3): warm or cold light, a little green or magenta, more or less colour down to none."""
     warm, green = rng.normal(0, 0.045), rng.normal(0, 0.02)
-    return np.array([1 + warm, 1 + green, 1 - warm], np.float32)
-
-
-def saturation(rng: Rng, image: np.ndarray) -> np.ndarray:
-    """More or less colour, down to none."""
+    balance = np.diag([1 + warm, 1 + green, 1 - warm])
     factor = 0.0 if rng.random() < 0.12 else rng.uniform(0.6, 1.2)
-    luma = (image @ _LUMA)[..., None]
-    return luma + np.float32(factor) * (image - luma)
+    vivid = factor * np.eye(3) + (1 - factor) * np.tile(_LUMA, (3, 1))
+    return (vivid @ balance).astype(np.float32)
 
 
 def vignette(rng: Rng, size: int) -> Field:
@@ -72,9 +68,9 @@ def optics(rng: Rng, image: np.ndarray, unit: float) -> np.ndarray:
 
 
 def sensor_noise(rng: Rng, size: int, grey: bool) -> np.ndarray:
-    """Luminance noise, and blotches of colour at half its resolution; (S, S, 1 or 3)."""
+    """Luminance noise, and blotches of colour at half its resolution; (S, S, 3)."""
     strength = np.float32(pick(rng, [0.0, 0.006, 0.015, 0.035]) * rng.uniform(0.5, 1.2))
-    noise = (strength * white(rng, size))[..., None]
+    noise = thrice(strength * white(rng, size))
     if grey or strength < 0.01 or rng.random() < 0.5:
         return noise
     blotches = cv2.merge([value_noise(rng, size, 3.0 / size) for _ in range(3)])

@@ -62,7 +62,7 @@ _ABNORMAL = (
 _DISEASED = (
     "a diseased {}",
     "an abnormal {}",
-    "a {} with a lesion",
+    "a {} with disease",
     "an unhealthy {}",
     "a {} with an abnormality",
 )
@@ -77,7 +77,7 @@ PHRASES: dict[str, tuple[str, ...]] = {
         "a cracked area",
         "a fissure",
     ),
-    "cut": ("a cut", "a slit", "a gash", "a clean cut"),
+    "cut": ("a cut", "a slit", "a gash", "a sharp cut"),
     "stain": ("a stain", "a dirty spot", "a smudge", "a liquid stain", "a blot"),
     "contamination": (
         "contamination",

@@ -19,7 +19,7 @@ from bayes_pfl.data.synthetic.noise import (
     white,
     wobble,
 )
-from bayes_pfl.data.synthetic.scene import Scene, mix, paint, relief
+from bayes_pfl.data.synthetic.scene import Scene, mix, paint, peak, relief
 from bayes_pfl.data.synthetic.strokes import Pen, curve, jagged, log_uniform, patch
 
 
@@ -204,7 +204,7 @@ def missing_part(rng: Rng, scene: Scene) -> Mark:
         gone = patch(
             rng, scene.size, centre, radius, rng.uniform(0.1, 0.5), 0.06, rng.uniform(0.3, 1)
         )
-        return Mark(scene.background, gone * scene.where)
+        return _difference_mark(scene, scene.background, gone * scene.where)
     return _cut_off(rng, scene)
 
 
@@ -224,7 +224,7 @@ def _cut_off(rng: Rng, scene: Scene) -> Mark:
 
 def _difference_mark(scene: Scene, target: np.ndarray, moved: Field) -> Mark:
     """A mark whose opacity is where a displacement visibly changed the picture."""
-    change = np.abs(target - scene.image).max(2)
+    change = peak(np.abs(target - scene.image))
     seen = cv2.GaussianBlur((change > 0.05).astype(np.float32), (0, 0), 1.5 * scene.unit)
     reach = max(3, int(5 * scene.unit) | 1)
     solid = cv2.morphologyEx(

@@ -93,6 +93,6 @@ class SyntheticDataset(Dataset):
     def _tensors(self, picture: Rendered) -> tuple[torch.Tensor, torch.Tensor]:
         if self.transform is not None:
             return self.transform(picture.image, picture.mask)
-        pixels = picture.image.astype(np.float32) * self._scale - self._shift
-        planes = np.stack(cv2.split(pixels))
+        channels = zip(cv2.split(picture.image), self._scale, self._shift, strict=True)
+        planes = np.stack([plane * scale - shift for plane, scale, shift in channels])
         return torch.from_numpy(planes), torch.from_numpy(picture.mask.astype(np.float32))

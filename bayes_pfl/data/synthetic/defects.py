@@ -15,7 +15,7 @@ import numpy as np
 from bayes_pfl.data.synthetic import damage, growths, lines, marks, stains
 from bayes_pfl.data.synthetic.marks import Mark
 from bayes_pfl.data.synthetic.noise import Field, Rng
-from bayes_pfl.data.synthetic.scene import Scene
+from bayes_pfl.data.synthetic.scene import Scene, peak, thrice
 from bayes_pfl.data.synthetic.strokes import log_uniform, patch
 
 Maker = Callable[[Rng, Scene], "Mark | None"]
@@ -87,6 +87,8 @@ _FADING = frozenset(
     | {"lesion", "tumour", "bleeding", "polyp"}
 )
 """Kinds that may be faint; the others are there or are not."""
+_GAINS = (1.0, 1.8, 3.2, -1.0, -2.5)
+"""Tried in turn until such a fault can be seen; negative ones make a dark mark bright."""
 _SINGLE = frozenset({"broken", "bent", "misaligned", "missing_part", "tumour", "print_error"})
 
 
@@ -97,46 +99,52 @@ def _add(rng: Rng, scene: Scene, image: np.ndarray, mask: np.ndarray, kind: str)
         mark = DEFECTS[kind](rng, scene)
         if mark is None:
             continue
-        faint = kind in _FADING and rng.random() < 0.35
-        spoiled, changed = _blend(scene, image, mark, floor, 1.5 * floor if faint else 1.0)
+        fading = kind in _FADING
+        ceiling = 1.5 * floor if fading and rng.random() < 0.35 else 1.0
+        gains = _GAINS if fading else (1.0,)
+        spoiled, changed = _blend(scene, image, mark, (floor, ceiling), gains)
         if changed.sum() >= _SMALLEST_AREA * scene.unit:
             return spoiled, mask | changed
     return image, mask
 
 
 def _blend(
-    scene: Scene, image: np.ndarray, mark: Mark, floor: float, ceiling: float
+    scene: Scene,
+    image: np.ndarray,
+    mark: Mark,
+    limits: tuple[float, float],
+    gains: tuple[float, ...],
 ) -> tuple[np.ndarray, np.ndarray]:
-    """Blend the mark in; strengthen or turn round a change that could not be seen.
+    """Blend the mark in; strengthen or turn round, by ``gains``, a change that is hard to see.
 
-    ``ceiling`` is the most that the change may come to, in units of the full range.
+    ``limits`` are the least and the most that the change should come to (of the full range).
     """
     changed = mark.alpha >= MASK_OPACITY
     if not changed.any():
         return image, changed
     # Opacity fades out just outside the mask and is exactly 0 from three pixels on.
     near = cv2.dilate(changed.astype(np.uint8), np.ones((5, 5), np.uint8)).astype(bool)
-    weight = np.where(near, mark.alpha, np.float32(0))[..., None]
+    weight = thrice(np.where(near, mark.alpha, np.float32(0)))
     delta = ((mark.target - image) * weight).astype(np.float32)
     clean = np.clip(scene.lit(image), 0, 1)
     best, best_seen = None, -1.0
-    for factor in (1.0, 1.8, 3.2, -1.0, -2.5):
-        spoiled = image + factor * delta
+    for gain in gains:
+        spoiled = image + np.float32(gain) * delta
         seen = _visibility(np.clip(scene.lit(spoiled), 0, 1), clean, changed)
         if seen > best_seen:
             best, best_seen = spoiled, seen
-        if seen >= floor:
+        if seen >= limits[0]:
             break
     if best_seen < 0.03:
         return image, np.zeros_like(changed)
-    if best_seen > ceiling:
-        best = image + np.float32(ceiling / best_seen) * (best - image)
+    if best_seen > limits[1]:
+        best = image + np.float32(limits[1] / best_seen) * (best - image)
     return best, changed
 
 
 def _visibility(spoiled: np.ndarray, clean: np.ndarray, where: np.ndarray) -> float:
     """Change that the best third of the mask's pixels reach, in units of the full range."""
-    change = np.abs(spoiled[where] - clean[where]).max(1)
+    change = peak(np.abs(spoiled - clean))[where]
     return float(np.percentile(change, 70))
 
 

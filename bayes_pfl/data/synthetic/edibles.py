@@ -103,7 +103,7 @@ def bread(style: Rng, rng: Rng, p: int, angle: float, light: Light) -> Item:
     rim = smoothstep(-style.uniform(0.1, 0.2), -0.03, distance)
     colours = mix(crumb, crust, rim)
     return Item(
-        shade(colours, (dome(distance, 0.1) - 0.2 * pores) * np.float32(0.05 * p), light),
+        shade(colours, (dome(distance, 0.1) - 0.08 * pores) * np.float32(0.05 * p), light),
         cover(distance),
     )
 

@@ -95,6 +95,14 @@ def printed_board(rng: Rng, size: int) -> Scene:
                 part = draw_part(image, colours, alpha, top, left)
                 if part is not None:
                     scene_parts.append(part)
+    scene_parts += _lettering(rng, image)
+    return surface_scene(rng, image, light, 0.0, scene_parts)
+
+
+def _lettering(rng: Rng, image: np.ndarray) -> list[Part]:
+    """White marks printed here and there."""
+    size, parts = image.shape[0], []
+    unit = size / 256
     for _ in range(rng.integers(2, 7)):
         stamp = rotate_stamp(
             text_stamp(rng, rng.uniform(6, 11) * unit, int(rng.integers(2, 5))),
@@ -104,8 +112,8 @@ def printed_board(rng: Rng, size: int) -> Scene:
         part = draw_part(image, rgb(0.9, 0.9, 0.88), stamp, int(top), int(left))
         if part is not None:
             part.kind = "print"
-            scene_parts.append(part)
-    return surface_scene(rng, image, light, 0.0, scene_parts)
+            parts.append(part)
+    return parts
 
 
 def _traces(rng: Rng, size: int, unit: float) -> Field:

@@ -9,7 +9,7 @@ import numpy as np
 
 from bayes_pfl.data.synthetic.marks import Mark, apart, drop_shadow, extent, radius_for, spot
 from bayes_pfl.data.synthetic.noise import Field, Rng, grain, pick, smoothstep, white
-from bayes_pfl.data.synthetic.scene import Scene, any_colour, hsv, relief, rgb
+from bayes_pfl.data.synthetic.scene import Scene, any_colour, hsv, paint, relief, rgb, thrice
 from bayes_pfl.data.synthetic.strokes import Pen, crack_lines, crack_network, curve, log_uniform
 
 
@@ -112,5 +112,5 @@ def thread(rng: Rng, scene: Scene) -> Mark:
         tone = any_colour(rng, 0.9, 0.1, 1.0)
     lit = relief(cv2.GaussianBlur(alpha, (0, 0), 0.8) * np.float32(2 + width), scene.light, 0.7)
     shadow = drop_shadow(alpha, scene, 1.5 * unit) * np.float32(rng.uniform(0, 0.5))
-    target = np.where((alpha > 0.3)[..., None], lit[..., None] * tone, scene.image * 0.3)
+    target = np.where(thrice(alpha > 0.3) > 0, paint(lit, tone), scene.image * np.float32(0.3))
     return Mark(target, np.maximum(alpha, shadow * (1 - alpha)) * scene.where)

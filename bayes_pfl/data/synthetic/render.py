@@ -12,7 +12,7 @@ from bayes_pfl.data.synthetic.captions import caption
 from bayes_pfl.data.synthetic.catalog import CATEGORIES, Category
 from bayes_pfl.data.synthetic.defects import spoil
 from bayes_pfl.data.synthetic.noise import Rng
-from bayes_pfl.data.synthetic.scene import Scene
+from bayes_pfl.data.synthetic.scene import Scene, peak
 from bayes_pfl.errors import ConfigError
 
 MIN_SIZE, MAX_SIZE = 32, 4096
@@ -91,7 +91,7 @@ def _expose_well(scene: Scene) -> None:
     """Brighten a scene too dark for anything to be seen on it; darken one that is all white."""
     if scene.grey:
         return
-    lit = scene.lit(scene.image)[::4, ::4].max(2)
+    lit = peak(scene.lit(scene.image)[::4, ::4])
     seen = lit[scene.where[::4, ::4] > 0.5]
     seen = seen if len(seen) else lit
     bright = float(np.percentile(seen, 90))

@@ -126,6 +126,15 @@ def head_ct(rng: Rng, size: int) -> Scene:
     return brain_scan(rng, size, ("ct",))
 
 
+def _organs(rng: Rng) -> list[tuple[float, float, float, float, float]]:
+    """(x, y, half width, half height, brightness) of liver, spleen, kidneys and loops of gut."""
+    fixed = [(-0.35, -0.05, 0.42, 0.38, 0.52), (0.5, 0.0, 0.2, 0.26, 0.5)]
+    kidneys = [(side * 0.4, 0.32, 0.14, 0.17, 0.62) for side in (-1, 1)]
+    low, high = (-0.1, -0.45, 0.06, 0.06, 0.05), (0.45, 0.1, 0.13, 0.13, 0.6)
+    gut = [tuple(float(v) for v in row) for row in rng.uniform(low, high, (7, 5))]
+    return [*fixed, *kidneys, *gut]
+
+
 def abdomen_ct(rng: Rng, size: int) -> Scene:
     """Axial slice of a body: liver, spine, kidneys, gut, vessels."""
     x, y = axes(size, rng.normal(0, 0.04), tuple(rng.normal(0, 0.03, 2)))
@@ -137,23 +146,8 @@ def abdomen_ct(rng: Rng, size: int) -> Scene:
     cavity = smoothstep(0.8, 0.77, body)
     value = 0.18 * inside + 0.3 * muscle
     value += (np.float32(rng.uniform(0.15, 0.3)) - value) * cavity
-    organs: list[tuple[float, float, float, float, float]] = [
-        (-0.35, -0.05, 0.42, 0.38, 0.52),
-        (0.5, 0.0, 0.2, 0.26, 0.5),
-    ]
-    organs += [(s * 0.4, 0.32, 0.14, 0.17, 0.62) for s in (-1, 1)]
-    organs += [
-        (
-            rng.uniform(-0.1, 0.45),
-            rng.uniform(-0.45, 0.1),
-            rng.uniform(0.06, 0.13),
-            rng.uniform(0.06, 0.13),
-            rng.uniform(0.05, 0.6),
-        )
-        for _ in range(7)
-    ]
     where = np.zeros_like(value)
-    for cx, cy, a, b, tone in organs:
+    for cx, cy, a, b, tone in _organs(rng):
         edge = wavy(rng, 0.08)
         dx, dy = (x - np.float32(cx)) / np.float32(a), (y - np.float32(cy)) / np.float32(b)
         organ = smoothstep(1.0, 0.94, np.hypot(dx, dy) - edge(np.arctan2(dy, dx))) * cavity

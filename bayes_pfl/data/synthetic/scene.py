@@ -74,7 +74,7 @@ class Scene:
         return self.size / 256.0
 
     def lit(self, image: np.ndarray) -> np.ndarray:
-        return image if self.lighting is None else image * self.lighting[..., None]
+        return image if self.lighting is None else image * thrice(self.lighting)
 
     def colour_at(self, row: int, column: int, radius: int) -> Colour:
         """Mean colour near a pixel."""
@@ -102,14 +102,33 @@ def vary(rng: Rng, colour: Colour, amount: float = 0.06) -> Colour:
     return np.clip(colour + shift, 0.01, 1.0).astype(np.float32)
 
 
-def mix(low: Colour | np.ndarray, high: Colour | np.ndarray, weight: Field) -> np.ndarray:
-    """Blend two colours, or pictures, by an (S, S) weight (0 gives ``low``)."""
-    return low + weight[..., None] * (high - low)
+def thrice(field: Field) -> np.ndarray:
+    """An (S, S) field as (S, S, 3); much faster than broadcasting over a last axis of three."""
+    field = np.ascontiguousarray(field, np.float32)
+    return cv2.merge([field, field, field])
 
 
 def paint(value: Field, colour: Colour) -> np.ndarray:
     """An (S, S) brightness times one colour."""
-    return value[..., None] * colour
+    return cv2.merge([np.ascontiguousarray(value * np.float32(c), np.float32) for c in colour])
+
+
+def mix(low: Colour | np.ndarray, high: Colour | np.ndarray, weight: Field) -> np.ndarray:
+    """Blend two colours, or pictures, by an (S, S) weight (0 gives ``low``)."""
+    if high.ndim == 1 and high.shape[0] == 3:
+        part = paint(weight, high)
+        return part + (paint(1 - weight, low) if low.ndim == 1 else low * thrice(1 - weight))
+    if low.ndim == 1:
+        return paint(1 - weight, low) + high * thrice(weight)
+    if low.shape[2] != 3:
+        return low + weight[..., None] * (high - low)
+    return low + thrice(weight) * (high - low)
+
+
+def peak(image: np.ndarray) -> Field:
+    """Largest of the three channels, (S, S)."""
+    red, green, blue = cv2.split(np.ascontiguousarray(image))
+    return np.maximum(np.maximum(red, green), blue)
 
 
 def slope(height: Field, light: Light) -> Field:
@@ -206,7 +225,7 @@ def surface_scene(
     scene = Scene(
         image.astype(np.float32, copy=False),
         np.ones((size, size), np.float32),
-        paint(np.ones((size, size), np.float32), rgb(0.06, 0.06, 0.06)),
+        paint(np.ones((size, size), np.float32), any_colour(rng, 0.6, 0.02, 0.6)),
         light,
         uneven_light(rng, size, light),
         parts or [],

@@ -154,7 +154,7 @@ def lay(
         _paste(item, image, where, parts, corner)
     if rng.random() < layout.crumbs:
         crumbs(rng, behind, image[where > 0.5].mean(0) if (where > 0.5).any() else behind[0, 0])
-        image = mix(behind, image, np.maximum(where, (np.abs(image - behind).max(2) > 0.02)))
+        image = mix(behind, image, (where > 0).astype(np.float32))
     return Scene(
         image, where, behind, light, uneven_light(rng, size, light, 0.7), parts, base, surface=False
     )

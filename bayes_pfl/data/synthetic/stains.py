@@ -9,7 +9,16 @@ import numpy as np
 
 from bayes_pfl.data.synthetic.marks import Mark, apart, drop_shadow, radius_for, spot
 from bayes_pfl.data.synthetic.noise import Rng, fbm, grain, pick, smoothstep
-from bayes_pfl.data.synthetic.scene import Colour, Scene, any_colour, hsv, relief, rgb
+from bayes_pfl.data.synthetic.scene import (
+    Colour,
+    Scene,
+    any_colour,
+    hsv,
+    paint,
+    relief,
+    rgb,
+    thrice,
+)
 from bayes_pfl.data.synthetic.strokes import patch
 
 
@@ -68,9 +77,9 @@ def contamination(rng: Rng, scene: Scene) -> Mark:
     tone = tone if float(np.abs(tone - near).max()) > 0.2 and rng.random() < 0.6 else near
     height = cv2.GaussianBlur(alpha, (0, 0), max(0.8, 0.25 * radius)) * np.float32(1.2 * radius + 2)
     lit = relief(height, scene.light, 0.8) * (1 + 0.08 * fbm(rng, size, 0.03, 3))
-    target = lit[..., None] * tone
+    target = paint(lit, tone)
     shadow = drop_shadow(alpha, scene, max(1.0, 0.25 * radius)) * np.float32(rng.uniform(0, 0.7))
-    target = np.where((alpha > 0.35)[..., None], target, scene.image * 0.25)
+    target = np.where(thrice(alpha > 0.35) > 0, target, scene.image * np.float32(0.25))
     return Mark(target, np.maximum(alpha, shadow * (1 - alpha)) * scene.where)
 
 
@@ -141,7 +150,7 @@ def _crust(rng: Rng, scene: Scene, tone: Colour) -> Mark:
     specks = smoothstep(-0.4, 0.5, fbm(rng, scene.size, 0.04, 4, 0.8) + 2.4 * (body - 0.45))
     alpha = np.minimum(body * 2.5, 1) * specks
     bumps = 1 + 0.2 * fbm(rng, scene.size, 0.03, 3, 0.8)
-    target = bumps[..., None] * (np.full(3, tone.mean(), np.float32) if scene.grey else tone)
+    target = paint(bumps, np.full(3, tone.mean(), np.float32) if scene.grey else tone)
     return Mark(target, alpha * scene.where * np.float32(rng.uniform(0.6, 1)))
 
 

@@ -1,0 +1,132 @@
+"""What an evaluation reads: trees, meta.json files and dataset cards, all as lists of samples."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from bayes_pfl.data.card_schema import LEVELS, Card
+from bayes_pfl.data.cards import (
+    card_names,
+    count_differences,
+    dataset_root,
+    load_card,
+    locate,
+    read_found,
+)
+from bayes_pfl.data.records import Sample
+from bayes_pfl.data.sources import read_source, select_categories
+from bayes_pfl.errors import ConfigError, DataError
+from bayes_pfl.evaluation_records import Skipped
+
+ALL = "all"
+
+
+@dataclass(frozen=True)
+class EvaluationData:
+    """One dataset to evaluate on.
+
+    Attributes:
+        domain: "industrial", "medical" or "other": its part of the table.
+        levels: results it is meant for, of "image" and "pixel".
+        notes: where it differs from its card, one line each.
+    """
+
+    name: str
+    samples: tuple[Sample, ...]
+    domain: str = "other"
+    levels: tuple[str, ...] = LEVELS
+    notes: tuple[str, ...] = ()
+
+    def only(self, categories: Sequence[str]) -> EvaluationData:
+        """The same with these categories alone; DataError for one that is not there."""
+        chosen = tuple(select_categories(self.samples, categories))
+        return EvaluationData(self.name, chosen, self.domain, self.levels, self.notes)
+
+
+def read_trees(sources: Sequence[Path]) -> list[EvaluationData]:
+    """MVTec-style trees and meta.json files by folder name; equal ones get their parent's before.
+
+    Raises:
+        DataError: one that cannot be read, or given twice.
+    """
+    datasets: dict[str, EvaluationData] = {}
+    for source in sources:
+        root = source.resolve()
+        root = root.parent if root.is_file() else root
+        name = root.name if root.name not in datasets else f"{root.parent.name}/{root.name}"
+        if name in datasets:
+            raise DataError(f"{source}: given twice, or named like another; rename its folder")
+        datasets[name] = EvaluationData(name, tuple(read_source(source, dataset=name)))
+    return list(datasets.values())
+
+
+def read_cards(
+    wanted: Sequence[str], root: Path | None, form: str = "auto"
+) -> tuple[list[EvaluationData], list[Skipped]]:
+    """Datasets by card name, card file, or "all" for every benchmark found below the root.
+
+    Returns:
+        Datasets in the order asked for (all: industrial first), each once; and those that "all"
+        found but that cannot be read. Ones that were asked for by name raise instead.
+
+    Raises:
+        ConfigError: "all" without a root.
+        DataError: an unknown card, nothing found, two cards of one name.
+    """
+    datasets: dict[str, tuple[Card, EvaluationData]] = {}
+    skipped: list[Skipped] = []
+    for name in wanted:
+        if name == ALL:
+            found, faults = _all_of(root, form)
+            skipped += faults
+        else:
+            card = load_card(name)
+            found = [(card, _read(card, root, form))]
+        for card, data in found:
+            known = datasets.setdefault(data.name, (card, data))
+            if known[0].path != card.path:
+                raise DataError(
+                    f"{card.path} and {known[0].path} both describe {data.name!r}; rename one"
+                )
+    return [data for _, data in datasets.values()], skipped
+
+
+def _all_of(
+    root: Path | None, form: str
+) -> tuple[list[tuple[Card, EvaluationData]], list[Skipped]]:
+    if root is None:
+        raise ConfigError("--dataset all: say where the benchmarks lie, with --data ROOT")
+    if not root.is_dir():
+        raise DataError(f"{root} is not a folder; give the folder that holds the datasets")
+    found, skipped = [], []
+    names = card_names()
+    for name in names:
+        card = load_card(name)
+        try:
+            locate(card, root, form, own_folder=True)
+        except DataError:
+            continue
+        try:
+            found.append((card, _read(card, root, form, own_folder=True)))
+        except DataError as error:
+            skipped.append(Skipped(name, "", str(root), str(error)))
+    if not found and not skipped:
+        raise DataError(
+            f"none of the {len(names)} benchmarks was found in {root}: looked for folders such as "
+            f"{root}/{names[0]}; `bayes-pfl datasets --data {root}` tells what is missing"
+        )
+    return found, skipped
+
+
+def _read(card: Card, root: Path | None, form: str, own_folder: bool = False) -> EvaluationData:
+    found = locate(card, dataset_root(card, root), form, own_folder=own_folder)
+    samples = read_found(card, found)
+    if not any(sample.path.is_file() for sample in samples):
+        raise DataError(
+            f"{found.path} names {len(samples)} images and none of them is there, first "
+            f"{samples[0].path}; put the images beside it"
+        )
+    notes = tuple(count_differences(card, found, "test", samples))
+    return EvaluationData(card.name, tuple(samples), card.domain, card.supports, notes)

@@ -1,0 +1,155 @@
+"""The files of an evaluation; each is written whole or not at all."""
+
+from __future__ import annotations
+
+import io
+import json
+import re
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+from urllib.parse import quote
+
+from PIL import Image
+
+from bayes_pfl.errors import DataError
+from bayes_pfl.evaluation_data import EvaluationData
+from bayes_pfl.evaluation_records import CategoryRecord
+from bayes_pfl.files import write_atomically
+from bayes_pfl.paper_table import arrange, blocks_json
+from bayes_pfl.published import Published
+from bayes_pfl.report.curves import curves_png
+from bayes_pfl.tables import blocks_csv, blocks_latex, blocks_markdown, csv_text, markdown, to_csv
+
+_IMAGE_COLUMNS = tuple(
+    "dataset category seed path label text_score map_score top_mean uncertainty pixel_ap "
+    "score_deploy score_authors".split()
+)
+_INSIDE_RUNS = ("best", "last", "checkpoints", "model.safetensors")
+
+
+@dataclass
+class CheckpointFiles:
+    """The folder with the results of one checkpoint."""
+
+    out: Path
+    _images: list[list[Any]] = field(default_factory=list)
+
+    def write_report(self, report: dict[str, Any], suffix: str) -> str:
+        """metrics.json and metrics.csv -> the markdown table of every category."""
+        write_json(self.out / f"metrics{suffix}.json", report)
+        write_results(self.out / f"metrics{suffix}.csv", to_csv(report))
+        return markdown(report)
+
+    def add_images(self, dataset: str, seed: int, records: Mapping[str, CategoryRecord]) -> None:
+        """Remember the scores of every image for images.csv."""
+        for name, record in records.items():
+            authors = record.image_scores("authors").tolist()
+            for row, score in zip(record.rows, authors, strict=True):
+                ap = row.pixel_ap if row.pixel_ap == row.pixel_ap else None
+                values = [row.text_score, row.map_score, row.top_mean, row.uncertainty, ap]
+                scores = [row.deploy_score, score]
+                self._images.append([dataset, name, seed, row.path, row.label, *values, *scores])
+
+    def write_images(self) -> None:
+        """images.csv: one line per dataset, category, seed and image."""
+        write_results(self.out / "images.csv", csv_text([_IMAGE_COLUMNS, *self._images]))
+
+    def write_curves(
+        self, dataset: str, record: CategoryRecord, protocol: str, title: str, suffix: str
+    ) -> None:
+        """curves/<dataset>/<category>.png."""
+        image = record.image_metrics(protocol).curves() if "image" in record.levels else {}  # type: ignore[arg-type]
+        scores = record.image_scores(protocol)  # type: ignore[arg-type]
+        picture = curves_png(
+            f"{title} ({protocol})", image, record.pixel_curves, scores, record.labels
+        )
+        path = self._picture("curves", dataset, record.category + suffix)
+        write_results(path, picture)
+
+    def write_sheet(self, dataset: str, category: str, sheet: Image.Image) -> None:
+        """sheets/<dataset>/<category>.png."""
+        buffer = io.BytesIO()
+        sheet.save(buffer, format="PNG")
+        write_results(self._picture("sheets", dataset, category), buffer.getvalue())
+
+    def _picture(self, kind: str, dataset: str, name: str) -> Path:
+        path = self.out / kind / quote(dataset, safe=" ") / f"{quote(name, safe=' ')}.png"
+        prepare_folder(path.parent)
+        return path
+
+
+def write_tables(
+    out: Path,
+    suffix: str,
+    protocol: str,
+    reports: Mapping[str, Mapping[str, Any]],
+    by_category: Mapping[str, str],
+    data: Sequence[EvaluationData],
+    published: Published | None,
+) -> str:
+    """table.md, .csv, .json and .tex in the paper's arrangement -> the text of table.md.
+
+    Args:
+        reports, by_category: metrics.json objects and their markdown tables, by method.
+    """
+    datasets = {method: report["datasets"] for method, report in reports.items()}
+    blocks = arrange(datasets, data, published)
+    text = blocks_markdown(blocks)
+    if published:
+        measured = f" (protocol {published.protocol})" if published.protocol else ""
+        text += f"\n{published.method}{measured}: {published.source}.\n"
+    for method, table in by_category.items():
+        title = "By category" if len(by_category) == 1 else f"By category: {method}"
+        text += f"\n**{title}**\n\n{table}"
+    text = text.lstrip("\n")
+    write_results(out / f"table{suffix}.md", text)
+    write_results(out / f"table{suffix}.csv", blocks_csv(blocks))
+    write_results(out / f"table{suffix}.tex", blocks_latex(blocks))
+    write_json(out / f"table{suffix}.json", blocks_json(blocks, protocol, published))
+    return text
+
+
+def folder_names(checkpoints: Sequence[str]) -> list[str]:
+    """A short name for each checkpoint, for columns and folders; no two are equal."""
+    names: list[str] = []
+    for checkpoint in checkpoints:
+        parts = [part for part in re.split(r"[/\\]+", checkpoint) if part not in ("", ".", "..")]
+        while len(parts) > 1 and parts[-1] in _INSIDE_RUNS:
+            parts.pop()
+        base = re.sub(r"[^\w.-]+", "_", parts[-1] if parts else "checkpoint")
+        name, number = base, 2
+        while name in names:
+            name, number = f"{base}-{number}", number + 1
+        names.append(name)
+    return names
+
+
+def prepare_folder(out: Path) -> None:
+    """Make the output folder, before any work.
+
+    Raises:
+        DataError: it cannot be made or written.
+    """
+    try:
+        out.mkdir(parents=True, exist_ok=True)
+        probe = write_atomically(out / ".writable", "")
+        probe.unlink()
+    except OSError as error:
+        raise DataError(
+            f"{out}: cannot be written ({error.strerror}); choose another --out"
+        ) from error
+
+
+def write_json(path: Path, content: Any) -> None:
+    """Write an object as JSON; NaN and infinity have no place in it."""
+    write_results(path, json.dumps(content, indent=2, allow_nan=False) + "\n")
+
+
+def write_results(path: Path, content: str | bytes) -> None:
+    """Write a results file whole or not at all."""
+    try:
+        write_atomically(path, content)
+    except OSError as error:
+        raise DataError(f"{path}: not written ({error.strerror}); make room, run again") from error

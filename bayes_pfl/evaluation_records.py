@@ -1,0 +1,199 @@
+"""What an evaluation keeps of a category, and the figures it becomes.
+
+Of each image a row of numbers is kept; of its pixels only counts, in bounded memory.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from typing import Any, Literal
+
+import numpy as np
+
+from bayes_pfl.metrics import ImageMetrics, PixelMetrics
+from bayes_pfl.scoring import authors_scores
+
+Protocol = Literal["deploy", "authors"]
+PIXEL_KEYS = ("auroc", "aupro", "ap", "f1_max", "iou")
+IMAGE_KEYS = ("auroc", "ap", "f1_max")
+LEVEL_KEYS = {"pixel": PIXEL_KEYS, "image": IMAGE_KEYS}
+LEVELS = ("image", "pixel")
+CURVE_POINTS = 500
+
+
+@dataclass(frozen=True)
+class ImageRow:
+    """The scores of one image.
+
+    Attributes:
+        identity: hash of its file's path, size and time, of its mask's, its label and prompt word.
+        label: 0 normal, 1 anomalous.
+        has_mask: False for an anomalous image without one.
+        text_score: in [0, 1].
+        map_score: mean of the highest 0.75% of the pixels of its map.
+        top_mean: mean of the published number of highest pixels.
+        uncertainty: half the spread of the text score, half that of the highest pixels.
+        pixel_ap: average precision of its own pixels, to tell images apart; NaN without anomalous
+            pixels.
+    """
+
+    identity: str
+    path: str
+    label: int
+    has_mask: bool
+    text_score: float
+    map_score: float
+    top_mean: float
+    uncertainty: float
+    pixel_ap: float
+
+    @property
+    def deploy_score(self) -> float:
+        """Score of the protocol `deploy`: of this image alone."""
+        return (self.text_score + self.map_score) / 2
+
+
+@dataclass(frozen=True)
+class Skipped:
+    """An image (or a whole dataset, its category then "") that could not be evaluated."""
+
+    dataset: str
+    category: str
+    path: str
+    reason: str
+
+
+@dataclass
+class CategoryRecord:
+    """What is kept of a category: one row per image, streaming counts of pixels.
+
+    Attributes:
+        levels: the results that the dataset is meant for, of "image" and "pixel".
+        settled: False while a batch is being counted: the counts are then of no use.
+    """
+
+    category: str = ""
+    levels: tuple[str, ...] = LEVELS
+    pixel: PixelMetrics = field(default_factory=PixelMetrics)
+    rows: list[ImageRow] = field(default_factory=list)
+    skipped: list[tuple[str, str]] = field(default_factory=list)
+    settled: bool = True
+    pixel_curves: dict[str, np.ndarray] = field(default_factory=dict)
+    _pixel_result: dict[str, Any] | None = None
+
+    @property
+    def labels(self) -> np.ndarray:
+        """(n,) int."""
+        return np.asarray([row.label for row in self.rows], np.int64)
+
+    @property
+    def text_scores(self) -> np.ndarray:
+        """(n,) float."""
+        return np.asarray([row.text_score for row in self.rows], np.float64)
+
+    @property
+    def unmasked(self) -> int:
+        """Anomalous images without a mask."""
+        return sum(not row.has_mask for row in self.rows)
+
+    @property
+    def counts_pixels(self) -> bool:
+        """Whether pixel figures are wanted, and still possible."""
+        return "pixel" in self.levels and self.unmasked == 0
+
+    def image_scores(self, protocol: Protocol) -> np.ndarray:
+        """One score per image (n,); for image-only sets the authors use the text score alone."""
+        if protocol == "deploy":
+            return np.asarray([row.deploy_score for row in self.rows], np.float64)
+        if not self.counts_pixels:
+            return self.text_scores
+        top_means = np.asarray([row.top_mean for row in self.rows], np.float64)
+        return authors_scores(self.text_scores, top_means)
+
+    def image_metrics(self, protocol: Protocol) -> ImageMetrics:
+        """The image metrics of a protocol, exact."""
+        metrics = ImageMetrics()
+        metrics.update(self.image_scores(protocol), self.labels, [row.path for row in self.rows])
+        return metrics
+
+    def result(self, protocol: Protocol) -> dict[str, Any]:
+        """The category's entry of metrics.json; undefined figures are None, with a reason."""
+        anomalous = int(self.labels.sum())
+        entry = {
+            "pixel": self.pixel_result(),
+            "image": self._image_result(protocol),
+            "n_normal": len(self.rows) - anomalous,
+            "n_anomalous": anomalous,
+        }
+        return entry | ({"n_skipped": len(self.skipped)} if self.skipped else {})
+
+    def pixel_result(self) -> dict[str, Any]:
+        """The figures of all pixels, the same in both protocols."""
+        if self._pixel_result is not None:
+            return self._pixel_result
+        if "pixel" not in self.levels:
+            return _nothing(PIXEL_KEYS, "the dataset is meant for image-level results only")
+        if self.unmasked:
+            return _nothing(PIXEL_KEYS, f"{self.unmasked} anomalous images have no mask")
+        return figures(self.pixel.compute(), PIXEL_KEYS)
+
+    def seal(self) -> None:
+        """Take the pixel figures and curves, then let go of the counts (24 MB)."""
+        if self._pixel_result is None:
+            self._pixel_result = self.pixel_result()
+            if self.counts_pixels:
+                self.pixel_curves = self.pixel.curves(CURVE_POINTS)
+            self.pixel = PixelMetrics("exact")
+
+    def _image_result(self, protocol: Protocol) -> dict[str, Any]:
+        if "image" not in self.levels:
+            return _nothing(IMAGE_KEYS, "the dataset is meant for pixel-level results only")
+        return figures(self.image_metrics(protocol).compute(), IMAGE_KEYS)
+
+
+def figures(computed: dict[str, Any], keys: Sequence[str]) -> dict[str, Any]:
+    """Metrics as they stand in metrics.json: None for NaN, with "reason", and "bound" if binned."""
+    chosen: dict[str, Any] = {key: _number(computed[key]) for key in keys}
+    chosen["f1_max_threshold"] = _number(computed.get("f1_max_threshold", math.nan))
+    bounds = {key: float(computed["bound"][key]) for key in keys if computed["bound"].get(key)}
+    reasons = {key: text for key, text in computed["reason"].items() if key in keys}
+    return chosen | ({"bound": bounds} if bounds else {}) | ({"reason": reasons} if reasons else {})
+
+
+def dataset_result(records: dict[str, CategoryRecord], protocol: Protocol) -> dict[str, Any]:
+    """{"categories": ..., "mean": ...} of one dataset; undefined figures stay out of means."""
+    categories = {name: record.result(protocol) for name, record in records.items()}
+    return {"categories": categories, "mean": mean_figures(list(categories.values()))}
+
+
+def mean_figures(entries: Sequence[dict[str, Any]]) -> dict[str, Any]:
+    """Means of entries with "pixel" and "image" figures, each over those where it is defined."""
+    means: dict[str, Any] = {}
+    for level, keys in LEVEL_KEYS.items():
+        means[level] = {key: mean([entry[level][key] for entry in entries]) for key in keys}
+        undefined = [key for key in keys if means[level][key] is None]
+        if undefined:
+            means[level]["reason"] = {key: _shared_reason(entries, level, key) for key in undefined}
+    return means
+
+
+def mean(values: Sequence[float | None]) -> float | None:
+    """Mean of the values that are defined; None if none is."""
+    defined = [value for value in values if value is not None]
+    return sum(defined) / len(defined) if defined else None
+
+
+def _shared_reason(entries: Sequence[dict[str, Any]], level: str, key: str) -> str:
+    reasons = {entry[level].get("reason", {}).get(key, "") for entry in entries}
+    return reasons.pop() if len(reasons) == 1 else "undefined in every category"
+
+
+def _nothing(keys: Sequence[str], reason: str) -> dict[str, Any]:
+    empty: dict[str, Any] = dict.fromkeys((*keys, "f1_max_threshold"))
+    return empty | {"reason": dict.fromkeys(keys, reason)}
+
+
+def _number(value: float) -> float | None:
+    return None if math.isnan(value) else float(value)

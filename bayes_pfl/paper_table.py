@@ -1,0 +1,149 @@
+"""Results in the paper's arrangement: industrial and medical sets, at image and at pixel level.
+
+Rows are datasets, columns are methods (checkpoints, and published ones) with their metrics.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from bayes_pfl.evaluation_data import EvaluationData
+from bayes_pfl.evaluation_records import mean
+from bayes_pfl.published import Published
+
+METRICS = {"image": ("auroc", "f1_max", "ap"), "pixel": ("auroc", "aupro", "ap")}
+"""The metrics of the paper's tables, in its order (arXiv 2503.10080, tables 1 and 2)."""
+DOMAINS = ("industrial", "medical", "other")
+MEAN = "mean"
+
+
+@dataclass(frozen=True)
+class Cell:
+    """A figure in [0, 1] and its standard deviation over seeds; None where there is none."""
+
+    value: float | None = None
+    sd: float | None = None
+
+
+Row = dict[str, dict[str, Cell]]
+"""Cells by method and metric."""
+
+
+@dataclass(frozen=True)
+class Block:
+    """One of the tables: the datasets of a domain at one level, their mean as the last row."""
+
+    domain: str
+    level: str
+    rows: Mapping[str, Row]
+
+    @property
+    def title(self) -> str:
+        """As in "Industrial, image level"."""
+        return f"{self.domain.capitalize()}, {self.level} level"
+
+    @property
+    def metrics(self) -> tuple[str, ...]:
+        """Keys of its columns."""
+        return METRICS[self.level]
+
+    @property
+    def methods(self) -> tuple[str, ...]:
+        """Its methods, in order."""
+        return tuple(next(iter(self.rows.values())))
+
+
+def arrange(
+    reports: Mapping[str, Mapping[str, Any]],
+    data: Sequence[EvaluationData],
+    published: Published | None = None,
+) -> list[Block]:
+    """Blocks that have any dataset, industrial first, image level before pixel level.
+
+    Args:
+        reports: by method, the "datasets" of metrics.json.
+        data: the datasets, for their domain and levels.
+        published: a last column; its mean is given only where it covers every row.
+    """
+    blocks = []
+    for domain in DOMAINS:
+        for level in METRICS:
+            names = [d.name for d in data if d.domain == domain and _has(d, level, reports)]
+            rows = {name: _row(name, level, reports, published) for name in names}
+            if rows:
+                last = {MEAN: _mean_row(list(rows.values()), level, reports, published)}
+                blocks.append(Block(domain, level, rows | (last if len(rows) > 1 else {})))
+    return blocks
+
+
+def blocks_json(blocks: Sequence[Block], protocol: str, published: Published | None) -> Any:
+    """The blocks as plain objects, values in [0, 1], null where undefined."""
+    tables = [
+        {
+            "title": block.title,
+            "domain": block.domain,
+            "level": block.level,
+            "metrics": list(block.metrics),
+            "rows": [
+                {"dataset": name, "methods": {m: _plain(cells) for m, cells in row.items()}}
+                for name, row in block.rows.items()
+            ],
+        }
+        for block in blocks
+    ]
+    source = {"published": {"method": published.method, "source": published.source,
+                            "protocol": published.protocol}} if published else {}  # fmt: skip
+    return {"protocol": protocol, "tables": tables, **source}
+
+
+def _has(data: EvaluationData, level: str, reports: Mapping[str, Mapping[str, Any]]) -> bool:
+    """A set belongs to the block if a category of it could be measured there."""
+    if level not in data.levels:
+        return False
+    return any(
+        entry[level].get(key) is not None
+        for report in reports.values()
+        for entry in report[data.name]["categories"].values()
+        for key in METRICS[level]
+    )
+
+
+def _row(
+    dataset: str,
+    level: str,
+    reports: Mapping[str, Mapping[str, Any]],
+    published: Published | None,
+) -> Row:
+    row: Row = {}
+    for method, report in reports.items():
+        figures = report[dataset]["mean"]
+        spreads = figures.get("sd", {}).get(level, {})
+        row[method] = {key: Cell(figures[level][key], spreads.get(key)) for key in METRICS[level]}
+    if published:
+        known = published.datasets.get(dataset, {}).get(level, {})
+        row[published.method] = {key: Cell(known.get(key)) for key in METRICS[level]}
+    return row
+
+
+def _mean_row(
+    rows: Sequence[Row],
+    level: str,
+    reports: Mapping[str, Mapping[str, Any]],
+    published: Published | None,
+) -> Row:
+    result: Row = {}
+    for method in [*reports, *([published.method] if published else [])]:
+        cells = {key: [row[method][key].value for row in rows] for key in METRICS[level]}
+        partial = {key for key, values in cells.items() if method not in reports and None in values}
+        result[method] = {
+            key: Cell(None if key in partial else mean(values)) for key, values in cells.items()
+        }
+    return result
+
+
+def _plain(cells: Mapping[str, Cell]) -> dict[str, Any]:
+    values: dict[str, Any] = {key: cell.value for key, cell in cells.items()}
+    spreads = {key: cell.sd for key, cell in cells.items() if cell.sd is not None}
+    return values | ({"sd": spreads} if spreads else {})
