@@ -10,10 +10,10 @@ from pathlib import Path
 from typing import Any
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor, nn
 
 from bayes_pfl.backbone import OPENAI_MEAN, OPENAI_STD, FrozenCLIP
+from bayes_pfl.clip_building import build_clip, set_activation
 from bayes_pfl.config import Activation, BackboneConfig
 from bayes_pfl.errors import BackboneError
 from bayes_pfl.openai_format import is_openai_format, model_cfg_of, without_marks
@@ -42,6 +42,11 @@ class _Source:
     mean: tuple[float, ...] = OPENAI_MEAN
     std: tuple[float, ...] = OPENAI_STD
 
+    def build(self, size: int) -> nn.Module:
+        """The model at ``size`` pixels."""
+        label = str(self.weights or "this architecture")
+        return build_clip(self.model_cfg, self.state, size, label)
+
 
 def load_backbone(
     config: BackboneConfig, tokenizer: Any = None
@@ -68,7 +73,7 @@ def load_backbone(
     size = config.image_size or _native_size(source.model_cfg)
     # Towers fill themselves at random before the weights come: not from the caller's generator.
     with torch.random.fork_rng(devices=[]):
-        clip = _build(source, size)
+        clip = source.build(size)
     activation = config.activation
     if activation == "auto":
         activation = "quick_gelu" if source.quick_gelu else "gelu"
@@ -89,19 +94,6 @@ def load_backbone(
     return backbone, resolved
 
 
-def set_activation(clip: nn.Module, activation: Activation) -> None:
-    """Give every transformer block of open_clip the activation its weights were trained with."""
-    from open_clip.transformer import QuickGELU
-
-    quick = activation == "quick_gelu"
-    for block in clip.modules():
-        mlp = getattr(block, "mlp", None)
-        # Some towers want GELU's tanh approximation: one GELU is not replaced by another.
-        gelu = getattr(mlp, "gelu", None) if isinstance(mlp, nn.Sequential) else None
-        if gelu is not None and quick != isinstance(gelu, QuickGELU):
-            mlp.gelu = QuickGELU() if quick else nn.GELU()
-
-
 def from_state_dict(
     state: dict[str, Tensor],
     *,
@@ -118,7 +110,7 @@ def from_state_dict(
     """
     state = without_marks(state)
     source = _Source(model_cfg_of(state, *heads), "ViT-B-32", state=state)
-    clip = _build(source, image_size)
+    clip = source.build(image_size)
     set_activation(clip, activation)
     tokenizer = tokenizer or _tokenizer(source.tokenizer_name)
     return FrozenCLIP(clip, tokenizer, image_size=image_size, layers=layers)
@@ -219,90 +211,6 @@ def _file_settings(config: BackboneConfig) -> dict[str, Any]:
                 config.name,
             )
     return settings
-
-
-def _build(source: _Source, size: int) -> nn.Module:
-    """The open_clip model at ``size`` pixels, with its weights."""
-    from open_clip import factory, model
-
-    cfg = {key: value for key, value in source.model_cfg.items() if key != "custom_text"}
-    vision = cfg["vision_cfg"] = dict(cfg["vision_cfg"])
-    text = cfg.get("text_cfg", {})
-    if "hf_model_name" in text or "multimodal_cfg" in cfg:
-        raise BackboneError(
-            "this model's text tower (Hugging Face or CoCa) cannot take prompt vectors; choose a "
-            "CLIP, EVA-CLIP or SigLIP model of open_clip"
-        )
-    resnet = isinstance(vision.get("layers"), list | tuple)
-    timm = "timm_model_name" in vision
-    if not resnet:
-        vision["image_size"] = size
-    vision["timm_model_pretrained"] = False
-    kind = model.CustomTextCLIP if source.model_cfg.get("custom_text") else model.CLIP
-    try:
-        clip = kind(**cfg)
-        if source.state:
-            _load(clip, source.state, factory, model)
-        if timm:
-            clip.visual.set_input_size(size)
-        if resnet:
-            _resize_attention_pool(clip.visual, size)
-        _check_patches(clip.visual, size)
-    except (RuntimeError, ValueError, TypeError, AssertionError, LookupError) as error:
-        reason = " ".join(str(error).split())[:200]
-        where = source.weights or "this architecture"
-        raise BackboneError(
-            f"{where} cannot be used at {size} pixels ({reason}); see that the weights belong to "
-            "the architecture and that the image size is a multiple of its patch"
-        ) from error
-    return clip
-
-
-def _load(clip: nn.Module, state: dict[str, Tensor], factory: Any, model: Any) -> None:
-    """Strict loading through open_clip's own conversions of foreign names and sizes."""
-    state = factory.convert_state_dict(clip, dict(state))
-    if "positional_embedding" in state and not hasattr(clip, "positional_embedding"):
-        state = model.convert_to_custom_text_state_dict(state)
-    for scalar in ("logit_scale", "logit_bias"):
-        own = getattr(clip, scalar, None)
-        if own is None:
-            state.pop(scalar, None)
-        else:  # scores use temperatures of their own: a missing one harms nothing
-            state[scalar] = state.get(scalar, own.detach()).reshape(own.shape)
-    state = {k: v for k, v in state.items() if not k.endswith("attn_mask")}
-    model.resize_pos_embed(state, clip)
-    clip.load_state_dict(state, strict=True)
-
-
-def _resize_attention_pool(visual: Any, size: int) -> None:
-    """Bicubic resize of the position embeddings that OpenAI's ResNets use in their last pooling."""
-    pool = visual.attnpool
-    # One convolution of stride 2 rounds up, the four poolings after it round down.
-    side = (size + 1) // 2 // 16
-    if side < 1:
-        raise ValueError("the image vanishes in the last stage")
-    with torch.no_grad():
-        first, rest = pool.positional_embedding[:1], pool.positional_embedding[1:]
-        old = round(len(rest) ** 0.5)
-        if side == old:
-            return
-        image = rest.T.reshape(1, -1, old, old)
-        image = F.interpolate(
-            image, (side, side), mode="bicubic", antialias=True, align_corners=False
-        )
-        resized = torch.cat([first, image.flatten(2)[0].T])
-    pool.positional_embedding = nn.Parameter(resized)
-
-
-def _check_patches(visual: Any, size: int) -> None:
-    """Refuse a size that would leave a strip of the image out of the patches, and so of the map."""
-    embed = getattr(getattr(visual, "trunk", visual), "patch_embed", visual)
-    patch = getattr(embed, "patch_size", None)
-    if patch is not None:
-        patch = max(patch) if isinstance(patch, list | tuple) else int(patch)
-        if size % patch:
-            near = max(patch, round(size / patch) * patch)
-            raise ValueError(f"patches are {patch} pixels wide: {near} would do")
 
 
 def _tokenizer(name: str) -> Any:

@@ -5,7 +5,6 @@ Heavy imports wait inside the commands, so that ``--help`` and mistakes answer a
 
 from __future__ import annotations
 
-import json
 import logging
 import sys
 from dataclasses import asdict, replace
@@ -14,13 +13,35 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
-from rich.console import Console
 
+from bayes_pfl import cli_benchmark, cli_datasets, cli_evaluate
+from bayes_pfl.cli_options import (
+    EMBEDDED_BACKBONE,
+    EMBEDDED_CHECKPOINT,
+    Backbone,
+    BatchSize,
+    Checkpoint,
+    Device,
+    ImageSize,
+    Json,
+    Layers,
+    Out,
+    Precision,
+    Pretrained,
+    Samples,
+    Seed,
+    Workers,
+    bars,
+    console,
+    errors,
+    load_model,
+    names_in,
+    write_json,
+)
 from bayes_pfl.errors import BayesPFLError, ConfigError
 
 if TYPE_CHECKING:
     from bayes_pfl.config import BackboneConfig, TrainConfig
-    from bayes_pfl.model import BayesPFL
 
 app = typer.Typer(
     name="bayes-pfl",
@@ -29,6 +50,25 @@ app = typer.Typer(
     add_completion=False,
     pretty_exceptions_enable=False,
 )
+app.add_typer(cli_datasets.app, name="datasets")
+app.add_typer(cli_benchmark.app, name="benchmark")
+
+
+class Validation(str, Enum):
+    """Choices of ``--validation``."""
+
+    held_out = "held-out"
+    authors = "authors"
+
+
+class MapFormat(str, Enum):
+    """Choices of ``--maps``."""
+
+    png16 = "png16"
+    npy = "npy"
+    none = "none"
+
+
 def main() -> None:
     """Entry point: one line and an exit code for what a user can mend, no traceback."""
     _run(sys.argv[1:])
@@ -116,15 +156,18 @@ def train(
         backbone=_backbone(backbone, pretrained, image_size, layers),
         config=_train_config(config, stages, settings),
         validation_data=validation_data,
-        validation_categories=_names(validation_categories),
+        validation_categories=names_in(validation_categories),
         accelerator=accelerator,
         devices=devices,
         cache=cache_features,
         resume=resume,
     )
-    with _bars() as progress:
+    with bars() as progress:
         state = run_training(request, progress)
     console.print(f"best checkpoint: {out / 'best'} (validation AP {state.best:.4f})")
+
+
+app.command()(cli_evaluate.evaluate)
 
 
 @app.command()
@@ -149,8 +192,8 @@ def predict(
     """Score a folder of images: predictions.csv, summary.json, maps and overlays."""
     from bayes_pfl.prediction import predict_folder
 
-    model = _load(checkpoint, device, pretrained)
-    with _bars() as progress:
+    model = load_model(checkpoint, device, pretrained)
+    with bars() as progress:
         summary = predict_folder(
             model,
             folder,
@@ -226,7 +269,7 @@ def demo(
     """From nothing to results: render, train, evaluate, predict on real photographs."""
     from bayes_pfl.demo import run_demo
 
-    with _bars() as progress:
+    with bars() as progress:
         report = run_demo(out, progress, quick=quick)
     console.print(report, markup=False, highlight=False, soft_wrap=True)
 
@@ -234,7 +277,7 @@ def demo(
 @app.command("verify-parity")
 def verify_parity(
     folder: Annotated[Path, typer.Argument(help="Fixture in the format of docs/parity.md.")],
-    json_out: Annotated[Path | None, typer.Option("--json", help="Also write this file.")] = None,
+    json_out: Json = None,
 ) -> None:
     """Largest error of every output against the published implementation; exit 1 over 1e-4."""
     from bayes_pfl.verification.parity import TOLERANCE, verify
@@ -247,9 +290,12 @@ def verify_parity(
     console.print(f"{len(differences)} outputs, {len(failed)} over {TOLERANCE:g}")
     if json_out:
         report = {"tolerance": TOLERANCE, "errors": {d.name: d.error for d in differences}}
-        _write_json(json_out, report | {"passed": not failed})
+        write_json(json_out, report | {"passed": not failed})
     if failed:
         raise typer.Exit(1)
+
+
+app.command("verify-metrics")(cli_evaluate.verify_metrics)
 
 
 def _backbone(
@@ -288,7 +334,7 @@ def _rendered_categories(text: str) -> tuple[str, ...]:
         "validation": synthetic.VALIDATION_CATEGORIES,
         "test": synthetic.TEST_CATEGORIES,
     }
-    names = splits.get(text) or _names(text)
+    names = splits.get(text) or names_in(text)
     if unknown := [name for name in names if name not in synthetic.CATEGORIES]:
         raise ConfigError(
             f"categories {', '.join(unknown)} cannot be rendered; give train, validation, test, or "

@@ -22,10 +22,9 @@ from bayes_pfl.published import Published
 from bayes_pfl.report.curves import curves_png
 from bayes_pfl.tables import blocks_csv, blocks_latex, blocks_markdown, csv_text, markdown, to_csv
 
-_IMAGE_COLUMNS = tuple(
-    "dataset category seed path label text_score map_score top_mean uncertainty pixel_ap "
-    "score_deploy score_authors".split()
-)
+_IMAGE_COLUMNS = ("dataset", "category", "seed", "path", "label")
+_SCORE_COLUMNS = ("text_score", "map_score", "top_mean", "uncertainty", "pixel_ap")
+_SCORE_COLUMNS += ("score_deploy", "score_authors")
 _INSIDE_RUNS = ("best", "last", "checkpoints", "model.safetensors")
 
 
@@ -54,7 +53,9 @@ class CheckpointFiles:
 
     def write_images(self) -> None:
         """images.csv: one line per dataset, category, seed and image."""
-        write_results(self.out / "images.csv", csv_text([_IMAGE_COLUMNS, *self._images]))
+        write_results(
+            self.out / "images.csv", csv_text([_IMAGE_COLUMNS + _SCORE_COLUMNS, *self._images])
+        )
 
     def write_curves(
         self, dataset: str, record: CategoryRecord, protocol: str, title: str, suffix: str
@@ -88,27 +89,30 @@ def write_tables(
     by_category: Mapping[str, str],
     data: Sequence[EvaluationData],
     published: Published | None,
-) -> str:
-    """table.md, .csv, .json and .tex in the paper's arrangement -> the text of table.md.
+) -> tuple[str, str]:
+    """table.md, .csv, .json and .tex in the paper's arrangement.
+
+    Returns:
+        The paper's tables, and the whole text of table.md, which has every category besides.
 
     Args:
         reports, by_category: metrics.json objects and their markdown tables, by method.
     """
-    datasets = {method: report["datasets"] for method, report in reports.items()}
-    blocks = arrange(datasets, data, published)
-    text = blocks_markdown(blocks)
+    blocks = arrange(reports, data, published)
+    summary = blocks_markdown(blocks)
     if published:
         measured = f" (protocol {published.protocol})" if published.protocol else ""
-        text += f"\n{published.method}{measured}: {published.source}.\n"
+        summary += f"\n{published.method}{measured}: {published.source}.\n"
+    text = summary
     for method, table in by_category.items():
         title = "By category" if len(by_category) == 1 else f"By category: {method}"
         text += f"\n**{title}**\n\n{table}"
-    text = text.lstrip("\n")
+    text = text.lstrip("\n")  # where no dataset has any figure
     write_results(out / f"table{suffix}.md", text)
     write_results(out / f"table{suffix}.csv", blocks_csv(blocks))
     write_results(out / f"table{suffix}.tex", blocks_latex(blocks))
     write_json(out / f"table{suffix}.json", blocks_json(blocks, protocol, published))
-    return text
+    return summary, text
 
 
 def folder_names(checkpoints: Sequence[str]) -> list[str]:

@@ -61,13 +61,15 @@ class Outcome:
     """What an evaluation found.
 
     Attributes:
-        reports: metrics.json by protocol and checkpoint.
+        reports: metrics.json by protocol and checkpoint (its short name).
         tables: table.md by protocol: the paper's tables, then every category.
+        summaries: the first part alone, by protocol.
         by_category: the second part alone, by protocol and checkpoint.
     """
 
     reports: dict[str, dict[str, Any]] = field(default_factory=dict)
     tables: dict[str, str] = field(default_factory=dict)
+    summaries: dict[str, str] = field(default_factory=dict)
     by_category: dict[str, dict[str, str]] = field(default_factory=dict)
     skipped: list[Skipped] = field(default_factory=list)
 
@@ -95,7 +97,7 @@ def run_evaluation(
         seeds=(settings.seed,),
     )
     outcome = run_benchmark(request, progress, load=lambda _: model)
-    return {protocol: tables[checkpoint] for protocol, tables in outcome.by_category.items()}
+    return {p: next(iter(tables.values())) for p, tables in outcome.by_category.items()}
 
 
 def run_benchmark(
@@ -111,142 +113,138 @@ def run_benchmark(
         BayesPFLError: a checkpoint that cannot be loaded, a folder that cannot be written.
     """
     progress = progress or Silence()
-    if not any(data.samples for data in request.data):
+    images = sum(len(data.samples) for data in request.data)
+    if not images:
         raise DataError("nothing to evaluate on: give datasets with test images")
     prepare_folder(request.out)
-    outcome = Outcome({protocol: {} for protocol in request.protocols})
-    outcome.by_category = {protocol: {} for protocol in request.protocols}
-    images = sum(len(data.samples) for data in request.data)
+    outcome = Outcome()
     progress.start("evaluate", images * len(request.seeds) * len(request.checkpoints))
-    device = ""
     names = folder_names(request.checkpoints)
+    device = ""
     for checkpoint, name in zip(request.checkpoints, names, strict=True):
         model = load(checkpoint)
         device = str(model.device)
         out = request.out if len(names) == 1 else request.out / name
-        _one_checkpoint(model, checkpoint, CheckpointFiles(out), request, progress, outcome)
-    columns = dict(zip(request.checkpoints, names, strict=True))
+        run = _CheckpointRun(model, checkpoint, CheckpointFiles(out), request, progress)
+        run.evaluate()
+        run.write(name, outcome)
     for protocol, reports in outcome.reports.items():
-        named = {columns[checkpoint]: report for checkpoint, report in reports.items()}
-        by_category = {columns[c]: text for c, text in outcome.by_category[protocol].items()}
-        suffix = _suffix(request, protocol)
-        outcome.tables[protocol] = write_tables(
-            request.out, suffix, protocol, named, by_category, request.data, request.published
+        outcome.summaries[protocol], outcome.tables[protocol] = write_tables(
+            request.out,
+            _suffix(request, protocol),
+            protocol,
+            reports,
+            outcome.by_category[protocol],
+            request.data,
+            request.published,
         )
     write_json(request.out / "config.json", _resolved(request))
     write_json(request.out / "environment.json", environment(device))
-    outcome.skipped = list(dict.fromkeys([*request.skipped, *outcome.skipped]))
     return outcome
 
 
-def _one_checkpoint(
-    model: BayesPFL,
-    checkpoint: str,
-    files: CheckpointFiles,
-    request: EvaluationRequest,
-    progress: Progress,
-    outcome: Outcome,
-) -> None:
-    prepare_folder(files.out)
-    fingerprint = model_fingerprint(model)
-    skipped: list[Skipped] = []
-    found: dict[str, dict[str, list[Any]]] = {protocol: {} for protocol in request.protocols}
-    for data in request.data:
-        for seed in request.seeds:
-            settings = replace(request.settings, seed=seed)
-            cache = _cache(request, model, fingerprint, settings, data.name)
-            records = {}
-            for record in evaluate_categories(
-                model,
-                data.samples,
-                settings,
-                lambda done: progress.advance(done, {}),
-                data.levels,
-                cache,
-            ):
-                record.seal()
-                records[record.category] = record
-                skipped += [Skipped(data.name, record.category, *s) for s in record.skipped]
-                if seed == request.seeds[0]:
-                    _draw(model, record, data, settings, request, files)
-            files.add_images(data.name, seed, records)
-            for protocol, by_dataset in found.items():
-                result = dataset_result(records, protocol)  # type: ignore[arg-type]
-                by_dataset.setdefault(data.name, []).append(result)
-    skipped = list(dict.fromkeys([*request.skipped, *skipped]))
-    for protocol, by_dataset in found.items():
-        report = _report(protocol, checkpoint, fingerprint, request, by_dataset, skipped)
-        outcome.reports[protocol][checkpoint] = report
-        table = files.write_report(report, _suffix(request, protocol))
-        outcome.by_category[protocol][checkpoint] = table
-    files.write_images()
-    outcome.skipped += skipped
+class _CheckpointRun:
+    """One checkpoint on every dataset, with every seed."""
 
+    def __init__(
+        self,
+        model: BayesPFL,
+        checkpoint: str,
+        files: CheckpointFiles,
+        request: EvaluationRequest,
+        progress: Progress,
+    ) -> None:
+        prepare_folder(files.out)
+        self.model, self.checkpoint, self.files = model, checkpoint, files
+        self.request, self.progress = request, progress
+        self.fingerprint = model_fingerprint(model)
+        self.skipped = list(request.skipped)
+        self.found: dict[str, dict[str, list[Any]]] = {p: {} for p in request.protocols}
 
-def _report(
-    protocol: str,
-    checkpoint: str,
-    fingerprint: str,
-    request: EvaluationRequest,
-    by_dataset: dict[str, list[Any]],
-    skipped: Sequence[Skipped],
-) -> dict[str, Any]:
-    """The object of metrics.json."""
-    about = {data.name: data for data in request.data}
-    datasets = {}
-    for name, results in by_dataset.items():
-        extra = {"domain": about[name].domain, "levels": list(about[name].levels)}
-        notes = {"notes": list(about[name].notes)} if about[name].notes else {}
-        datasets[name] = combine_seeds(results) | extra | notes
-    report = {
-        "protocol": protocol,
-        "checkpoint": checkpoint,
-        "checkpoint_sha256": fingerprint,
-        "seeds": list(request.seeds),
-        "datasets": datasets,
-        "skipped": [asdict(item) for item in skipped],
-    }
-    if len(request.seeds) > 1:
-        report["per_seed"] = {
-            str(seed): {name: results[place] for name, results in by_dataset.items()}
-            for place, seed in enumerate(request.seeds)
+    def evaluate(self) -> None:
+        """Score everything; results by protocol and dataset, one for each seed."""
+        for data in self.request.data:
+            for seed in self.request.seeds:
+                records = self._records(data, replace(self.request.settings, seed=seed))
+                self.files.add_images(data.name, seed, records)
+                for protocol, by_dataset in self.found.items():
+                    result = dataset_result(records, protocol)  # type: ignore[arg-type]
+                    by_dataset.setdefault(data.name, []).append(result)
+
+    def _records(
+        self, data: EvaluationData, settings: EvaluationSettings
+    ) -> dict[str, CategoryRecord]:
+        """Sealed records by category, drawn as they come."""
+        cache = None
+        if self.request.cache is not None:
+            key = cache_key(self.model, self.fingerprint, settings)
+            cache = DatasetCache(self.request.cache, key, data.name)
+        records = {}
+        for record in evaluate_categories(
+            self.model,
+            data.samples,
+            settings,
+            lambda done: self.progress.advance(done, {}),
+            data.levels,
+            cache,
+        ):
+            record.seal()
+            records[record.category] = record
+            failures = [Skipped(data.name, record.category, *item) for item in record.skipped]
+            self.skipped += [item for item in failures if item not in self.skipped]
+            if settings.seed == self.request.seeds[0]:
+                self._draw(record, data, settings)
+        return records
+
+    def _draw(
+        self, record: CategoryRecord, data: EvaluationData, settings: EvaluationSettings
+    ) -> None:
+        """Curves and contact sheet of a category, if asked for."""
+        if not record.rows:
+            return
+        title = f"{data.name} / {record.category}"
+        if self.request.curves:
+            for protocol in self.request.protocols:
+                suffix = _suffix(self.request, protocol)
+                self.files.write_curves(data.name, record, protocol, title, suffix)
+        if self.request.sheets:
+            from bayes_pfl.evaluation_pictures import category_sheet
+
+            samples = [sample for sample in data.samples if sample.category == record.category]
+            sheet = category_sheet(self.model, record, samples, settings, title)
+            self.files.write_sheet(data.name, record.category, sheet)
+
+    def write(self, name: str, outcome: Outcome) -> None:
+        """Write the files of this checkpoint, and add its results under ``name``."""
+        for protocol, by_dataset in self.found.items():
+            report = self._report(protocol, by_dataset)
+            table = self.files.write_report(report, _suffix(self.request, protocol))
+            outcome.reports.setdefault(protocol, {})[name] = report
+            outcome.by_category.setdefault(protocol, {})[name] = table
+        self.files.write_images()
+        outcome.skipped += [item for item in self.skipped if item not in outcome.skipped]
+
+    def _report(self, protocol: str, by_dataset: dict[str, list[Any]]) -> dict[str, Any]:
+        """The object of metrics.json."""
+        datasets = {}
+        for data in self.request.data:
+            about = {"domain": data.domain, "levels": list(data.levels)}
+            notes = {"notes": list(data.notes)} if data.notes else {}
+            datasets[data.name] = combine_seeds(by_dataset[data.name]) | about | notes
+        report = {
+            "protocol": protocol,
+            "checkpoint": self.checkpoint,
+            "checkpoint_sha256": self.fingerprint,
+            "seeds": list(self.request.seeds),
+            "datasets": datasets,
+            "skipped": [asdict(item) for item in self.skipped],
         }
-    return report
-
-
-def _draw(
-    model: BayesPFL,
-    record: CategoryRecord,
-    data: EvaluationData,
-    settings: EvaluationSettings,
-    request: EvaluationRequest,
-    files: CheckpointFiles,
-) -> None:
-    """Curves and contact sheet of a category, if asked for."""
-    if not record.rows:
-        return
-    title = f"{data.name} / {record.category}"
-    if request.curves:
-        for protocol in request.protocols:
-            files.write_curves(data.name, record, protocol, title, _suffix(request, protocol))
-    if request.sheets:
-        from bayes_pfl.evaluation_pictures import category_sheet
-
-        samples = [sample for sample in data.samples if sample.category == record.category]
-        sheet = category_sheet(model, record, samples, settings, title)
-        files.write_sheet(data.name, record.category, sheet)
-
-
-def _cache(
-    request: EvaluationRequest,
-    model: BayesPFL,
-    fingerprint: str,
-    settings: EvaluationSettings,
-    dataset: str,
-) -> DatasetCache | None:
-    if request.cache is None:
-        return None
-    return DatasetCache(request.cache, cache_key(model, fingerprint, settings), dataset)
+        if len(self.request.seeds) > 1:
+            report["per_seed"] = {
+                str(seed): {name: results[place] for name, results in by_dataset.items()}
+                for place, seed in enumerate(self.request.seeds)
+            }
+        return report
 
 
 def _suffix(request: EvaluationRequest, protocol: str) -> str:

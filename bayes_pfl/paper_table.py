@@ -5,6 +5,7 @@ Rows are datasets, columns are methods (checkpoints, and published ones) with th
 
 from __future__ import annotations
 
+import statistics
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -63,7 +64,7 @@ def arrange(
     """Blocks that have any dataset, industrial first, image level before pixel level.
 
     Args:
-        reports: by method, the "datasets" of metrics.json.
+        reports: by method, the object of metrics.json.
         data: the datasets, for their domain and levels.
         published: a last column; its mean is given only where it covers every row.
     """
@@ -73,7 +74,7 @@ def arrange(
             names = [d.name for d in data if d.domain == domain and _has(d, level, reports)]
             rows = {name: _row(name, level, reports, published) for name in names}
             if rows:
-                last = {MEAN: _mean_row(list(rows.values()), level, reports, published)}
+                last = {MEAN: _mean_row(rows, level, reports, published)}
                 blocks.append(Block(domain, level, rows | (last if len(rows) > 1 else {})))
     return blocks
 
@@ -105,7 +106,7 @@ def _has(data: EvaluationData, level: str, reports: Mapping[str, Mapping[str, An
     return any(
         entry[level].get(key) is not None
         for report in reports.values()
-        for entry in report[data.name]["categories"].values()
+        for entry in report["datasets"][data.name]["categories"].values()
         for key in METRICS[level]
     )
 
@@ -118,7 +119,7 @@ def _row(
 ) -> Row:
     row: Row = {}
     for method, report in reports.items():
-        figures = report[dataset]["mean"]
+        figures = report["datasets"][dataset]["mean"]
         spreads = figures.get("sd", {}).get(level, {})
         row[method] = {key: Cell(figures[level][key], spreads.get(key)) for key in METRICS[level]}
     if published:
@@ -128,19 +129,30 @@ def _row(
 
 
 def _mean_row(
-    rows: Sequence[Row],
+    rows: Mapping[str, Row],
     level: str,
     reports: Mapping[str, Mapping[str, Any]],
     published: Published | None,
 ) -> Row:
     result: Row = {}
     for method in [*reports, *([published.method] if published else [])]:
-        cells = {key: [row[method][key].value for row in rows] for key in METRICS[level]}
+        cells = {key: [row[method][key].value for row in rows.values()] for key in METRICS[level]}
         partial = {key for key, values in cells.items() if method not in reports and None in values}
         result[method] = {
-            key: Cell(None if key in partial else mean(values)) for key, values in cells.items()
+            key: Cell(
+                None if key in partial else mean(values),
+                _mean_sd(reports.get(method, {}), list(rows), level, key),
+            )
+            for key, values in cells.items()
         }
     return result
+
+
+def _mean_sd(report: Mapping[str, Any], names: Sequence[str], level: str, key: str) -> float | None:
+    """Standard deviation over seeds of the mean over datasets; None without several seeds."""
+    per_seed = report.get("per_seed", {}).values()
+    means = [mean([results[name]["mean"][level][key] for name in names]) for results in per_seed]
+    return None if len(means) < 2 or None in means else statistics.stdev(means)
 
 
 def _plain(cells: Mapping[str, Cell]) -> dict[str, Any]:

@@ -268,6 +268,7 @@ class Trainer:
             batch_size=self.config.batch_size,
             sampler=order,
             num_workers=self.config.workers,
+            generator=torch.Generator(),  # or it takes a seed from the global one
         )
         return self.fabric.setup_dataloaders(loader, use_distributed_sampler=False)
 

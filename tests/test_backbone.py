@@ -13,7 +13,8 @@ import torch
 
 from bayes_pfl import weights
 from bayes_pfl.backbone import FrozenCLIP, common_grid, frozen_text_checkpointing, spaced_layers
-from bayes_pfl.backbone_loading import load_backbone, set_activation
+from bayes_pfl.backbone_loading import load_backbone
+from bayes_pfl.clip_building import set_activation
 from bayes_pfl.config import BackboneConfig, FlowConfig, ModelConfig, PromptConfig
 from bayes_pfl.errors import BackboneError, CheckpointError
 from bayes_pfl.model import BayesPFL

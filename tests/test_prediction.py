@@ -333,6 +333,19 @@ def test_a_map_that_cannot_be_written_costs_its_row_alone(tiny_model, tmp_path):
     assert (summary.failed, summary.succeeded) == (1, 1)
 
 
+def test_a_picture_that_cannot_be_drawn_costs_its_row_alone(tiny_model, tmp_path, monkeypatch):
+    def fail(image, anomaly_map, *, title, **options):
+        if title == "a.png":
+            raise ValueError("no font\nhere")
+        return image
+
+    monkeypatch.setattr("bayes_pfl.prediction_files.overlay", fail)
+    folder = save(tmp_path / "in", ["a.png", "b.png"])
+    run(tiny_model, folder, tmp_path / "out", overlays=True)
+    errors = [row["error"] for row in rows_of(tmp_path / "out")]
+    assert errors == ["overlay not written: no font here", ""]
+
+
 def test_a_name_as_long_as_can_be(tiny_model, tmp_path):
     name = "n" * 251 + ".png"
     folder = save(tmp_path / "in", [name])

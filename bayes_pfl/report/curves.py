@@ -68,7 +68,7 @@ def _draw(
             if np.isfinite(points[1]).all():
                 axes.plot(*points, style, color=colour, label=level)
     if axes.lines:
-        axes.legend(loc="lower right" if y != "precision" else "lower left", frameon=False)
+        axes.legend(loc="best" if y == "precision" else "lower right", framealpha=0.8)
     else:
         axes.text(0.5, 0.5, "undefined", ha="center", va="center", color="0.4")
     axes.set(title=title, xlabel=across, ylabel=up, xlim=(-0.02, 1.02), ylim=(-0.02, 1.02))
@@ -85,4 +85,4 @@ def _histogram(axes: Axes, scores: np.ndarray, labels: np.ndarray) -> None:
         chosen = scores[labels == label]
         if len(chosen):
             axes.hist(chosen, edges, color=colour, alpha=0.6, label=f"{name} ({len(chosen)})")
-    axes.legend(frameon=False)
+    axes.legend(framealpha=0.8)

@@ -1,0 +1,190 @@
+"""``bayes-pfl datasets``: what is there, whether it is sound, and copies for other tools."""
+
+from __future__ import annotations
+
+from enum import Enum
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+from rich.table import Table
+
+from bayes_pfl.cli_evaluate import Form
+from bayes_pfl.cli_options import Json, bars, console, say, write_json
+from bayes_pfl.errors import ConfigError, DataError
+
+if TYPE_CHECKING:
+    from bayes_pfl.data.card_schema import Card
+    from bayes_pfl.data.records import Sample
+
+app = typer.Typer(help="List the benchmarks, check them, write them for other tools.")
+
+Name = Annotated[str, typer.Argument(metavar="NAME|CARD.YAML", help="A benchmark, or a card.")]
+Root = Annotated[
+    Path | None, typer.Option(help="Folder that holds the datasets; default: the card's root.")
+]
+FormOption = Annotated[Form, typer.Option(help="Which form of the dataset to read.")]
+
+
+class Split(str, Enum):
+    """Choices of ``--split``."""
+
+    test = "test"
+    train = "train"
+
+
+class Format(str, Enum):
+    """Choices of ``--format``."""
+
+    mvtec = "mvtec"
+    meta = "meta"
+
+
+@app.callback(invoke_without_command=True)
+def datasets(
+    context: typer.Context,
+    data: Annotated[Path | None, typer.Option(help="Folder that holds the datasets.")] = None,
+    json_out: Json = None,
+) -> None:
+    """List the benchmarks, with what is found of each below --data."""
+    if context.invoked_subcommand is not None:
+        if data or json_out:
+            raise ConfigError(
+                f"--data and --json belong behind the command: datasets "
+                f"{context.invoked_subcommand} NAME --data ROOT"
+            )
+        return
+    rows = _listing(data)
+    table = Table("name", "title", "domain", "results", *(["found", "images"] if data else []))
+    for row in rows:
+        cells = [row["name"], row["title"], row["domain"], " ".join(row["supports"])]
+        table.add_row(*cells, *([row["form"] or "–", row["images"]] if data else []))
+    console.print(table)
+    if data:
+        say(f"{sum(bool(row['form']) for row in rows)} of {len(rows)} found in {data}")
+    else:
+        say("give --data ROOT to see which are there; where to get each: datasets/README.md")
+    if json_out:
+        write_json(json_out, rows)
+
+
+@app.command()
+def check(
+    name: Name,
+    data: Root = None,
+    split: Annotated[Split, typer.Option(help="Which images.")] = Split.test,
+    form: FormOption = Form.auto,
+    json_out: Json = None,
+) -> None:
+    """Counts, unreadable files, masks of other sizes, empty masks, duplicates; exit 1 if any."""
+    from bayes_pfl.data import check as health
+
+    told = 0
+    with bars() as progress:
+
+        def tick(done: int, total: int) -> None:
+            nonlocal told
+            if not told:
+                progress.start(f"check {name}", total)
+            progress.advance(done - told, {})
+            told = done
+
+        report = health.check(name, data, split.value, form.value, tick)
+    say(f"{report.dataset}: {report.form} form in {report.path}")
+    for category, (normal, anomalous) in report.counts.items():
+        say(f"  {category}: {normal} normal, {anomalous} anomalous {split.value} images")
+    for line in report.lines():
+        say(line)
+    say("nothing amiss" if report.ok else f"{len(report.lines())} findings")
+    if json_out:
+        write_json(json_out, _plain(report))
+    if not report.ok:
+        raise typer.Exit(1)
+
+
+@app.command()
+def export(
+    name: Name,
+    out: Annotated[Path, typer.Option(help="mvtec: a new folder. meta: the file's folder.")],
+    data: Root = None,
+    form: FormOption = Form.auto,
+    format: Annotated[
+        Format, typer.Option(help="A copy as an MVTec tree, or meta.json beside the data.")
+    ] = Format.mvtec,
+) -> None:
+    """Write a dataset for other tools; the data itself is left as it is.
+
+    meta.json names files below its own folder only, so give the dataset's folder, or one above.
+    """
+    from bayes_pfl.data.cards import load_card
+    from bayes_pfl.data.export import export_meta, export_mvtec
+
+    splits = _splits(load_card(name), data, form.value)
+    if format is Format.meta:
+        written = export_meta(splits, out / "meta.json")
+    else:
+        written = export_mvtec(splits, out)
+    counts = ", ".join(f"{len(samples)} {split}" for split, samples in splits.items())
+    say(f"{counts} images: {written}")
+
+
+def _splits(card: Card, data: Path | None, form: str) -> dict[str, list[Sample]]:
+    """Both splits; the test images must be there, training images may not be."""
+    from bayes_pfl.data.cards import dataset_root, locate, read_found
+
+    found = locate(card, dataset_root(card, data), form)
+    splits = {"test": read_found(card, found, "test")}
+    try:
+        return {"train": read_found(card, found, "train"), **splits}
+    except DataError:  # most sets that are used for testing alone have none
+        return splits
+
+
+def _listing(data: Path | None) -> list[dict[str, Any]]:
+    from bayes_pfl.data.cards import card_names, find_datasets, load_card
+
+    found = find_datasets(data) if data else {}
+    rows = []
+    for name in card_names():
+        card, place = load_card(name), found.get(name)
+        rows.append(
+            {
+                "name": name,
+                "title": card.title,
+                "domain": card.domain,
+                "supports": list(card.supports),
+                "licence": card.licence,
+                "home": card.home,
+                "form": place.form if place else None,
+                "path": str(place.path) if place else None,
+                "images": _counted(card, place) if place else "",
+            }
+        )
+    return rows
+
+
+def _counted(card: Card, place: Any) -> str:
+    """Normal and anomalous test images, and whether they are as many as they should be."""
+    from bayes_pfl.data.cards import count_differences, read_found
+
+    try:
+        samples = read_found(card, place)
+    except DataError as error:
+        return f"unusable: {error}"
+    anomalous = sum(sample.label for sample in samples)
+    counts = f"{len(samples) - anomalous} normal, {anomalous} anomalous"
+    differs = count_differences(card, place, "test", samples)
+    return f"{counts} (not as expected)" if differs else counts
+
+
+def _plain(report: Any) -> dict[str, Any]:
+    from dataclasses import asdict
+
+    def text(value: Any) -> Any:
+        if isinstance(value, dict):
+            return {key: text(item) for key, item in value.items()}
+        if isinstance(value, list | tuple):
+            return [text(item) for item in value]
+        return str(value) if isinstance(value, Path) else value
+
+    return {**text(asdict(report)), "ok": report.ok}

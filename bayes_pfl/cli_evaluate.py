@@ -1,0 +1,209 @@
+"""``bayes-pfl evaluate`` and ``bayes-pfl verify-metrics``."""
+
+from __future__ import annotations
+
+from enum import Enum
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from bayes_pfl.cli_options import (
+    EMBEDDED_CHECKPOINT,
+    BatchSize,
+    Device,
+    Json,
+    Out,
+    Precision,
+    Pretrained,
+    Samples,
+    Workers,
+    bars,
+    console,
+    errors,
+    load_model,
+    names_in,
+    say,
+    write_json,
+)
+from bayes_pfl.errors import ConfigError
+
+if TYPE_CHECKING:
+    from bayes_pfl.evaluation_data import EvaluationData
+    from bayes_pfl.evaluation_records import Skipped
+
+_LISTED = 20
+"""Categories up to which the terminal shows each of them."""
+_SHOWN = 20
+"""Skipped images named on the terminal; all are in metrics.json."""
+
+
+class Protocols(str, Enum):
+    """Choices of ``--protocol``."""
+
+    deploy = "deploy"
+    authors = "authors"
+    both = "both"
+
+
+class Form(str, Enum):
+    """Choices of ``--form``."""
+
+    auto = "auto"
+    standardised = "standardised"
+    distributed = "distributed"
+
+
+def evaluate(
+    out: Out,
+    data: Annotated[
+        list[Path] | None,
+        typer.Option(
+            help="With --dataset: the folder that holds the datasets. Alone: an MVTec-style tree "
+            "or meta.json; repeatable."
+        ),
+    ] = None,
+    dataset: Annotated[
+        list[str] | None,
+        typer.Option(help="Benchmark's name, card.yaml, or all that is found; repeatable."),
+    ] = None,
+    categories: Annotated[
+        str | None, typer.Option(help="Only these, separated by commas; for one dataset.")
+    ] = None,
+    form: Annotated[Form, typer.Option(help="Which form of a benchmark to read.")] = Form.auto,
+    checkpoint: Annotated[
+        list[str] | None,
+        typer.Option(
+            help="Embedded name, checkpoint or run folder, or hub repository org/name; "
+            f"repeatable.  [default: {EMBEDDED_CHECKPOINT}]"
+        ),
+    ] = None,
+    pretrained: Pretrained = None,
+    protocol: Annotated[Protocols, typer.Option(help="deploy, authors or both.")] = (
+        Protocols.deploy
+    ),
+    seeds: Annotated[
+        str, typer.Option(help="Seeds of the draws, as in 0,1,2: figures become mean ± sd.")
+    ] = "0",
+    seed: Annotated[int | None, typer.Option(min=0, help="The same for one seed.")] = None,
+    compare: Annotated[
+        str | None, typer.Option(help="'published', or a YAML file of scores to set beside.")
+    ] = None,
+    curves: Annotated[
+        bool, typer.Option("--curves", help="ROC, PR and PRO curves and scores as PNG.")
+    ] = False,
+    sheets: Annotated[
+        bool, typer.Option("--sheets", help="Best, worst, most uncertain images as PNG.")
+    ] = False,
+    cache: Annotated[
+        Path | None, typer.Option(help="Folder for scores already done; default: OUT/cache.")
+    ] = None,
+    no_cache: Annotated[bool, typer.Option("--no-cache", help="Score everything anew.")] = False,
+    samples: Samples = None,
+    batch_size: BatchSize = 8,
+    precision: Precision = Precision.float32,
+    workers: Workers = 0,
+    device: Device = None,
+) -> None:
+    """Image and pixel metrics on labelled data: metrics.json, tables, CSV, pictures.
+
+    The same command again goes on where a stopped one was. Exit code 1: images were skipped.
+    """
+    from bayes_pfl.evaluation import EvaluationSettings
+    from bayes_pfl.evaluation_run import EvaluationRequest, run_benchmark
+    from bayes_pfl.published import load_published
+
+    published = load_published(compare) if compare else None
+    chosen = _seeds(seeds, seed)
+    found, skipped = _read(data or [], dataset or [], form.value, names_in(categories))
+    request = EvaluationRequest(
+        checkpoints=tuple(dict.fromkeys(checkpoint or [EMBEDDED_CHECKPOINT])),
+        data=tuple(found),
+        out=out,
+        protocols=("deploy", "authors") if protocol is Protocols.both else (protocol.value,),
+        settings=EvaluationSettings(
+            samples, batch_size, precision.value, workers, chosen[0], skip_unreadable=True
+        ),
+        seeds=chosen,
+        published=published,
+        curves=curves,
+        sheets=sheets,
+        cache=None if no_cache else cache or out / "cache",
+        skipped=tuple(skipped),
+    )
+    with bars() as progress:
+        outcome = run_benchmark(
+            request, progress, load=lambda name: load_model(name, device, pretrained)
+        )
+    whole = sum(len({sample.category for sample in one.samples}) for one in found) <= _LISTED
+    for name, table in (outcome.tables if whole else outcome.summaries).items():
+        say(f"protocol {name}\n\n{table}")
+    say(f"written to {out}" + ("" if whole else "; every category: table.md"))
+    _tell_skipped(outcome.skipped)
+
+
+def verify_metrics(
+    folder: Annotated[Path, typer.Argument(help="With metrics.npz and metrics.json.")],
+    json_out: Json = None,
+) -> None:
+    """Every recorded figure against ours, in both modes; exit 1 beyond the bounds.
+
+    Bounds: 1e-3 in binned mode, 1e-6 in exact mode, 2e-3 for AUPRO.
+    """
+    from bayes_pfl.verification import metrics
+
+    checks = metrics.verify_metrics(folder)
+    report = metrics.checks_report(checks)
+    for check in checks:
+        say(check)
+    say(f"{len(checks)} checks, {sum(not check.passed for check in checks)} failed")
+    if json_out:
+        write_json(json_out, report)
+    if not report["passed"]:
+        raise typer.Exit(1)
+
+
+def _seeds(seeds: str, seed: int | None) -> tuple[int, ...]:
+    if seed is not None:
+        return (seed,)
+    try:
+        chosen = tuple(dict.fromkeys(int(part) for part in names_in(seeds)))
+    except ValueError:
+        chosen = ()
+    if not chosen or min(chosen) < 0:
+        raise ConfigError(f"--seeds {seeds!r}: give whole numbers from 0, as in 0,1,2")
+    return chosen
+
+
+def _read(
+    data: list[Path], wanted: list[str], form: str, categories: tuple[str, ...]
+) -> tuple[list[EvaluationData], list[Skipped]]:
+    from bayes_pfl.evaluation_data import read_cards, read_trees
+
+    if not data and not wanted:
+        raise ConfigError(
+            "nothing to evaluate on: give --data TREE, or --dataset NAME with --data ROOT"
+        )
+    if wanted and len(data) > 1:
+        raise ConfigError(
+            f"--dataset with {len(data)} folders: give one --data ROOT that holds the datasets"
+        )
+    if wanted:
+        found, skipped = read_cards(wanted, data[0] if data else None, form)
+    else:
+        found, skipped = read_trees(data), []
+    if categories and len(found) != 1:
+        raise ConfigError(f"--categories with {len(found)} datasets: choose one dataset")
+    found = [one.only(categories) for one in found] if categories else found
+    for note in [note for one in found for note in one.notes]:
+        errors.print(f"note: {note}", style="yellow", markup=False, highlight=False, soft_wrap=True)
+    return found, skipped
+
+
+def _tell_skipped(skipped: list[Skipped]) -> None:
+    if not skipped:
+        return
+    for item in skipped[:_SHOWN]:
+        errors.print(f"skipped: {item.reason}", markup=False, highlight=False, soft_wrap=True)
+    console.print(f"{len(skipped)} skipped: listed under 'skipped' in metrics.json")
+    raise typer.Exit(1)

@@ -1,0 +1,93 @@
+"""What the commands share: options, consoles, progress bars."""
+
+from __future__ import annotations
+
+import json
+from enum import Enum
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+from rich.console import Console
+
+from bayes_pfl.errors import ConfigError
+
+if TYPE_CHECKING:
+    from bayes_pfl.model import BayesPFL
+    from bayes_pfl.progress import Bars
+
+console = Console()
+errors = Console(stderr=True)
+
+EMBEDDED_BACKBONE = "bayes-pfl-clip-tiny"
+EMBEDDED_CHECKPOINT = "bayes-pfl-tiny"
+
+
+class Precision(str, Enum):
+    """Choices of ``--precision`` at inference."""
+
+    float32 = "float32"
+    bfloat16 = "bfloat16"
+    float16 = "float16"
+
+
+Checkpoint = Annotated[
+    str, typer.Option(help="Embedded name, checkpoint or run folder, or hub repository org/name.")
+]
+Device = Annotated[str | None, typer.Option(help="cpu, cuda, mps; default: the best at hand.")]
+Samples = Annotated[int | None, typer.Option(min=1, help="Monte Carlo samples R per image.")]
+BatchSize = Annotated[int, typer.Option(min=1, help="Images at once.")]
+Workers = Annotated[int, typer.Option(min=0, help="Processes that decode images.")]
+Seed = Annotated[int, typer.Option(min=0, help="Fixes every random choice.")]
+Out = Annotated[Path, typer.Option(help="Folder for the results.")]
+Backbone = Annotated[
+    str,
+    typer.Option(
+        help="open_clip name, local-dir:FOLDER, hf-hub:org/name, a file in OpenAI's format, "
+        f"or {EMBEDDED_BACKBONE}."
+    ),
+]
+Pretrained = Annotated[
+    str | None, typer.Option(help="open_clip tag (such as openai) or a weights file.")
+]
+ImageSize = Annotated[
+    int | None, typer.Option(min=1, help="Side of the input in pixels; default: the backbone's.")
+]
+Layers = Annotated[
+    str | None, typer.Option(help="Tapped layers, 1-based, as in 6,12,18,24; default: four.")
+]
+Json = Annotated[Path | None, typer.Option("--json", help="Also write this file.")]
+
+
+def load_model(checkpoint: str, device: str | None, pretrained: str | None) -> BayesPFL:
+    """The model of ``--checkpoint``, ``--device`` and ``--pretrained``."""
+    from bayes_pfl.checkpoints import load_checkpoint
+
+    return load_checkpoint(checkpoint, device=device, pretrained=pretrained)
+
+
+def names_in(text: str | None) -> tuple[str, ...]:
+    """Parts of a text separated by commas."""
+    return tuple(part.strip() for part in text.split(",") if part.strip()) if text else ()
+
+
+def bars() -> Bars:
+    """Progress on the error stream."""
+    from bayes_pfl.progress import Bars
+
+    return Bars(errors)
+
+
+def say(text: object) -> None:
+    """Print text as it is: no markup, no colours, no wrapping."""
+    console.print(str(text), markup=False, highlight=False, soft_wrap=True)
+
+
+def write_json(path: Path, data: Any) -> None:
+    """Write the file of ``--json``."""
+    from bayes_pfl.files import write_atomically
+
+    try:
+        write_atomically(path, json.dumps(data, indent=2) + "\n")
+    except OSError as error:
+        raise ConfigError(f"{path}: not written ({error.strerror}); choose another file") from error

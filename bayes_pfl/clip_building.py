@@ -1,0 +1,119 @@
+"""open_clip models at any image size: architecture and weights in, position embeddings resized."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from bayes_pfl.config import Activation
+from bayes_pfl.errors import BackboneError
+
+
+def build_clip(
+    model_cfg: dict[str, Any], state: dict[str, Tensor], size: int, label: str
+) -> nn.Module:
+    """The open_clip model at ``size`` pixels.
+
+    Args:
+        model_cfg: architecture, in open_clip's form.
+        state: its weights, for any image size; empty to leave it at random.
+        label: what to call it in an error.
+
+    Raises:
+        BackboneError: weights, architecture and size do not go together.
+    """
+    from open_clip import factory, model
+
+    cfg = {key: value for key, value in model_cfg.items() if key != "custom_text"}
+    vision = cfg["vision_cfg"] = dict(cfg["vision_cfg"])
+    text = cfg.get("text_cfg", {})
+    if "hf_model_name" in text or "multimodal_cfg" in cfg:
+        raise BackboneError(
+            "this model's text tower (Hugging Face or CoCa) cannot take prompt vectors; choose a "
+            "CLIP, EVA-CLIP or SigLIP model of open_clip"
+        )
+    resnet = isinstance(vision.get("layers"), list | tuple)
+    timm = "timm_model_name" in vision
+    if not resnet:
+        vision["image_size"] = size
+    vision["timm_model_pretrained"] = False
+    kind = model.CustomTextCLIP if model_cfg.get("custom_text") else model.CLIP
+    try:
+        clip = kind(**cfg)
+        if state:
+            _load(clip, state, factory, model)
+        if timm:
+            clip.visual.set_input_size(size)
+        if resnet:
+            _resize_attention_pool(clip.visual, size)
+        _check_patches(clip.visual, size)
+    except (RuntimeError, ValueError, TypeError, AssertionError, LookupError) as error:
+        reason = " ".join(str(error).split())[:200]
+        raise BackboneError(
+            f"{label} cannot be used at {size} pixels ({reason}); see that the weights belong to "
+            "the architecture and that the image size is a multiple of its patch"
+        ) from error
+    return clip
+
+
+def _load(clip: nn.Module, state: dict[str, Tensor], factory: Any, model: Any) -> None:
+    """Strict loading through open_clip's own conversions of foreign names and sizes."""
+    state = factory.convert_state_dict(clip, dict(state))
+    if "positional_embedding" in state and not hasattr(clip, "positional_embedding"):
+        state = model.convert_to_custom_text_state_dict(state)
+    for scalar in ("logit_scale", "logit_bias"):
+        own = getattr(clip, scalar, None)
+        if own is None:
+            state.pop(scalar, None)
+        else:  # scores use temperatures of their own: a missing one harms nothing
+            state[scalar] = state.get(scalar, own.detach()).reshape(own.shape)
+    state = {k: v for k, v in state.items() if not k.endswith("attn_mask")}
+    model.resize_pos_embed(state, clip)
+    clip.load_state_dict(state, strict=True)
+
+
+def _resize_attention_pool(visual: Any, size: int) -> None:
+    """Bicubic resize of the position embeddings that OpenAI's ResNets use in their last pooling."""
+    pool = visual.attnpool
+    # One convolution of stride 2 rounds up, the four poolings after it round down.
+    side = (size + 1) // 2 // 16
+    if side < 1:
+        raise ValueError("the image vanishes in the last stage")
+    with torch.no_grad():
+        first, rest = pool.positional_embedding[:1], pool.positional_embedding[1:]
+        old = round(len(rest) ** 0.5)
+        if side == old:
+            return
+        image = rest.T.reshape(1, -1, old, old)
+        image = F.interpolate(
+            image, (side, side), mode="bicubic", antialias=True, align_corners=False
+        )
+        resized = torch.cat([first, image.flatten(2)[0].T])
+    pool.positional_embedding = nn.Parameter(resized)
+
+
+def _check_patches(visual: Any, size: int) -> None:
+    """Refuse a size that would leave a strip of the image out of the patches, and so of the map."""
+    embed = getattr(getattr(visual, "trunk", visual), "patch_embed", visual)
+    patch = getattr(embed, "patch_size", None)
+    if patch is not None:
+        patch = max(patch) if isinstance(patch, list | tuple) else int(patch)
+        if size % patch:
+            near = max(patch, round(size / patch) * patch)
+            raise ValueError(f"patches are {patch} pixels wide: {near} would do")
+
+
+def set_activation(clip: nn.Module, activation: Activation) -> None:
+    """Give every transformer block of open_clip the activation its weights were trained with."""
+    from open_clip.transformer import QuickGELU
+
+    quick = activation == "quick_gelu"
+    for block in clip.modules():
+        mlp = getattr(block, "mlp", None)
+        # Some towers want GELU's tanh approximation: one GELU is not replaced by another.
+        gelu = getattr(mlp, "gelu", None) if isinstance(mlp, nn.Sequential) else None
+        if gelu is not None and quick != isinstance(gelu, QuickGELU):
+            mlp.gelu = QuickGELU() if quick else nn.GELU()
