@@ -103,6 +103,8 @@ def write_tables(
     if published:
         measured = f" (protocol {published.protocol})" if published.protocol else ""
         summary += f"\n{published.method}{measured}: {published.source}.\n"
+        if published.protocol not in ("", protocol):
+            summary += f"Ours is of protocol {protocol}, another way of measuring.\n"
     text = summary
     for method, table in by_category.items():
         title = "By category" if len(by_category) == 1 else f"By category: {method}"

@@ -46,14 +46,9 @@ class Block:
         return f"{self.domain.capitalize()}, {self.level} level"
 
     @property
-    def metrics(self) -> tuple[str, ...]:
-        """Keys of its columns."""
-        return METRICS[self.level]
-
-    @property
-    def methods(self) -> tuple[str, ...]:
-        """Its methods, in order."""
-        return tuple(next(iter(self.rows.values())))
+    def columns(self) -> dict[str, tuple[str, ...]]:
+        """Metrics by method, in order."""
+        return {method: tuple(cells) for method, cells in next(iter(self.rows.values())).items()}
 
 
 def arrange(
@@ -66,15 +61,17 @@ def arrange(
     Args:
         reports: by method, the object of metrics.json.
         data: the datasets, for their domain and levels.
-        published: a last column; its mean is given only where it covers every row.
+        published: last columns, of the metrics that it has; their mean is given only where every
+            row has one.
     """
     blocks = []
     for domain in DOMAINS:
         for level in METRICS:
             names = [d.name for d in data if d.domain == domain and _has(d, level, reports)]
-            rows = {name: _row(name, level, reports, published) for name in names}
+            known = _published_cells(published, names, level)
+            rows = {name: _row(name, level, reports) | known[name] for name in names}
             if rows:
-                last = {MEAN: _mean_row(rows, level, reports, published)}
+                last = {MEAN: _mean_row(rows, level, reports)}
                 blocks.append(Block(domain, level, rows | (last if len(rows) > 1 else {})))
     return blocks
 
@@ -86,7 +83,7 @@ def blocks_json(blocks: Sequence[Block], protocol: str, published: Published | N
             "title": block.title,
             "domain": block.domain,
             "level": block.level,
-            "metrics": list(block.metrics),
+            "metrics": list(METRICS[block.level]),
             "rows": [
                 {"dataset": name, "methods": {m: _plain(cells) for m, cells in row.items()}}
                 for name, row in block.rows.items()
@@ -111,39 +108,43 @@ def _has(data: EvaluationData, level: str, reports: Mapping[str, Mapping[str, An
     )
 
 
-def _row(
-    dataset: str,
-    level: str,
-    reports: Mapping[str, Mapping[str, Any]],
-    published: Published | None,
-) -> Row:
+def _row(dataset: str, level: str, reports: Mapping[str, Mapping[str, Any]]) -> Row:
     row: Row = {}
     for method, report in reports.items():
         figures = report["datasets"][dataset]["mean"]
         spreads = figures.get("sd", {}).get(level, {})
         row[method] = {key: Cell(figures[level][key], spreads.get(key)) for key in METRICS[level]}
-    if published:
-        known = published.datasets.get(dataset, {}).get(level, {})
-        row[published.method] = {key: Cell(known.get(key)) for key in METRICS[level]}
     return row
 
 
-def _mean_row(
-    rows: Mapping[str, Row],
-    level: str,
-    reports: Mapping[str, Mapping[str, Any]],
-    published: Published | None,
-) -> Row:
+def _published_cells(
+    published: Published | None, names: Sequence[str], level: str
+) -> dict[str, Row]:
+    """Cells by dataset, of the metrics that are known for any of them."""
+    if published is None:
+        return {name: {} for name in names}
+    found = {name: published.datasets.get(name, {}).get(level, {}) for name in names}
+    keys = [key for key in METRICS[level] if any(key in values for values in found.values())]
+    if not keys:
+        return {name: {} for name in names}
+    return {
+        name: {published.method: {key: Cell(values.get(key)) for key in keys}}
+        for name, values in found.items()
+    }
+
+
+def _mean_row(rows: Mapping[str, Row], level: str, reports: Mapping[str, Mapping[str, Any]]) -> Row:
+    """Means over the datasets; of a published method only where every row has the figure."""
     result: Row = {}
-    for method in [*reports, *([published.method] if published else [])]:
-        cells = {key: [row[method][key].value for row in rows.values()] for key in METRICS[level]}
-        partial = {key for key, values in cells.items() if method not in reports and None in values}
+    for method, cells in next(iter(rows.values())).items():
+        columns = {key: [row[method][key].value for row in rows.values()] for key in cells}
+        ours = method in reports
         result[method] = {
             key: Cell(
-                None if key in partial else mean(values),
-                _mean_sd(reports.get(method, {}), list(rows), level, key),
+                mean(values) if ours or None not in values else None,
+                _mean_sd(reports[method], list(rows), level, key) if ours else None,
             )
-            for key, values in cells.items()
+            for key, values in columns.items()
         }
     return result
 

@@ -60,8 +60,8 @@ def blocks_markdown(blocks: Sequence[Block]) -> str:
     """The paper's tables in percent, each under its title."""
     parts = []
     for block in blocks:
-        alone = len(block.methods) == 1
-        columns = [(m, k) for m in block.methods for k in block.metrics]
+        alone = len(block.columns) == 1
+        columns = [(m, k) for m, keys in block.columns.items() for k in keys]
         titles = [_TITLES[k] if alone else f"{m}: {_TITLES[k]}" for m, k in columns]
         lines = [f"**{block.title}**", "", _row(["dataset", *titles])]
         lines.append(_row(["---"] + ["---:"] * len(columns)))
@@ -91,9 +91,12 @@ def blocks_latex(blocks: Sequence[Block]) -> str:
 
 
 def _latex_table(block: Block) -> str:
-    width, methods = len(block.metrics), block.methods
-    heads = [f"\\multicolumn{{{width}}}{{c}}{{{_escaped(m)}}}" for m in methods]
-    metrics = [_TITLES[key] for _ in methods for key in block.metrics]
+    columns = [(m, k) for m, keys in block.columns.items() for k in keys]
+    heads = [
+        f"\\multicolumn{{{len(keys)}}}{{c}}{{{_escaped(method)}}}"
+        for method, keys in block.columns.items()
+    ]
+    metrics = [_TITLES[key] for _, key in columns]
     lines = [
         r"\begin{table}",
         r"\centering",
@@ -105,7 +108,7 @@ def _latex_table(block: Block) -> str:
         r"\midrule",
     ]
     for name, row in block.rows.items():
-        cells = [_cell(row[m][k]).replace("±", r"$\pm$") for m in methods for k in block.metrics]
+        cells = [_cell(row[m][k]).replace("±", r"$\pm$") for m, k in columns]
         cells = ["--" if cell == "–" else cell for cell in cells]
         lines += [r"\midrule"] if name == MEAN and len(block.rows) > 1 else []
         lines.append(" & ".join([_escaped(name), *cells]) + r" \\")

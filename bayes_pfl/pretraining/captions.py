@@ -56,7 +56,7 @@ _SYNONYMS = {
     "thread": ("loose thread", "hair", "fibre"),
     "burn": ("burnt area", "scorch mark"),
     "discoloration": ("discolored area", "wrong color", "faded patch"),
-    "corrosion": ("rust", "rusty spot", "mold", "rot"),
+    "corrosion": ("rust", "rusty spot", "corroded area"),
     "print_error": ("misprint", "smeared print", "ink fault"),
     "hole": ("holes", "pit", "puncture"),
     "dent": ("bump", "bulge", "dimple"),
@@ -70,6 +70,8 @@ _SYNONYMS = {
     "tumour": ("tumor", "mass", "growth"),
     "bleeding": ("blood", "hemorrhage", "bleed"),
     "polyp": ("growth", "lump", "nodule"),
+    "mould": ("mold", "moldy spot", "rot"),
+    "rash": ("inflamed area", "red spots"),
 }
 
 

@@ -71,6 +71,6 @@ class PretrainConfig:
 
     def pictures_key(self) -> str:
         """What the rendered pictures depend on, as a short hash: names their cached features."""
-        relevant = ("seed", "image_size", "pictures", "views", "validation_pictures")
+        relevant = ("seed", "image_size", "pictures", "views")
         chosen = {name: value for name, value in asdict(self).items() if name in relevant}
         return hashlib.sha256(json.dumps(chosen, sort_keys=True).encode()).hexdigest()[:12]

@@ -20,8 +20,8 @@ from torch import Tensor
 
 from bayes_pfl.backbone import ImageFeatures
 from bayes_pfl.backbone_loading import from_state_dict
-from bayes_pfl.clip_building import set_activation
 from bayes_pfl.checkpoints import load_learned
+from bayes_pfl.clip_building import set_activation
 from bayes_pfl.config import BackboneConfig
 from bayes_pfl.conversion import authors_config, convert_state_dict, our_name
 from bayes_pfl.draws import PromptNoise
