@@ -95,6 +95,8 @@ def _run(arguments: list[str]) -> None:
 
 
 def _complain(message: str) -> None:
+    if "Original Traceback" in message:  # from a worker process: its last line is the error
+        message = message.strip().splitlines()[-1].partition(": ")[2]
     line = " ".join(message.split())
     errors.print(f"error: {line}", style="red", markup=False, highlight=False, soft_wrap=True)
 

@@ -109,15 +109,19 @@ def evaluate(
 
     The same command again goes on where a stopped one was. Exit code 1: images were skipped.
     """
+    from bayes_pfl.checkpoints import find_checkpoint, read_config
     from bayes_pfl.evaluation import EvaluationSettings
     from bayes_pfl.evaluation_run import EvaluationRequest, run_benchmark
     from bayes_pfl.published import load_published
 
     published = load_published(compare) if compare else None
     chosen = _seeds(seeds, seed)
+    checkpoints = tuple(dict.fromkeys(checkpoint or [EMBEDDED_CHECKPOINT]))
+    for name in checkpoints:  # the last one's mistakes should not show after the first one's hours
+        read_config(find_checkpoint(name))
     found, skipped = _read(data or [], dataset or [], form.value, names_in(categories))
     request = EvaluationRequest(
-        checkpoints=tuple(dict.fromkeys(checkpoint or [EMBEDDED_CHECKPOINT])),
+        checkpoints=checkpoints,
         data=tuple(found),
         out=out,
         protocols=("deploy", "authors") if protocol is Protocols.both else (protocol.value,),

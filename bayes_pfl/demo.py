@@ -55,7 +55,7 @@ def run_demo(out: Path, progress: Progress, *, quick: bool = False) -> str:
     out = _fresh(out)
     train = _render(out / "rendered-train", TRAIN_CATEGORIES[: size.train_categories], size, 0)
     test = _render(out / "rendered-test", TEST_CATEGORIES[: size.test_categories], size, 1)
-    run_training(_request(train, out / "run", size), progress)
+    run_training(_request(train, out, size), progress)
     settings = EvaluationSettings(batch_size=16)
     own = load_checkpoint(out / "run", device="cpu")
     parts = ["Your own head, just trained, on rendered categories it has never seen:"]
@@ -115,8 +115,17 @@ def _request(data: Path, out: Path, size: DemoSize) -> TrainingRequest:
         stage2=StageConfig(max(1, size.epochs // 4), patience=1),
         batch_size=size.batch,
         steps_per_epoch=size.steps,
+        cache_views=1,
+        lr_other=1e-3,  # a small backbone, few steps: see docs/training.md
     )
-    return TrainingRequest(data, out, BackboneConfig(EMBEDDED_BACKBONE), config, accelerator="cpu")
+    return TrainingRequest(
+        data,
+        out / "run",
+        BackboneConfig(EMBEDDED_BACKBONE),
+        config,
+        accelerator="cpu",
+        cache=out / "features",
+    )
 
 
 def _render(out: Path, categories: tuple[str, ...], size: DemoSize, seed: int) -> Path:

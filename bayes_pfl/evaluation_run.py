@@ -118,11 +118,12 @@ def run_benchmark(
         raise DataError("nothing to evaluate on: give datasets with test images")
     prepare_folder(request.out)
     outcome = Outcome()
-    progress.start("evaluate", images * len(request.seeds) * len(request.checkpoints))
     names = folder_names(request.checkpoints)
     device = ""
     for checkpoint, name in zip(request.checkpoints, names, strict=True):
         model = load(checkpoint)
+        if not device:
+            progress.start("evaluate", images * len(request.seeds) * len(names))
         device = str(model.device)
         out = request.out if len(names) == 1 else request.out / name
         run = _CheckpointRun(model, checkpoint, CheckpointFiles(out), request, progress)

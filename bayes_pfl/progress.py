@@ -49,8 +49,7 @@ class Bars:
         self._task: progress.TaskID | None = None
 
     def __enter__(self) -> Bars:
-        self._progress.start()
-        return self
+        return self  # drawn from the first stretch on: a mistake found before stays one line
 
     def __exit__(
         self,
@@ -58,10 +57,13 @@ class Bars:
         error: BaseException | None,
         trace: TracebackType | None,
     ) -> None:
-        self._progress.stop()
+        if self._task is not None:
+            self._progress.stop()
 
     def start(self, title: str, steps: int) -> None:
         """Begin a stretch of ``steps``."""
+        if self._task is None:
+            self._progress.start()
         self._task = self._progress.add_task(title, total=steps, figures="")
 
     def advance(self, done: int, values: dict[str, float]) -> None:

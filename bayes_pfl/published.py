@@ -75,5 +75,5 @@ def _figures(dataset: str, content: Any, faults: list[str]) -> Figures:
                     "percentage from 0 to 100"
                 )
             else:
-                figures.setdefault(level, {})[key] = value / 100
+                figures.setdefault(level, {})[key] = round(value / 100, 6)
     return figures

@@ -163,3 +163,16 @@ def test_config_file_faults_are_reported_together(run, tmp_path):
     config.write_text('{"batch_size": "many", "speed": 3, "stage1": {"epochs": 1}}')
     line = refused(run("train", "--data", tmp_path, "--out", tmp_path / "o", "--config", config))
     assert "batch_size" in line and "'speed'" in line and "'patience'" in line
+
+
+def test_an_error_in_a_worker_process_is_one_line_too(run, clip_dir, tmp_path):
+    tree = tmp_path / "tree"
+    run("synthesize", "--out", tree, "--categories", "wood,leather", "--normals", 1,
+        "--anomalies", 1, "--size", 48)  # fmt: skip
+    for mask in tree.glob("*/ground_truth/*/*.png"):
+        Image.new("L", (20, 30)).save(mask)
+    result = run("train", "--data", tree, "--out", tmp_path / "run", "--workers", 1,
+                 "--batch-size", 4, "--held-out", 0.5, "--accelerator", "cpu",
+                 "--backbone", f"local-dir:{clip_dir}", "--no-augment")  # fmt: skip
+    line = refused(result)
+    assert "the mask is 20x30, its image" in line and "Traceback" not in line

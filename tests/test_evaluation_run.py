@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from bayes_pfl.checkpoints import DEFAULT_CHECKPOINT, WEIGHTS_NAME
 from bayes_pfl.data.samples import read_mvtec
 from bayes_pfl.errors import ConfigError, DataError
 from bayes_pfl.evaluation import EvaluationSettings
@@ -16,6 +17,7 @@ from bayes_pfl.evaluation_files import folder_names
 from bayes_pfl.evaluation_pictures import pick
 from bayes_pfl.evaluation_records import CategoryRecord, ImageRow
 from bayes_pfl.evaluation_run import run_evaluation
+from bayes_pfl.resources import resource_dir
 
 from .commands import command
 from .layout_trees import BUILDERS, Painter, write_meta
@@ -272,6 +274,7 @@ def test_pictures_of_image_only_and_pixel_only_sets(evaluate, benchmarks, tmp_pa
         (["--dataset", "mvtec", "--data", "a", "--data", "b"], "one --data ROOT"),
         (["--data", ".", "--seeds", "1,x"], "--seeds '1,x'"),
         (["--data", ".", "--compare", "nowhere.yaml"], "nowhere.yaml"),
+        (["--data", ".", "--checkpoint", "nowhere"], "checkpoint 'nowhere' not found"),
     ],
 )
 def test_mistakes_are_one_line_and_exit_code_2(
@@ -359,3 +362,17 @@ def test_reading_the_tree_again_does_not_change_it(tree, evaluate):
     evaluate("--data", tree, "--sheets")
     assert sorted(path.stat().st_mtime_ns for path in tree.rglob("*")) == before
     assert len(read_mvtec(tree)) == 6
+
+
+@pytest.mark.skipif(
+    not (resource_dir("checkpoints") / DEFAULT_CHECKPOINT / WEIGHTS_NAME).is_file(),
+    reason="the embedded checkpoint is not in this checkout",
+)
+def test_the_embedded_model_on_every_benchmark(benchmarks, tmp_path):
+    out = tmp_path / "out"
+    code = command(
+        *("evaluate", "--dataset", "all", "--data", benchmarks[0], "--out", out),
+        *("--samples", 1, "--device", "cpu"),
+    )
+    assert code == 0
+    assert set(read(out / "metrics.json")["datasets"]) == set(BUILDERS)

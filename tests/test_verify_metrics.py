@@ -1,6 +1,5 @@
-"""tools/verify_metrics.py: the recorded figures hold, and it says so where others do not."""
+"""`bayes-pfl verify-metrics`: the recorded figures hold, and it says so where others do not."""
 
-import importlib.util
 import json
 import shutil
 from pathlib import Path
@@ -10,16 +9,9 @@ import pytest
 
 from bayes_pfl.verification.metrics import verify_metrics
 
+from .commands import command
+
 PARITY = Path(__file__).parent / "data" / "parity"
-TOOL = Path(__file__).parents[1] / "tools" / "verify_metrics.py"
-
-
-@pytest.fixture(scope="module")
-def tool():
-    spec = importlib.util.spec_from_file_location("verify_metrics", TOOL)
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return module
 
 
 @pytest.fixture
@@ -36,9 +28,9 @@ def change(folder, section, figure, value):
     path.write_text(json.dumps(recorded))
 
 
-def test_every_recorded_figure_holds_in_both_modes(tool, tmp_path, capsys):
+def test_every_recorded_figure_holds_in_both_modes(tmp_path, capsys):
     out = tmp_path / "checks.json"
-    assert tool.main([str(PARITY), "--json", str(out)]) == 0
+    assert command("verify-metrics", PARITY, "--json", out) == 0
     report = json.loads(out.read_text())
     assert report["passed"]
     assert {row["mode"] for row in report["checks"]} == {"binned", "exact", "smoothing"}
@@ -62,9 +54,9 @@ def test_every_recorded_figure_holds_in_both_modes(tool, tmp_path, capsys):
         ("pixel_blurred", "auroc", 0.9),
     ],
 )
-def test_a_figure_that_does_not_hold_fails(tool, folder, capsys, section, figure, value):
+def test_a_figure_that_does_not_hold_fails(folder, capsys, section, figure, value):
     change(folder, section, figure, value)
-    assert tool.main([str(folder)]) == 1
+    assert command("verify-metrics", folder) == 1
     failed = [row for row in capsys.readouterr().out.splitlines() if row.startswith("FAIL")]
     assert failed
     assert all(section in row for row in failed)
@@ -83,16 +75,16 @@ def test_another_threshold_of_the_same_f1_passes_with_a_note(folder):
 
 
 @pytest.mark.parametrize("missing", ["metrics.npz", "metrics.json"])
-def test_a_missing_file_is_one_line_and_exit_code_2(tool, folder, capsys, missing):
+def test_a_missing_file_is_one_line_and_exit_code_2(folder, capsys, missing):
     (folder / missing).unlink()
-    assert tool.main([str(folder)]) == 2
+    assert command("verify-metrics", folder) == 2
     error = capsys.readouterr().err
     assert error.count("\n") == 1
     assert missing in error
 
 
 @pytest.mark.parametrize("content", ["{", "[]", '{"pixel_raw": 3}'])
-def test_a_damaged_file_is_refused(tool, folder, capsys, content):
+def test_a_damaged_file_is_refused(folder, capsys, content):
     (folder / "metrics.json").write_text(content)
-    assert tool.main([str(folder)]) == 2
+    assert command("verify-metrics", folder) == 2
     assert "metrics.json" in capsys.readouterr().err

@@ -67,9 +67,9 @@ def _data(facts: CardFacts) -> str:
     return f"""## Data
 
 - {config.pictures} pictures of {config.image_size} pixels, drawn by `bayes_pfl.data.synthetic`
-  (seed {config.seed}): {len(training)} categories, every second picture defective. Each was
-  embedded {config.views} times: whole, and as random crops whose state follows from the exact
-  defect mask. No photograph, no benchmark image.
+  (seed {config.seed}): {len(training)} categories, each scene once good and once defective. Each
+  picture was embedded {config.views} times: whole, and as random crops whose state follows from the
+  exact defect mask. No photograph, no benchmark image.
 - Captions, written anew for every step: what the thing is, whether it is as it should be, which
   defect it has, with synonyms and the renderer's own caption. In a share of
   {config.unknown_noun:g} the noun is a random word.
@@ -110,23 +110,25 @@ python tools/pretrain_backbone.py --out checkpoints/bayes-pfl-clip-tiny
 
 
 def _figures(facts: CardFacts) -> str:
-    config, m = facts.config, facts.measures
-    rows = "\n".join(f"| {name} | {value:.3f} |" for name, value in m.state_auroc.items())
+    m, known, new = facts.measures, facts.measures.known, facts.measures.held_out
+    rows = "\n".join(f"| {name} | {value:.3f} |" for name, value in new.states.items())
     return f"""## Figures
 
-All from text alone, without any training for the task, on the weights as shipped.
+All from text alone, without any training for the task, on the weights as shipped. The pictures are
+rendered from another seed than those of the training.
 
-| measured on | figure | value |
+| figure | new pictures of known categories | held-out categories |
 |---|---|---|
-| 1000 ImageNet names against class features (trained on these) | top-1 | {m.names_top1:.3f} |
-| | top-5 | {m.names_top5:.3f} |
-| rendered pictures of held-out categories, which category | top-1 | {m.categories_top1:.3f} |
-| | by chance | {m.categories_chance:.3f} |
-| the same, normal against defective | mean AUROC | {m.state_auroc_mean:.3f} |
-| the same, asked about an "object" | mean AUROC | {m.state_auroc_unnamed:.3f} |
+| which category, top-1 | {known.top1:.3f} | {new.top1:.3f} |
+| by chance | {known.chance:.3f} | {new.chance:.3f} |
+| normal against defective, mean AUROC | {known.state_mean:.3f} | {new.state_mean:.3f} |
+| the same, asked about an "object" | {known.state_unnamed:.3f} | {new.state_unnamed:.3f} |
 
-Normal against defective, by held-out category ({config.validation_pictures} pictures each, half of
-them defective):
+Of the 1000 ImageNet names, {m.names_top1:.1%} find their own class among 1000 class features
+({m.names_top5:.1%} within five). They were trained on these: it is fit, not generalisation.
+
+Normal against defective, by held-out category ({facts.config.validation_pictures} pictures each,
+half of them defective):
 
 | category | AUROC |
 |---|---|
@@ -139,8 +141,8 @@ _LIMITS = """## Limits
 - It is small, and made to be a backbone that a Bayes-PFL head is trained on. As a zero-shot
   classifier of photographs use a CLIP that was trained on millions of them.
 - Its image features are ImageNet's. What ImageNet lacks, such as medical images, it sees poorly.
-- Its words are the captions' and ImageNet's. Other words carry little meaning, and it reads English
-  only.
+- Its words are the captions' and ImageNet's, in English. A name that is in neither, such as those
+  of most held-out categories, carries no meaning. Words for the state of a thing carry over.
 - Pooled features see large defects better than small ones: judge by the maps of a trained head, not
   by the text scores above.
 - Rendered defects are cleaner and more varied than any one factory's; the figures above are on

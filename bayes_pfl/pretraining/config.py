@@ -25,8 +25,9 @@ class PretrainConfig:
         unknown_noun: share of the captions whose noun is a random word, so that a thing that was
             never named in training does not hide the words for its state.
         validation_pictures: of each held-out category, half of them defective, for the figures in
-            the model card.
-        threads: of PyTorch; 0 leaves its own choice. ``workers``: processes that render.
+            the model card; half as many again are of the categories of training.
+        threads: of PyTorch; 0 leaves its own choice.
+        workers: processes that render and embed, one thread each.
     """
 
     seed: int = 0
@@ -36,11 +37,11 @@ class PretrainConfig:
     text_width: int = 192
     text_heads: int = 3
     text_layers: int = 3
-    steps: int = 1500
-    warmup: int = 100
+    steps: int = 500
+    warmup: int = 50
     batch: int = 128
     class_names: int = 64
-    learning_rate: float = 1e-3
+    learning_rate: float = 2e-3
     weight_decay: float = 0.05
     unknown_noun: float = 0.2
     validation_pictures: int = 60

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import math
+from collections.abc import Iterable, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
 
@@ -30,58 +31,88 @@ class Measures:
     Attributes:
         names_top1, names_top5: of the 1000 ImageNet names, how many find their own class among
             1000 class features. The names were trained on: this is fit, not generalisation.
-        categories_top1: views of held-out categories that find their own category among those.
-        categories_chance: the same by guessing.
-        state_auroc: normal against defective pictures of each held-out category, by text alone.
-        state_auroc_mean: their mean.
-        state_auroc_unnamed: the same mean with "object" in place of the category's name.
+        known: new pictures of the categories that were trained on.
+        held_out: pictures of other categories.
     """
 
     names_top1: float
     names_top5: float
-    categories_top1: float
-    categories_chance: float
-    state_auroc: dict[str, float]
-    state_auroc_mean: float
-    state_auroc_unnamed: float
+    known: PictureMeasures
+    held_out: PictureMeasures
 
     def to_dict(self) -> dict[str, Any]:
         return asdict(self)
 
 
+@dataclass(frozen=True)
+class PictureMeasures:
+    """Figures of one set of pictures.
+
+    Attributes:
+        top1: how many find their own category among those of the set; ``chance`` by guessing.
+        states: AUROC of normal against defective, by category.
+        state_mean: their mean.
+        state_unnamed: the same mean with "object" in place of the category's name.
+    """
+
+    top1: float
+    chance: float
+    states: dict[str, float]
+    state_mean: float
+    state_unnamed: float
+
+
 @torch.inference_mode()
 def measure(
-    clip: Any, tokenizer: Any, held_out: FeatureSet, classes: Tensor, names: ClassNames
+    clip: Any,
+    tokenizer: Any,
+    known: FeatureSet,
+    held_out: FeatureSet,
+    classes: Tensor,
+    names: ClassNames,
 ) -> Measures:
     """Measure a pretrained model.
 
     Args:
-        held_out: pictures of categories that the model was not trained on.
+        known, held_out: pictures of the categories of training, and of others.
         classes: class features, (1000, 1280).
     """
-    project = projection(clip)
     texts = torch.cat([_read(clip, tokenizer, part) for part in _parts(names.first(), 100)])
-    top = (texts @ F.normalize(project(classes), dim=-1).T).topk(5).indices
+    top = (texts @ F.normalize(projection(clip)(classes), dim=-1).T).topk(5).indices
     hits = top == torch.arange(len(texts))[:, None]
-    images = F.normalize(project(held_out.features), dim=-1)
-    things = list(dict.fromkeys(s.class_name for s in held_out.subjects))
-    by_name = _prototypes(clip, tokenizer, things)
-    own = torch.tensor([things.index(s.class_name) for s in held_out.subjects])
-    labels = np.array([s.defective for s in held_out.subjects])
-    auroc, unnamed = {}, []
+    return Measures(
+        hits[:, 0].float().mean().item(),
+        hits.any(1).float().mean().item(),
+        _measure_pictures(clip, tokenizer, known),
+        _measure_pictures(clip, tokenizer, held_out),
+    )
+
+
+def _measure_pictures(clip: Any, tokenizer: Any, pictures: FeatureSet) -> PictureMeasures:
+    images = F.normalize(projection(clip)(pictures.features), dim=-1)
+    things = list(dict.fromkeys(s.class_name for s in pictures.subjects))
+    own = torch.tensor([things.index(s.class_name) for s in pictures.subjects])
+    found = (images @ _prototypes(clip, tokenizer, things).T).argmax(1)
+    labels = np.array([s.defective for s in pictures.subjects])
+    states, unnamed = {}, []
     for number, thing in enumerate(things):
         rows = own == number
-        auroc[thing] = _state_auroc(clip, tokenizer, images[rows], labels[rows.numpy()], thing)
-        unnamed.append(_state_auroc(clip, tokenizer, images[rows], labels[rows.numpy()], "object"))
-    return Measures(
-        names_top1=hits[:, 0].float().mean().item(),
-        names_top5=hits.any(1).float().mean().item(),
-        categories_top1=((images @ by_name.T).argmax(1) == own).float().mean().item(),
-        categories_chance=1 / len(things),
-        state_auroc=auroc,
-        state_auroc_mean=float(np.mean(list(auroc.values()))),
-        state_auroc_unnamed=float(np.mean(unnamed)),
+        mine = (images[rows], labels[rows.numpy()])
+        states[thing] = _state_auroc(clip, tokenizer, *mine, thing)
+        unnamed.append(_state_auroc(clip, tokenizer, *mine, "object"))
+    return PictureMeasures(
+        (found == own).float().mean().item(),
+        1 / len(things),
+        states,
+        _mean(states.values()),
+        _mean(unnamed),
     )
+
+
+def _mean(values: Iterable[float]) -> float:
+    """The mean of those that are defined; NaN if none is."""
+    defined = [value for value in values if not math.isnan(value)]
+    return sum(defined) / len(defined) if defined else math.nan
 
 
 def _read(clip: Any, tokenizer: Any, texts: Sequence[str]) -> Tensor:

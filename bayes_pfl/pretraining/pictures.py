@@ -81,21 +81,21 @@ class FeatureSet:
             raise DataError(f"{path}: not a file of features ({error}); delete it") from error
 
 
-def plan(
-    kinds: Mapping[str, Sequence[str]], count: int, seed: int, first: int = 0
-) -> list[PictureRequest]:
-    """``count`` pictures, the categories in turn, every second one of a category defective.
+def plan(kinds: Mapping[str, Sequence[str]], count: int, seed: int) -> list[PictureRequest]:
+    """``count`` pictures, the categories in turn; of each category every second one is defective.
+
+    A defective picture shows the same scene as the good one before it, so that what tells the two
+    apart is the defect alone.
 
     Args:
         kinds: the kinds of defects of each category.
-        first: index of the first picture of each category.
     """
     names, requests = list(kinds), []
     for number in range(count):
         turn, category = number // len(names), names[number % len(names)]
-        defects = kinds[category]
-        defect = defects[turn // 2 % len(defects)] if turn % 2 and defects else GOOD
-        requests.append(PictureRequest(category, seed, first + turn, defect))
+        scene, spoiled = divmod(turn, 2)
+        defect = kinds[category][scene % len(kinds[category])] if spoiled else GOOD
+        requests.append(PictureRequest(category, seed, scene, defect))
     return requests
 
 

@@ -30,7 +30,7 @@ from bayes_pfl.pretraining.pictures import (
 )
 
 _log = logging.getLogger(__name__)
-_HELD_OUT_SEED = 1_000_003
+_MEASURING_SEED = 1_000_003
 
 
 @dataclass(frozen=True)
@@ -113,11 +113,17 @@ def measure_folder(
     with torch.random.fork_rng(devices=[]):  # loading draws initial weights first
         clip = open_clip.create_model(f"local-dir:{folder}").eval()
     count = config.validation_pictures * len(source.held_out)
-    requests = plan(source.held_out, count, config.seed + _HELD_OUT_SEED)
-    held_out = embed_pictures(
-        clip.visual.trunk, source.render, requests, size=config.image_size, workers=config.workers
+    known, held_out = (
+        embed_pictures(
+            clip.visual.trunk,
+            source.render,
+            plan(kinds, pictures, config.seed + _MEASURING_SEED),
+            size=config.image_size,
+            workers=config.workers,
+        )
+        for kinds, pictures in ((source.training, count // 2), (source.held_out, count))
     )
-    return measure(clip, _tokenizer(), held_out, data.classes, data.names)
+    return measure(clip, _tokenizer(), known, held_out, data.classes, data.names)
 
 
 def _pictures(

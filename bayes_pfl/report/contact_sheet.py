@@ -16,6 +16,7 @@ SIDE = 200
 
 _PAPER, _INK, _GREY, _MASK = (255, 255, 255), (20, 20, 20), (120, 120, 120), (0, 190, 255)
 _GAP, _POINTS, _LINE = 10, 12, 18
+_AROUND = 9
 
 
 @dataclass(frozen=True)
@@ -51,23 +52,31 @@ def contact_sheet(
         A picture of mode RGB.
     """
     across = max([len(tiles) for _, tiles in rows] + [1])
-    tile_width, tile_height = 2 * SIDE + _GAP // 2, SIDE + 2 * _LINE
-    width = across * (tile_width + 2 * _GAP) + _GAP
-    row_height = tile_height + _LINE + 2 * _GAP
-    page = Image.new("RGB", (max(width, 480), 2 * _LINE + _GAP + len(rows) * row_height), _PAPER)
+    tile_width = 2 * SIDE + _GAP // 2
+    heights = [_LINE + _row_height(tiles) + 2 * _GAP for _, tiles in rows]
+    width = max(across * (tile_width + 2 * _GAP) + _GAP, 480)
+    page = Image.new("RGB", (width, 2 * _LINE + _GAP + sum(heights)), _PAPER)
     draw = ImageDraw.Draw(page)
-    draw.text((_GAP, _LINE), plain_text(title), _INK, label_font(_POINTS + 4), anchor="lm")
-    scale = f"colours: map from {limits[0]:.3g} to {limits[1]:.3g}; blue line: true mask"
+    scale = f"colours: map from {limits[0]:.3g} to {limits[1]:.3g}; blue line: around the true mask"
+    room = page.width - 4 * _GAP - label_font(_POINTS).getlength(scale)
+    large = label_font(_POINTS + 4)
+    draw.text((_GAP, _LINE), shorten(plain_text(title), large, room), _INK, large, anchor="lm")
     draw.text((page.width - _GAP, _LINE), scale, _GREY, label_font(_POINTS), anchor="rm")
-    for number, (heading, tiles) in enumerate(rows):
-        top = 2 * _LINE + _GAP + number * row_height
+    top = 2 * _LINE + _GAP
+    for (heading, tiles), height in zip(rows, heights, strict=True):
         draw.text((_GAP, top + _LINE // 2), heading, _INK, label_font(_POINTS + 2), anchor="lm")
         if not tiles:
-            draw.text((_GAP, top + 2 * _LINE), "none", _GREY, label_font(_POINTS), anchor="lm")
+            draw.text((_GAP, top + 1.5 * _LINE), "none", _GREY, label_font(_POINTS), anchor="lm")
         for column, tile in enumerate(tiles):
             left = _GAP + column * (tile_width + 2 * _GAP)
             _paste(page, draw, tile, (left, top + _LINE), tile_width, limits)
+        top += height
     return page
+
+
+def _row_height(tiles: Sequence[Tile]) -> int:
+    """Of its lines of text and its tallest picture; one line where there is none."""
+    return max((2 * _LINE + _shown_size(tile.image)[1] for tile in tiles), default=_LINE)
 
 
 def _paste(
@@ -90,12 +99,19 @@ def _paste(
 
 
 def _panels(tile: Tile, limits: tuple[float, float]) -> tuple[np.ndarray, np.ndarray]:
-    scale = SIDE / max(tile.image.size)
-    size = (max(1, round(tile.image.width * scale)), max(1, round(tile.image.height * scale)))
+    size = _shown_size(tile.image)
     picture = np.asarray(tile.image.resize(size, Image.Resampling.BICUBIC)).copy()
     values = cv2.resize(tile.anomaly_map.astype(np.float32), size, interpolation=cv2.INTER_LINEAR)
     heat = blend(picture, values, limits)
     if tile.mask is not None and tile.mask.any():
-        outline(picture, tile.mask, _MASK)
-        outline(heat, tile.mask, _MASK)
+        # A line around the mask, not on its border: it would hide a thin crack altogether.
+        area = cv2.resize(tile.mask.astype(np.float32), size, interpolation=cv2.INTER_AREA) > 0
+        area = cv2.dilate(area.astype(np.uint8), np.ones((_AROUND, _AROUND), np.uint8)) > 0
+        outline(picture, area, _MASK)
+        outline(heat, area, _MASK)
     return picture, heat
+
+
+def _shown_size(image: Image.Image) -> tuple[int, int]:
+    scale = SIDE / max(image.size)
+    return max(1, round(image.width * scale)), max(1, round(image.height * scale))
