@@ -123,9 +123,14 @@ class FrozenCLIP(nn.Module):
         pooled, stages = self._stages(images)
         return ImageFeatures(pooled, tuple(self._to_tokens(x) for x in stages), self.grid)
 
-    def encode_prompts(self, vectors: Tensor, names: PromptTokens) -> Tensor:
-        """Prompt vectors (B, K, P + Q, T) and B class names -> text embeddings (B, K, D)."""
-        return self.text(vectors, names)
+    def encode_prompts(self, vectors: Tensor, names: PromptTokens, shared: int = 0) -> Tensor:
+        """Prompt vectors (B, K, P + Q, T) and B class names -> text embeddings (B, K, D).
+
+        Args:
+            shared: leading vectors that prompts k and K/2 + k have in common; see
+                :meth:`TextTower.forward`.
+        """
+        return self.text(vectors, names, shared)
 
     def tokenize(self, class_names: Sequence[str], vectors: int) -> PromptTokens:
         """Token ids of ``class_names`` for prompts with ``vectors`` = P + Q learnt vectors."""

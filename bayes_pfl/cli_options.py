@@ -35,7 +35,10 @@ Checkpoint = Annotated[
     str, typer.Option(help="Embedded name, checkpoint or run folder, or hub repository org/name.")
 ]
 Device = Annotated[str | None, typer.Option(help="cpu, cuda, mps; default: the best at hand.")]
-Samples = Annotated[int | None, typer.Option(min=1, help="Monte Carlo samples R per image.")]
+Samples = Annotated[
+    int | None,
+    typer.Option(min=0, help="Monte Carlo samples R per image; 0: the mean prompt, fastest."),
+]
 BatchSize = Annotated[int, typer.Option(min=1, help="Images at once.")]
 Workers = Annotated[int, typer.Option(min=0, help="Processes that decode images.")]
 Seed = Annotated[int, typer.Option(min=0, help="Fixes every random choice.")]

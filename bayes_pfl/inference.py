@@ -51,7 +51,8 @@ def predict(
             :func:`bayes_pfl.data.images.as_rgb` takes them); or an iterable of these, or an array
             or tensor of four dimensions. For more than fits into memory: :func:`predict_stream`.
         class_name: what the images show, such as "metal nut"; one for all, or one for each.
-        samples: Monte Carlo samples R; None for the checkpoint's.
+        samples: Monte Carlo samples R; 0 for the mean prompt, whose text is encoded once per class;
+            None for the checkpoint's.
         precision: float32 (exact), bfloat16 or float16; or fp32, bf16, fp16.
         batch_size: images at once; the results do not depend on it.
         generator: source of the draws, in place of ``seed``.

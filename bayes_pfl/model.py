@@ -19,7 +19,7 @@ from bayes_pfl.anomaly_maps import mean_and_spread, pair_logits, upsampled_proba
 from bayes_pfl.backbone import FrozenCLIP, ImageFeatures
 from bayes_pfl.config import ModelConfig
 from bayes_pfl.cross_attention import ResidualCrossModalAttention
-from bayes_pfl.draws import PromptNoise, RunSamples
+from bayes_pfl.draws import PromptNoise, RunSamples, TextCache
 from bayes_pfl.errors import ConfigError
 from bayes_pfl.flows import FlowSample
 from bayes_pfl.image_score import ImageAlignment
@@ -99,11 +99,16 @@ class BayesPFL(nn.Module):
     # Sampling -----------------------------------------------------------------------------------
 
     def draw(self, samples: int | None = None, seed: int = 0) -> RunSamples:
-        """Draws for one run, the same on every device: R = ``samples``, or the config's."""
+        """Draws for one run, the same on every device: R = ``samples``, or the config's.
+
+        0 is the mean prompt, see :meth:`mean_samples`.
+        """
         generator = torch.Generator().manual_seed(seed)
         count = self.config.scoring.samples if samples is None else samples
-        if count < 1:
-            raise ConfigError(f"samples = {count}: must be at least 1")
+        if count < 0:
+            raise ConfigError(f"samples = {count}: must be at least 1, or 0 for the mean prompt")
+        if count == 0:
+            return self.mean_samples()
         noise = PromptNoise.draw(count, self.backbone.embed_dim, generator)
         return self.samples_from(noise)
 
@@ -114,6 +119,18 @@ class BayesPFL(nn.Module):
         return RunSamples(
             noise.specific, normal.rsample(noise.normal), abnormal.rsample(noise.abnormal)
         )
+
+    def mean_samples(self) -> RunSamples:
+        """The mean prompt: one prompt per pair, the same for every image of a class.
+
+        The states are shifted by the means of the agnostic bases, pushed through their flows. The
+        context is not shifted: zero is the mean of the prior N(0, I) to which the flow loss pulls
+        the image-specific distribution. So the text embeddings depend on the class name alone and
+        are kept, in the ``texts`` of the result, for the whole run.
+        """
+        zero = torch.zeros(1, self.backbone.embed_dim, device=self.device)
+        normal, abnormal = self.agnostic_flow()
+        return RunSamples(zero[:0], normal.rsample(zero), abnormal.rsample(zero), TextCache())
 
     def specific_sample(self, pooled: Tensor, samples: RunSamples) -> FlowSample:
         """Image-specific draws z (B, R, D) for global embeddings (B, D)."""
@@ -131,8 +148,26 @@ class BayesPFL(nn.Module):
             self.to_text_width(samples.abnormal.z),
         )
         names = self.backbone.tokenize(class_names, vectors.shape[2])
-        text = self.backbone.encode_prompts(vectors, names)
+        text = self.backbone.encode_prompts(vectors, names, self.config.prompts.context_tokens)
         return F.normalize(text, dim=-1).unflatten(1, (2, -1))
+
+    def prompt_embeddings(
+        self, pooled: Tensor, samples: RunSamples, class_names: Sequence[str]
+    ) -> Tensor:
+        """Text embeddings (B, 2, K, D) for images of global embeddings (B, D).
+
+        K = R*M; with the mean prompt K = M, and only names that are new to the run are encoded.
+        """
+        if samples.texts is None:
+            specific = self.specific_sample(pooled, samples)
+            return self.text_embeddings(specific, samples, class_names)
+
+        def encode(names: list[str]) -> Tensor:
+            nothing = pooled.new_zeros(len(names), 1, self.backbone.embed_dim)
+            still = nothing[..., 0]
+            return self.text_embeddings(FlowSample(nothing, still, still), samples, names)
+
+        return samples.texts.embeddings(class_names, encode)
 
     def image_logits(self, features: ImageFeatures, text: Tensor, stage: int) -> Tensor:
         """Scaled cosines of each image with its prompts, (B, 2, K), normal first."""
@@ -154,9 +189,15 @@ class BayesPFL(nn.Module):
         self, images: Tensor, class_names: Sequence[str], samples: RunSamples
     ) -> BatchScores:
         """Score normalised images (B, 3, S, S), each with its class name; see BatchScores."""
-        features = self.backbone.encode_image(images)
-        specific = self.specific_sample(features.pooled, samples)
-        return self.score_features(features, self.text_embeddings(specific, samples, class_names))
+        return self.score_encoded(self.backbone.encode_image(images), class_names, samples)
+
+    @torch.no_grad()
+    def score_encoded(
+        self, features: ImageFeatures, class_names: Sequence[str], samples: RunSamples
+    ) -> BatchScores:
+        """As :meth:`score_batch`, for images that have been through the image tower."""
+        text = self.prompt_embeddings(features.pooled, samples, class_names)
+        return self.score_features(features, text)
 
     @torch.no_grad()
     def score_features(

@@ -48,7 +48,7 @@ class Scorer:
     Every image meets the same draws, so its result does not depend on the batch it came in.
 
     Args:
-        samples: R; None for the checkpoint's.
+        samples: R; 0 for the mean prompt; None for the checkpoint's.
         precision: float32 (exact), bfloat16 or float16; or fp32, bf16, fp16.
         seed, generator: of the draws; a generator is used, and advanced, in place of the seed.
         smoothing: of the maps; the scores never see it.
@@ -123,12 +123,12 @@ def run_draws(
     """The draws of a run, from a seed or from the user's generator; the global one is not touched.
 
     Raises:
-        ConfigError: fewer than one sample.
+        ConfigError: a negative number of samples.
     """
     count = model.config.scoring.samples if samples is None else samples
-    check_whole("samples", count, 1)
+    check_whole("samples", count, 0)
     with torch.no_grad():
-        if generator is None:
+        if generator is None or count == 0:
             return model.draw(count, seed)
         return model.samples_from(PromptNoise.draw(count, model.backbone.embed_dim, generator))
 

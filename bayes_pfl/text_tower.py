@@ -14,6 +14,7 @@ import torch
 from torch import Tensor, nn
 
 from bayes_pfl.errors import BackboneError, DataError
+from bayes_pfl.shared_beginnings import can_share, read_leaves
 
 PLACEHOLDER = "X"  # one token that stands where the learnt vectors go
 _UNTRUNCATED = 4096  # tokens: long enough that no tokenizer cuts a name before we measure it
@@ -63,6 +64,8 @@ class TextTower(nn.Module):
         self.pad_id = int(tokenizer([PLACEHOLDER], context_length=_UNTRUNCATED)[0, -1])
         self.context_length = int(self.positional_embedding.shape[0])
         self.width = int(self.token_embedding.weight.shape[1])
+        reads_end = self.pool in ("argmax", "eos", "last")
+        self._shares = reads_end and can_share(self.transformer, self.attn_mask)
 
     def tokenize(self, class_names: Sequence[str], vectors: int) -> PromptTokens:
         """Ids of "X {class name}" with X taken out.
@@ -118,21 +121,51 @@ class TextTower(nn.Module):
             ids.pop()
         return ids
 
-    def forward(self, vectors: Tensor, names: PromptTokens) -> Tensor:
-        """(B, K, P + Q, T) -> (B, K, D), not normalised (paper: section 3.2)."""
+    def forward(self, vectors: Tensor, names: PromptTokens, shared: int = 0) -> Tensor:
+        """(B, K, P + Q, T) -> (B, K, D), not normalised (paper: section 3.2).
+
+        Args:
+            shared: how many leading vectors prompts k and K/2 + k have in common, as the prompts of
+                a pair do; they are then encoded once, where the tower allows it.
+        """
+        vectors = vectors.to(self.positional_embedding.dtype)
+        read = self._read_shared if shared and self._shares else self._read
+        return self._project(self.ln_final(read(vectors, names, shared)))
+
+    def _read(self, vectors: Tensor, names: PromptTokens, _: int) -> Tensor:
+        """Every prompt by itself: (B, K, T) where its embedding is read."""
         batch, prompts, _, width = vectors.shape
-        device = vectors.device
-        dtype = self.positional_embedding.dtype
-        before = self.token_embedding(names.prefix.to(device))[:, None].expand(-1, prompts, -1, -1)
-        after = self.token_embedding(names.suffix.to(device))[:, None].expand(-1, prompts, -1, -1)
-        x = torch.cat([before.to(dtype), vectors.to(dtype), after.to(dtype)], dim=2)
+        before, after = (
+            self._embedded(ids, vectors)[:, None].expand(-1, prompts, -1, -1)
+            for ids in (names.prefix, names.suffix)
+        )
+        x = torch.cat([before, vectors, after], dim=2)
         length = x.shape[2]
         x = (x + self.positional_embedding[:length]).flatten(0, 1)
         mask = None if self.attn_mask is None else self.attn_mask[:length, :length]
         x = self.transformer(x, attn_mask=mask).view(batch, prompts, length, width)
-        read_at = names.read_at.to(device)
-        x = self.ln_final(x[torch.arange(batch, device=device), :, read_at])
-        return self._project(x)
+        rows = torch.arange(batch, device=x.device)
+        return x[rows, :, names.read_at.to(x.device)]
+
+    def _read_shared(self, vectors: Tensor, names: PromptTokens, shared: int) -> Tensor:
+        """As ``_read``: [SOS] once for all prompts, the shared vectors once for each pair."""
+        batch, prompts = vectors.shape[:2]
+        pairs = vectors.unflatten(1, (2, -1)).transpose(1, 2)  # (B, K/2, 2, P + Q, T)
+        start = self._embedded(names.prefix[:1], vectors)
+        after = self._embedded(names.suffix, vectors)[:, None, None]
+        own = [pairs[..., shared:, :], after.expand(-1, prompts // 2, 2, -1, -1)]
+        levels = [start, pairs[:, :, 0, :shared].flatten(0, 1), torch.cat(own, dim=3).flatten(0, 2)]
+        ends = torch.tensor([level.shape[1] for level in levels]).cumsum(0).tolist()
+        placed = [
+            level + self.positional_embedding[end - level.shape[1] : end]
+            for level, end in zip(levels, ends, strict=True)
+        ]
+        read_at = (names.read_at - ends[1]).repeat_interleave(prompts)
+        leaves = read_leaves(self.transformer, [x for x in placed if x.shape[1]], read_at)
+        return leaves.view(batch, -1, 2, self.width).transpose(1, 2).flatten(1, 2)
+
+    def _embedded(self, ids: Tensor, like: Tensor) -> Tensor:
+        return self.token_embedding(ids.to(like.device)).to(like.dtype)
 
     def _project(self, x: Tensor) -> Tensor:
         if self.text_projection is None:

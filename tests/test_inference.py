@@ -261,7 +261,7 @@ def test_resizing_keeps_the_range_and_gives_memory_of_its_own():
     ("options", "told"),
     [
         ({"precision": "int8"}, r"precision = 'int8'.*bfloat16"),
-        ({"samples": 0}, "samples = 0.*1 at least"),
+        ({"samples": -1}, "samples = -1.*0 at least"),
         ({"samples": 2.5}, "samples = 2.5"),
         ({"batch_size": 0}, "batch_size = 0"),
         ({"batch_size": True}, "batch_size = True"),

@@ -475,7 +475,7 @@ def test_outputs_that_cannot_be_written(tiny_model, tmp_path):
         ({"maps": "tiff"}, "maps = 'tiff': use one of png16, npy, none"),
         ({"workers": -1}, "workers = -1"),
         ({"batch_size": 0}, "batch_size = 0"),
-        ({"samples": 0}, "samples = 0"),
+        ({"samples": -1}, "samples = -1"),
         ({"precision": "int8"}, "precision = 'int8'"),
         ({"class_name": ""}, "class name is empty"),
         ({"class_name": "nut " * 100}, "shorten it"),
