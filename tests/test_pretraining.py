@@ -25,7 +25,12 @@ from bayes_pfl.pretraining.class_names import imagenet_names, rectified_mean
 from bayes_pfl.pretraining.export import WEIGHTS_FILE, compact
 from bayes_pfl.pretraining.lite_weights import TRUNK, LiteWeights, load_lite_weights, match_weights
 from bayes_pfl.pretraining.locked_tuning import tune
-from bayes_pfl.pretraining.objective import named_classes, soft_contrastive, state_pairs
+from bayes_pfl.pretraining.objective import (
+    distilled_names,
+    named_classes,
+    soft_contrastive,
+    state_pairs,
+)
 from bayes_pfl.pretraining.pictures import FeatureSet, embed_pictures, plan, views_of
 from bayes_pfl.pretraining.recipe import tuning_data
 
@@ -241,6 +246,15 @@ def test_one_true_caption_a_picture_gives_the_loss_of_clip() -> None:
     assert torch.allclose(ours, usual, atol=1e-6)
 
 
+def test_a_sure_teacher_gives_plain_cross_entropy() -> None:
+    generator = torch.Generator().manual_seed(0)
+    images, texts = F.normalize(torch.randn(2, 6, 7, generator=generator), dim=-1)
+    labels = torch.tensor([3, 1, 1, 5, 0, 2])
+    sure = 1000.0 * F.one_hot(labels, 6)
+    ours = distilled_names(images, texts, sure, torch.tensor(10.0))
+    assert torch.allclose(ours, F.cross_entropy(10 * images @ texts.T, labels), atol=1e-6)
+
+
 def test_losses_are_least_where_the_truth_is() -> None:
     images, scale = torch.eye(4), torch.tensor(20.0)
     true = torch.tensor([[1, 0], [1, 0], [0, 1], [0, 1]]).bool()
@@ -266,7 +280,7 @@ def test_recipe_is_reproducible_and_leaves_the_random_state_alone(
     assert first.read_bytes() == again.read_bytes()
 
 
-def test_tuning_learns_all_three_tasks(weights: LiteWeights) -> None:
+def test_tuning_learns_all_its_tasks(weights: LiteWeights) -> None:
     generator = torch.Generator().manual_seed(0)
     means = 4 * torch.rand(4, 1280, generator=generator)
     features = means.repeat(4, 1) + 0.2 * torch.rand(16, 1280, generator=generator)
@@ -274,13 +288,15 @@ def test_tuning_learns_all_three_tasks(weights: LiteWeights) -> None:
     data = tuning_data(FeatureSet(features, tuple(subjects)), weights)
 
     def losses(steps: int) -> dict[str, float]:
-        config = replace(TINY, steps=steps, batch=16, class_names=16, learning_rate=1e-2)
+        config = replace(
+            TINY, steps=steps, batch=16, class_names=16, learning_rate=1e-2, picture_names=True
+        )
         clip = build_clip(config, weights)
         return tune(clip, open_clip.SimpleTokenizer(), data, config)
 
     before, after = losses(1), losses(120)
     assert after["states"] < 0.8 * before["states"]
-    assert all(after[name] < before[name] for name in ("captions", "names"))
+    assert all(after[name] < before[name] for name in ("captions", "names", "picture names"))
 
 
 def test_folder_loads_in_open_clip_and_as_a_backbone(made: Path, weights: LiteWeights) -> None:

@@ -261,3 +261,22 @@ def test_refusals_come_before_any_work(request_for, tree, tmp_path):
 def test_bfloat16_autocast_trains(request_for, config):
     request = request_for(config=replace(config, precision="bf16-mixed"))
     assert run_training(request).history[-1]["stage"] == 2
+
+
+def test_a_card_can_be_trained_on_and_validated_on(request_for, tree, tmp_path):
+    card = tmp_path / "mine.yaml"
+    card.write_text("name: mine\nlayouts: [mvtec]\n")
+    plain = training_data(request_for())
+    by_card = training_data(request_for(dataset=str(card)))
+    paths = [[sorted(sample.path for sample in part) for part in both] for both in (plain, by_card)]
+    assert paths[0] == paths[1]
+    samples, validation = training_data(request_for(validation_dataset=str(card)))
+    assert len(samples) == len(validation) == len(read_source(tree))
+
+
+def test_text_checkpointing_gives_the_same_losses(request_for, config):
+    plain = run_training(request_for("plain")).history
+    saving = replace(config, text_checkpointing=True)
+    again = run_training(request_for("saving", config=saving)).history
+    for one, other in zip(plain, again, strict=True):
+        assert other["loss_total"] == pytest.approx(one["loss_total"], rel=1e-5)

@@ -26,8 +26,12 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("--out", type=Path, required=True, help="folder to write")
     parser.add_argument("--cache", type=Path, help="folder to keep the pictures' features in")
     for setting in fields(PretrainConfig):
-        flag = f"--{setting.name.replace('_', '-')}"
-        parser.add_argument(flag, type=type(setting.default), default=setting.default, help=" ")
+        flag, default = f"--{setting.name.replace('_', '-')}", setting.default
+        if isinstance(default, bool):
+            form = {"action": argparse.BooleanOptionalAction}
+        else:
+            form = {"type": type(default)}
+        parser.add_argument(flag, default=default, help=" ", **form)
     options = vars(parser.parse_args(arguments))
     out, cache = options.pop("out"), options.pop("cache")
     logging.basicConfig(level=logging.INFO, format="%(asctime)s %(message)s")

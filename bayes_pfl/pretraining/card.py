@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -37,7 +38,8 @@ class CardFacts:
 def model_card(facts: CardFacts) -> str:
     """Markdown: what the model is, how it was made, what it can do, what it cannot."""
     parts = (_what, _data, _how, _figures)
-    return "\n".join([*(part(facts) for part in parts), _LIMITS, _licences()])
+    limits = _LIMITS.format(misnamed="" if facts.config.picture_names else _MISNAMED)
+    return "\n".join([*(part(facts) for part in parts), limits, _licences()])
 
 
 def _what(facts: CardFacts) -> str:
@@ -83,24 +85,26 @@ Held out for the figures below: {_listed(held_out)}.
 
 def _how(facts: CardFacts) -> str:
     config, pictures, tuning = facts.config, facts.pictures, facts.tuning
+    distilled = _DISTILLED if config.picture_names else ""
     final = ", ".join(f"{name} {value:.3f}" for name, value in facts.losses.items())
     return f"""## Recipe
 
-Locked-image tuning. The image tower's weights are in {TRUNK} of timm, global average pooling, then
-a trained linear projection to {config.text_width} dimensions. Text tower: CLIP's byte-pair
-tokenizer, 77 tokens, width {config.text_width}, {config.text_heads} heads, {config.text_layers}
-layers. {config.steps} steps of AdamW (learning rate {config.learning_rate:g}, cosine with
-{config.warmup} steps of warm-up, weight decay {config.weight_decay:g}), {config.batch} views and
-{config.class_names} class names a step. Three losses, summed:
+Locked-image tuning. Image tower: {TRUNK} of timm, global average pooling, then a trained linear
+projection to {config.text_width} dimensions. Text tower: CLIP's byte-pair tokenizer, 77 tokens,
+width {config.text_width}, {config.text_heads} heads, {config.text_layers} layers.
+
+{config.steps} steps of AdamW (learning rate {config.learning_rate:g}, cosine with {config.warmup}
+steps of warm-up, weight decay {config.weight_decay:g}), {config.batch} views and
+{config.class_names} class names a step. Losses, summed:
 
 - captions: symmetric contrastive, every caption that is true of a picture being a target;
 - states: a normal against a defective sentence about the same noun;
-- names: symmetric contrastive between class names and class features.
+- names: symmetric contrastive between class names and class features.{distilled}
 
 Losses at the end: {final}.
 
-Time, on CPU cores: pictures {_minutes(pictures)}, tuning {_minutes(tuning)}. Again, from a source
-tree:
+Time on {os.cpu_count()} CPU cores: pictures {_minutes(pictures)}, tuning {_minutes(tuning)}.
+Again, from a source tree:
 
 ```
 pip install {SOURCE_PACKAGE}
@@ -123,6 +127,8 @@ rendered from another seed than those of the training.
 | by chance | {known.chance:.3f} | {new.chance:.3f} |
 | normal against defective, mean AUROC | {known.state_mean:.3f} | {new.state_mean:.3f} |
 | the same, asked about an "object" | {known.state_unnamed:.3f} | {new.state_unnamed:.3f} |
+| nearest ImageNet name is the classifier's own | {known.names_top1:.3f} | {new.names_top1:.3f} |
+| within five | {known.names_top5:.3f} | {new.names_top5:.3f} |
 
 Of the 1000 ImageNet names, {m.names_top1:.1%} find their own class among 1000 class features
 ({m.names_top5:.1%} within five). They were trained on these: it is fit, not generalisation.
@@ -136,13 +142,20 @@ half of them defective):
 """
 
 
+_DISTILLED = """
+- picture names: cross entropy of views over class names, with the classifier's answer as target."""
+
+_MISNAMED = """
+- It names photographs badly: see "nearest ImageNet name" above. Names were learnt from the rows of
+  a classifier, and those lie elsewhere than the features of pictures."""
+
 _LIMITS = """## Limits
 
 - It is small, and made to be a backbone that a Bayes-PFL head is trained on. As a zero-shot
   classifier of photographs use a CLIP that was trained on millions of them.
 - Its image features are ImageNet's. What ImageNet lacks, such as medical images, it sees poorly.
 - Its words are the captions' and ImageNet's, in English. A name that is in neither, such as those
-  of most held-out categories, carries no meaning. Words for the state of a thing carry over.
+  of most held-out categories, carries no meaning. Words for a thing's state carry over.{misnamed}
 - Pooled features see large defects better than small ones: judge by the maps of a trained head, not
   by the text scores above.
 - Rendered defects are cleaner and more varied than any one factory's; the figures above are on

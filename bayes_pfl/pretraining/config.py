@@ -24,9 +24,12 @@ class PretrainConfig:
         learning_rate, weight_decay: of AdamW; biases, norms and the temperature do not decay.
         unknown_noun: share of the captions whose noun is a random word, so that a thing that was
             never named in training does not hide the words for its state.
+        picture_names: also teach pictures the names that the image tower's own classifier gives
+            them; the shipped model was made without.
         validation_pictures: of each held-out category, half of them defective, for the figures in
             the model card; half as many again are of the categories of training.
-        threads: of PyTorch; 0 leaves its own choice.
+        threads: of PyTorch, for the tuning; 0 leaves its own choice. Another number of them
+            changes sums in their last digits, and so the weights.
         workers: processes that render and embed, one thread each.
     """
 
@@ -44,8 +47,9 @@ class PretrainConfig:
     learning_rate: float = 2e-3
     weight_decay: float = 0.05
     unknown_noun: float = 0.2
+    picture_names: bool = False
     validation_pictures: int = 60
-    threads: int = 0
+    threads: int = 1
     workers: int = 2
 
     def __post_init__(self) -> None:

@@ -35,6 +35,10 @@ class LiteWeights:
     class_vectors: Tensor
     class_biases: Tensor
 
+    def classify(self, features: Tensor) -> Tensor:
+        """Pooled features (N, 1280) -> logits of the 1000 classes."""
+        return features @ self.class_vectors.T + self.class_biases
+
 
 def source_file() -> Path:
     """Where the installed package keeps its weights; the package itself is not run.

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -17,7 +17,12 @@ from bayes_pfl.pretraining.architecture import embed_texts, projection
 from bayes_pfl.pretraining.captions import CaptionWriter, Subject, agreement
 from bayes_pfl.pretraining.class_names import ClassNames
 from bayes_pfl.pretraining.config import PretrainConfig
-from bayes_pfl.pretraining.objective import named_classes, soft_contrastive, state_pairs
+from bayes_pfl.pretraining.objective import (
+    distilled_names,
+    named_classes,
+    soft_contrastive,
+    state_pairs,
+)
 from bayes_pfl.pretraining.pictures import FeatureSet, Progress
 
 _log = logging.getLogger(__name__)
@@ -28,11 +33,15 @@ _LOG_EVERY = 100
 
 @dataclass(frozen=True)
 class TuningData:
-    """What the text tower is tuned on: views of pictures, and class features with their names."""
+    """What the text tower is tuned on: views of pictures, and class features with their names.
+
+    ``classifier`` gives the classes of pooled features: (N, 1280) -> logits (N, 1000).
+    """
 
     pictures: FeatureSet
     classes: Tensor
     names: ClassNames
+    classifier: Callable[[Tensor], Tensor]
 
 
 def common_words(tokenizer: Any, shortest: int = 4) -> tuple[str, ...]:
@@ -100,14 +109,15 @@ class _Batches:
         self.weights = _balance(data.pictures.subjects)
 
     def losses(self, rng: np.random.Generator) -> dict[str, Tensor]:
-        """The three losses of a new batch."""
+        """The losses of a new batch."""
         chosen = rng.choice(len(self.weights), self.config.batch, p=self.weights)
         subjects = [self.data.pictures.subjects[i] for i in chosen]
-        images = self._project(self.data.pictures.features[torch.from_numpy(chosen)])
+        features = self.data.pictures.features[torch.from_numpy(chosen)]
+        images = self._project(features)
         return {
             "captions": self._captions(images, subjects, rng),
             "states": self._states(images, subjects, rng),
-            "names": self._names(rng),
+            **self._names(images, self.data.classifier(features), rng),
         }
 
     def _captions(
@@ -127,11 +137,18 @@ class _Batches:
             images, texts[::2], texts[1::2], torch.tensor(applies), labels, self._scale
         )
 
-    def _names(self, rng: np.random.Generator) -> Tensor:
+    def _names(self, images: Tensor, logits: Tensor, rng: np.random.Generator) -> dict[str, Tensor]:
         classes, names = self.data.classes, self.data.names
         chosen = rng.choice(len(classes), min(self.config.class_names, len(classes)), False)
+        if self.config.picture_names:  # half of them such as the pictures might be called
+            likely = rng.permutation(logits.topk(3).indices.flatten().unique().numpy())
+            chosen = np.unique(np.concatenate([chosen, likely])[len(chosen) // 2 :][: len(chosen)])
+        labels = torch.from_numpy(chosen)
         texts = self._read([names.write(int(index), rng) for index in chosen])
-        return named_classes(self._project(classes), texts, torch.from_numpy(chosen), self._scale)
+        losses = {"names": named_classes(self._project(classes), texts, labels, self._scale)}
+        if self.config.picture_names:
+            losses["picture names"] = distilled_names(images, texts, logits[:, labels], self._scale)
+        return losses
 
     @property
     def _scale(self) -> Tensor:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
 
@@ -14,7 +14,7 @@ from torch import Tensor
 
 from bayes_pfl.metrics import image_metrics
 from bayes_pfl.pretraining.architecture import embed_texts, projection
-from bayes_pfl.pretraining.class_names import ClassNames
+from bayes_pfl.pretraining.locked_tuning import TuningData
 from bayes_pfl.pretraining.pictures import FeatureSet
 
 _FRAMES = ("{}", "a photo of a {}", "a close-up of the {}")
@@ -53,6 +53,8 @@ class PictureMeasures:
         states: AUROC of normal against defective, by category.
         state_mean: their mean.
         state_unnamed: the same mean with "object" in place of the category's name.
+        names_top1, names_top5: how many have, among the 1000 ImageNet names, the one nearest (or
+            among the five nearest) that the image tower's own classifier gives them.
     """
 
     top1: float
@@ -60,6 +62,8 @@ class PictureMeasures:
     states: dict[str, float]
     state_mean: float
     state_unnamed: float
+    names_top1: float
+    names_top5: float
 
 
 @torch.inference_mode()
@@ -68,27 +72,30 @@ def measure(
     tokenizer: Any,
     known: FeatureSet,
     held_out: FeatureSet,
-    classes: Tensor,
-    names: ClassNames,
+    data: TuningData,
 ) -> Measures:
     """Measure a pretrained model.
 
     Args:
         known, held_out: pictures of the categories of training, and of others.
-        classes: class features, (1000, 1280).
+        data: class features with their names, and the classifier.
     """
-    texts = torch.cat([_read(clip, tokenizer, part) for part in _parts(names.first(), 100)])
-    top = (texts @ F.normalize(projection(clip)(classes), dim=-1).T).topk(5).indices
-    hits = top == torch.arange(len(texts))[:, None]
+    texts = torch.cat([_read(clip, tokenizer, part) for part in _parts(data.names.first(), 100)])
+    classes = F.normalize(projection(clip)(data.classes), dim=-1)
     return Measures(
-        hits[:, 0].float().mean().item(),
-        hits.any(1).float().mean().item(),
-        _measure_pictures(clip, tokenizer, known),
-        _measure_pictures(clip, tokenizer, held_out),
+        *_top1_top5(texts @ classes.T, torch.arange(len(texts))),
+        _measure_pictures(clip, tokenizer, known, texts, data.classifier),
+        _measure_pictures(clip, tokenizer, held_out, texts, data.classifier),
     )
 
 
-def _measure_pictures(clip: Any, tokenizer: Any, pictures: FeatureSet) -> PictureMeasures:
+def _measure_pictures(
+    clip: Any,
+    tokenizer: Any,
+    pictures: FeatureSet,
+    names: Tensor,
+    classifier: Callable[[Tensor], Tensor],
+) -> PictureMeasures:
     images = F.normalize(projection(clip)(pictures.features), dim=-1)
     things = list(dict.fromkeys(s.class_name for s in pictures.subjects))
     own = torch.tensor([things.index(s.class_name) for s in pictures.subjects])
@@ -106,7 +113,14 @@ def _measure_pictures(clip: Any, tokenizer: Any, pictures: FeatureSet) -> Pictur
         states,
         _mean(states.values()),
         _mean(unnamed),
+        *_top1_top5(images @ names.T, classifier(pictures.features).argmax(1)),
     )
+
+
+def _top1_top5(scores: Tensor, labels: Tensor) -> tuple[float, float]:
+    """Share of rows whose label has the highest score, or one of the five highest."""
+    hits = scores.topk(5).indices == labels[:, None]
+    return hits[:, 0].float().mean().item(), hits.any(1).float().mean().item()
 
 
 def _mean(values: Iterable[float]) -> float:

@@ -1,4 +1,4 @@
-"""The three contrastive losses of the pretraining. All embeddings are normalised."""
+"""The contrastive losses of the pretraining. All embeddings are normalised."""
 
 from __future__ import annotations
 
@@ -56,3 +56,13 @@ def named_classes(classes: Tensor, texts: Tensor, labels: Tensor, scale: Tensor)
     by_text = F.cross_entropy(logits, labels)
     by_class = F.cross_entropy(logits[:, labels].T, torch.arange(len(labels)))
     return (by_text + by_class) / 2
+
+
+def distilled_names(images: Tensor, texts: Tensor, logits: Tensor, scale: Tensor) -> Tensor:
+    """Cross entropy of pictures over names against what a classifier says of them.
+
+    Args:
+        images: (B, D). texts: (K, D), names of K different classes.
+        logits: (B, K), the classifier's for these classes.
+    """
+    return F.cross_entropy(scale * images @ texts.T, logits.softmax(dim=1))

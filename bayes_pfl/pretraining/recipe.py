@@ -101,7 +101,8 @@ def tuning_data(pictures: FeatureSet, weights: LiteWeights) -> TuningData:
     """Pictures, and class features that spread as widely as they do."""
     features = pictures.features
     spread = (features - features.mean(0)).norm(dim=1).mean().item()
-    return TuningData(pictures, pseudo_features(weights, spread), imagenet_names())
+    classes = pseudo_features(weights, spread)
+    return TuningData(pictures, classes, imagenet_names(), weights.classify)
 
 
 def measure_folder(
@@ -123,7 +124,7 @@ def measure_folder(
         )
         for kinds, pictures in ((source.training, count // 2), (source.held_out, count))
     )
-    return measure(clip, _tokenizer(), known, held_out, data.classes, data.names)
+    return measure(clip, _tokenizer(), known, held_out, data)
 
 
 def _pictures(
