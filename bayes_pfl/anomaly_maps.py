@@ -13,7 +13,7 @@ from torch import Tensor
 
 from bayes_pfl.cross_attention import ResidualCrossModalAttention
 
-_PIXELS_AT_ONCE = 4_000_000  # floats held per upsampled chunk: 16 MB, within most caches' reach
+_PIXELS_AT_ONCE = 1_000_000  # floats held per upsampled chunk: 4 MB, within most caches' reach
 
 
 def pair_logits(
@@ -41,7 +41,18 @@ def upsampled_probability(logits: Tensor, grid: tuple[int, int], size: int) -> T
     Bilinear upsampling is linear, so upsampling the difference equals upsampling both logits.
     """
     logits = logits.float().unflatten(-1, grid)
-    return F.interpolate(logits, (size, size), mode="bilinear", align_corners=True).sigmoid()
+    if logits.device.type != "cpu":
+        return F.interpolate(logits, (size, size), mode="bilinear", align_corners=True).sigmoid()
+    # On a CPU two products with the weights of each axis take half the time.
+    rows, columns = (_bilinear_weights(cells, size) for cells in grid)
+    with torch.autocast("cpu", enabled=False):
+        return (rows @ (logits @ columns.T)).sigmoid()
+
+
+def _bilinear_weights(cells: int, size: int) -> Tensor:
+    """(S, cells): each pixel's weights of the cells of one axis, with aligned corners."""
+    one_hot = torch.eye(cells)[None]
+    return F.interpolate(one_hot, size, mode="linear", align_corners=True)[0].T.contiguous()
 
 
 def mean_and_spread(

@@ -16,6 +16,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from bayes_pfl.errors import BackboneError
+from bayes_pfl.fused_attention import fuse_attention
 from bayes_pfl.text_tower import PromptTokens, TextTower
 
 OPENAI_MEAN = (0.48145466, 0.4578275, 0.40821073)
@@ -93,6 +94,7 @@ class FrozenCLIP(nn.Module):
         self._grid = (grid, grid) if grid else None
         self.requires_grad_(False)
         self.train(False)
+        fuse_attention(self.visual)
         depth = _depth(self.visual)
         self.layers = tuple(layers) if layers else spaced_layers(depth)
         wrong = [layer for layer in self.layers if not 1 <= layer <= depth]
@@ -145,8 +147,9 @@ class FrozenCLIP(nn.Module):
 
     def _to_tokens(self, stage: Tensor) -> Tensor:
         if stage.shape[-2:] != self.grid:
+            # In float32: half precision has no antialiased resizing on the CPU.
             stage = F.interpolate(
-                stage, self.grid, mode="bilinear", align_corners=False, antialias=True
+                stage.float(), self.grid, mode="bilinear", align_corners=False, antialias=True
             )
         return stage.flatten(2).transpose(1, 2)
 

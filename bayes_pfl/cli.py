@@ -21,6 +21,7 @@ from bayes_pfl.cli_options import (
     Backbone,
     BatchSize,
     Checkpoint,
+    Compile,
     Device,
     ImageSize,
     Json,
@@ -103,8 +104,13 @@ def _complain(message: str) -> None:
 
 @app.command()
 def train(
-    data: Annotated[Path, typer.Option(help="MVTec-style tree or meta.json with masks.")],
+    data: Annotated[
+        Path, typer.Option(help="MVTec-style tree or meta.json with masks; root of --dataset.")
+    ],
     out: Out,
+    dataset: Annotated[
+        str | None, typer.Option(help="A benchmark's name or a card.yaml, found below --data.")
+    ] = None,
     backbone: Backbone = EMBEDDED_BACKBONE,
     pretrained: Pretrained = None,
     image_size: ImageSize = None,
@@ -122,6 +128,9 @@ def train(
     validation_data: Annotated[
         Path | None, typer.Option(help="Another tree to validate on (needed for 'authors').")
     ] = None,
+    validation_dataset: Annotated[
+        str | None, typer.Option(help="A benchmark or card to validate on, as --dataset.")
+    ] = None,
     validation_categories: Annotated[
         str | None, typer.Option(help="Which of its categories, separated by commas.")
     ] = None,
@@ -134,6 +143,9 @@ def train(
     seed: Annotated[int | None, typer.Option(min=0)] = None,
     cache_features: Annotated[
         Path | None, typer.Option(help="Folder for tokens of augmented views: fast epochs.")
+    ] = None,
+    text_checkpointing: Annotated[
+        bool | None, typer.Option(help="Text activations made anew in the backward pass.")
     ] = None,
     resume: Annotated[bool, typer.Option("--resume", help="Go on after the last epoch.")] = False,
 ) -> None:
@@ -151,13 +163,16 @@ def train(
         "precision": precision,
         "workers": workers,
         "seed": seed,
+        "text_checkpointing": text_checkpointing,
     }
     request = TrainingRequest(
         data=data,
         out=out,
         backbone=_backbone(backbone, pretrained, image_size, layers),
         config=_train_config(config, stages, settings),
+        dataset=dataset,
         validation_data=validation_data,
+        validation_dataset=validation_dataset,
         validation_categories=names_in(validation_categories),
         accelerator=accelerator,
         devices=devices,
@@ -188,6 +203,7 @@ def predict(
     maps: Annotated[MapFormat, typer.Option(help="16-bit PNG, .npy, or none.")] = MapFormat.png16,
     overlays: Annotated[bool, typer.Option(help="Write pictures with the heat map.")] = True,
     workers: Workers = 0,
+    compile: Compile = False,
     device: Device = None,
     seed: Seed = 0,
 ) -> None:
@@ -209,6 +225,7 @@ def predict(
             maps=maps.value,
             overlays=overlays,
             workers=workers,
+            compile=compile,
             seed=seed,
             progress=progress,
         )

@@ -2,19 +2,153 @@
 
 from __future__ import annotations
 
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from bayes_pfl.cli_options import Json, names_in, say, write_json
+from bayes_pfl.cli_options import (
+    EMBEDDED_CHECKPOINT,
+    Compile,
+    Device,
+    ImageSize,
+    Json,
+    Precision,
+    Pretrained,
+    Samples,
+    Workers,
+    names_in,
+    say,
+    write_json,
+)
 from bayes_pfl.errors import ConfigError
+
+if TYPE_CHECKING:
+    from bayes_pfl.benchmarks.subjects import Subject
 
 app = typer.Typer(help="Measure time and memory on this machine.", no_args_is_help=True)
 
 
-@app.callback()
-def benchmark() -> None:
-    """Keeps the commands below a name of their own, even while there is only one."""
+OtherBackbone = Annotated[
+    str | None,
+    typer.Option(help="open_clip name or as in train, with a head of random weights."),
+]
+OwnCheckpoint = Annotated[str, typer.Option(help="What is measured where no --backbone is given.")]
+RandomWeights = Annotated[
+    bool, typer.Option("--random-weights", help="A backbone without weights: the time is the same.")
+]
+Repeats = Annotated[int, typer.Option(min=1, help="Timed rounds, after one that is not.")]
+
+
+@app.command()
+def inference(
+    backbone: OtherBackbone = None,
+    checkpoint: OwnCheckpoint = EMBEDDED_CHECKPOINT,
+    pretrained: Pretrained = None,
+    random_weights: RandomWeights = False,
+    image_size: ImageSize = None,
+    samples: Samples = None,
+    precision: Precision = Precision.float32,
+    batch_size: Annotated[int, typer.Option(min=1, help="Images at once.")] = 1,
+    compile: Compile = False,
+    device: Device = None,
+    repeats: Repeats = 5,
+    accuracy_images: Annotated[
+        int, typer.Option(min=0, help="Rendered images to compare a precision on; 0 for none.")
+    ] = 8,
+    files: Annotated[
+        int, typer.Option(min=0, help="Also predict a folder of so many rendered files.")
+    ] = 0,
+    workers: Workers = 0,
+    json_out: Json = None,
+) -> None:
+    """Seconds per image of predict, beside the bare image tower in the same run."""
+    from bayes_pfl.benchmarks.inference import InferenceSettings, benchmark_inference
+
+    subject = _subject(backbone, checkpoint, pretrained, random_weights, image_size, device)
+    settings = InferenceSettings(
+        samples, precision.value, batch_size, compile, repeats, accuracy_images, files, workers
+    )
+    report = benchmark_inference(subject, settings)
+    say(
+        f"an image: tower {report['backbone_seconds']:.4f} s, predict "
+        f"{report['predict_seconds']:.4f} s: overhead {report['overhead']:.3f}; "
+        f"{report['images_per_second']:.2f} images/s; peak {_bytes(report['peak_memory_bytes'])}"
+    )
+    _say_reduced(report)
+    if "end_to_end" in report:
+        done = report["end_to_end"]
+        say(f"{done['files']} files to predictions.csv: {done['images_per_second']:.2f} images/s")
+    if json_out:
+        write_json(json_out, report)
+
+
+@app.command()
+def training(
+    backbone: OtherBackbone = None,
+    checkpoint: OwnCheckpoint = EMBEDDED_CHECKPOINT,
+    pretrained: Pretrained = None,
+    random_weights: RandomWeights = False,
+    image_size: ImageSize = None,
+    precision: Precision = Precision.float32,
+    batch_size: Annotated[int, typer.Option(min=1, help="Images at once.")] = 8,
+    text_checkpointing: Annotated[
+        bool, typer.Option(help="Text activations made anew in the backward pass.")
+    ] = False,
+    device: Device = None,
+    repeats: Repeats = 3,
+    json_out: Json = None,
+) -> None:
+    """Seconds of a training step, with the image tower and from cached features."""
+    from bayes_pfl.benchmarks.training import TrainingSettings, benchmark_training
+
+    subject = _subject(backbone, checkpoint, pretrained, random_weights, image_size, device)
+    settings = TrainingSettings(batch_size, precision.value, text_checkpointing, repeats)
+    report = benchmark_training(subject, settings)
+    say(
+        f"batch of {batch_size}: image tower {report['backbone_seconds']:.3f} s, step "
+        f"{report['step_seconds']:.3f} s, peak {_bytes(report['peak_memory_bytes'])}"
+    )
+    say(
+        f"from cached features {report['cached_step_seconds']:.3f} s, "
+        f"{report['cached_ratio']:.1%} of it, peak {_bytes(report['cached_peak_memory_bytes'])}"
+    )
+    if json_out:
+        write_json(json_out, report)
+
+
+def _say_reduced(report: dict[str, Any]) -> None:
+    if "backbone_float32_seconds" not in report:
+        return
+    say(
+        f"float32 image tower {report['backbone_float32_seconds']:.4f} s: predict takes "
+        f"{report['ratio_to_float32_backbone']:.3f} of it"
+    )
+    if price := report.get("accuracy"):
+        say(
+            f"against float32 on {price['images']} rendered images: map changes by at most "
+            f"{price['largest_map_change']:.4f}, score by {price['largest_score_change']:.4f}, "
+            f"pixel AUROC by {price['pixel_auroc_change']:+.5f} "
+            f"(from {price['float32_pixel_auroc']:.4f})"
+        )
+
+
+def _subject(
+    backbone: str | None,
+    checkpoint: str,
+    pretrained: str | None,
+    random_weights: bool,
+    image_size: int | None,
+    device: str | None,
+) -> Subject:
+    from bayes_pfl.benchmarks.subjects import Subject
+    from bayes_pfl.config import BackboneConfig
+
+    if backbone is None:
+        if image_size or random_weights:
+            raise ConfigError("--image-size and --random-weights belong to a --backbone: name one")
+        return Subject(checkpoint=checkpoint, device=device)
+    config = BackboneConfig(backbone, pretrained, image_size, random_weights=random_weights)
+    return Subject(backbone=config, device=device)
 
 
 @app.command()
@@ -53,6 +187,10 @@ def metrics(
         say(f"{row['maps']} maps: {row['seconds']:.2f} s, peak {_megabytes(row['peak_mb'])}")
     if json_out:
         write_json(json_out, report)
+
+
+def _bytes(value: int | None) -> str:
+    return _megabytes(None if value is None else value / 2**20)
 
 
 def _megabytes(value: float | None) -> str:

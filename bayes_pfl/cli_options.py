@@ -59,6 +59,9 @@ ImageSize = Annotated[
 Layers = Annotated[
     str | None, typer.Option(help="Tapped layers, 1-based, as in 6,12,18,24; default: four.")
 ]
+Compile = Annotated[
+    bool, typer.Option("--compile", help="torch.compile the image tower: for long runs.")
+]
 Json = Annotated[Path | None, typer.Option("--json", help="Also write this file.")]
 
 

@@ -80,11 +80,14 @@ class ScoringConfig:
         samples: Monte Carlo samples R at test.
         stage: 1 scores images with A_c alone, 2 with A_c, A_i and the fused patch tokens.
         smoothing: sigma of the Gaussian on maps, as a fraction of the side (published: 8/518).
+        map_range: map values at the two ends of the overlays' colours; training sets them from its
+            validation maps. Maps and scores are not changed by it.
     """
 
     samples: int = 10
     stage: Literal[1, 2] = 2
     smoothing: float = 8 / 518
+    map_range: tuple[float, float] = (0.0, 1.0)
 
 
 @dataclass(frozen=True)
@@ -110,6 +113,9 @@ class ModelConfig:
             )
             if value < low
         ]
+        low, high = self.scoring.map_range
+        if not 0 <= low < high <= 1:
+            faults.append(f"scoring.map_range = [{low}, {high}]: must rise, within 0 and 1")
         if self.scoring.smoothing < 0:
             faults.append(f"scoring.smoothing = {self.scoring.smoothing}: must not be negative")
         if faults:
@@ -130,7 +136,8 @@ class TrainConfig:
 
     Learning rates are per group: prompt bank, flow (u, w, b and the agnostic vectors), the two
     temperatures, everything else. ``steps_per_epoch`` None means one pass over the data.
-    ``cache_views``: augmented views per image where features are cached.
+    ``cache_views``: augmented views per image where features are cached. ``text_checkpointing``:
+    recompute the text tower's activations in the backward pass: less memory, more time.
     """
 
     stage1: StageConfig = field(default_factory=lambda: StageConfig(epochs=30, patience=3))
@@ -150,6 +157,7 @@ class TrainConfig:
     augment: bool = True
     cache_views: int = 4
     mosaic: float = 0.0
+    text_checkpointing: bool = False
     precision: Literal["32-true", "bf16-mixed", "16-mixed"] = "32-true"
     workers: int = 0
     seed: int = 0

@@ -59,9 +59,7 @@ class TextCache:
     def __len__(self) -> int:
         return len(self._known)
 
-    def embeddings(
-        self, names: Sequence[str], encode: Callable[[list[str]], Tensor]
-    ) -> Tensor:
+    def embeddings(self, names: Sequence[str], encode: Callable[[list[str]], Tensor]) -> Tensor:
         """(B, 2, M, D); ``encode`` is asked for the names, one or more, that are not known yet."""
         missing = [name for name in dict.fromkeys(names) if name not in self._known]
         if missing:

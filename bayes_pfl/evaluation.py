@@ -48,6 +48,7 @@ __all__ = [
     "dataset_result",
     "evaluate",
     "evaluate_categories",
+    "map_range",
     "pixel_average_precision",
     "text_score_average_precision",
 ]
@@ -237,3 +238,16 @@ def text_score_average_precision(records: dict[str, CategoryRecord]) -> float | 
 def pixel_average_precision(records: dict[str, CategoryRecord]) -> float | None:
     """Mean over categories of the pixel AP: what stage 1 of training improves."""
     return mean([record.pixel_result()["ap"] for record in records.values()])
+
+
+def map_range(records: dict[str, CategoryRecord]) -> tuple[float, float]:
+    """Median and 95th percentile of all map pixels: what colours should span; (0, 1) if none."""
+    levels = [record.pixel.levels() for record in records.values()]
+    values = np.concatenate([level.thresholds for level in levels]) if levels else np.empty(0)
+    if len(values) == 0:
+        return 0.0, 1.0
+    counts = np.concatenate([level.positives + level.negatives for level in levels])
+    order = np.argsort(values)
+    share = np.cumsum(counts[order]) / counts.sum()
+    low, high = (float(values[order][np.searchsorted(share, part)]) for part in (0.5, 0.95))
+    return (low, high) if 0 <= low < high <= 1 else (0.0, 1.0)

@@ -40,6 +40,7 @@ def predict(
     smoothing: bool = True,
     threshold: float | None = None,
     uncertainty: bool = True,
+    compile: bool = False,
 ) -> AnomalyResult | list[AnomalyResult]:
     """Detect anomalies in one image, or in several of any sizes.
 
@@ -60,6 +61,7 @@ def predict(
         smoothing: False leaves the maps as the patches give them.
         threshold: scores of at least this give the label 1, others 0.
         uncertainty: False leaves the uncertainty map out, which halves the memory of a result.
+        compile: the image tower through torch.compile: for long runs, the first batch takes longer.
 
     Returns:
         One result for one image, else a list in the order given.
@@ -83,6 +85,7 @@ def predict(
         smoothing=smoothing,
         threshold=threshold,
         uncertainty=uncertainty,
+        compile=compile,
     )
     results = list(stream)
     return results[0] if one else results
@@ -101,6 +104,7 @@ def predict_stream(
     smoothing: bool = True,
     threshold: float | None = None,
     uncertainty: bool = True,
+    compile: bool = False,
 ) -> Iterator[AnomalyResult]:
     """As :func:`predict`, one result after the other: of any number of images a batch is held.
 
@@ -115,6 +119,7 @@ def predict_stream(
         generator=generator,
         smoothing=smoothing,
         spread=uncertainty,
+        compile=compile,
     )
     if isinstance(class_name, str):
         check_class_name(model, class_name)
@@ -141,11 +146,12 @@ def _stream(
     threshold: float | None,
 ) -> Iterator[AnomalyResult]:
     side = scorer.model.backbone.image_size
+    colours = scorer.model.config.scoring.map_range
     loaded = (_load(image, name, index, side) for index, (image, name) in enumerate(named))
     for batch in batched(loaded, batch_size):
         scored = scorer([x.pixels for x in batch], [x.class_name for x in batch])
         for item, scores in zip(batch, scored, strict=True):
-            yield _result(item, scores, threshold)
+            yield _result(item, scores, threshold, colours)
 
 
 def batched(items: Iterable[Item], count: int) -> Iterator[list[Item]]:
@@ -166,7 +172,9 @@ def _load(image: ImageLike, class_name: str, index: int, side: int) -> _Loaded:
     return _Loaded(resize_image(rgb, side), rgb.size, class_name, None, rgb)
 
 
-def _result(item: _Loaded, scores: ScoredImage, threshold: float | None) -> AnomalyResult:
+def _result(
+    item: _Loaded, scores: ScoredImage, threshold: float | None, colours: tuple[float, float]
+) -> AnomalyResult:
     if not scores.finite:
         raise ConfigError(
             f"the score of {item.path or 'an image'} is not finite: the precision overflowed; "
@@ -184,6 +192,7 @@ def _result(item: _Loaded, scores: ScoredImage, threshold: float | None) -> Anom
         path=item.path,
         label=None if threshold is None else int(scores.score >= threshold),
         image=item.image,
+        map_range=colours,
     )
 
 

@@ -163,9 +163,9 @@ class BayesPFL(nn.Module):
             return self.text_embeddings(specific, samples, class_names)
 
         def encode(names: list[str]) -> Tensor:
-            nothing = pooled.new_zeros(len(names), 1, self.backbone.embed_dim)
-            still = nothing[..., 0]
-            return self.text_embeddings(FlowSample(nothing, still, still), samples, names)
+            unmoved = torch.zeros(len(names), 1, self.backbone.embed_dim, device=self.device)
+            none = unmoved[..., 0]
+            return self.text_embeddings(FlowSample(unmoved, none, none), samples, names)
 
         return samples.texts.embeddings(class_names, encode)
 

@@ -54,6 +54,7 @@ def predict_folder(
     maps: MapFormat = "png16",
     overlays: bool = True,
     workers: int = 0,
+    compile: bool = False,
     checkpoint: str | None = None,
     progress: Progress | None = None,
 ) -> Summary:
@@ -65,7 +66,7 @@ def predict_folder(
     not taken for input.
 
     Args:
-        class_name, samples, precision, batch_size, seed, smoothing: as in :func:`predict`.
+        class_name, samples, precision, batch_size, seed, smoothing, compile: as in :func:`predict`.
         threshold: scores of at least this get the label 1, others 0.
         map_threshold: outlined on the overlays.
         maps: at each image's own size; ``png16``: 0..65535 for 0..1; ``npy``: float32; or ``none``.
@@ -89,6 +90,7 @@ def predict_folder(
         maps=maps,
         overlays=overlays,
         workers=workers,
+        compile=compile,
     )
     run = _Run(model, Path(folder), Path(out), settings, progress)
     run.summary.checkpoint = checkpoint
@@ -108,7 +110,13 @@ class _Run:
     ) -> None:
         self.model, self.folder, self.out = model, folder, out
         self.settings, self.progress = settings, progress or Silence()
-        self.pictures = Pictures(out, settings.maps, settings.overlays, settings.map_threshold)
+        self.pictures = Pictures(
+            out,
+            settings.maps,
+            settings.overlays,
+            settings.map_threshold,
+            model.config.scoring.map_range,
+        )
         self.draws_pictures = settings.overlays or settings.maps != "none"
         check_class_name(model, settings.class_name)
         self.scorer = Scorer(
@@ -119,6 +127,7 @@ class _Run:
             smoothing=settings.smoothing,
             maps=self.draws_pictures,
             spread=False,
+            compile=settings.compile,
         )
         self.paths = input_images(folder, out)
         self.summary = Summary(

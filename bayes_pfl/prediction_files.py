@@ -112,12 +112,14 @@ class Pictures:
     Attributes:
         out: holds maps/ and overlays/.
         map_threshold: outlined on overlays.
+        map_range: map values at the two ends of the overlays' colours.
     """
 
     out: Path
     maps: MapFormat = "png16"
     overlays: bool = True
     map_threshold: float | None = None
+    map_range: tuple[float, float] = (0.0, 1.0)
 
     def write(
         self,
@@ -154,6 +156,7 @@ class Pictures:
             threshold=self.map_threshold,
             title=row.path,
             note=score_note(row.score or 0.0, row.uncertainty or 0.0),
+            limits=self.map_range,
         )
         return _png(picture)
 

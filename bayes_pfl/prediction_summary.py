@@ -29,6 +29,7 @@ class FolderSettings:
     maps: MapFormat = "png16"
     overlays: bool = True
     workers: int = 0
+    compile: bool = False
 
     def __post_init__(self) -> None:
         check_whole("batch_size", self.batch_size, 1)

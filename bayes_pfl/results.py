@@ -33,6 +33,7 @@ class AnomalyResult:
         path: of the file, as it was given; None for images from memory.
         label: 1 if the score reached the threshold, else 0; None without a threshold.
         image: the picture, mode RGB, for images from memory; files are read again when needed.
+        map_range: map values at the two ends of the overlay's colours, as the checkpoint says.
     """
 
     score: float
@@ -46,6 +47,7 @@ class AnomalyResult:
     path: str | None = None
     label: int | None = None
     image: Image.Image | None = field(default=None, repr=False)
+    map_range: tuple[float, float] = field(default=(0.0, 1.0), repr=False)
 
     def overlay(
         self,
@@ -53,7 +55,7 @@ class AnomalyResult:
         threshold: float | None = None,
         mask: np.ndarray | None = None,
         title: str | None = None,
-        limits: tuple[float, float] = (0.0, 1.0),
+        limits: tuple[float, float] | None = None,
     ) -> Image.Image:
         """The image beside its map, with a colour bar.
 
@@ -61,7 +63,7 @@ class AnomalyResult:
             threshold: of the map, not of the score; its outline is drawn.
             mask: bool (h, w), the true anomalous area, outlined too.
             title: None for the path.
-            limits: map values at the two ends of the colours.
+            limits: map values at the two ends of the colours; None for the checkpoint's.
 
         Raises:
             ImageReadError: the file is gone since.
@@ -76,7 +78,7 @@ class AnomalyResult:
             mask=mask,
             title=(self.path or "") if title is None else title,
             note=score_note(self.score, self.uncertainty),
-            limits=limits,
+            limits=limits or self.map_range,
         )
 
     def _picture(self) -> Image.Image:

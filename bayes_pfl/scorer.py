@@ -13,6 +13,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from bayes_pfl.backbone import ImageFeatures
 from bayes_pfl.draws import PromptNoise, RunSamples
 from bayes_pfl.errors import ConfigError
 from bayes_pfl.model import BatchScores, BayesPFL
@@ -53,6 +54,7 @@ class Scorer:
         seed, generator: of the draws; a generator is used, and advanced, in place of the seed.
         smoothing: of the maps; the scores never see it.
         maps, spread: whether the maps, and those of the uncertainty, are wanted.
+        compile: the image tower through torch.compile, at the first batch: minutes, once.
 
     Raises:
         ConfigError: a setting that cannot be used.
@@ -69,12 +71,15 @@ class Scorer:
         smoothing: bool = True,
         maps: bool = True,
         spread: bool = True,
+        compile: bool = False,
     ) -> None:
         autocast(model.device, precision)  # an unknown name should be told before any work
         self.model, self.precision = model, precision
         self.draws = run_draws(model, samples, seed, generator)
         self.sigma = model.config.scoring.smoothing * model.backbone.image_size if smoothing else 0
-        self.maps, self.spread = maps, spread
+        self.maps, self.spread, self.compiled = maps, spread, compile
+        encode = model.backbone.encode_image
+        self._encode = torch.compile(encode) if compile else encode
 
     @torch.no_grad()
     def __call__(
@@ -83,12 +88,26 @@ class Scorer:
         """Score B pictures, uint8 (S, S, 3) each, with their class names."""
         try:
             with autocast(self.model.device, self.precision):
-                scores = self.model.score_batch(self._normalised(pixels), class_names, self.draws)
+                features = self._features(self._normalised(pixels))
+                scores = self.model.score_encoded(features, class_names, self.draws)
             return self._images(scores)
         except torch.OutOfMemoryError as error:
             raise ConfigError(
                 f"{self.model.device} has no memory for a batch of {len(pixels)} with "
                 f"{self.draws.count} samples; use a smaller batch size, or fewer samples"
+            ) from error
+
+    def _features(self, images: Tensor) -> ImageFeatures:
+        try:
+            return self._encode(images)
+        except torch.OutOfMemoryError:
+            raise
+        except RuntimeError as error:
+            if not self.compiled:
+                raise
+            reason = " ".join(str(error).split())[:160]
+            raise ConfigError(
+                f"torch.compile failed ({reason}); it needs a C++ compiler: leave --compile out"
             ) from error
 
     def _normalised(self, pixels: Sequence[np.ndarray]) -> Tensor:

@@ -19,7 +19,8 @@ from lightning_fabric import Fabric
 from torch import Tensor, nn
 from torch.utils.data import DataLoader
 
-from bayes_pfl.backbone import ImageFeatures
+from bayes_pfl.backbone import FrozenCLIP, ImageFeatures, frozen_text_checkpointing
+from bayes_pfl.checkpoints import save_checkpoint
 from bayes_pfl.config import StageConfig, TrainConfig
 from bayes_pfl.data.samples import AugmentedDataset, Sample, SampleDataset
 from bayes_pfl.data.transforms import TrainTransform
@@ -28,9 +29,11 @@ from bayes_pfl.errors import CheckpointError
 from bayes_pfl.evaluation import (
     EvaluationSettings,
     evaluate,
+    map_range,
     pixel_average_precision,
     text_score_average_precision,
 )
+from bayes_pfl.evaluation_records import CategoryRecord
 from bayes_pfl.feature_cache import FeatureCache, cache_key, fill
 from bayes_pfl.model import BayesPFL
 from bayes_pfl.parameter_groups import parameter_groups, set_stage
@@ -60,9 +63,12 @@ class TrainingState:
 class TrainingStep(nn.Module):
     """One forward pass to the losses: a module, so that wrappers for several devices apply."""
 
-    def __init__(self, model: BayesPFL, flow_weight: float) -> None:
+    def __init__(
+        self, model: BayesPFL, flow_weight: float, text_checkpointing: bool = False
+    ) -> None:
         super().__init__()
         self.model, self.flow_weight = model, flow_weight
+        self.text_checkpointing = text_checkpointing
 
     def forward(
         self,
@@ -74,20 +80,25 @@ class TrainingStep(nn.Module):
     ) -> dict[str, Tensor]:
         """Losses of one batch; see :meth:`BayesPFL.training_losses`."""
         backbone = self.model.backbone
-        if "image" in batch:
-            features = backbone.encode_image(batch["image"])
-        else:  # from the cache
-            features = ImageFeatures(batch["pooled"], tuple(batch["tokens"]), backbone.grid)
-        return self.model.training_losses(
-            features,
-            names,
-            batch["mask"],
-            batch["label"],
-            PromptNoise(*noise),
-            pair,
-            stage=stage,
-            flow_weight=self.flow_weight,
-        )
+        features = batch_features(backbone, batch)
+        with frozen_text_checkpointing(backbone, self.text_checkpointing):
+            return self.model.training_losses(
+                features,
+                names,
+                batch["mask"],
+                batch["label"],
+                PromptNoise(*noise),
+                pair,
+                stage=stage,
+                flow_weight=self.flow_weight,
+            )
+
+
+def batch_features(backbone: FrozenCLIP, batch: dict[str, Any]) -> ImageFeatures:
+    """Features of a batch of images, or those that the cache gave for it."""
+    if "image" in batch:
+        return backbone.encode_image(batch["image"])
+    return ImageFeatures(batch["pooled"], tuple(batch["tokens"]), backbone.grid)
 
 
 class Trainer:
@@ -150,13 +161,23 @@ class Trainer:
             self._run_stage(stage, settings)
             if self.files.has_best():
                 self.files.load_best(self.model)
+        self._keep_map_range()
         return self.state
+
+    def _keep_map_range(self) -> None:
+        """Colours of the overlays: the median pixel of the validation dark, the highest bright."""
+        if not self.files.has_best():
+            return
+        scoring = self.model.config.scoring
+        scoring = replace(scoring, map_range=map_range(self._records()))
+        self.model.config = replace(self.model.config, scoring=scoring)
+        save_checkpoint(self.model, self.files.out / "best")
 
     def _run_stage(self, stage: int, settings: StageConfig) -> None:
         set_stage(self.model, stage)
         scoring = replace(self.model.config.scoring, stage=stage)
         self.model.config = replace(self.model.config, scoring=scoring)
-        step = TrainingStep(self.model, self.config.flow_weight)
+        step = TrainingStep(self.model, self.config.flow_weight, self.config.text_checkpointing)
         optimizer = torch.optim.Adam(
             parameter_groups(self.model, self.config), betas=self.config.betas
         )
@@ -211,18 +232,23 @@ class Trainer:
     def _step(
         self, step: Any, optimizer: Any, batch: dict[str, Any], stage: int, index: int
     ) -> dict[str, Tensor]:
-        generator = torch.Generator().manual_seed(self._seed(stage, index))
-        count = len(batch["label"])
-        noise = PromptNoise.draw(1, self.model.backbone.embed_dim, generator, batch=count)
-        pair = int(torch.randint(self.model.config.prompts.pairs, (), generator=generator))
-        names = [self.dataset.samples[i].class_name for i in batch["index"].tolist()]
+        noise, pair = self._draws(stage, index, len(batch["label"]))
         optimizer.zero_grad(set_to_none=True)
-        noise = noise.to(self.fabric.device)
         draws = (noise.specific, noise.normal, noise.abnormal)
-        losses = step(batch, names, draws, pair, stage)
+        losses = step(batch, self._names(batch), draws, pair, stage)
         self.fabric.backward(losses["total"])
         optimizer.step()
         return losses
+
+    def _draws(self, stage: int, index: int, count: int) -> tuple[PromptNoise, int]:
+        """Noise for ``count`` images and a prompt pair, as functions of seed, epoch and step."""
+        generator = torch.Generator().manual_seed(self._seed(stage, index))
+        noise = PromptNoise.draw(1, self.model.backbone.embed_dim, generator, batch=count)
+        pair = int(torch.randint(self.model.config.prompts.pairs, (), generator=generator))
+        return noise.to(self.fabric.device), pair
+
+    def _names(self, batch: dict[str, Any]) -> list[str]:
+        return [self.dataset.samples[i].class_name for i in batch["index"].tolist()]
 
     def _open_cache(self, folder: Path | None) -> FeatureCache | None:
         if folder is None:
@@ -302,6 +328,11 @@ class Trainer:
 
     def _validate(self, stage: int) -> float:
         """Mean AP of the validation categories; 0 where nothing is defined, as with no samples."""
+        records = self._records()
+        figure = pixel_average_precision if stage == 1 else text_score_average_precision
+        return figure(records) or 0.0
+
+    def _records(self) -> dict[str, CategoryRecord]:
         self.progress.start("validation", len(self.validation))
         settings = EvaluationSettings(
             samples=self.config.validation_samples,
@@ -309,14 +340,12 @@ class Trainer:
             workers=self.config.workers,
             seed=self.config.seed,
         )
-        records = evaluate(
+        return evaluate(
             self.model,
             self.validation,
             settings,
             lambda done: self.progress.advance(done, {}),
         )
-        figure = pixel_average_precision if stage == 1 else text_score_average_precision
-        return figure(records) or 0.0
 
     def _check_finite(self, values: dict[str, float], title: str, index: int) -> None:
         if not math.isfinite(values["total"]):

@@ -9,6 +9,7 @@ from typing import Any
 
 from bayes_pfl.checkpoints import build_model
 from bayes_pfl.config import BackboneConfig, ModelConfig, TrainConfig
+from bayes_pfl.data.cards import read_dataset
 from bayes_pfl.data.records import Sample
 from bayes_pfl.data.sources import hold_out, read_source, select_categories
 from bayes_pfl.errors import CheckpointError, ConfigError, DataError
@@ -23,13 +24,19 @@ AUTHORS_VALIDATION_CATEGORIES = 5
 
 @dataclass(frozen=True)
 class TrainingRequest:
-    """What the user asked for; see ``bayes-pfl train --help``."""
+    """What the user asked for; see ``bayes-pfl train --help``.
+
+    ``dataset`` and ``validation_dataset`` name cards, read below ``data`` and ``validation_data``;
+    without them those are trees or meta.json files.
+    """
 
     data: Path
     out: Path
     backbone: BackboneConfig
     config: TrainConfig
+    dataset: str | None = None
     validation_data: Path | None = None
+    validation_dataset: str | None = None
     validation_categories: tuple[str, ...] = ()
     accelerator: str = "auto"
     devices: int = 1
@@ -74,11 +81,11 @@ def training_data(request: TrainingRequest) -> tuple[list[Sample], list[Sample]]
     By default categories of the auxiliary set are held out. ``authors`` selects the model on the
     first five categories of another benchmark, as published: a leak if that is also the test set.
     """
-    samples = read_source(request.data)
+    samples = _read(request.data, request.dataset)
     config = request.config
     if not any(sample.label and sample.mask for sample in samples):
         raise DataError(f"{request.data}: no anomalous image with a mask; training needs some")
-    if request.validation_data is None:
+    if request.validation_data is None and request.validation_dataset is None:
         if config.validation == "authors":
             raise DataError("validation 'authors' needs --validation-data, the other benchmark")
         if request.validation_categories:
@@ -86,11 +93,15 @@ def training_data(request: TrainingRequest) -> tuple[list[Sample], list[Sample]]
             chosen = select_categories(samples, request.validation_categories)
             return [s for s in samples if s.category not in names], chosen
         return hold_out(samples, config.held_out, config.seed)
-    others = read_source(request.validation_data)
+    others = _read(request.validation_data or request.data, request.validation_dataset)
     names = request.validation_categories
     if config.validation == "authors" and not names:
         names = tuple(sorted({s.category for s in others}))[:AUTHORS_VALIDATION_CATEGORIES]
     return samples, select_categories(others, names) if names else others
+
+
+def _read(path: Path, card: str | None) -> list[Sample]:
+    return read_dataset(card, path) if card else read_source(path)
 
 
 def _write_settings(
@@ -102,6 +113,8 @@ def _write_settings(
 ) -> None:
     settings = {
         "data": str(request.data),
+        "dataset": request.dataset,
+        "validation_dataset": request.validation_dataset,
         "validation_data": str(request.validation_data) if request.validation_data else None,
         "categories": sorted({sample.category for sample in samples}),
         "validation_categories": sorted({sample.category for sample in validation}),

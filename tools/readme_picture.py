@@ -11,23 +11,19 @@ from PIL import Image
 from bayes_pfl import BayesPFL
 from bayes_pfl.data.synthetic import CATEGORIES, render
 
-SHOWN = (
-    ("granite", "crack", 3),
-    ("macaroni", "contamination", 1),
-    ("head_ct", "bleeding", 2),
-    ("perforated_plate", "scratch", 4),
-)
+# Three that work, and one (granite) that does not.
+SHOWN = (("galvanised", 0), ("slate", 0), ("head_ct", 2), ("granite", 3))
 SEED, SIZE, COLUMNS = 7, 384, 2
 
 
 def main(out: Path) -> None:
     model = BayesPFL.from_pretrained("bayes-pfl-tiny", device="cpu")
     tiles = []
-    for category, defect, index in SHOWN:
-        picture = render(category, SEED, index, size=SIZE, defect=defect)
+    for category, index in SHOWN:
+        picture = render(category, SEED, index, size=SIZE, defect="random")
         name = CATEGORIES[category].class_name
         result = model.predict(picture.image, class_name=name)
-        tiles.append(result.overlay(title=f"{name}, {defect}", mask=picture.mask))
+        tiles.append(result.overlay(title=f"{name}, {picture.defect}", mask=picture.mask))
     width, height = max(t.width for t in tiles), max(t.height for t in tiles)
     rows = -(-len(tiles) // COLUMNS)
     sheet = Image.new("RGB", (COLUMNS * width, rows * height), "white")

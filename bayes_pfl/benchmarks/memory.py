@@ -7,6 +7,8 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import TypeVar
 
+import torch
+
 T = TypeVar("T")
 
 
@@ -20,6 +22,22 @@ def with_peak_memory(work: Callable[[], T]) -> tuple[T, float | None]:
     result = work()
     after = _status("VmHWM") if before is not None else None
     return result, None if before is None or after is None else after - before
+
+
+def peak_bytes(work: Callable[[], object], device: torch.device) -> int | None:
+    """Most memory held while `work` runs, weights and all.
+
+    On a CUDA device what torch holds there; on the CPU of Linux the resident memory of the process.
+    None elsewhere.
+    """
+    if device.type == "cuda":
+        torch.cuda.reset_peak_memory_stats(device)
+        work()
+        return torch.cuda.max_memory_allocated(device)
+    known = device.type == "cpu" and _reset_peak() is not None
+    work()
+    peak = _status("VmHWM") if known else None
+    return None if peak is None else round(peak * 2**20)
 
 
 def _reset_peak() -> float | None:

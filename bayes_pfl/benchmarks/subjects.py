@@ -1,0 +1,72 @@
+"""What is measured: a model, its bare image tower, pictures for it."""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from bayes_pfl.checkpoints import best_device, build_model, load_checkpoint
+from bayes_pfl.config import BackboneConfig, ModelConfig
+from bayes_pfl.data.synthetic import TEST_CATEGORIES, render
+from bayes_pfl.fused_attention import restore_attention
+from bayes_pfl.model import BayesPFL
+from bayes_pfl.precision import autocast
+
+CLASS_NAME = "metal nut"
+
+
+@dataclass(frozen=True)
+class Subject:
+    """A checkpoint, or a backbone with a head of random weights, which takes the same time."""
+
+    checkpoint: str | None = None
+    backbone: BackboneConfig | None = None
+    device: str | None = None
+
+    def model(self) -> BayesPFL:
+        """In eval mode on its device; the caller's random state is left alone."""
+        if self.checkpoint is not None:
+            return load_checkpoint(self.checkpoint, device=self.device)
+        with torch.random.fork_rng(devices=[]):
+            torch.manual_seed(0)
+            model = build_model(ModelConfig(backbone=self.backbone or BackboneConfig()))
+        return model.to(self.device or best_device()).eval()
+
+
+def bare_tower(
+    model: BayesPFL, images: Tensor, precision: str, compile: bool = False
+) -> Callable[[], Tensor]:
+    """open_clip's image tower as it comes, by itself, on images that are ready."""
+    visual = model.backbone.visual
+    kept = {id(x): x for x in (*visual.parameters(), *visual.buffers())}  # shared, not copied
+    visual = copy.deepcopy(visual, kept)
+    restore_attention(visual)
+    tower = torch.compile(visual) if compile else visual
+
+    @torch.no_grad()
+    def run() -> Tensor:
+        with autocast(model.device, precision):
+            return tower(images)
+
+    return run
+
+
+def noise_pictures(count: int, side: int) -> list[np.ndarray]:
+    """uint8 (S, S, 3): the time does not depend on what is to be seen."""
+    values = np.random.default_rng(0).integers(0, 256, (count, side, side, 3), dtype=np.uint8)
+    return list(values)
+
+
+def rendered_pictures(count: int, side: int) -> list[tuple[np.ndarray, np.ndarray, str]]:
+    """Image uint8 (S, S, 3), mask bool (S, S) and class name of rendered objects with a defect."""
+    found = []
+    for index in range(count):
+        name = TEST_CATEGORIES[index % len(TEST_CATEGORIES)]
+        one = render(name, 0, index, size=side, defect="random")
+        found.append((one.image, one.mask, one.class_name))
+    return found

@@ -1,0 +1,44 @@
+"""Wall time of pieces of work that take turns, so that a machine's moods meet all of them."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Mapping
+from statistics import median
+
+import torch
+
+
+def seconds(work: Callable[[], object], device: torch.device) -> float:
+    """Of one call, what it left to be done on the device included."""
+    synchronize(device)
+    start = time.perf_counter()
+    work()
+    synchronize(device)
+    return time.perf_counter() - start
+
+
+def synchronize(device: torch.device) -> None:
+    """Wait for what has been handed to the device."""
+    if device.type == "cuda":
+        torch.cuda.synchronize(device)
+    elif device.type == "mps":
+        torch.mps.synchronize()
+
+
+def interleaved(
+    works: Mapping[str, Callable[[], object]], repeats: int, device: torch.device, warmup: int = 1
+) -> dict[str, list[float]]:
+    """Seconds of each work, A B A B ..., after ``warmup`` rounds that are not counted."""
+    taken: dict[str, list[float]] = {name: [] for name in works}
+    for turn in range(warmup + repeats):
+        for name, work in works.items():
+            spent = seconds(work, device)
+            if turn >= warmup:
+                taken[name].append(spent)
+    return taken
+
+
+def medians(taken: Mapping[str, list[float]]) -> dict[str, float]:
+    """The median of each."""
+    return {name: median(values) for name, values in taken.items()}
