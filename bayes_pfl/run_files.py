@@ -86,6 +86,12 @@ class RunFiles:
             )
             self._writer.flush()
 
+    def close(self) -> None:
+        """Write the last events and end TensorBoard's thread."""
+        if self._writer is not None:
+            self._writer.close()
+            self._writer = None
+
     def has_best(self) -> bool:
         """Whether best/ has been written."""
         return (self.out / "best" / WEIGHTS_NAME).is_file()

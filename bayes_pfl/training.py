@@ -149,8 +149,16 @@ class Trainer:
             CheckpointError: ``resume`` without a usable last/, or a folder that cannot be written.
             DataError: a sample that cannot be read.
         """
-        if resume:
-            self._restore()
+        try:
+            if resume:
+                self._restore()
+            self._run_stages()
+            self._keep_map_range()
+        finally:
+            self.files.close()
+        return self.state
+
+    def _run_stages(self) -> None:
         stages = (self.config.stage1, self.config.stage2)
         for stage, settings in enumerate(stages, start=1):
             if stage < self.state.stage or settings.epochs == 0:
@@ -161,8 +169,6 @@ class Trainer:
             self._run_stage(stage, settings)
             if self.files.has_best():
                 self.files.load_best(self.model)
-        self._keep_map_range()
-        return self.state
 
     def _keep_map_range(self) -> None:
         """Colours of the overlays: the median pixel of the validation dark, the highest bright."""

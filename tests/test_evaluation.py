@@ -269,3 +269,17 @@ def test_an_undefined_figure_stays_undefined_over_seeds(tiny_model, samples):
     entry = combine_seeds(runs)["categories"]["nut"]
     assert entry["image"]["auroc"] is None and entry["sd"]["image"]["auroc"] is None
     assert entry["image"]["reason"]["auroc"]
+
+
+def test_map_range_is_the_median_and_the_95th_percentile():
+    from bayes_pfl.evaluation import map_range
+    from bayes_pfl.evaluation_records import LEVELS, CategoryRecord
+
+    pixels = np.random.default_rng(0).random((2, 40, 50)).astype(np.float32)
+    records = {}
+    for name, part in zip("ab", pixels, strict=True):
+        records[name] = CategoryRecord(name, tuple(LEVELS))
+        records[name].pixel.update(part, part > 0.9)
+    expected = np.quantile(pixels, (0.5, 0.95))
+    assert map_range(records) == pytest.approx(tuple(expected), abs=2e-3)
+    assert map_range({}) == (0.0, 1.0)

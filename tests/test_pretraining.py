@@ -228,7 +228,9 @@ def test_features_do_not_depend_on_workers_and_survive_the_disk(
     requests = plan(SOURCE.training, 4, seed=0)
     alone = embed_pictures(trunk, draw, requests, size=64, views=2)
     shared = embed_pictures(trunk, draw, requests, size=64, views=2, workers=1)
-    assert torch.equal(alone.features, shared.features) and alone.subjects == shared.subjects
+    # The same pictures; convolutions round by where their memory happens to lie.
+    assert torch.allclose(alone.features, shared.features, atol=1e-5)
+    assert alone.subjects == shared.subjects
     alone.save(tmp_path / "kept.npz")
     kept = FeatureSet.load(tmp_path / "kept.npz")
     assert torch.equal(kept.features, alone.features) and kept.subjects == alone.subjects

@@ -280,3 +280,20 @@ def test_text_checkpointing_gives_the_same_losses(request_for, config):
     again = run_training(request_for("saving", config=saving)).history
     for one, other in zip(plain, again, strict=True):
         assert other["loss_total"] == pytest.approx(one["loss_total"], rel=1e-5)
+
+
+def test_no_thread_is_left_behind(request_for):
+    import threading
+
+    before = threading.active_count()
+    run_training(request_for())
+    with pytest.raises(KeyboardInterrupt):
+        run_training(request_for("stopped"), _Interrupt(1))
+    assert threading.active_count() == before
+
+
+def test_colours_span_the_validation_maps(request_for):
+    request = request_for()
+    run_training(request)
+    low, high = load_checkpoint(request.out, device="cpu").config.scoring.map_range
+    assert 0 <= low < high <= 1 and (low, high) != (0, 1)
