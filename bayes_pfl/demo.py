@@ -37,7 +37,7 @@ class DemoSize:
     photographs: int
 
 
-FULL = DemoSize(16, 6, 20, steps=60, epochs=4, batch=16, photographs=200)
+FULL = DemoSize(20, 8, 20, steps=90, epochs=4, batch=16, photographs=200)
 QUICK = DemoSize(4, 2, 3, steps=2, epochs=1, batch=4, photographs=6)
 
 
@@ -53,8 +53,10 @@ def run_demo(out: Path, progress: Progress, *, quick: bool = False) -> str:
     size = QUICK if quick else FULL
     started = time.perf_counter()
     out = _fresh(out)
-    train = _render(out / "rendered-train", TRAIN_CATEGORIES[: size.train_categories], size, 0)
-    test = _render(out / "rendered-test", TEST_CATEGORIES[: size.test_categories], size, 1)
+    train = _render(
+        out / "rendered-train", spread(TRAIN_CATEGORIES, size.train_categories), size, 0
+    )
+    test = _render(out / "rendered-test", spread(TEST_CATEGORIES, size.test_categories), size, 1)
     run_training(_request(train, out, size), progress)
     settings = EvaluationSettings(batch_size=16)
     own = load_checkpoint(out / "run", device="cpu")
@@ -131,6 +133,15 @@ def _request(data: Path, out: Path, size: DemoSize) -> TrainingRequest:
 def _render(out: Path, categories: tuple[str, ...], size: DemoSize, seed: int) -> Path:
     write_mvtec_tree(out, categories, normals=size.images, anomalies=size.images, seed=seed)
     return out
+
+
+def spread(names: tuple[str, ...], count: int) -> tuple[str, ...]:
+    """``count`` of the names, evenly spaced: surfaces, objects and scans stand one after another.
+
+    >>> spread(("a", "b", "c", "d", "e", "f"), 3)
+    ('a', 'c', 'e')
+    """
+    return tuple(names[index * len(names) // count] for index in range(count))
 
 
 def _fresh(out: Path) -> Path:
