@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
 import re
 from dataclasses import asdict, replace
 from pathlib import Path
@@ -208,10 +207,3 @@ def load_learned(model: BayesPFL, state: dict[str, Tensor], source: Path) -> Non
     if bad:
         raise CheckpointError(f"{source}: {bad[0]} holds NaN or infinity; train or copy it again")
     model.load_state_dict(state, strict=False)
-
-
-def is_writable(folder: Path) -> bool:
-    """Whether files can be made in ``folder`` (or in the nearest folder that exists above it)."""
-    while not folder.exists() and folder != folder.parent:
-        folder = folder.parent
-    return folder.is_dir() and os.access(folder, os.W_OK)
