@@ -7,7 +7,7 @@ D joint width, K prompts per image, P + Q prompt vectors.
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import dataclass
 from typing import Any
 
@@ -16,7 +16,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from bayes_pfl.errors import BackboneError
-from bayes_pfl.fused_attention import fuse_attention
+from bayes_pfl.lean_tower import active_dtype, lean_tower
 from bayes_pfl.text_tower import PromptTokens, TextTower
 
 OPENAI_MEAN = (0.48145466, 0.4578275, 0.40821073)
@@ -94,7 +94,10 @@ class FrozenCLIP(nn.Module):
         self._grid = (grid, grid) if grid else None
         self.requires_grad_(False)
         self.train(False)
-        fuse_attention(self.visual)
+        # Towers with batch norms lose several percent of their features in bfloat16.
+        self._keeps_float32 = any(isinstance(x, nn.BatchNorm2d) for x in self.visual.modules())
+        self._lean: dict[torch.dtype | None, Any] = {}
+        self.register_load_state_dict_post_hook(_forget_lean)
         depth = _depth(self.visual)
         self.layers = tuple(layers) if layers else spaced_layers(depth)
         wrong = [layer for layer in self.layers if not 1 <= layer <= depth]
@@ -138,12 +141,35 @@ class FrozenCLIP(nn.Module):
         """Token ids of ``class_names`` for prompts with ``vectors`` = P + Q learnt vectors."""
         return self.text.tokenize(class_names, vectors)
 
+    def lean_visual(self) -> Any:
+        """The image tower as it is used, for the autocast we are in; made at the first use."""
+        dtype = None if self._keeps_float32 else active_dtype(self.device)
+        if dtype not in self._lean:
+            self._lean[dtype] = lean_tower(self.visual, dtype, self.image_size)
+        return self._lean[dtype]
+
+    @property
+    def device(self) -> torch.device:
+        """Where the weights lie."""
+        return next(self.visual.parameters()).device
+
+    def _apply(self, *args: Any, **kwargs: Any) -> FrozenCLIP:
+        self._lean.clear()  # a move to another device changes what they are made of
+        return super()._apply(*args, **kwargs)
+
     def _stages(self, images: Tensor) -> tuple[Tensor, list[Tensor]]:
         # A common grid needs (B, C, h, w); towers without that form give tokens on a square.
-        output = self.visual.forward_intermediates(
-            images, indices=[layer - 1 for layer in self.layers], output_fmt="NCHW"
-        )
+        tower, indices = self.lean_visual(), [layer - 1 for layer in self.layers]
+        with self._precision():
+            output = tower.forward_intermediates(images, indices=indices, output_fmt="NCHW")
         return output["image_features"], list(output["image_intermediates"])
+
+    def _precision(self) -> AbstractContextManager[object]:
+        return (
+            torch.autocast(self.device.type, enabled=False)
+            if self._keeps_float32
+            else nullcontext()
+        )
 
     def _to_tokens(self, stage: Tensor) -> Tensor:
         if stage.shape[-2:] != self.grid:
@@ -167,6 +193,10 @@ class FrozenCLIP(nn.Module):
         grids = [(int(x.shape[-2]), int(x.shape[-1])) for x in stages]
         grid = self._grid or common_grid(grids, self.image_size)
         return int(pooled.shape[-1]), tuple(int(x.shape[1]) for x in stages), grid
+
+
+def _forget_lean(backbone: FrozenCLIP, _: object) -> None:
+    backbone._lean.clear()
 
 
 def _depth(visual: Any) -> int:

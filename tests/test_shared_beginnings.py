@@ -1,4 +1,4 @@
-"""Common beginnings encoded once, and fused attention: the same numbers as the plain way."""
+"""Common beginnings encoded once: the same numbers as the plain way."""
 
 import copy
 
@@ -8,7 +8,6 @@ import torch
 from torch import nn
 
 from bayes_pfl.backbone import FrozenCLIP, frozen_text_checkpointing
-from bayes_pfl.fused_attention import FusedSelfAttention, fuse_attention, restore_attention
 from bayes_pfl.shared_beginnings import can_share
 
 from .conftest import TINY_CLIP
@@ -60,31 +59,3 @@ def test_only_causal_towers_of_known_blocks_share(tiny_model):
     other = copy.deepcopy(text.transformer)
     other.resblocks[0].attn = nn.MultiheadAttention(32, 2, bias=False, batch_first=True)
     assert not can_share(other, text.attn_mask)
-
-
-@torch.no_grad()
-def test_fused_attention_gives_what_open_clip_gives_and_can_be_undone():
-    with torch.random.fork_rng():
-        torch.manual_seed(0)
-        clip = open_clip.CLIP(**TINY_CLIP).eval().requires_grad_(False)
-    images = torch.randn(2, 3, 48, 48, generator=torch.Generator().manual_seed(1))
-    plain, keys = clip.visual(images), set(clip.visual.state_dict())
-    backbone = FrozenCLIP(clip, open_clip.get_tokenizer("ViT-B-32"), image_size=48)
-    blocks = backbone.visual.transformer.resblocks
-    assert all(type(block.attn) is FusedSelfAttention for block in blocks)
-    assert set(backbone.visual.state_dict()) == keys
-    torch.testing.assert_close(backbone.encode_image(images).pooled, plain, atol=1e-5, rtol=0)
-    restore_attention(backbone.visual)
-    assert all(type(block.attn) is nn.MultiheadAttention for block in blocks)
-    assert torch.equal(backbone.visual(images), plain)
-
-
-@torch.no_grad()
-def test_fused_attention_leaves_masks_and_weights_to_the_base():
-    block = nn.Module()
-    block.attn = nn.MultiheadAttention(8, 2, batch_first=True).eval()
-    x, mask = torch.randn(1, 4, 8), torch.ones(4, 4, dtype=torch.bool).triu(1)
-    plain = [block.attn(x, x, x, attn_mask=mask)[0], block.attn(x, x, x)[1]]
-    fuse_attention(block)
-    fused = [block.attn(x, x, x, attn_mask=mask)[0], block.attn(x, x, x)[1]]
-    torch.testing.assert_close(fused, plain)

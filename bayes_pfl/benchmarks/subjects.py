@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import copy
 from collections.abc import Callable
 from dataclasses import dataclass
 
@@ -13,7 +12,6 @@ from torch import Tensor
 from bayes_pfl.checkpoints import best_device, build_model, load_checkpoint
 from bayes_pfl.config import BackboneConfig, ModelConfig
 from bayes_pfl.data.synthetic import TEST_CATEGORIES, render
-from bayes_pfl.fused_attention import restore_attention
 from bayes_pfl.model import BayesPFL
 from bayes_pfl.precision import autocast
 
@@ -42,10 +40,7 @@ def bare_tower(
     model: BayesPFL, images: Tensor, precision: str, compile: bool = False
 ) -> Callable[[], Tensor]:
     """open_clip's image tower as it comes, by itself, on images that are ready."""
-    visual = model.backbone.visual
-    kept = {id(x): x for x in (*visual.parameters(), *visual.buffers())}  # shared, not copied
-    visual = copy.deepcopy(visual, kept)
-    restore_attention(visual)
+    visual = model.backbone.visual  # the model itself runs a copy, made for speed
     tower = torch.compile(visual) if compile else visual
 
     @torch.no_grad()
