@@ -8,14 +8,23 @@ from pathlib import Path
 from typing import Any
 
 from bayes_pfl.checkpoints import build_model
-from bayes_pfl.config import BackboneConfig, ModelConfig, TrainConfig
+from bayes_pfl.config import AblationConfig, BackboneConfig, ModelConfig, TrainConfig
 from bayes_pfl.data.cards import read_dataset
 from bayes_pfl.data.records import Sample
 from bayes_pfl.data.sources import hold_out, read_source, select_categories
 from bayes_pfl.errors import CheckpointError, ConfigError, DataError
 from bayes_pfl.files import write_atomically
-from bayes_pfl.progress import Progress
+from bayes_pfl.processes import (
+    count_processes,
+    is_first_process,
+    join_devices,
+    launched_outside,
+    leave,
+    one_voice,
+)
+from bayes_pfl.progress import Progress, Silence
 from bayes_pfl.run_files import environment
+from bayes_pfl.spawning import spawn
 from bayes_pfl.training import Trainer, TrainingState
 
 AUTHORS_VALIDATION_CATEGORIES = 5
@@ -27,7 +36,7 @@ class TrainingRequest:
     """What the user asked for; see ``bayes-pfl train --help``.
 
     ``dataset`` and ``validation_dataset`` name cards, read below ``data`` and ``validation_data``;
-    without them those are trees or meta.json files.
+    without them those are trees or meta.json files. ``devices``: of this machine, a process each.
     """
 
     data: Path
@@ -42,36 +51,63 @@ class TrainingRequest:
     devices: int = 1
     cache: Path | None = None
     resume: bool = False
+    ablation: AblationConfig = AblationConfig()
 
 
 def run_training(request: TrainingRequest, progress: Progress | None = None) -> TrainingState:
     """Train as requested; the run folder then holds best/, last/, metrics.csv and the settings.
 
+    With several devices new processes do it, which import the main module again: a script that
+    calls this needs ``if __name__ == "__main__":``.
+
     Raises:
         DataError, BackboneError, CheckpointError, ConfigError: before any work where possible.
     """
-    import torch
-    from lightning_fabric import Fabric
+    progress = progress or Silence()
+    if launched_outside():
+        with one_voice():
+            prepared = _prepare(request)
+            return _train(*prepared, progress if is_first_process() else Silence())
+    prepared = _prepare(request)
+    if request.devices > 1:
+        state: TrainingState = spawn(request.devices, _train, prepared, progress)
+        return state
+    return _train(*prepared, progress)
 
+
+def _prepare(request: TrainingRequest) -> tuple[TrainingRequest, list[Sample], list[Sample]]:
+    """The request with its samples, refused where something is wrong with it."""
     if (request.out / "last").exists() and not request.resume:
         raise ConfigError(
             f"{request.out}: holds a run already; add --resume to go on, or choose another --out"
         )
-    samples, validation = training_data(request)
     config = request.config
-    fabric = Fabric(
-        accelerator=request.accelerator, devices=request.devices, precision=config.precision
-    )
-    fabric.launch()
+    count_processes(request.accelerator, request.devices, config.batch_size, config.accumulate)
+    return request, *training_data(request)
+
+
+def _train(
+    request: TrainingRequest, samples: list[Sample], validation: list[Sample], progress: Progress
+) -> TrainingState:
+    """Life of one process of the run: alone, or beside others."""
+    import torch
+
+    config = request.config
+    fabric = join_devices(request.accelerator, request.devices, config.precision)
     with torch.random.fork_rng(devices=[]):  # modules take initial values from the global state
         torch.manual_seed(config.seed)
-        model = build_model(ModelConfig(backbone=request.backbone))
+        model = build_model(ModelConfig(backbone=request.backbone, ablation=request.ablation))
     trainer = Trainer(
         model, config, samples, validation, request.out, fabric, progress, request.cache
     )
-    _write_settings(request, model.config, samples, validation, str(fabric.device))
+    if fabric.is_global_zero:
+        device = f"{fabric.device}" if fabric.world_size == 1 else fabric.device.type
+        _write_settings(request, model.config, samples, validation, device, fabric.world_size)
     state = trainer.run(resume=request.resume)
-    _write(request.out / "results.json", {"best": state.best, "history": state.history})
+    if fabric.is_global_zero:
+        _write(request.out / "results.json", {"best": state.best, "history": state.history})
+    if fabric.world_size > 1:
+        leave()
     return state
 
 
@@ -110,6 +146,7 @@ def _write_settings(
     samples: list[Sample],
     validation: list[Sample],
     device: str,
+    processes: int,
 ) -> None:
     settings = {
         "data": str(request.data),
@@ -118,6 +155,7 @@ def _write_settings(
         "validation_data": str(request.validation_data) if request.validation_data else None,
         "categories": sorted({sample.category for sample in samples}),
         "validation_categories": sorted({sample.category for sample in validation}),
+        "processes": processes,
         "train": asdict(request.config),
         "model": asdict(model),
     }

@@ -1,0 +1,119 @@
+"""New processes of this machine run one function, and end together.
+
+The first one's progress and result come back; an error of any ends them all.
+"""
+
+from __future__ import annotations
+
+import os
+import sys
+from collections.abc import Callable
+from typing import Any
+
+from bayes_pfl.errors import BayesPFLError, ConfigError
+from bayes_pfl.progress import Progress, Silence
+
+_POLL_SECONDS = 0.05
+_GRACE_SECONDS = 5
+
+
+class _Relay:
+    """Progress of the first process, told to the one that started it."""
+
+    def __init__(self, channel: Any) -> None:
+        self.channel = channel
+
+    def start(self, title: str, steps: int) -> None:
+        self.channel.put(("start", (title, steps)))
+
+    def advance(self, done: int, values: dict[str, float]) -> None:
+        self.channel.put(("advance", (done, values)))
+
+
+def spawn(
+    count: int, function: Callable[..., Any], arguments: tuple[Any, ...], progress: Progress
+) -> Any:
+    """Run ``function(*arguments, progress)`` in new processes; returns the first one's result.
+
+    Function, arguments and result have to be picklable. When one process fails, or this one is
+    interrupted, all are ended.
+
+    Raises:
+        BayesPFLError, OSError: what a process raised.
+        ConfigError: a process was killed.
+    """
+    from lightning_fabric.plugins.environments.lightning import find_free_network_port
+    from torch import multiprocessing
+
+    channel = multiprocessing.get_context("spawn").SimpleQueue()
+    running = multiprocessing.start_processes(
+        _enter,
+        (count, find_free_network_port(), channel, function, arguments),
+        nprocs=count,
+        join=False,
+        start_method="spawn",
+    )
+    results: dict[str, Any] = {}
+    try:
+        while not running.join(timeout=_POLL_SECONDS):
+            _drain(channel, progress, results)
+        _drain(channel, progress, results)
+    except (multiprocessing.ProcessRaisedException, multiprocessing.ProcessExitedException) as end:
+        _drain(channel, Silence(), results)
+        raise results.get("error") or _killed(end) from None
+    finally:
+        _end(running.processes)
+    return results["result"]
+
+
+def _drain(channel: Any, progress: Progress, results: dict[str, Any]) -> None:
+    while not channel.empty():
+        kind, content = channel.get()
+        if kind in ("start", "advance"):
+            getattr(progress, kind)(*content)
+        else:  # of several errors the first is the cause of the others
+            results.setdefault(kind, content)
+
+
+def _killed(end: Any) -> Exception:
+    """What to raise where no process could tell its error."""
+    name = getattr(end, "signal_name", None)
+    if name is None:
+        return RuntimeError(str(end))  # a fault of this package: with the process's traceback
+    return ConfigError(
+        f"process {end.error_index + 1} was killed by {name}, for want of memory perhaps; make "
+        "--accumulate larger or --devices fewer, then go on with --resume"
+    )
+
+
+def _end(processes: list[Any]) -> None:
+    alive = [process for process in processes if process.is_alive()]
+    for process in alive:
+        process.terminate()
+    for process in alive:
+        process.join(_GRACE_SECONDS)
+        if process.is_alive():
+            process.kill()
+            process.join()
+
+
+def _enter(
+    rank: int,
+    count: int,
+    port: int,
+    channel: Any,
+    function: Callable[..., Any],
+    arguments: tuple[Any, ...],
+) -> None:
+    """Life of a started process."""
+    numbers = {"RANK": rank, "LOCAL_RANK": rank, "NODE_RANK": 0, "MASTER_PORT": port}
+    numbers |= {"WORLD_SIZE": count, "LOCAL_WORLD_SIZE": count}
+    os.environ.update({name: str(value) for name, value in numbers.items()})
+    os.environ["MASTER_ADDR"] = "127.0.0.1"
+    try:
+        result = function(*arguments, _Relay(channel) if rank == 0 else Silence())
+    except (BayesPFLError, OSError) as error:
+        channel.put(("error", error))
+        sys.exit(1)
+    if rank == 0:
+        channel.put(("result", result))

@@ -1,0 +1,173 @@
+"""The batches of a training run: their order, their draws, and each process's part of them.
+
+Every random choice of a step is a function of (seed, stage, epoch, step), whatever the number of
+processes and micro-batches: they share out the same batches.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import torch
+from lightning_fabric import Fabric
+from torch.utils.data import DataLoader
+
+from bayes_pfl.config import TrainConfig
+from bayes_pfl.data.samples import AugmentedDataset, Sample, SampleDataset
+from bayes_pfl.data.transforms import TrainTransform
+from bayes_pfl.draws import PromptNoise
+from bayes_pfl.feature_cache import FeatureCache, cache_key, fill
+from bayes_pfl.model import BayesPFL
+from bayes_pfl.progress import Progress
+from bayes_pfl.training_step import MicroBatch
+
+SEED_STRIDE = 100_003  # prime: keeps the seeds of neighbouring steps, epochs and stages apart
+
+
+class TrainingBatches:
+    """What this process takes of every batch, as micro-batches of equal size.
+
+    Args:
+        samples: to train on, with masks.
+        cache: folder for the tokens of augmented views; None encodes every image anew.
+    """
+
+    def __init__(
+        self,
+        samples: list[Sample],
+        model: BayesPFL,
+        config: TrainConfig,
+        fabric: Fabric,
+        progress: Progress,
+        cache: Path | None = None,
+    ) -> None:
+        self.model, self.config, self.fabric, self.progress = model, config, fabric, progress
+        self.share = config.batch_size // fabric.world_size
+        self.micro = self.share // config.accumulate
+        self.dataset = self._dataset(samples)
+        self.cache = self._open_cache(cache)
+
+    def _dataset(self, samples: list[Sample]) -> SampleDataset:
+        backbone = self.model.backbone
+        if not self.config.augment:
+            return SampleDataset(samples, self.model.transform)
+        transform = TrainTransform(backbone.image_size, backbone.mean, backbone.std)
+        return AugmentedDataset(
+            samples, transform, seed=self.config.seed, mosaic=self.config.mosaic
+        )
+
+    @property
+    def per_epoch(self) -> int:
+        """Steps of an epoch: configured, or one pass over the data."""
+        one_pass = math.ceil(len(self.dataset) / self.config.batch_size)
+        return self.config.steps_per_epoch or max(1, one_pass)
+
+    def steps(self, stage: int, epoch: int) -> Iterator[list[MicroBatch]]:
+        """This process's micro-batches of each step of an epoch."""
+        batches = self._batches(stage, epoch)
+        for index in range(self.per_epoch):
+            noise, pair = self._draws(stage, epoch, index)
+            yield [self._micro(start, next(batches), noise, pair) for start in self._starts()]
+
+    def _starts(self) -> range:
+        """Where this process's micro-batches lie in the whole batch."""
+        first = self.fabric.global_rank * self.share
+        return range(first, first + self.share, self.micro)
+
+    def _micro(
+        self, start: int, batch: dict[str, Any], noise: PromptNoise, pair: int
+    ) -> MicroBatch:
+        names = [self.dataset.samples[i].class_name for i in batch["index"].tolist()]
+        own = replace(noise, specific=noise.specific[start : start + self.micro])
+        return MicroBatch(batch, names, own, pair)
+
+    def _draws(self, stage: int, epoch: int, index: int) -> tuple[PromptNoise, int]:
+        """Noise for the whole batch and a prompt pair, as functions of seed, epoch and step."""
+        generator = torch.Generator().manual_seed(self._seed(stage, epoch, index))
+        width, count = self.model.backbone.embed_dim, self.config.batch_size
+        noise = PromptNoise.draw(1, width, generator, batch=count)
+        pair = int(torch.randint(self.model.config.prompts.pairs, (), generator=generator))
+        return noise.to(self.fabric.device), pair
+
+    # Order --------------------------------------------------------------------------------------
+
+    def _order(self, stage: int, epoch: int) -> list[int]:
+        """Samples that this process takes in an epoch: its part of every batch."""
+        generator = torch.Generator().manual_seed(self._seed(stage, epoch, SEED_STRIDE - 1))
+        size, first = self.config.batch_size, self.fabric.global_rank * self.share
+        order: list[int] = []
+        while len(order) < self.per_epoch * size:
+            order += torch.randperm(len(self.dataset), generator=generator).tolist()
+        starts = range(first, self.per_epoch * size, size)
+        return [i for start in starts for i in order[start : start + self.share]]
+
+    def _seed(self, stage: int, epoch: int, index: int) -> int:
+        epochs = (self.config.seed * 2 + stage) * SEED_STRIDE + epoch
+        return epochs * SEED_STRIDE + index
+
+    # Reading ------------------------------------------------------------------------------------
+
+    def _batches(self, stage: int, epoch: int) -> Iterator[dict[str, Any]]:
+        """This process's micro-batches of an epoch, shuffled by (seed, stage, epoch)."""
+        order = self._order(stage, epoch)
+        if self.cache is None:
+            self._set_view(stage * SEED_STRIDE + epoch)
+            yield from self._loader(order)
+            return
+        view = epoch % self.cache.views
+        self._fill(self.cache, view)
+        for start in range(0, len(order), self.micro):
+            yield self.fabric.to_device(self.cache.read(view, order[start : start + self.micro]))
+
+    def _loader(self, order: list[int]) -> Any:
+        loader = DataLoader(
+            self.dataset,
+            batch_size=self.micro,
+            sampler=order,
+            num_workers=self.config.workers,
+            generator=torch.Generator(),  # or it takes a seed from the global one
+        )
+        return self.fabric.setup_dataloaders(loader, use_distributed_sampler=False)
+
+    def _set_view(self, view: int) -> None:
+        if isinstance(self.dataset, AugmentedDataset):
+            self.dataset.set_epoch(view)
+
+    # Cache --------------------------------------------------------------------------------------
+
+    def _open_cache(self, folder: Path | None) -> FeatureCache | None:
+        if folder is None:
+            return None
+        augmentation = {
+            "augment": self.config.augment,
+            "mosaic": self.config.mosaic,
+            "seed": self.config.seed,
+            "views": self.config.cache_views,
+        }
+        name = cache_key(self.model.config.backbone, self.dataset.samples, augmentation)
+        if self.fabric.node_rank:  # each machine has its own, where they share a disk as well
+            name += f"-node{self.fabric.node_rank}"
+        if self.fabric.local_rank:
+            self.fabric.barrier()  # until the first process here has made the files
+        cache = FeatureCache(
+            folder / name, len(self.dataset), self.config.cache_views, self.model.backbone
+        )
+        if not self.fabric.local_rank:
+            self.fabric.barrier()
+        return cache
+
+    def _fill(self, cache: FeatureCache, view: int) -> None:
+        """Encode what the view lacks; the processes of a machine share the rows out."""
+        missing = cache.missing(view)
+        self.fabric.barrier()  # all have looked before one writes
+        own = missing[self.fabric.local_rank :: getattr(self.fabric.strategy, "num_processes", 1)]
+        if own:
+            self._set_view(view)
+            self.progress.start(f"features, view {view + 1}/{cache.views}", len(own))
+            for done in fill(cache, view, self._loader(own), self.model.backbone):
+                self.progress.advance(done, {})
+        self.fabric.barrier()  # all rows are there before one is read

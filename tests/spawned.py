@@ -1,0 +1,43 @@
+"""What processes do in tests of :mod:`bayes_pfl.spawning`: new ones have to import it by name."""
+
+from __future__ import annotations
+
+import os
+import signal
+import time
+
+from bayes_pfl.errors import DataError
+
+LONG = 600
+
+
+def rank() -> int:
+    return int(os.environ["RANK"])
+
+
+def count_to(number, progress):
+    """Tell the progress, and what this process is one of."""
+    progress.start(f"process {rank()}", number)
+    for _ in range(number):
+        progress.advance(1, {"total": rank()})
+    return rank(), os.environ["WORLD_SIZE"], os.environ["LOCAL_WORLD_SIZE"]
+
+
+def fail_in_second(_, progress):
+    """The first process waits for the second, which has an error."""
+    if rank():
+        raise DataError("part.png: torn")
+    time.sleep(LONG)
+
+
+def killed_in_second(_, progress):
+    """As above, but the second process cannot tell why it ends."""
+    if rank():
+        os.kill(os.getpid(), signal.SIGKILL)
+    time.sleep(LONG)
+
+
+def wait(_, progress):
+    """Both processes say that they have begun, and wait."""
+    progress.start("begun", 1)
+    time.sleep(LONG)
