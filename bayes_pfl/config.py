@@ -73,6 +73,23 @@ class FlowConfig:
 
 
 @dataclass(frozen=True)
+class AblationConfig:
+    """Parts of the paper that are in use; False takes one out, to see what it is worth.
+
+    Attributes:
+        flow: False: prompts are not sampled; the shifts are the means of the Gaussian bases.
+        specific: False: the context is not shifted, so no prompt depends on the image.
+        agnostic: False: the states are not shifted.
+        attention: False: text embeddings meet the patches without looking at them first.
+    """
+
+    flow: bool = True
+    specific: bool = True
+    agnostic: bool = True
+    attention: bool = True
+
+
+@dataclass(frozen=True)
 class ScoringConfig:
     """How samples become a map and a score.
 
@@ -99,6 +116,7 @@ class ModelConfig:
     flow: FlowConfig = field(default_factory=FlowConfig)
     scoring: ScoringConfig = field(default_factory=ScoringConfig)
     attention_heads: int = 4
+    ablation: AblationConfig = field(default_factory=AblationConfig)
 
     def __post_init__(self) -> None:
         faults = [
@@ -138,11 +156,13 @@ class TrainConfig:
     temperatures, everything else. ``steps_per_epoch`` None means one pass over the data.
     ``cache_views``: augmented views per image where features are cached. ``text_checkpointing``:
     recompute the text tower's activations in the backward pass: less memory, more time.
+    ``accumulate``: parts that each device takes its share of a batch in, one after the other.
     """
 
     stage1: StageConfig = field(default_factory=lambda: StageConfig(epochs=30, patience=3))
     stage2: StageConfig = field(default_factory=lambda: StageConfig(epochs=30, patience=3))
     batch_size: int = 32
+    accumulate: int = 1
     steps_per_epoch: int | None = None
     lr_prompts: float = 1e-3
     lr_flow: float = 1e-3
@@ -161,6 +181,24 @@ class TrainConfig:
     precision: Literal["32-true", "bf16-mixed", "16-mixed"] = "32-true"
     workers: int = 0
     seed: int = 0
+
+    def __post_init__(self) -> None:
+        faults = [
+            f"{name} = {value}: must be at least 1"
+            for name, value in (
+                ("batch_size", self.batch_size),
+                ("accumulate", self.accumulate),
+                ("steps_per_epoch", self.steps_per_epoch),
+                ("cache_views", self.cache_views),
+            )
+            if value is not None and value < 1
+        ]
+        if not faults and self.batch_size % self.accumulate:
+            faults.append(
+                f"accumulate = {self.accumulate}: must divide batch_size = {self.batch_size}"
+            )
+        if faults:
+            raise ConfigError("; ".join(faults))
 
 
 def to_json(config: Any) -> str:

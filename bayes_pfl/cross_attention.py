@@ -20,10 +20,14 @@ class ResidualCrossModalAttention(nn.Module):
         vision_widths: V_l of each tapped layer.
         width: D.
         heads: must divide D.
+        attends: False leaves the text as it is: an ablation.
     """
 
-    def __init__(self, vision_widths: Sequence[int], width: int, heads: int = 4) -> None:
+    def __init__(
+        self, vision_widths: Sequence[int], width: int, heads: int = 4, *, attends: bool = True
+    ) -> None:
         super().__init__()
+        self.attends = attends
         if width % heads:
             raise ConfigError(
                 f"attention_heads = {heads} does not divide the joint width {width}; "
@@ -40,6 +44,8 @@ class ResidualCrossModalAttention(nn.Module):
 
     def attend(self, text: Tensor, patches: Tensor) -> Tensor:
         """Text (B, K, D), normalised, and one layer's F_s (B, N, D) -> t' (B, K, D), normalised."""
+        if not self.attends:
+            return text
         # The published scores are scaled by the full width, not by the head's.
         attended = F.scaled_dot_product_attention(
             self._split(self.query(text)),

@@ -124,7 +124,8 @@ def model_fingerprint(model: BayesPFL) -> str:
     scoring = asdict(model.config.scoring)
     backbone = asdict(model.config.backbone)
     relevant = {key: backbone[key] for key in ("image_size", "layers", "activation", "grid")}
-    digest.update(json.dumps([scoring, relevant], sort_keys=True).encode())
+    shape = [scoring, relevant, asdict(model.config.ablation)]
+    digest.update(json.dumps(shape, sort_keys=True).encode())
     for name, value in sorted(model.state_dict().items()):
         digest.update(f"{name} {value.dtype} {tuple(value.shape)}".encode())
         plain = value.detach().cpu().contiguous()

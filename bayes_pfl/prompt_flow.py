@@ -5,11 +5,16 @@ Symbols: B images, R samples, D joint width, K flow length.
 
 from __future__ import annotations
 
+from typing import Literal
+
 import torch
 from torch import Tensor, nn
 
 from bayes_pfl.config import FlowConfig
-from bayes_pfl.flows import PlanarFlow, PlanarParameters
+from bayes_pfl.flows import FlowSample, PlanarFlow, PlanarParameters
+
+Shift = Literal["sampled", "mean", "none"]
+"""Of prompts: drawn from the flow, the mean of its base, or zero. The last two are ablations."""
 
 
 def softplus_mlp(width: int, hidden: int) -> nn.Sequential:
@@ -39,6 +44,21 @@ class GaussianBase(nn.Module):
         return self.mean(condition), torch.exp(self.log_variance(condition) / 4)
 
 
+class PointMass:
+    """All draws are the same vector, in place of a flow.
+
+    Its log-density is left out of the flow loss, where log N(z; 0, I) still pulls on the vector.
+    """
+
+    def __init__(self, point: Tensor) -> None:
+        self.point = point
+
+    def rsample(self, noise: Tensor) -> FlowSample:
+        """As many copies of the point (..., D) as ``noise`` (..., R, D) asks for."""
+        z = self.point.unsqueeze(-2) + torch.zeros_like(noise)
+        return FlowSample(z, zero := z.new_zeros(z.shape[:-1]), zero)
+
+
 class ImageSpecificFlow(nn.Module):
     """Distribution over the context of the prompts, conditioned on the image (paper: section 3.3).
 
@@ -47,16 +67,22 @@ class ImageSpecificFlow(nn.Module):
         hidden: of the MLPs, published as half the vision width.
     """
 
-    def __init__(self, width: int, hidden: int, config: FlowConfig) -> None:
+    def __init__(
+        self, width: int, hidden: int, config: FlowConfig, shift: Shift = "sampled"
+    ) -> None:
         super().__init__()
-        self.width, self.config = width, config
+        self.width, self.config, self.shift = width, config, shift
         self.base = GaussianBase(width, hidden)
         self.u = nn.Linear(width, config.length * width)
         self.w = nn.Linear(width, config.length * width)
         self.b = nn.Linear(width, config.length)
 
-    def forward(self, pooled: Tensor) -> PlanarFlow:
+    def forward(self, pooled: Tensor) -> PlanarFlow | PointMass:
         """Global image embeddings (B, D), not normalised -> a flow with batch shape (B,)."""
+        if self.shift == "none":
+            return PointMass(torch.zeros_like(pooled))
+        if self.shift == "mean":
+            return PointMass(self.base.mean(pooled))
         steps = (len(pooled), self.config.length, self.width)
         parameters = PlanarParameters(
             self.u(pooled).view(steps), self.w(pooled).view(steps), self.b(pooled)
@@ -79,18 +105,24 @@ class AgnosticCondition(nn.Module):
 class ImageAgnosticFlow(nn.Module):
     """Distributions over the normal and the abnormal state; the base MLPs are shared."""
 
-    def __init__(self, width: int, hidden: int, config: FlowConfig) -> None:
+    def __init__(
+        self, width: int, hidden: int, config: FlowConfig, shift: Shift = "sampled"
+    ) -> None:
         super().__init__()
-        self.config = config
+        self.config, self.shift = config, shift
         self.base = GaussianBase(width, hidden)
         self.normal = AgnosticCondition(width, config.length)
         self.abnormal = AgnosticCondition(width, config.length)
 
-    def forward(self) -> tuple[PlanarFlow, PlanarFlow]:
+    def forward(self) -> tuple[PlanarFlow | PointMass, PlanarFlow | PointMass]:
         """Flows of the normal and of the abnormal state, without batch shape."""
         return self._flow(self.normal), self._flow(self.abnormal)
 
-    def _flow(self, condition: AgnosticCondition) -> PlanarFlow:
+    def _flow(self, condition: AgnosticCondition) -> PlanarFlow | PointMass:
+        if self.shift == "none":
+            return PointMass(torch.zeros_like(condition.vector))
+        if self.shift == "mean":
+            return PointMass(self.base.mean(condition.vector))
         mean, std = self.base(condition.vector)
         parameters = PlanarParameters(condition.u, condition.w, condition.b)
         return PlanarFlow(mean, std, parameters, constrained=self.config.constrained)

@@ -16,7 +16,7 @@ from bayes_pfl.data.transforms import InferenceTransform
 from bayes_pfl.evaluation import EvaluationSettings, dataset_result, evaluate
 from bayes_pfl.metrics import PixelMetrics
 from bayes_pfl.resources import resource_dir
-from tests.baseline import local_contrast
+from bayes_pfl.scoreboard.local_contrast import local_contrast
 
 REAL = Path(__file__).parent.parent.parent / "shared" / "real"
 CLIP = resource_dir("checkpoints") / "bayes-pfl-clip-tiny"

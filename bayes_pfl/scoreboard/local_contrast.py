@@ -1,4 +1,4 @@
-"""Baselines that a trained model has to beat."""
+"""The baseline without any learning: how much a pixel differs from its surroundings."""
 
 from __future__ import annotations
 

@@ -1,0 +1,108 @@
+"""``bayes-pfl scoreboard``."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from bayes_pfl.cli_options import (
+    EMBEDDED_CHECKPOINT,
+    BatchSize,
+    Device,
+    Out,
+    Precision,
+    Pretrained,
+    Seed,
+    Workers,
+    bars,
+    console,
+    errors,
+    load_model,
+    say,
+)
+
+_SHOWN = 20
+"""Skipped images named on the terminal; all are in scoreboard.json."""
+
+
+def scoreboard(
+    sets: Annotated[
+        list[str],
+        typer.Argument(
+            help="MVTec-style trees, of one category or several; meta.json files; cards' names."
+        ),
+    ],
+    out: Out,
+    data: Annotated[Path | None, typer.Option(help="Folder that holds the cards' data.")] = None,
+    checkpoint: Annotated[
+        list[str] | None,
+        typer.Option(
+            help="Embedded name, checkpoint or run folder, or hub repository org/name; "
+            f"repeatable. Default: {EMBEDDED_CHECKPOINT}."
+        ),
+    ] = None,
+    pretrained: Pretrained = None,
+    samples: Annotated[
+        list[int] | None,
+        typer.Option(
+            min=0,
+            help="Monte Carlo samples R, 0 for the mean prompt; repeatable, a row for each. "
+            "Default: the checkpoint's.",
+        ),
+    ] = None,
+    baselines: Annotated[
+        bool, typer.Option(help="Rows for local contrast and for prompts by hand.")
+    ] = True,
+    resamples: Annotated[
+        int, typer.Option(min=0, help="Of the bootstrap; 0: no intervals.")
+    ] = 1000,
+    bootstrap_seed: Annotated[int, typer.Option(min=0, help="Of the resamples.")] = 0,
+    batch_size: BatchSize = 8,
+    precision: Precision = Precision.float32,
+    workers: Workers = 0,
+    device: Device = None,
+    seed: Seed = 0,
+) -> None:
+    """Checkpoints beside baselines without training, with 95% intervals: scoreboard.md.
+
+    Exit code 1: images were skipped.
+    """
+    from bayes_pfl.checkpoints import find_checkpoint, read_config
+    from bayes_pfl.evaluation_files import prepare_folder
+    from bayes_pfl.scoreboard.board import BoardSettings
+    from bayes_pfl.scoreboard.resampling import BootstrapSettings
+    from bayes_pfl.scoreboard.run import run_scoreboard
+    from bayes_pfl.scoreboard.sets import read_sets
+
+    checkpoints = tuple(dict.fromkeys(checkpoint or [EMBEDDED_CHECKPOINT]))
+    for name in checkpoints:  # the last one's mistakes should not show after the first one's hours
+        read_config(find_checkpoint(name))
+    found = read_sets(sets, data)
+    prepare_folder(out)
+    settings = BoardSettings(
+        samples=tuple(dict.fromkeys(samples)) if samples else (None,),
+        baselines=baselines,
+        batch_size=batch_size,
+        precision=precision.value,
+        workers=workers,
+        seed=seed,
+        bootstrap=BootstrapSettings(resamples=resamples, seed=bootstrap_seed),
+    )
+    with bars() as progress:
+        skipped, table = run_scoreboard(
+            checkpoints,
+            found,
+            out,
+            settings,
+            progress,
+            load=lambda name: load_model(name, device, pretrained),
+        )
+    say(table)
+    say(f"written to {out}")
+    for _, _, reason in skipped[:_SHOWN]:
+        errors.print(f"skipped: {reason}", markup=False, highlight=False, soft_wrap=True)
+    if skipped:
+        console.print(f"{len(skipped)} skipped: listed under 'skipped' in scoreboard.json")
+        raise typer.Exit(1)

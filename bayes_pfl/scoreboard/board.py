@@ -1,0 +1,217 @@
+"""The scoreboard: every method on every set, the images of a set read once for each checkpoint.
+
+Engine of ``bayes-pfl scoreboard``.
+"""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, field
+
+import torch
+
+from bayes_pfl.checkpoints import load_checkpoint
+from bayes_pfl.data.records import Sample, count_labels
+from bayes_pfl.errors import ConfigError, DataError
+from bayes_pfl.evaluation_cache import model_fingerprint
+from bayes_pfl.evaluation_data import EvaluationData
+from bayes_pfl.evaluation_files import folder_names
+from bayes_pfl.evaluation_input import Batch, read_batches
+from bayes_pfl.model import BayesPFL
+from bayes_pfl.precision import autocast
+from bayes_pfl.progress import Progress, Silence
+from bayes_pfl.scoreboard.handcrafted import HandcraftedPrompts
+from bayes_pfl.scoreboard.methods import (
+    CheckpointMethod,
+    ContrastMethod,
+    HandcraftedMethod,
+    Method,
+    encode,
+)
+from bayes_pfl.scoreboard.resampling import BootstrapSettings
+from bayes_pfl.scoreboard.sets import missing_levels
+from bayes_pfl.scoreboard.tally import Figures, Tally, mean_figures
+
+Load = Callable[[str], BayesPFL]
+
+
+@dataclass(frozen=True)
+class BoardSettings:
+    """How to run.
+
+    Attributes:
+        samples: numbers R of Monte Carlo samples, a row for each; None for the checkpoint's.
+        baselines: whether local contrast and prompts by hand get rows.
+        seed: of the model's draws.
+    """
+
+    samples: tuple[int | None, ...] = (None,)
+    baselines: bool = True
+    batch_size: int = 8
+    precision: str = "float32"
+    workers: int = 0
+    seed: int = 0
+    bootstrap: BootstrapSettings = field(default_factory=BootstrapSettings)
+
+
+@dataclass
+class CategoryBoard:
+    """One category: its numbers of images, and the figures of each method."""
+
+    normal: int
+    anomalous: int
+    skipped: int = 0
+    figures: dict[str, Figures] = field(default_factory=dict)
+
+
+@dataclass
+class Board:
+    """What was found, by set and category.
+
+    Attributes:
+        methods: names of the rows, checkpoints first.
+        skipped: (set, path, reason) of the images that could not be read.
+        device: that the last checkpoint ran on.
+        fingerprints: SHA-256 of all weights, the backbone's included, by checkpoint.
+    """
+
+    sets: dict[str, dict[str, CategoryBoard]]
+    methods: list[str] = field(default_factory=list)
+    skipped: list[tuple[str, str, str]] = field(default_factory=list)
+    device: str = ""
+    fingerprints: dict[str, str] = field(default_factory=dict)
+
+    def set_figures(self, name: str, method: str) -> Figures:
+        """Means over the categories of a set."""
+        return mean_figures([entry.figures[method] for entry in self.sets[name].values()])
+
+    def overall(self, method: str) -> Figures:
+        """Means over the sets, each the mean of its categories."""
+        return mean_figures([self.set_figures(name, method) for name in self.sets])
+
+
+def score_sets(
+    checkpoints: Sequence[str],
+    data: Sequence[EvaluationData],
+    settings: BoardSettings = BoardSettings(),  # noqa: B008  (frozen)
+    progress: Progress | None = None,
+    load: Load = load_checkpoint,
+) -> Board:
+    """Score every set by every checkpoint and baseline; one model is held at a time.
+
+    Raises:
+        BayesPFLError: a checkpoint that cannot be loaded, settings that cannot be used.
+    """
+    progress = progress or Silence()
+    images = sum(len(one.samples) for one in data)
+    if not images or not checkpoints:
+        raise DataError("nothing to score: give checkpoints, and sets with test images")
+    board = Board({one.name: _empty(one) for one in data})
+    baselines: list[str] = []
+    for place, (checkpoint, name) in enumerate(
+        zip(checkpoints, folder_names(checkpoints), strict=True)
+    ):
+        model = load(checkpoint)
+        if not place:
+            progress.start("scoreboard", images * len(checkpoints))
+        board.device = str(model.device)
+        board.fingerprints[checkpoint] = model_fingerprint(model)
+        rows = _checkpoint_rows(name, model, settings)
+        others = _baseline_rows(model, baselines) if settings.baselines else []
+        for one in data:
+            _score_set(model, one, [*rows, *others], board, settings, progress)
+        board.methods += [row.name for row in rows]
+        baselines += [row.name for row in others]
+    board.methods += sorted(baselines, key=lambda name: name == ContrastMethod.name)
+    return board
+
+
+def _empty(data: EvaluationData) -> dict[str, CategoryBoard]:
+    return {
+        name: CategoryBoard(normal, anomalous)
+        for name, (normal, anomalous) in count_labels(data.samples).items()
+    }
+
+
+def _checkpoint_rows(name: str, model: BayesPFL, settings: BoardSettings) -> list[Method]:
+    with torch.no_grad():
+        draws = [model.draw(count, settings.seed) for count in settings.samples]
+    if len(set(settings.samples)) < len(draws):
+        raise ConfigError(f"samples = {list(settings.samples)}: give each number once")
+    titles = [name if count is None else f"{name}, R = {count}" for count in settings.samples]
+    rows = zip(titles, draws, strict=True)
+    return [CheckpointMethod(title, model, one) for title, one in rows]
+
+
+def _baseline_rows(model: BayesPFL, known: Sequence[str]) -> list[Method]:
+    """Local contrast, once; prompts by hand, once for each backbone at each size."""
+    config, size = model.config.backbone, model.backbone.image_size
+    short = config.name.rstrip("/").rpartition("/")[2]
+    sigma = model.config.scoring.smoothing * size
+    title = f"prompts by hand ({short}, {size} px)"
+    rows: list[Method] = [HandcraftedMethod(title, HandcraftedPrompts(model.backbone), sigma)]
+    rows.append(ContrastMethod())
+    return [row for row in rows if row.name not in known]
+
+
+def _score_set(
+    model: BayesPFL,
+    data: EvaluationData,
+    methods: Sequence[Method],
+    board: Board,
+    settings: BoardSettings,
+    progress: Progress,
+) -> None:
+    for category, entry in board.sets[data.name].items():
+        samples = [sample for sample in data.samples if sample.category == category]
+        tallies = [_tally(method, data, samples) for method in methods]
+        entry.skipped = 0
+        for batch in _mixed_batches(model, samples, settings):
+            failures = [(data.name, str(s.path), reason) for s, reason in batch.failures]
+            board.skipped += [item for item in failures if item not in board.skipped]
+            entry.skipped += len(failures)
+            if batch.samples:
+                _score_batch(model, batch, methods, tallies, settings)
+            progress.advance(len(batch.samples) + len(failures), {})
+        for method, tally in zip(methods, tallies, strict=True):
+            entry.figures[method.name] = tally.figures(
+                settings.bootstrap, f"{data.name}/{category}"
+            )
+
+
+def _tally(method: Method, data: EvaluationData, samples: Sequence[Sample]) -> Tally:
+    unmasked = sum(sample.label == 1 and sample.mask is None for sample in samples)
+    reasons = missing_levels(data, unmasked)
+    return Tally(reasons["pixel"] or method.reason, reasons["image"])
+
+
+def _mixed_batches(
+    model: BayesPFL, samples: Sequence[Sample], settings: BoardSettings
+) -> Iterator[Batch]:
+    """The samples in an order that does not depend on their labels, the same in every run."""
+    mixed = list(samples)
+    random.Random(0).shuffle(mixed)
+    return read_batches(model.transform, mixed, settings.batch_size, settings.workers)
+
+
+def _score_batch(
+    model: BayesPFL,
+    batch: Batch,
+    methods: Sequence[Method],
+    tallies: Sequence[Tally],
+    settings: BoardSettings,
+) -> None:
+    names = [str(sample.path) for sample in batch.samples]
+    labels = [sample.label for sample in batch.samples]
+    try:
+        with torch.no_grad(), autocast(model.device, settings.precision):
+            encoded = encode(model, batch.images, [s.class_name for s in batch.samples])
+            for method, tally in zip(methods, tallies, strict=True):
+                outcome = method.score(encoded)
+                tally.add(outcome.scores, outcome.maps, labels, batch.masks, names)
+    except torch.OutOfMemoryError as error:
+        raise ConfigError(
+            f"{model.device} has no memory for a batch of {len(names)}; use a smaller batch size, "
+            "or fewer samples"
+        ) from error

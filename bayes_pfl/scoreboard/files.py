@@ -1,0 +1,147 @@
+"""The scoreboard as markdown for people, CSV for spreadsheets, JSON for programs."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+from bayes_pfl.evaluation_files import prepare_folder, write_json, write_results
+from bayes_pfl.scoreboard.board import Board
+from bayes_pfl.scoreboard.tally import LEVEL_KEYS, Figures
+from bayes_pfl.tables import csv_text
+
+MEAN = "mean"
+_TITLES = {"auroc": "AUROC", "aupro": "AUPRO", "ap": "AP"}
+_COLUMNS = [(level, key) for level, keys in LEVEL_KEYS.items() for key in keys]
+
+
+def write_board(
+    out: Path, board: Board, confidence: float, settings: dict[str, Any], where: dict[str, Any]
+) -> str:
+    """scoreboard.md, .csv and .json, each whole or not at all -> the tables of the sets.
+
+    Args:
+        settings: that the board was made with.
+        where: the environment.
+    """
+    prepare_folder(out)
+    summary = summary_markdown(board, confidence)
+    write_results(out / "scoreboard.md", summary + categories_markdown(board, confidence))
+    write_results(out / "scoreboard.csv", to_csv(board, confidence))
+    report = to_json(board, confidence) | {"settings": settings, "environment": where}
+    write_json(out / "scoreboard.json", report)
+    return summary
+
+
+def summary_markdown(board: Board, confidence: float) -> str:
+    """A table for each set, the mean over its categories; then, of several sets, their mean."""
+    parts = []
+    for name, categories in board.sets.items():
+        images = sum(entry.normal + entry.anomalous for entry in categories.values())
+        broken = sum(entry.skipped for entry in categories.values())
+        title = f"{name}: {_count(len(categories), 'category', 'categories')}, "
+        title += _count(images, "image", "images") + (f", {broken} unreadable" if broken else "")
+        figures = {method: board.set_figures(name, method) for method in board.methods}
+        parts.append(_table(title, figures, confidence))
+    if len(board.sets) > 1:
+        figures = {method: board.overall(method) for method in board.methods}
+        parts.append(_table(f"mean of {len(board.sets)} sets", figures, confidence))
+    return "\n".join(parts)
+
+
+def categories_markdown(board: Board, confidence: float) -> str:
+    """A table for each category of the sets that have several."""
+    parts = []
+    for name, categories in board.sets.items():
+        for category, entry in categories.items():
+            if len(categories) > 1:
+                title = f"{name} / {category}: {entry.normal} normal, {entry.anomalous} anomalous"
+                title += f", {entry.skipped} unreadable" if entry.skipped else ""
+                parts.append("\n" + _table(title, entry.figures, confidence))
+    return "".join(parts)
+
+
+def _table(title: str, figures: dict[str, Figures], confidence: float) -> str:
+    heads = ["method", *(f"{level} {_TITLES[key]}" for level, key in _COLUMNS)]
+    lines = [f"**{title}**", "", _row(heads), _row(["---"] + ["---:"] * len(_COLUMNS))]
+    for method, found in figures.items():
+        cells = [_cell(found[level][key].as_dict(confidence)) for level, key in _COLUMNS]
+        lines.append(_row([method, *cells]))
+    return "\n".join(lines) + "\n"
+
+
+def _cell(figure: dict[str, Any]) -> str:
+    """In percent, with the ends of the interval; a dash where undefined."""
+    if figure["value"] is None:
+        return "–"
+    text = f"{100 * figure['value']:.1f}"
+    if figure["low"] is None:
+        return text
+    return f"{text} [{100 * figure['low']:.1f}, {100 * figure['high']:.1f}]"
+
+
+def to_csv(board: Board, confidence: float) -> str:
+    """A line per set, category (or "mean") and method, values in [0, 1], empty where undefined."""
+    names = [f"{level}_{key}" for level, key in _COLUMNS]
+    columns = [f"{name}{end}" for name in names for end in ("", "_low", "_high")]
+    rows: list[list[Any]] = [["set", "category", "method", *columns]]
+    for name, category, method, figures in _entries(board):
+        cells = [figures[level][key].as_dict(confidence) for level, key in _COLUMNS]
+        values = [cell[end] for cell in cells for end in ("value", "low", "high")]
+        rows.append([name, category, method, *values])
+    return csv_text(rows)
+
+
+def to_json(board: Board, confidence: float) -> dict[str, Any]:
+    """Every figure with its interval or the reason why there is none."""
+    sets: dict[str, Any] = {}
+    for name, categories in board.sets.items():
+        counts = {
+            category: {
+                "n_normal": entry.normal,
+                "n_anomalous": entry.anomalous,
+                "n_skipped": entry.skipped,
+                "methods": {},
+            }
+            for category, entry in categories.items()
+        }
+        sets[name] = {"categories": counts, MEAN: {"methods": {}}}
+    overall: dict[str, Any] = {}
+    for name, category, method, figures in _entries(board):
+        entry = _plain(figures, confidence)
+        if not name:
+            overall[method] = entry
+        elif category == MEAN:
+            sets[name][MEAN]["methods"][method] = entry
+        else:
+            sets[name]["categories"][category]["methods"][method] = entry
+    skipped = [{"set": s, "path": path, "reason": reason} for s, path, reason in board.skipped]
+    return {"methods": board.methods, "sets": sets, MEAN: overall, "skipped": skipped}
+
+
+def _entries(board: Board) -> Iterator[tuple[str, str, str, Figures]]:
+    """(set, category, method, figures); category "mean" of a set, and of no set: of them all."""
+    for name, categories in board.sets.items():
+        for category, entry in categories.items():
+            for method in board.methods:
+                yield name, category, method, entry.figures[method]
+        for method in board.methods:
+            yield name, MEAN, method, board.set_figures(name, method)
+    for method in board.methods:
+        yield "", MEAN, method, board.overall(method)
+
+
+def _plain(figures: Figures, confidence: float) -> dict[str, Any]:
+    return {
+        level: {key: figure.as_dict(confidence) for key, figure in found.items()}
+        for level, found in figures.items()
+    }
+
+
+def _row(cells: list[str]) -> str:
+    return "| " + " | ".join(cell.replace("|", "\\|") for cell in cells) + " |"
+
+
+def _count(number: int, one: str, several: str) -> str:
+    return f"{number} {one if number == 1 else several}"

@@ -1,0 +1,77 @@
+"""CLIP with prompts written by hand: the baseline that tells what training adds to a backbone.
+
+Symbols: B images, S model's image side, N = h*w patches, D joint width.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from bayes_pfl.backbone import FrozenCLIP, ImageFeatures
+from bayes_pfl.draws import TextCache
+from bayes_pfl.scoreboard.dense import dense_reason, joint_patches
+from bayes_pfl.scoreboard.wordings import DAMAGED_STATES, NORMAL_STATES, sentences
+
+LOGIT_SCALE = 100.0
+"""Of the cosines in the softmax, CLIP's own limit. Ranks, so AUROC and AP, do not depend on it."""
+
+
+class HandcraftedPrompts:
+    """Scores and maps of a frozen backbone from the averaged embeddings of two kinds of sentences.
+
+    Attributes:
+        reason: why there are no maps; None if there are.
+    """
+
+    def __init__(self, backbone: FrozenCLIP) -> None:
+        self.backbone = backbone
+        self.reason = dense_reason(backbone)
+        self._texts = TextCache()
+
+    @torch.no_grad()
+    def embeddings(self, class_names: Sequence[str]) -> Tensor:
+        """Normal and damaged direction of each class name, normalised (B, 2, D)."""
+        return self._texts.embeddings(class_names, self._encode)
+
+    def _encode(self, class_names: list[str]) -> Tensor:
+        sides = [
+            torch.stack([self._direction(sentences(name, states)) for name in class_names])
+            for states in (NORMAL_STATES, DAMAGED_STATES)
+        ]
+        return torch.stack(sides, dim=1)
+
+    def _direction(self, texts: list[str]) -> Tensor:
+        """Mean of the normalised embeddings of texts, normalised again: (D,)."""
+        width = self.backbone.text_width
+        nothing = torch.empty(len(texts), 1, 0, width, device=self.backbone.device)
+        encoded = self.backbone.encode_prompts(nothing, self.backbone.tokenize(texts, 0))
+        return F.normalize(F.normalize(encoded[:, 0].float(), dim=-1).mean(0), dim=-1)
+
+    @torch.no_grad()
+    def image_scores(self, features: ImageFeatures, class_names: Sequence[str]) -> Tensor:
+        """Softmax over the cosines of the global embedding: of "damaged", float64 (B,)."""
+        pooled = F.normalize(features.pooled.float(), dim=-1)
+        cosines = (self.embeddings(class_names) * pooled[:, None]).sum(-1)
+        # In double precision: sure images must not become ties.
+        return (cosines.double() * LOGIT_SCALE).softmax(dim=-1)[:, 1]
+
+    @torch.no_grad()
+    def maps(self, images: Tensor, features: ImageFeatures, class_names: Sequence[str]) -> Tensor:
+        """(1 + cosine with "damaged" - cosine with "normal") / 2, upsampled: (B, S, S).
+
+        Not a softmax, which would make equal pixels of all that are sure. Only without a
+        ``reason``.
+        """
+        patches, grid = joint_patches(self.backbone, images, features)
+        patches = F.normalize(patches.float(), dim=-1)
+        normal, damaged = self.embeddings(class_names).unbind(1)
+        # A product and a sum, for autocast would take a matrix product to half precision: ties.
+        values = (1 + (patches * (damaged - normal)[:, None]).sum(-1)) / 2
+        size = self.backbone.image_size
+        return F.interpolate(
+            values.unflatten(1, grid)[:, None], (size, size), mode="bilinear", align_corners=True
+        )[:, 0]

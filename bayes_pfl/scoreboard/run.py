@@ -1,0 +1,45 @@
+"""One scoreboard from a user's request, and its files."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import asdict
+from pathlib import Path
+
+from bayes_pfl.checkpoints import load_checkpoint
+from bayes_pfl.evaluation_data import EvaluationData
+from bayes_pfl.evaluation_files import prepare_folder
+from bayes_pfl.progress import Progress
+from bayes_pfl.run_files import environment
+from bayes_pfl.scoreboard.board import BoardSettings, Load, score_sets
+from bayes_pfl.scoreboard.files import write_board
+
+Skipped = tuple[str, str, str]
+
+
+def run_scoreboard(
+    checkpoints: Sequence[str],
+    data: Sequence[EvaluationData],
+    out: Path,
+    settings: BoardSettings = BoardSettings(),  # noqa: B008  (frozen)
+    progress: Progress | None = None,
+    load: Load = load_checkpoint,
+) -> tuple[list[Skipped], str]:
+    """Score, and write scoreboard.md, scoreboard.csv and scoreboard.json into ``out``.
+
+    Returns:
+        (set, path, reason) of the images that could not be read, and the tables of the sets.
+
+    Raises:
+        BayesPFLError: a checkpoint that cannot be loaded, a folder that cannot be written.
+    """
+    prepare_folder(out)
+    board = score_sets(checkpoints, data, settings, progress, load)
+    sets = {
+        one.name: {"images": len(one.samples), "first": str(one.samples[0].path)} for one in data
+    }
+    resolved = {"checkpoints": board.fingerprints, "sets": sets, **asdict(settings)}
+    table = write_board(
+        out, board, settings.bootstrap.confidence, resolved, environment(board.device)
+    )
+    return board.skipped, table

@@ -1,0 +1,428 @@
+"""The scoreboard: resampled figures, baselines without training, what the command leaves behind."""
+
+from __future__ import annotations
+
+import copy
+import csv
+import json
+
+import numpy as np
+import open_clip
+import pytest
+import torch
+import torch.nn.functional as F
+from PIL import Image
+from sklearn.metrics import average_precision_score, roc_auc_score
+
+from bayes_pfl import cli
+from bayes_pfl.backbone import FrozenCLIP
+from bayes_pfl.errors import ConfigError, DataError
+from bayes_pfl.metrics import PixelMetrics, aupro
+from bayes_pfl.scoreboard import rowwise
+from bayes_pfl.scoreboard.board import BoardSettings, score_sets
+from bayes_pfl.scoreboard.dense import dense_reason, joint_patches
+from bayes_pfl.scoreboard.handcrafted import HandcraftedPrompts
+from bayes_pfl.scoreboard.local_contrast import local_contrast
+from bayes_pfl.scoreboard.pixel_counts import PixelCounter
+from bayes_pfl.scoreboard.resampling import (
+    BootstrapSettings,
+    image_replicates,
+    image_weights,
+    interval,
+    pixel_replicates,
+)
+from bayes_pfl.scoreboard.sets import read_sets
+from bayes_pfl.scoreboard.wordings import DAMAGED_STATES, NORMAL_STATES, sentences
+
+from .clips import RESNET, VIT, clip_config, make_clip, timm_tower
+
+FEW = BootstrapSettings(resamples=20)
+
+
+@pytest.fixture
+def rng():
+    return np.random.default_rng(0)
+
+
+# Resampling ---------------------------------------------------------------------------------------
+
+
+def blobs(rng, images=40, side=24, strength=1.0):
+    """Maps (I, side, side) with a brighter square in every second one, and their masks."""
+    maps = rng.normal(size=(images, side, side)).astype(np.float32)
+    masks = np.zeros(maps.shape, bool)
+    for index in range(0, images, 2):
+        top, left = rng.integers(0, side - 6, 2)
+        masks[index, top : top + 5, left : left + 6] = True
+        masks[index, 0, 0] = True  # a second region
+    maps[masks] += strength
+    return maps, masks
+
+
+def test_replicates_of_images_are_those_of_the_drawn_images(rng):
+    labels = (rng.random(30) < 0.4).astype(int)
+    scores = rng.normal(size=30).round(1) + labels  # rounded: ties
+    weights = image_weights(labels, BootstrapSettings(resamples=25))
+    found = image_replicates(scores, labels, weights)
+    for row, auroc, ap in zip(weights, found["auroc"], found["ap"], strict=True):
+        drawn = np.repeat(np.arange(30), row)
+        assert auroc == pytest.approx(roc_auc_score(labels[drawn], scores[drawn]), abs=1e-12)
+        expected = average_precision_score(labels[drawn], scores[drawn])
+        assert ap == pytest.approx(expected, abs=1e-12)
+
+
+def test_replicates_of_pixels_are_those_of_the_drawn_maps(rng):
+    maps, masks = blobs(rng)
+    counter = PixelCounter(pilots=10)  # most maps come after the scale is laid
+    for pair in zip(maps, masks, strict=True):
+        counter.add(*pair)
+    labels = masks.any((1, 2)).astype(int)
+    weights = image_weights(labels, BootstrapSettings(resamples=8))
+    found = pixel_replicates(counter.counts(), weights, 0.3)
+    for place, row in enumerate(weights):
+        drawn = np.repeat(np.arange(len(maps)), row)
+        metrics = PixelMetrics("exact")
+        metrics.update(maps[drawn], masks[drawn])
+        exact = metrics.compute()
+        for key, values in found.items():
+            assert values[place] == pytest.approx(exact[key], abs=2e-3)
+
+
+def test_aupro_of_rows_is_the_exact_one_at_every_limit(rng):
+    maps, masks = blobs(rng, images=4)
+    counter = PixelCounter(steps=10**6)  # a level for every pixel
+    for pair in zip(maps, masks, strict=True):
+        counter.add(*pair)
+    counts = counter.counts()
+    sums = [x.sum(0, keepdims=True) for x in (counts.negatives, counts.overlap)]
+    for limit in (0.013, 0.3, 1.0):
+        found = rowwise.aupro(*sums, counts.regions.sum(keepdims=True), limit)
+        assert found[0] == pytest.approx(aupro(maps, masks, limit), abs=1e-6)
+
+
+def test_labels_keep_their_numbers_and_streams_are_independent():
+    labels = np.array([0, 1, 1, 0, 1])
+    settings = BootstrapSettings(resamples=200)
+    weights = image_weights(labels, settings, "screw")
+    assert (weights[:, labels == 1].sum(1) == 3).all()
+    assert (weights[:, labels == 0].sum(1) == 2).all()
+    assert np.array_equal(weights, image_weights(labels, settings, "screw"))
+    assert not np.array_equal(weights, image_weights(labels, settings, "nut"))
+
+
+def test_intervals_hold_the_truth_as_often_as_they_say(rng):
+    # AUROC of N(1, 1) against N(0, 1) is Phi(1 / sqrt(2)).
+    truth, inside, trials = 0.760250, 0, 150
+    labels = np.repeat([0, 1], 60)
+    for trial in range(trials):
+        scores = rng.normal(size=120) + labels
+        weights = image_weights(labels, BootstrapSettings(resamples=300, seed=trial))
+        low, high = interval(image_replicates(scores, labels, weights)["auroc"], 0.95)
+        inside += low <= truth <= high
+    assert 0.89 <= inside / trials <= 0.99
+
+
+def test_an_undefined_figure_has_no_interval():
+    replicates = rowwise.auroc(np.array([[1, 2]]), np.array([[0, 0]]))
+    assert np.isnan(replicates).all()
+    assert interval(replicates, 0.95) is None
+
+
+# Baselines ----------------------------------------------------------------------------------------
+
+
+def test_contrast_finds_a_spot_and_not_a_slope():
+    slope = np.linspace(0, 200, 64).astype(np.uint8)
+    image = np.repeat(np.tile(slope, (64, 1))[..., None], 3, axis=2)
+    image[30:34, 40:44] = 255
+    found = local_contrast(image)
+    assert np.unravel_index(found.argmax(), found.shape) == pytest.approx((31.5, 41.5), abs=1.5)
+    assert found[32, 10] < found.max() / 5
+
+
+def test_wordings_name_the_thing_and_no_sentence_is_on_both_sides():
+    sides = [sentences("metal nut", states) for states in (NORMAL_STATES, DAMAGED_STATES)]
+    assert all("metal nut" in text for side in sides for text in side)
+    assert len({*sides[0], *sides[1]}) == len(sides[0]) + len(sides[1]) == 30
+
+
+def test_direction_of_a_wording_is_the_mean_of_clips_own_embeddings(tiny_model, clip_dir):
+    clip = open_clip.create_model(f"local-dir:{clip_dir}", require_pretrained=True).eval()
+    prompts = HandcraftedPrompts(tiny_model.backbone)
+    found = prompts.embeddings(["cog", "metal nut"])
+    texts = sentences("metal nut", DAMAGED_STATES)
+    with torch.no_grad():
+        ids = open_clip.get_tokenizer("ViT-B-32")(texts)
+        each = F.normalize(clip.encode_text(ids), dim=-1)
+    assert torch.allclose(found[1, 1], F.normalize(each.mean(0), dim=-1), atol=1e-5)
+
+
+def frozen(vision, size, **top):
+    clip = make_clip(clip_config(vision, **top))
+    return clip, FrozenCLIP(clip, open_clip.get_tokenizer("ViT-B-32"), image_size=size)
+
+
+def encoded(backbone, size):
+    images = torch.randn(2, 3, size, size, generator=torch.Generator().manual_seed(0))
+    return images, backbone.encode_image(images)
+
+
+@pytest.mark.parametrize("proj", ["linear", ""])
+def test_mean_of_the_places_is_the_pooled_embedding_of_an_averaging_tower(proj):
+    tower = timm_tower("tf_efficientnet_lite0", 64, "avg", proj)
+    _, backbone = frozen(tower, 64)
+    images, features = encoded(backbone, 64)
+    assert dense_reason(backbone) is None
+    patches, grid = joint_patches(backbone, images, features)
+    assert patches.shape == (2, grid[0] * grid[1], backbone.embed_dim)
+    assert torch.allclose(patches.mean(1), features.pooled, atol=1e-4)
+
+
+def test_patches_of_a_vit_are_those_that_open_clip_gives():
+    clip, backbone = frozen(VIT, 32)
+    images, features = encoded(backbone, 32)
+    clip.visual.output_tokens = True
+    with torch.no_grad():
+        expected = clip.visual(images)[1] @ clip.visual.proj
+    clip.visual.output_tokens = False
+    patches, grid = joint_patches(backbone, images, features)
+    assert grid == (4, 4)
+    assert torch.allclose(patches, expected, atol=1e-5)
+
+
+def test_mean_of_the_patches_is_the_pooled_embedding_of_an_averaging_vit():
+    tower = timm_tower("vit_tiny_patch16_224", 224, "avg")
+    _, backbone = frozen(tower, 224)
+    images, features = encoded(backbone, 224)
+    patches, grid = joint_patches(backbone, images, features)
+    assert grid == (14, 14)
+    assert torch.allclose(patches.mean(1), features.pooled, atol=1e-4)
+
+
+def test_a_tower_that_pools_by_attention_gives_scores_and_says_why_no_maps():
+    _, backbone = frozen(RESNET, 64)
+    prompts = HandcraftedPrompts(backbone)
+    assert "pools by attention" in prompts.reason
+    scores = prompts.image_scores(encoded(backbone, 64)[1], ["cog", "cog"])
+    assert ((scores >= 0) & (scores <= 1)).all()
+
+
+def test_maps_by_hand_are_cosines_not_saturated(tiny_model):
+    prompts = HandcraftedPrompts(tiny_model.backbone)
+    images, features = encoded(tiny_model.backbone, 48)
+    maps = prompts.maps(images, features, ["cog", "nut"])
+    assert maps.shape == (2, 48, 48)
+    assert len(maps[0].unique()) > 1000 and maps.min() > 0 and maps.max() < 1
+
+
+# The board ----------------------------------------------------------------------------------------
+
+
+def write_category(root, rng, masks=True, broken=False):
+    """Grey noise; anomalous pictures have a bright square."""
+    for index in range(8):
+        defect = "spot" if index % 2 else "good"
+        pixels = rng.normal(100, 4, (60, 60, 3)).clip(0, 255).astype(np.uint8)
+        mask = np.zeros((60, 60), np.uint8)
+        if index % 2:
+            row, column = rng.integers(5, 45, 2)
+            mask[row : row + 9, column : column + 9] = 255
+            pixels[mask > 0] = 240
+        for path, content in (
+            (root / "test" / defect / f"{index}.png", pixels),
+            (root / "ground_truth" / defect / f"{index}_mask.png", mask),
+        ):
+            if "ground_truth" in path.parts and (defect == "good" or not masks):
+                continue
+            path.parent.mkdir(parents=True, exist_ok=True)
+            Image.fromarray(content).save(path)
+    if broken:
+        (root / "test" / "good" / "broken.png").write_bytes(b"not a picture")
+
+
+@pytest.fixture(scope="module")
+def parts(tmp_path_factory):
+    """Set "parts": "cog" with masks and a broken file, "nut" without masks."""
+    root = tmp_path_factory.mktemp("sets") / "parts"
+    rng = np.random.default_rng(3)
+    write_category(root / "cog", rng, broken=True)
+    write_category(root / "nut", rng, masks=False)
+    return root
+
+
+@pytest.fixture
+def run(capsys):
+    """Run a command; gives exit code, standard output and standard error."""
+
+    def call(*arguments):
+        with pytest.raises(SystemExit) as stop:
+            cli._run([str(argument) for argument in arguments])
+        captured = capsys.readouterr()
+        return stop.value.code or 0, captured.out, captured.err
+
+    return call
+
+
+@pytest.fixture(scope="module")
+def files(parts, checkpoint_dir, tmp_path_factory):
+    """The results of the command on "parts", with R of 0 and 2."""
+    out = tmp_path_factory.mktemp("board")
+    arguments = ("scoreboard", parts, "--checkpoint", checkpoint_dir, "--out", out)
+    with pytest.raises(SystemExit) as stop:
+        cli._run([str(x) for x in (*arguments, "--samples", 0, "--samples", 2)])
+    assert stop.value.code == 1  # the broken file
+    return out
+
+
+def test_rows_are_checkpoints_then_baselines(files, checkpoint_dir):
+    report = json.loads((files / "scoreboard.json").read_text())
+    name = checkpoint_dir.name
+    expected = [f"{name}, R = 0", f"{name}, R = 2", "prompts by hand", "local contrast"]
+    assert [m.partition(" (")[0] for m in report["methods"]] == expected
+    assert report["settings"]["bootstrap"] == {"resamples": 1000, "confidence": 0.95, "seed": 0}
+    assert set(report["environment"]) >= {"packages", "device", "commit"}
+
+
+def test_a_broken_image_is_counted_and_the_others_are_scored(files):
+    report = json.loads((files / "scoreboard.json").read_text())
+    cog = report["sets"]["parts"]["categories"]["cog"]
+    assert (cog["n_normal"], cog["n_anomalous"], cog["n_skipped"]) == (5, 4, 1)
+    assert [item["path"].rpartition("/")[2] for item in report["skipped"]] == ["broken.png"]
+    contrast = cog["methods"]["local contrast"]
+    assert contrast["pixel"]["auroc"]["value"] > 0.99
+    assert contrast["image"]["auroc"] == {"value": 1.0, "low": 1.0, "high": 1.0}
+
+
+def test_without_masks_pixel_figures_are_null_with_a_reason_and_stay_out_of_means(files):
+    report = json.loads((files / "scoreboard.json").read_text())
+    entry = report["sets"]["parts"]
+    for method in report["methods"]:
+        nut, cog = (entry["categories"][c]["methods"][method] for c in ("nut", "cog"))
+        assert nut["pixel"]["ap"] == {
+            "value": None, "low": None, "high": None,
+            "reason": "4 anomalous images have no mask",
+        }  # fmt: skip
+        mean = entry["mean"]["methods"][method]
+        assert mean["pixel"] == cog["pixel"]
+        image = [part["image"]["auroc"]["value"] for part in (nut, cog)]
+        assert mean["image"]["auroc"]["value"] == pytest.approx(np.mean(image))
+
+
+def test_every_interval_is_in_order_and_tables_agree_with_the_json(files):
+    report = json.loads((files / "scoreboard.json").read_text())
+    with (files / "scoreboard.csv").open() as file:
+        rows = list(csv.DictReader(file))
+    categories = report["sets"]["parts"]["categories"]
+    assert len(rows) == len(report["methods"]) * (len(categories) + 2)
+    for row in (row for row in rows if row["category"] in categories):
+        for level in ("pixel", "image"):
+            for key, figure in categories[row["category"]]["methods"][row["method"]][level].items():
+                cells = [row[f"{level}_{key}{end}"] for end in ("", "_low", "_high")]
+                values = [figure["value"], figure["low"], figure["high"]]
+                assert cells == ["" if value is None else repr(value) for value in values]
+                assert figure["value"] is None or 0 <= figure["low"] <= figure["high"] <= 1
+    text = (files / "scoreboard.md").read_text()
+    assert "**parts: 2 categories, 17 images, 1 unreadable**" in text
+    assert "**parts / nut: 4 normal, 4 anomalous**" in text
+    assert "| local contrast | – | – | – | 100.0 [100.0, 100.0] |" in text
+
+
+def test_figures_are_those_of_evaluate(files, parts, checkpoint_dir, run, tmp_path):
+    code, *_ = run("evaluate", "--data", parts, "--checkpoint", checkpoint_dir,
+                   "--samples", 2, "--out", tmp_path)  # fmt: skip
+    assert code == 1
+    expected = json.loads((tmp_path / "metrics.json").read_text())["datasets"]["parts"]["mean"]
+    report = json.loads((files / "scoreboard.json").read_text())
+    found = report["sets"]["parts"]["mean"]["methods"][f"{checkpoint_dir.name}, R = 2"]
+    for level, figures in found.items():
+        for key, figure in figures.items():
+            assert figure["value"] == pytest.approx(expected[level][key], abs=1e-4)
+
+
+def test_results_depend_on_the_seed_alone(tiny_model, parts):
+    def intervals(batch_size, seed):
+        bootstrap = BootstrapSettings(resamples=20, seed=seed)
+        board = score_sets(
+            ["tiny"], read_sets([str(parts)]), BoardSettings(batch_size=batch_size,
+            bootstrap=bootstrap), load=lambda _: tiny_model,
+        )  # fmt: skip
+        figures = board.overall("local contrast")["pixel"]
+        return [end for f in figures.values() for end in interval(f.replicates, 0.95)]
+
+    assert intervals(3, 0) == intervals(8, 0)
+    assert intervals(8, 0) != intervals(8, 1)
+
+
+def test_a_set_that_is_one_category_and_several_sets_and_checkpoints(tiny_model, parts):
+    data = read_sets([str(parts / "cog"), str(parts)])
+    settings = BoardSettings(bootstrap=FEW)
+    board = score_sets(["a", "b"], data, settings, load=lambda _: tiny_model)
+    assert list(board.sets) == ["cog", "parts"]
+    assert board.methods[:2] == ["a", "b"] and len(board.methods) == 4  # baselines come once
+    one, other = (board.set_figures("cog", name)["image"]["ap"] for name in ("a", "b"))
+    assert one.value == other.value
+    overall = board.overall("a")["image"]["ap"].value
+    means = [board.set_figures(name, "a")["image"]["ap"].value for name in board.sets]
+    assert overall == pytest.approx(np.mean(means))
+
+
+def test_half_precision_makes_no_ties_of_the_baselines(tiny_model, parts):
+    data = [read_sets([str(parts)])[0].only(["cog"])]
+    found = []
+    for precision in ("float32", "bfloat16"):
+        settings = BoardSettings(precision=precision, bootstrap=FEW)
+        board = score_sets(["a"], data, settings, load=lambda _: copy.deepcopy(tiny_model))
+        found.append([f.value for f in board.overall(board.methods[1])["pixel"].values()])
+    assert found[1] == pytest.approx(found[0], abs=0.02)
+
+
+def test_a_category_of_broken_files_alone_is_told_and_stays_out_of_means(tmp_path, tiny_model):
+    write_category(tmp_path / "set" / "cog", np.random.default_rng(0))
+    folder = tmp_path / "set" / "nut" / "test" / "good"
+    folder.mkdir(parents=True)
+    (folder / "a.png").write_bytes(b"nothing")
+    data = read_sets([str(tmp_path / "set")])
+    board = score_sets(["a"], data, BoardSettings(bootstrap=FEW), load=lambda _: tiny_model)
+    lost = board.sets["set"]["nut"].figures["local contrast"]
+    figures = [figure for level in lost.values() for figure in level.values()]
+    assert all(f.value is None and "undefined without" in f.reason for f in figures)
+    assert board.overall("local contrast")["image"]["auroc"].value == 1
+
+
+def test_a_card_is_a_set_too(parts, tmp_path, tiny_model):
+    card = tmp_path / "own.yaml"
+    card.write_text("name: parts\nsupports: [image]\nlayouts: [mvtec]\n")
+    data = read_sets([str(card)], parts.parent)
+    board = score_sets(["a"], data, BoardSettings(bootstrap=FEW), load=lambda _: tiny_model)
+    figures = board.set_figures("parts", "local contrast")
+    assert figures["image"]["auroc"].value == 1
+    assert figures["pixel"]["auroc"].reason == "the set is not meant for pixel-level results"
+    with pytest.raises(DataError, match="two sets are named 'parts'"):
+        read_sets([str(card), str(parts)], parts.parent)
+
+
+def test_no_interval_without_resamples(run, parts, checkpoint_dir, tmp_path):
+    run("scoreboard", parts / "nut", "--checkpoint", checkpoint_dir, "--out", tmp_path,
+        "--resamples", 0, "--no-baselines")  # fmt: skip
+    text = (tmp_path / "scoreboard.md").read_text()
+    assert "[" not in text and f"| {checkpoint_dir.name} | – | – | – |" in text
+
+
+@pytest.mark.parametrize(
+    ("names", "message"),
+    [
+        (["no/such"], "no/such does not exist; give a folder of categories, or a card"),
+        (["nosuchcard"], "no dataset card 'nosuchcard'; known are"),
+        (["{parts}", "{parts}"], "given twice"),
+    ],
+)
+def test_a_set_that_cannot_be_read_is_told_in_one_line(parts, names, message):
+    with pytest.raises(DataError) as raised:
+        read_sets([name.format(parts=parts) for name in names])
+    assert message in str(raised.value)
+
+
+def test_a_number_of_samples_given_twice_is_refused(tiny_model, parts):
+    settings = BoardSettings(samples=(1, 1), bootstrap=FEW)
+    with pytest.raises(ConfigError, match="give each number once"):
+        score_sets(["a"], read_sets([str(parts)]), settings, load=lambda _: tiny_model)
