@@ -2,7 +2,7 @@ VENV ?= .venv
 PYTHON ?= python3
 STAMP := $(VENV)/.installed
 
-.PHONY: setup demo test lint bench
+.PHONY: setup demo test lint docs bench
 
 setup: $(STAMP)
 $(STAMP): setup.py pyproject.toml
@@ -16,6 +16,9 @@ test: setup
 
 lint: setup
 	$(VENV)/bin/ruff check . && $(VENV)/bin/ruff format --check .
+
+docs: setup
+	$(VENV)/bin/mkdocs build --strict
 
 bench: setup
 	$(VENV)/bin/python tools/benchmark.py metrics

@@ -23,6 +23,7 @@ if TYPE_CHECKING:
 CONFIG_NAME, WEIGHTS_NAME = "config.json", "model.safetensors"
 FORMAT_VERSION = 1
 DEFAULT_CHECKPOINT = "bayes-pfl-tiny"
+_REPOSITORY = re.compile(r"[\w.-]+/[\w.-]+(@[\w./-]+)?")
 _IN_RUNS = ("", "best", "checkpoints/best", "last", "checkpoints/last")
 
 
@@ -56,22 +57,33 @@ def save_checkpoint(model: BayesPFL, folder: str | Path) -> Path:
 
 
 def load_checkpoint(
-    name_or_path: str | Path, *, device: str | None = None, pretrained: str | None = None
+    name_or_path: str | Path,
+    *,
+    device: str | None = None,
+    pretrained: str | None = None,
+    revision: str | None = None,
+    local_files_only: bool = False,
+    token: str | None = None,
 ) -> BayesPFL:
     """Load a model, ready for inference.
 
     Args:
         name_or_path: an embedded name (``bayes-pfl-tiny``), a checkpoint folder or the
             model.safetensors in one, a run folder of training (its best checkpoint), or a hub
-            repository ``org/name``.
+            repository ``org/name`` or ``org/name@revision``.
         device: "cpu", "cuda", "mps", ...; None for the best at hand.
         pretrained: where the backbone's weights lie now, if not where the config says.
+        revision: of a hub repository: branch, tag or commit hash, as ``@revision``.
+        local_files_only: take a hub repository from the cache alone.
+        token: of the hub; None for the one of `hf auth login` or HF_TOKEN.
 
     Raises:
-        CheckpointError: not found, damaged, or made for another backbone.
+        CheckpointError: not found, not to be fetched, damaged, or made for another backbone.
         BackboneError: its backbone cannot be had.
     """
-    folder = find_checkpoint(name_or_path)
+    folder = find_checkpoint(
+        name_or_path, revision=revision, local_files_only=local_files_only, token=token
+    )
     config = read_config(folder)
     if pretrained is not None:
         config = replace(config, backbone=_relocated(config.backbone, pretrained))
@@ -106,8 +118,14 @@ def best_device() -> str:
     return "mps" if torch.backends.mps.is_available() else "cpu"
 
 
-def find_checkpoint(name_or_path: str | Path) -> Path:
-    """The folder that holds config.json and model.safetensors."""
+def find_checkpoint(
+    name_or_path: str | Path,
+    *,
+    revision: str | None = None,
+    local_files_only: bool = False,
+    token: str | None = None,
+) -> Path:
+    """The folder that holds config.json and model.safetensors; arguments as above."""
     text, path = str(name_or_path), Path(name_or_path)
     embedded = resource_dir("checkpoints")
     if re.fullmatch(r"[\w.-]+", text) and (embedded / text / WEIGHTS_NAME).is_file():
@@ -117,8 +135,10 @@ def find_checkpoint(name_or_path: str | Path) -> Path:
     for part in _IN_RUNS:
         if (path / part / CONFIG_NAME).is_file() and (path / part / WEIGHTS_NAME).is_file():
             return path / part
-    if not path.exists() and re.fullmatch(r"[\w.-]+/[\w.-]+", text) and text[0] not in "./":
-        return _hub_checkpoint(text)
+    if not path.exists() and _REPOSITORY.fullmatch(text) and text[0] not in "./":
+        from bayes_pfl.hub import fetch_checkpoint
+
+        return fetch_checkpoint(text, revision, local_files_only, token)
     names = sorted(p.parent.name for p in embedded.glob(f"*/{WEIGHTS_NAME}"))
     raise CheckpointError(
         f"checkpoint {text!r} not found: give a folder with {CONFIG_NAME} and {WEIGHTS_NAME}, a "
@@ -138,12 +158,6 @@ def _folder_of_file(path: Path) -> Path:
             f"{path}: not a checkpoint; {WEIGHTS_NAME} with {CONFIG_NAME} beside it is wanted"
         )
     return path.parent
-
-
-def _hub_checkpoint(repository: str) -> Path:
-    from bayes_pfl.weights import hub_files
-
-    return hub_files(repository, (CONFIG_NAME, WEIGHTS_NAME))
 
 
 def read_config(folder: Path) -> ModelConfig:

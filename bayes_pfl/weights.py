@@ -15,10 +15,12 @@ import torch
 from torch import Tensor
 
 from bayes_pfl.errors import BackboneError, BayesPFLError, CheckpointError
+from bayes_pfl.hub_errors import hub_reason
 from bayes_pfl.torchscript import is_torchscript, read_torchscript
 
 EMBEDDED_BACKBONE = "bayes-pfl-clip-tiny"
 _OPENAI_CACHE = Path("~/.cache/clip")
+_COMMIT = re.compile(r"[0-9a-f]{40}")
 _CONNECT_SECONDS = 5  # hub clients retry for minutes; one short question first is kinder
 _HUB_CONFIG = "open_clip_config.json"
 _HUB_WEIGHTS = (
@@ -83,23 +85,47 @@ def hub_folder(repository: str) -> Path:
     return wanted.fetch(lambda: _download_hub_folder(repository))
 
 
-def hub_files(repository: str, filenames: tuple[str, ...]) -> Path:
-    """Folder with these files of a Hugging Face repository, from the cache or the network.
+def hub_files(
+    repository: str,
+    filenames: tuple[str, ...],
+    *,
+    revision: str | None = None,
+    local_files_only: bool = False,
+    token: str | None = None,
+) -> Path:
+    """Folder with these files of one commit of a Hugging Face repository.
+
+    The hub is asked whether the revision has moved; where it does not answer, or must not be
+    asked, what the cache holds is taken. A commit's own hash never moves and is not asked for.
+
+    Args:
+        revision: branch, tag or whole commit hash; None for the main branch.
+        local_files_only: take the cache or fail, without a word to the network.
+        token: None for the one of `hf auth login` or HF_TOKEN, if there is one.
 
     Raises:
         CheckpointError: not in the cache, and not to be fetched.
     """
-    cached = [_cached_hub_file(repository, (name,)) for name in filenames]
-    if all(cached):
-        return cached[0].parent  # type: ignore[union-attr]
+    cached = [_cached_hub_file(repository, (name,), revision) for name in filenames]
+    found = cached[0].parent if cached[0] and all(cached) else None
+    if found and (local_files_only or _COMMIT.fullmatch(revision or "")):
+        return found
+    name = f"{repository}@{revision}" if revision else repository
     wanted = _Wanted(
-        f"checkpoint {repository}",
-        f"{' and '.join(filenames)} of {repository}",
+        f"checkpoint {name}",
+        f"{' and '.join(filenames)} of {name}",
         f"put them into a folder and give that folder, {_copy_cache()}",
         CheckpointError,
     )
-    wanted.ask(repository)
-    return wanted.fetch(lambda: _download_hub_files(repository, filenames))
+    if local_files_only:
+        raise wanted.unfetched("not in the cache, and local_files_only is set")
+    try:
+        wanted.ask(repository)
+    except CheckpointError:
+        if found:
+            return found
+        raise
+    return wanted.fetch(lambda: _download_hub_files(repository, filenames, revision, token))
 
 
 @dataclass(frozen=True)
@@ -113,33 +139,45 @@ class _Wanted:
 
     def ask(self, repository: str, url: str | None = None) -> None:
         """One short question whether the host answers, as hub clients retry for minutes."""
-        from huggingface_hub import constants
-
-        if repository and constants.HF_HUB_OFFLINE:
-            raise self.unfetched("HF_HUB_OFFLINE is set")
-        target = constants.ENDPOINT if repository else str(url)
-        try:
-            request = urllib.request.Request(target, method="HEAD")
-            urllib.request.urlopen(request, timeout=_CONNECT_SECONDS).close()
-        except urllib.error.HTTPError:
-            return  # an answer, if an unfriendly one: the host is there
-        except (OSError, ValueError) as error:
-            raise self.unfetched(getattr(error, "reason", error)) from error
+        if reason := _silence(None if repository else str(url)):
+            raise self.unfetched(reason)
 
     def fetch(self, download: Callable[[], str | Path]) -> Path:
         """``download()``, its failures told in one line."""
         try:
             return Path(download())
         except Exception as error:  # network libraries raise many unrelated types
-            raise self.unfetched(error) from error
+            raise self.unfetched(hub_reason(error)) from error
 
     def unfetched(self, reason: object) -> BayesPFLError:
         """The error to raise."""
         first_line = next(iter(str(reason).strip().splitlines()), "no answer")
         return self.error(
-            f"cannot fetch {self.what} ({first_line[:160]}): wanted {self.files}; {self.mend}; "
+            f"cannot fetch {self.what} ({first_line[:200]}): wanted {self.files}; {self.mend}; "
             f"offline, {_offline_option(self.error)} needs no download"
         )
+
+
+def hub_answers(refusal: str, kind: type[BayesPFLError]) -> None:
+    """Fail at once, with ``refusal`` and why, where the hub cannot or must not be reached."""
+    if reason := _silence(None):
+        raise kind(f"{refusal}: {reason}")
+
+
+def _silence(url: str | None) -> object:
+    """Why the host of ``url``, or the hub, does not answer; None if it does."""
+    from huggingface_hub import constants
+
+    if url is None and constants.HF_HUB_OFFLINE:
+        return "HF_HUB_OFFLINE is set"
+    try:
+        request = urllib.request.Request(url or constants.ENDPOINT, method="HEAD")
+        urllib.request.urlopen(request, timeout=_CONNECT_SECONDS).close()
+    except urllib.error.HTTPError:
+        return None  # an answer, if an unfriendly one: the host is there
+    except (OSError, ValueError) as error:
+        return f"{getattr(error, 'reason', error)}"
+    return None
 
 
 def _copy_cache() -> str:
@@ -164,10 +202,16 @@ def _download_hub_folder(repository: str) -> Path:
     return Path(folder)
 
 
-def _download_hub_files(repository: str, filenames: tuple[str, ...]) -> Path:
-    from huggingface_hub import hf_hub_download
+def _download_hub_files(
+    repository: str, filenames: tuple[str, ...], revision: str | None, token: str | None
+) -> Path:
+    from huggingface_hub import HfApi, constants
 
-    return [Path(hf_hub_download(repository, name)) for name in filenames][0].parent
+    api = HfApi(endpoint=constants.ENDPOINT, token=token, library_name="bayes-pfl")
+    first = Path(api.hf_hub_download(repository, filenames[0], revision=revision))
+    for name in filenames[1:]:  # of the commit that the first came from, not of a later one
+        api.hf_hub_download(repository, name, revision=first.parent.name)
+    return first.parent
 
 
 def _cached(settings: dict[str, Any]) -> Path | None:
@@ -185,11 +229,13 @@ def _hub_source(settings: dict[str, Any]) -> tuple[str, tuple[str, ...]]:
     return repository, (filename,) if filename else _HUB_WEIGHTS
 
 
-def _cached_hub_file(repository: str, filenames: tuple[str, ...]) -> Path | None:
+def _cached_hub_file(
+    repository: str, filenames: tuple[str, ...], revision: str | None = None
+) -> Path | None:
     from huggingface_hub import try_to_load_from_cache
 
     for filename in filenames:
-        found = try_to_load_from_cache(repository, filename)
+        found = try_to_load_from_cache(repository, filename, revision=revision)
         if isinstance(found, str):
             return Path(found)
     return None

@@ -1,0 +1,38 @@
+"""What the Hugging Face hub refuses, told in one line with the mend."""
+
+from __future__ import annotations
+
+_TOKEN = "log in with `hf auth login`, or set HF_TOKEN"
+
+
+def hub_reason(error: Exception) -> str:
+    """Why the hub, or the way to it, refused: one line of at most 200 characters."""
+    from huggingface_hub import errors
+
+    known: tuple[tuple[type[Exception], str], ...] = (
+        (errors.LocalTokenNotFoundError, f"no token: {_TOKEN}"),
+        (errors.OfflineModeIsEnabled, "HF_HUB_OFFLINE is set"),
+        (
+            errors.RevisionNotFoundError,
+            "no such revision there; see its branches and tags",
+        ),
+        (
+            errors.GatedRepoError,
+            f"gated: accept its terms on its page with your account, then {_TOKEN}",
+        ),
+        (errors.HFValidationError, "no name for a repository: give org/name"),
+        (errors.EntryNotFoundError, "no such file there: not a checkpoint of this package"),
+    )
+    status = getattr(getattr(error, "response", None), "status_code", None)
+    if isinstance(error, errors.LocalEntryNotFoundError) and error.__cause__ is not None:
+        return hub_reason(error.__cause__)  # type: ignore[arg-type]
+    for kind, reason in known:
+        if isinstance(error, kind):
+            return reason
+    if isinstance(error, errors.RepositoryNotFoundError):
+        return f"no such repository, or a private one: see the spelling; if it is private, {_TOKEN}"
+    if status == 401:
+        return f"no token, or one that is not valid: {_TOKEN}"
+    if status == 403:
+        return "your token may not do this: take one with the right to write to this account"
+    return next(iter(str(error).strip().splitlines()), "no answer")[:200]
