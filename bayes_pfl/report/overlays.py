@@ -19,10 +19,14 @@ from bayes_pfl.errors import DataError
 COLOUR_MAP = "inferno"
 """Perceptually uniform, rising in lightness, safe for colour-blind readers."""
 
+DOUBT_COLOUR_MAP = "cividis"
+"""Of the uncertainty: as safe, and not to be mistaken for the map's."""
+
 MAX_SIDE = 1024
 _MIN_SIDE = 256
 _PAPER, _INK = (255, 255, 255), (20, 20, 20)
-_MASK_LINE, _LIMIT_LINE = (0, 190, 255), (255, 255, 255)
+_MASK_LINE, _LIMIT_LINE, _DOUBT_LINE = (0, 190, 255), (255, 255, 255), (253, 231, 55)
+_DOUBT_SPAN = 0.5
 # Opacity grows with the value: what is normal stays visible, what is not shows its own colour.
 _OPACITY = (0.30, 0.80)
 _MIDDLE_GREY = 128
@@ -37,6 +41,7 @@ def overlay(
     title: str = "",
     note: str = "",
     limits: tuple[float, float] = (0.0, 1.0),
+    uncertainty: np.ndarray | None = None,
     max_side: int = MAX_SIDE,
 ) -> Image.Image:
     """Draw an image beside its anomaly map, which is laid over the image in grey.
@@ -49,6 +54,8 @@ def overlay(
         title: text above, on the left, e.g. the file name; shortened in its middle if too long.
         note: text above, on the right, e.g. the score.
         limits: the map's values at the two ends of the colours; values beyond are drawn as these.
+        uncertainty: float (h, w) in [0, 0.5], shown in a third panel in colours of its own, which
+            span 0 to half the limits' distance.
 
     Returns:
         A picture of mode RGB.
@@ -68,11 +75,18 @@ def overlay(
     if threshold is not None:
         outline(heat, values >= threshold, _LIMIT_LINE)
         legend.append((f"map at or above {threshold:.3g}", _LIMIT_LINE))
-    return _compose(picture, heat, _Text(title, note, tuple(legend)), limits, threshold)
+    third = None
+    if uncertainty is not None:
+        third = _doubt(picture, _checked(uncertainty, limits), limits)
+        legend.append(("last panel: uncertainty, sd over prompt pairs", _DOUBT_LINE))
+    return _compose(picture, heat, _Text(title, note, tuple(legend)), limits, threshold, third)
 
 
 def blend(
-    picture: np.ndarray, values: np.ndarray, limits: tuple[float, float] = (0.0, 1.0)
+    picture: np.ndarray,
+    values: np.ndarray,
+    limits: tuple[float, float] = (0.0, 1.0),
+    colour_map: str = COLOUR_MAP,
 ) -> np.ndarray:
     """Lay a map over a picture: uint8 (H, W, 3) and float (H, W) -> uint8 (H, W, 3).
 
@@ -81,17 +95,17 @@ def blend(
     low, high = limits
     level = np.clip((values - low) * (255 / (high - low)), 0, 255).astype(np.uint8)
     grey = cv2.cvtColor(picture, cv2.COLOR_RGB2GRAY)[..., None]
-    colour, rest = _premultiplied()
+    colour, rest = _premultiplied(colour_map)
     return np.rint(colour[level] + grey * rest[level]).astype(np.uint8)
 
 
-@lru_cache(maxsize=1)
-def _premultiplied() -> tuple[np.ndarray, np.ndarray]:
+@lru_cache(maxsize=4)
+def _premultiplied(colour_map: str) -> tuple[np.ndarray, np.ndarray]:
     """By level 0..255: colour times opacity, float32 (256, 3); 1 - opacity, float32 (256, 1)."""
     from matplotlib import colormaps
 
     opacity = np.linspace(*_OPACITY, 256, dtype=np.float32)[:, None]
-    colour = colormaps[COLOUR_MAP](np.arange(256))[:, :3].astype(np.float32) * 255
+    colour = colormaps[colour_map](np.arange(256))[:, :3].astype(np.float32) * 255
     return colour * opacity, 1 - opacity
 
 
@@ -100,6 +114,24 @@ class _Text:
     title: str
     note: str
     legend: tuple[tuple[str, tuple[int, int, int]], ...]
+
+
+def _doubt(picture: np.ndarray, values: np.ndarray, limits: tuple[float, float]) -> Image.Image:
+    """The panel of the uncertainty with its colour bar."""
+    height, width = picture.shape[:2]
+    span = (0.0, _DOUBT_SPAN * (limits[1] - limits[0]))
+    values = cv2.resize(values, (width, height), interpolation=cv2.INTER_LINEAR)
+    points = _points(picture)
+    bar = _colour_bar(max(height, 8 * points), points, span, None, DOUBT_COLOUR_MAP)
+    panel = Image.new("RGB", (width + bar.width, bar.height), _PAPER)
+    panel.paste(Image.fromarray(blend(picture, values, span, DOUBT_COLOUR_MAP)), (0, 0))
+    panel.paste(bar, (width, 0))
+    return panel
+
+
+def _points(picture: np.ndarray) -> int:
+    """Size of the letters beside a picture."""
+    return int(np.clip(max(picture.shape[:2]) // 34, 13, 26))
 
 
 def _checked(anomaly_map: np.ndarray, limits: tuple[float, float]) -> np.ndarray:
@@ -136,17 +168,24 @@ def _compose(
     text: _Text,
     limits: tuple[float, float],
     threshold: float | None,
+    third: Image.Image | None,
 ) -> Image.Image:
     height, width = picture.shape[:2]
-    points = int(np.clip(max(height, width) // 34, 13, 26))
+    points = _points(picture)
     gap, line = points // 2, 2 * points
     stacked = width > 2 * height
     panels = (width, 2 * height + gap) if stacked else (2 * width + gap, height)
     bar = _colour_bar(max(panels[1], 8 * points), points, limits, threshold)
     head = line if text.title or text.note else gap
     foot = line if text.legend else gap
-    paper = (max(panels[0] + bar.width + 2 * gap, 20 * points), bar.height + head + foot)
-    page = Image.new("RGB", paper, _PAPER)
+    wide, high = panels[0] + bar.width, bar.height
+    beside = (2 * gap + wide, head) if not stacked else (gap, head + high + gap)
+    if third is not None:
+        wide, high = (max(wide, third.width), high + gap + third.height) if stacked else (
+            wide + gap + third.width, max(high, third.height))  # fmt: skip
+    page = Image.new("RGB", (max(wide + 2 * gap, 20 * points), high + head + foot), _PAPER)
+    if third is not None:
+        page.paste(third, beside)
     page.paste(Image.fromarray(picture), (gap, head))
     second = (gap, head + height + gap) if stacked else (2 * gap + width, head)
     page.paste(Image.fromarray(heat), second)
@@ -159,7 +198,11 @@ def _compose(
 
 @lru_cache(maxsize=64)
 def _colour_bar(
-    height: int, points: int, limits: tuple[float, float], threshold: float | None
+    height: int,
+    points: int,
+    limits: tuple[float, float],
+    threshold: float | None,
+    colour_map: str = COLOUR_MAP,
 ) -> Image.Image:
     """The bar with its ticks, as the colours look over middle grey; white paper around it."""
     font, (low, high) = label_font(points), limits
@@ -170,7 +213,7 @@ def _colour_bar(
     bar = Image.new("RGB", (left + 2 * points + wide + points // 2, height), _PAPER)
     ramp = np.linspace(high, low, bottom - top + 1, dtype=np.float32)[:, None]
     grey = np.full((bottom - top + 1, points, 3), _MIDDLE_GREY, np.uint8)
-    colours = blend(grey, np.repeat(ramp, points, axis=1), limits)
+    colours = blend(grey, np.repeat(ramp, points, axis=1), limits, colour_map)
     bar.paste(Image.fromarray(colours), (left, top))
     draw = ImageDraw.Draw(bar)
     draw.rectangle((left, top, left + points, bottom), outline=_INK)

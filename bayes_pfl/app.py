@@ -1,0 +1,154 @@
+"""The app: drop images on a page of this computer, see overlays, scores, intervals.
+
+It needs the extra ``[app]`` (Gradio). The page is served to this computer only, and asks nothing of
+any other: a content security policy keeps the browser from it, too.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import importlib.util
+import os
+import socket
+import tempfile
+import threading
+import webbrowser
+from collections.abc import Callable, Iterator
+from typing import TYPE_CHECKING, Any
+
+from bayes_pfl.app_inspection import AppSettings, Inspector
+from bayes_pfl.errors import ConfigError
+
+if TYPE_CHECKING:
+    from fastapi import FastAPI
+
+__all__ = ["AppSettings", "Inspector", "asgi_app", "run_app"]
+
+HOST = "127.0.0.1"
+_FIRST_PORT, _PORTS = 7860, 100
+_NAMES = ("127.0.0.1", "localhost")
+_POLICY = (
+    "default-src 'self'; script-src 'self' 'unsafe-inline' 'unsafe-eval'; "
+    "style-src 'self' 'unsafe-inline'; img-src 'self' data: blob:; font-src 'self' data:; "
+    "connect-src 'self'; worker-src 'self' blob:; frame-ancestors 'none'; object-src 'none'; "
+    "base-uri 'self'; form-action 'self'"
+)
+_HEADERS = {
+    "Content-Security-Policy": _POLICY,
+    "Referrer-Policy": "no-referrer",
+    "X-Content-Type-Options": "nosniff",
+}
+
+
+def run_app(
+    settings: AppSettings,
+    *,
+    port: int | None = None,
+    browser: bool = True,
+    tell: Callable[[str], None] = lambda text: None,
+) -> None:
+    """Serve the page until it is stopped (Ctrl-C); the first checkpoint is loaded before.
+
+    Args:
+        port: None for the first free one from 7860.
+        browser: whether to open the page.
+        tell: told the address.
+
+    Raises:
+        ConfigError: Gradio is not installed, no port is free.
+        BayesPFLError: the checkpoint cannot be loaded.
+    """
+    check_installed()
+    place = free_port(port)
+    inspector = Inspector(settings)
+    inspector.model(settings.checkpoints[0])
+    import uvicorn
+
+    with _uploads():
+        config = uvicorn.Config(asgi_app(inspector), HOST, place, log_level="warning")
+        address = f"http://{HOST}:{place}"
+        tell(f"{address}  (this computer only; Ctrl-C stops it)")
+        if browser:
+            timer = threading.Timer(1.0, webbrowser.open, (address,))
+            timer.daemon = True
+            timer.start()
+        uvicorn.Server(config).run()
+
+
+def asgi_app(inspector: Inspector) -> FastAPI:
+    """The page as an ASGI application.
+
+    Requests that name another host are refused: a page elsewhere must not reach it by a name of its
+    own that points here.
+    """
+    check_installed()
+    _quiet()
+    import gradio
+    from fastapi import FastAPI
+    from starlette.middleware.trustedhost import TrustedHostMiddleware
+
+    from bayes_pfl.app_page import FOOTER, STYLE, build_page, theme
+
+    app = FastAPI(openapi_url=None)
+    app.add_middleware(TrustedHostMiddleware, allowed_hosts=list(_NAMES))
+
+    @app.middleware("http")
+    async def guarded(request: Any, follow: Any) -> Any:
+        response = await follow(request)
+        for name, value in _HEADERS.items():
+            response.headers[name] = value
+        return response
+
+    return gradio.mount_gradio_app(
+        app,
+        build_page(inspector),
+        path="/",
+        server_name=HOST,
+        footer_links=FOOTER,
+        show_error=True,
+        max_file_size=inspector.settings.max_bytes,
+        ssr_mode=False,
+        enable_monitoring=False,
+        pwa=False,
+        mcp_server=False,
+        theme=theme(),
+        css=STYLE,
+    )
+
+
+def check_installed() -> None:
+    """Raise ConfigError where Gradio is not installed."""
+    if importlib.util.find_spec("gradio") is None:
+        raise ConfigError("gradio is not installed; run: pip install 'bayes-pfl[app]'")
+
+
+def free_port(wanted: int | None) -> int:
+    """The port wanted, or the first free one of a hundred.
+
+    Raises:
+        ConfigError: it is taken, or all are.
+    """
+    for port in [wanted] if wanted else range(_FIRST_PORT, _FIRST_PORT + _PORTS):
+        with socket.socket() as probe:
+            probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+            with contextlib.suppress(OSError):
+                probe.bind((HOST, port))
+                return port
+    raise ConfigError(f"port {wanted or _FIRST_PORT} on {HOST} is taken; give another --port")
+
+
+def _quiet() -> None:
+    """Gradio reads these when it is imported: it would tell its makers of every start."""
+    os.environ["GRADIO_ANALYTICS_ENABLED"] = "False"
+    os.environ.setdefault("HF_HUB_DISABLE_TELEMETRY", "1")
+
+
+@contextlib.contextmanager
+def _uploads() -> Iterator[None]:
+    """Uploaded files lie in a folder of their own, which goes with the app."""
+    with tempfile.TemporaryDirectory(prefix="bayes-pfl-app-") as folder:
+        os.environ["GRADIO_TEMP_DIR"] = folder
+        try:
+            yield
+        finally:
+            del os.environ["GRADIO_TEMP_DIR"]

@@ -1,0 +1,146 @@
+"""What the app does with the files dropped on it; nothing here knows of a page."""
+
+from __future__ import annotations
+
+import threading
+from collections import deque
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from PIL import Image
+
+from bayes_pfl.checkpoints import load_checkpoint
+from bayes_pfl.data.images import read_image
+from bayes_pfl.errors import ConfigError, DataError
+from bayes_pfl.inference import predict_stream
+from bayes_pfl.model import BayesPFL
+from bayes_pfl.results import AnomalyResult
+
+_OVERLAY_SIDE = 640
+
+
+@dataclass(frozen=True)
+class AppSettings:
+    """What the app offers, and its limits.
+
+    Attributes:
+        checkpoints: to choose from; a page can name no other.
+        calibration: file of a calibration: its threshold is used where none is typed.
+        max_files: at once.
+        max_bytes: of one file.
+        max_pixels: of one image.
+    """
+
+    checkpoints: tuple[str, ...]
+    pretrained: str | None = None
+    device: str | None = None
+    calibration: Path | None = None
+    max_files: int = 64
+    max_bytes: int = 64 * 2**20
+    max_pixels: int = 50_000_000
+
+
+@dataclass(frozen=True)
+class Wish:
+    """What a person asks for: see :func:`bayes_pfl.inference.predict`."""
+
+    checkpoint: str
+    class_name: str
+    samples: int | None = None
+    threshold: float | None = None
+
+
+@dataclass(frozen=True)
+class Inspected:
+    """One file: its result and overlay, or why there is none."""
+
+    name: str
+    result: AnomalyResult | None = None
+    overlay: Image.Image | None = None
+    error: str = ""
+
+
+@dataclass
+class Inspector:
+    """Scores files for the page; models are loaded when first asked for, one at a time is used."""
+
+    settings: AppSettings
+    _models: dict[str, BayesPFL] = field(default_factory=dict)
+    _lock: threading.Lock = field(default_factory=threading.Lock)
+
+    def model(self, checkpoint: str) -> BayesPFL:
+        """The model of one of the checkpoints on offer.
+
+        Raises:
+            ConfigError: another one.
+            BayesPFLError: it cannot be loaded.
+        """
+        offered = self.settings.checkpoints
+        if checkpoint not in offered:
+            raise ConfigError(f"checkpoint {checkpoint!r}: choose one of {', '.join(offered)}")
+        if checkpoint not in self._models:
+            self._models[checkpoint] = load_checkpoint(
+                checkpoint, device=self.settings.device, pretrained=self.settings.pretrained
+            )
+        return self._models[checkpoint]
+
+    def inspect(self, paths: Sequence[str], wish: Wish) -> Iterator[Inspected]:
+        """Score the files in order, one result after the other.
+
+        Raises:
+            ConfigError: too many files, or a setting that cannot be used.
+            DataError: no class name, or one that cannot be used.
+        """
+        if len(paths) > self.settings.max_files:
+            raise ConfigError(
+                f"{len(paths)} images: {self.settings.max_files} at once; for more use "
+                "bayes-pfl predict"
+            )
+        if not wish.class_name.strip():
+            raise DataError("no class name; say what the images show, such as metal nut")
+        with self._lock:
+            yield from self._inspect(paths, wish)
+
+    def _inspect(self, paths: Sequence[str], wish: Wish) -> Iterator[Inspected]:
+        names: deque[str] = deque()
+        failed: deque[Inspected] = deque()
+        calibration = self.settings.calibration if wish.threshold is None else None
+        results = predict_stream(
+            self.model(wish.checkpoint),
+            self._readable(paths, names, failed),
+            wish.class_name.strip(),
+            samples=wish.samples,
+            batch_size=1,
+            threshold=wish.threshold,
+            calibration=calibration,
+        )
+        for result in results:
+            while failed:
+                yield failed.popleft()
+            name = names.popleft()
+            shown = result.overlay(title=name, uncertainty=True, max_side=_OVERLAY_SIDE)
+            yield Inspected(name, result, shown)
+        yield from failed
+
+    def _readable(
+        self, paths: Sequence[str], names: deque[str], failed: deque[Inspected]
+    ) -> Iterator[Image.Image]:
+        """The images that can be read, their names, and what became of the others."""
+        for path in map(Path, paths):
+            try:
+                self._check_size(path)
+                image = read_image(path, max_pixels=self.settings.max_pixels)
+            except DataError as error:
+                reason = str(error).removeprefix(f"{path}: ")
+                failed.append(Inspected(path.name, error=reason))
+                continue
+            names.append(path.name)
+            yield image
+
+    def _check_size(self, path: Path) -> None:
+        if (size := path.stat().st_size) > self.settings.max_bytes:
+            raise DataError(
+                f"{path}: {size / 2**20:.0f} MiB, at most {self.settings.max_bytes / 2**20:.0f} "
+                "are taken; make it smaller, or use bayes-pfl predict"
+            )

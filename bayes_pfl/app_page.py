@@ -1,0 +1,178 @@
+"""The app's page, in Gradio: what is asked, what is shown, and how the two hang together."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator
+from typing import Any
+
+import gradio as gr
+
+from bayes_pfl.app_inspection import Inspected, Inspector, Wish
+from bayes_pfl.data.images import IMAGE_SUFFIXES
+from bayes_pfl.errors import BayesPFLError, ConfigError
+
+FOOTER: list[Any] = []
+STYLE = """
+#overlays .thumbnail-item { aspect-ratio: 2.9; }
+#overlays .thumbnail-item img { object-fit: contain; }
+#overlays .caption-label { white-space: pre-wrap; }
+#table * { font-family: system-ui, sans-serif !important; }
+#go { min-height: 3rem; }
+footer { display: none !important; }
+"""
+# Widths in percent; the rest is for the problem.
+_COLUMNS = {"image": 24, "verdict": 13, "score": 8, "95% interval": 15, "uncertainty": 12}
+_P_VALUE = {"p-value": 9}
+_FONTS = (["system-ui", "sans-serif"], ["ui-monospace", "monospace"])
+_HOUR = 3600
+_EXPLAINED = """
+Drop photographs, say in a word or two what they show, press *Inspect*. The **score** is how
+abnormal an image looks, from 0 to 1; the **interval** holds 95% of the scores that the sampled
+prompts give one by one. With a threshold, an image is *flagged* at or above it, and is marked for
+*review* where its interval lies across it. What is dropped here stays on this computer.
+"""
+
+
+def theme() -> gr.themes.Base:
+    """Gradio's own, with the fonts of the computer: none are fetched."""
+    return gr.themes.Default(primary_hue="blue", font=_FONTS[0], font_mono=_FONTS[1])
+
+
+def build_page(inspector: Inspector) -> gr.Blocks:
+    """The page around an inspector."""
+    offered = list(inspector.settings.checkpoints)
+    with gr.Blocks(
+        title="bayes-pfl", analytics_enabled=False, delete_cache=(_HOUR, _HOUR), fill_width=True
+    ) as page:
+        gr.Markdown("# Is anything wrong with it?")
+        with gr.Row():
+            with gr.Column(scale=1, min_width=320):
+                asked = _questions(inspector, offered)
+                go = gr.Button("Inspect", variant="primary", elem_id="go")
+                gr.Markdown(_EXPLAINED + _limits(inspector))
+            with gr.Column(scale=3):
+                shown = _answers(inspector.settings.calibration is not None)
+
+        def answer(*values: Any) -> Iterator[tuple[str, Any, Any]]:
+            yield from _answer(inspector, *values)  # a lambda would not be seen to be a generator
+
+        go.click(answer, asked, shown, concurrency_limit=1, api_visibility="private")
+    return page
+
+
+def _questions(inspector: Inspector, offered: list[str]) -> list[Any]:
+    settings = inspector.settings
+    default = inspector.model(offered[0]).config.scoring.samples
+    note = "optional" if settings.calibration is None else "the calibration's, if left empty"
+    return [
+        gr.File(
+            label="Images",
+            file_count="multiple",
+            file_types=list(IMAGE_SUFFIXES),
+            type="filepath",
+            elem_id="files",
+        ),
+        gr.Textbox(label="What they show", placeholder="metal nut", elem_id="name", max_length=200),
+        # Not a Number: an empty one arrives as 0.
+        gr.Textbox(label=f"Threshold: {note}", placeholder="0.5", elem_id="threshold"),
+        gr.Dropdown(offered, value=offered[0], label="Checkpoint", elem_id="checkpoint"),
+        gr.Slider(0, 50, default, step=1, label="Samples: more is steadier, and slower"),
+    ]
+
+
+def _limits(inspector: Inspector) -> str:
+    known = inspector.settings
+    return (
+        f"\n\nAt once: {known.max_files} files of at most {known.max_bytes // 2**20} MiB and "
+        f"{known.max_pixels / 1e6:.0f} megapixels each. More: `bayes-pfl predict`."
+    )
+
+
+def _answers(calibrated: bool) -> list[Any]:
+    columns = _COLUMNS | (_P_VALUE if calibrated else {})
+    columns["problem"] = 100 - sum(columns.values())
+    return [
+        gr.Textbox(label="Status", value="Nothing inspected yet.", lines=1, elem_id="status"),
+        gr.Dataframe(
+            headers=list(columns),
+            datatype=["str"] * len(columns),
+            column_widths=[f"{width}%" for width in columns.values()],
+            interactive=False,
+            wrap=True,
+            elem_id="table",
+        ),
+        gr.Gallery(
+            label="Image, map, uncertainty",
+            columns=1,
+            height="auto",
+            elem_id="overlays",
+            buttons=["download", "fullscreen"],
+        ),
+    ]
+
+
+def _answer(
+    inspector: Inspector,
+    paths: list[str] | None,
+    class_name: str,
+    threshold: str,
+    checkpoint: str,
+    samples: int,
+) -> Iterator[tuple[str, Any, Any]]:
+    """Status, table and overlays, again after every image."""
+    if not paths:
+        yield "No images: drop some first.", [], []
+        return
+    pictures: list[tuple[Any, str]] = []
+    rows: list[list[str]] = []
+    done = 0
+    try:
+        wish = Wish(checkpoint, class_name, int(samples), _number(threshold))
+        for done, item in enumerate(inspector.inspect(paths, wish), start=1):
+            if item.overlay is not None:
+                pictures.append((item.overlay, _caption(item)))
+            rows.append(_row(item, inspector.settings.calibration is not None))
+            yield f"{done} of {len(paths)} inspected", rows, pictures
+    except BayesPFLError as error:
+        yield f"Stopped after {done} of {len(paths)}: {error}", rows, pictures
+        return
+    failed = sum(bool(item[-1]) for item in rows)
+    yield f"Done: {done - failed} scored, {failed} could not be read.", rows, pictures
+
+
+def _number(text: str) -> float | None:
+    try:
+        value = float(text.replace(",", ".")) if text.strip() else None
+    except ValueError:
+        value = math.nan
+    if value is not None and not math.isfinite(value):
+        raise ConfigError(f"threshold {text!r}: give a number, such as 0.5, or nothing")
+    return value
+
+
+def _row(item: Inspected, calibrated: bool) -> list[str]:
+    result = item.result
+    if result is None:
+        return [item.name, "", "", "", "", *([""] if calibrated else []), item.error]
+    numbers = [f"{result.score:.3f}", _interval(item), f"{result.uncertainty:.3f}"]
+    if calibrated:
+        numbers.append("" if result.p_value is None else f"{result.p_value:.3f}")
+    return [item.name, _verdict(item), *numbers, ""]
+
+
+def _verdict(item: Inspected) -> str:
+    result = item.result
+    if result is None or result.label is None:
+        return ""
+    return ("flagged" if result.label else "below") + (", review" if result.needs_review else "")
+
+
+def _interval(item: Inspected) -> str:
+    return "" if item.result is None else "{:.3f} to {:.3f}".format(*item.result.interval)
+
+
+def _caption(item: Inspected) -> str:
+    score = 0.0 if item.result is None else item.result.score
+    verdict = _verdict(item)
+    return f"{item.name}: {score:.3f} ({_interval(item)})" + (f", {verdict}" if verdict else "")

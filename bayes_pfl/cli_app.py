@@ -1,0 +1,46 @@
+"""``bayes-pfl report`` and ``bayes-pfl app``: what a person looks at."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from bayes_pfl.cli_options import EMBEDDED_CHECKPOINT, Device, Pretrained, say
+
+
+def report(
+    folder: Annotated[Path, typer.Argument(help="The --out folder of predict or evaluate.")],
+) -> None:
+    """Make report.html of a finished run again: for a moved run, or after an update."""
+    from bayes_pfl.report.runs import report_of_run
+
+    say(f"written to {report_of_run(folder)}")
+
+
+def app(
+    checkpoint: Annotated[
+        list[str] | None,
+        typer.Option(
+            help="To choose from on the page: embedded name, checkpoint or run folder, or hub "
+            f"repository org/name; repeatable.  [default: {EMBEDDED_CHECKPOINT}]"
+        ),
+    ] = None,
+    pretrained: Pretrained = None,
+    calibration: Annotated[
+        Path | None, typer.Option(help="File of bayes-pfl calibrate: brings the threshold.")
+    ] = None,
+    device: Device = None,
+    port: Annotated[
+        int | None, typer.Option(min=1, max=65535, help="Default: the first free one from 7860.")
+    ] = None,
+    browser: Annotated[bool, typer.Option(help="Open the page in a browser.")] = True,
+) -> None:
+    """A page on this computer: drop images, see overlays, scores and intervals."""
+    from bayes_pfl.app import AppSettings, run_app
+
+    chosen = tuple(dict.fromkeys(checkpoint or [EMBEDDED_CHECKPOINT]))
+    run_app(
+        AppSettings(chosen, pretrained, device, calibration), port=port, browser=browser, tell=say
+    )

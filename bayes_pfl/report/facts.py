@@ -1,0 +1,36 @@
+"""A run's configuration as a person reads it: headings, names, values."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from typing import Any
+
+_TIMES = ("seconds", "images_per_second")
+
+
+def parts(content: Mapping[str, Any]) -> dict[str, Any]:
+    """Those entries of a JSON object that are objects themselves, and not empty."""
+    return {key: value for key, value in content.items() if isinstance(value, dict) and value}
+
+
+def facts(sections: Mapping[str, Any]) -> list[tuple[str, list[tuple[str, str]]]]:
+    """Headings, each with its names and values."""
+    return [(heading, list(_flat(content))) for heading, content in sections.items()]
+
+
+def _flat(content: Mapping[str, Any], before: str = "") -> Iterator[tuple[str, str]]:
+    """Nested names joined with points; times are left out: they differ from run to run."""
+    for key, value in content.items():
+        if isinstance(value, Mapping):
+            yield from _flat(value, f"{before}{key}.")
+        elif key not in _TIMES:
+            yield f"{before}{key}", _text(value)
+
+
+def _text(value: Any) -> str:
+    if isinstance(value, list | tuple):
+        return ", ".join(_text(item) for item in value) or "none"
+    if value is None:
+        return "none"
+    plain = f"{value:g}" if isinstance(value, float) else str(value)
+    return plain.encode("utf-8", "replace").decode("utf-8")

@@ -1,0 +1,223 @@
+"""One page for a run: gallery, histogram, table, what was skipped, how it was made.
+
+The page asks nothing of a network. Its only script and style stand in it, and a content security
+policy allows these two by their hashes and nothing else; names of files reach it as data.
+"""
+
+from __future__ import annotations
+
+import base64
+import hashlib
+import json
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import lru_cache
+from importlib.resources import files
+from pathlib import Path
+from typing import Any
+
+from bayes_pfl.errors import DataError
+from bayes_pfl.files import write_atomically
+from bayes_pfl.report.overlays import COLOUR_MAP, DOUBT_COLOUR_MAP
+from bayes_pfl.report.pictures import FEW, PANELS, colours, spread_limits
+
+NAME = "report.html"
+
+_SCRIPTS = ("state.js", "histogram.js", "lists.js", "card.js", "start.js")
+_BAR_STOPS = 9
+
+
+@dataclass(frozen=True)
+class Entry:
+    """One image on the page; None or empty where nothing is known.
+
+    Attributes:
+        name: its path, as a person knows it.
+        group: class name, or dataset and category.
+        low, high: credible interval of the score.
+        truth: 0 normal, 1 anomalous.
+        review: the interval straddles the run's threshold.
+        size: as "640×480".
+        error: why it has no score, or lacks a file.
+        picture: file of its panels, relative to the page.
+        link: its large overlay, likewise, percent-encoded.
+    """
+
+    name: str
+    group: str = ""
+    score: float | None = None
+    low: float | None = None
+    high: float | None = None
+    uncertainty: float | None = None
+    p_value: float | None = None
+    truth: int | None = None
+    review: bool | None = None
+    size: str = ""
+    error: str = ""
+    picture: str = ""
+    link: str = ""
+
+
+@dataclass(frozen=True)
+class Figures:
+    """A table of results: a heading for each column, and rows of text."""
+
+    columns: tuple[str, ...]
+    rows: tuple[tuple[str, ...], ...]
+
+
+@dataclass(frozen=True)
+class Report:
+    """What a page tells.
+
+    Attributes:
+        threshold: where the movable threshold starts.
+        threshold_note: where it comes from.
+        limits: map values at the two ends of the colours.
+        skipped: names and reasons, of what has no entry.
+        facts: headings, each with names and values: the run's configuration.
+        notes: remarks for the head of the page.
+        table_file: the run's own table, beside the page.
+    """
+
+    title: str
+    kind: str
+    entries: Sequence[Entry]
+    threshold: float | None
+    threshold_note: str
+    limits: tuple[float, float]
+    table_file: str
+    skipped: Sequence[tuple[str, str]] = ()
+    facts: Sequence[tuple[str, Sequence[tuple[str, str]]]] = ()
+    notes: Sequence[str] = ()
+    figures: Figures | None = None
+
+
+def write_report(out: Path, report: Report) -> Path:
+    """Write ``out``/report.html, whole or not at all; the same report gives the same bytes.
+
+    The pictures of up to 200 images become part of the page; of more, the page refers to them.
+
+    Raises:
+        DataError: it cannot be written.
+    """
+    path = out / NAME
+    try:
+        return write_atomically(path, render(out, report).encode("utf-8", "replace"))
+    except OSError as error:
+        raise DataError(f"{path}: not written ({error.strerror}); make room, run again") from error
+
+
+def render(out: Path, report: Report) -> str:
+    """The page; ``out`` is where the pictures are looked up."""
+    script, style = _script(), _part("page.css")
+    template = _environment().from_string(_part("page.html"))
+    return template.render(
+        report=report,
+        script=_markup(script),
+        style=_markup(style),
+        policy=_policy(script, style),
+        data=_markup(data_island(_data(out, report))),
+        colour_bars=_colour_bars(report.limits),
+        failed=sum(bool(entry.error) for entry in report.entries) + len(report.skipped),
+    )
+
+
+def data_island(content: Any) -> str:
+    """JSON that may stand inside a script element: it holds no <, > or &, and only ASCII."""
+    text = json.dumps(content, separators=(",", ":"), allow_nan=False)
+    return text.replace("<", "\\u003c").replace(">", "\\u003e").replace("&", "\\u0026")
+
+
+def _data(out: Path, report: Report) -> dict[str, Any]:
+    """Rows by column, which is a third of the size of an object for each row."""
+    entries = report.entries
+    columns = {
+        key: [_short(getattr(entry, key)) for entry in entries]
+        for key in Entry.__dataclass_fields__
+        if key != "picture"
+    }
+    # A column of which nothing is known costs nothing.
+    columns = {key: values for key, values in columns.items() if any(_told(v) for v in values)}
+    embedded = len(entries) <= FEW
+    pictures = [_picture(out, entry.picture, embedded) for entry in entries]
+    threshold = report.threshold
+    return {
+        "kind": report.kind,
+        "count": len(entries),
+        "threshold": None if threshold is None else float(threshold),
+        "panels": list(PANELS),
+        "columns": columns | {"picture": pictures},
+    }
+
+
+def _told(value: Any) -> bool:
+    return value is not None and value != ""
+
+
+def _short(value: Any) -> Any:
+    return round(value, 6) if isinstance(value, float) else value
+
+
+def _picture(out: Path, name: str, embedded: bool) -> str:
+    path = out / name
+    if not name or not path.is_file():
+        return ""
+    if not embedded:
+        return name
+    return "data:image/webp;base64," + base64.b64encode(path.read_bytes()).decode("ascii")
+
+
+def _policy(script: str, style: str) -> str:
+    """What the page may load: ``'self'`` means nothing to some browsers in a page from a disk."""
+    rules = (
+        "default-src 'none'",
+        f"script-src '{_hash(script)}'",
+        f"style-src '{_hash(style)}'",
+        "img-src 'self' data: file:",
+        "base-uri 'none'",
+        "form-action 'none'",
+    )
+    return "; ".join(rules)
+
+
+def _hash(text: str) -> str:
+    return "sha256-" + base64.b64encode(hashlib.sha256(text.encode("utf-8")).digest()).decode()
+
+
+def _colour_bars(limits: tuple[float, float]) -> list[dict[str, Any]]:
+    """Of the map and of the uncertainty: name, stops as hex colours, values at the ends."""
+    bars = (("map", COLOUR_MAP, limits), ("uncertainty", DOUBT_COLOUR_MAP, spread_limits(limits)))
+    return [
+        {"panel": panel, "stops": _stops(name), "low": f"{low:.2f}", "high": f"{high:.2f}"}
+        for panel, name, (low, high) in bars
+    ]
+
+
+def _stops(name: str) -> list[tuple[str, str]]:
+    table = colours(name)
+    places = [round(k * 255 / (_BAR_STOPS - 1)) for k in range(_BAR_STOPS)]
+    return [(f"{place / 2.55:.1f}%", "#" + bytes(table[place]).hex()) for place in places]
+
+
+@lru_cache(maxsize=1)
+def _environment() -> Any:
+    import jinja2
+
+    return jinja2.Environment(autoescape=True, undefined=jinja2.StrictUndefined, trim_blocks=True)
+
+
+def _markup(text: str) -> Any:
+    import markupsafe
+
+    return markupsafe.Markup(text)
+
+
+@lru_cache(maxsize=1)
+def _script() -> str:
+    return "(() => {\n'use strict';\n" + "\n".join(_part(name) for name in _SCRIPTS) + "\n})();\n"
+
+
+@lru_cache(maxsize=8)
+def _part(name: str) -> str:
+    return files("bayes_pfl.report").joinpath("page", name).read_text(encoding="utf-8")

@@ -1,0 +1,241 @@
+"""The report of a finished run, read from the files that the run has written."""
+
+from __future__ import annotations
+
+import csv
+import json
+import math
+import os
+from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+from urllib.parse import quote
+
+import numpy as np
+
+from bayes_pfl.errors import DataError
+from bayes_pfl.prediction_files import CSV_NAME, OVERLAYS, SUMMARY_NAME
+from bayes_pfl.report.facts import facts, parts
+from bayes_pfl.report.html import Entry, Figures, Report, write_report
+from bayes_pfl.report.pictures import FOLDER, picture_limits, picture_name
+
+IMAGES_NAME, METRICS_NAME = "images.csv", "metrics.json"
+_FREE_SHARE = 0.05
+_LISTS = ("highest", "failures")
+_FIGURE_KEYS = (("image", "auroc"), ("image", "ap"), ("image", "f1_max"),
+                ("pixel", "auroc"), ("pixel", "aupro"), ("pixel", "ap"))  # fmt: skip
+_NAMES = {"auroc": "AUROC", "ap": "AP", "f1_max": "F1-max", "aupro": "AUPRO"}
+
+
+def report_of_run(out: str | os.PathLike[str]) -> Path:
+    """Write report.html into the folder of a finished prediction or evaluation.
+
+    Raises:
+        DataError: there is no such run, or the page cannot be written.
+    """
+    folder = Path(out)
+    return write_report(folder, read_run(folder))
+
+
+def read_run(folder: Path) -> Report:
+    """What the report of a run's folder tells.
+
+    Raises:
+        DataError: the folder holds no finished run, or a damaged one.
+    """
+    try:
+        if (folder / SUMMARY_NAME).is_file() and (folder / CSV_NAME).is_file():
+            return _prediction(folder)
+        if (folder / METRICS_NAME).is_file() and (folder / IMAGES_NAME).is_file():
+            return _evaluation(folder)
+    except (KeyError, ValueError, TypeError, AttributeError, csv.Error) as error:
+        reason = " ".join(f"{type(error).__name__}: {error}".split())
+        raise DataError(f"{folder}: its tables cannot be read ({reason}); run it again") from error
+    raise DataError(
+        f"{folder}: no finished run; give the --out folder of predict ({CSV_NAME}, "
+        f"{SUMMARY_NAME}) or of evaluate ({IMAGES_NAME}, {METRICS_NAME})"
+    )
+
+
+def _prediction(folder: Path) -> Report:
+    summary = json.loads((folder / SUMMARY_NAME).read_text(encoding="utf-8"))
+    settings = summary.get("settings") or {}
+    entries = [_predicted(folder, row) for row in _rows(folder / CSV_NAME)]
+    threshold, note = _threshold(entries, settings.get("threshold"))
+    if calibration := summary.get("calibration"):
+        note = f"{_calibrated(calibration['fpr'])}, from {calibration['n']} normal images"
+    about = {k: v for k, v in summary.items() if not isinstance(v, dict) and k not in _LISTS}
+    return Report(
+        title=", ".join(sorted({entry.group for entry in entries})[:4]) or "images",
+        kind="prediction",
+        entries=entries,
+        threshold=threshold,
+        threshold_note=note,
+        limits=picture_limits(folder),
+        table_file=CSV_NAME,
+        facts=facts({"run": about, **parts(summary)}),
+    )
+
+
+def _predicted(folder: Path, row: Mapping[str, str]) -> Entry:
+    path, width = row["path"], row.get("width")
+    overlay = Path(OVERLAYS, f"{path}.png")
+    return Entry(
+        name=path,
+        group=row.get("class_name", ""),
+        score=_number(row.get("score")),
+        low=_number(row.get("score_low")),
+        high=_number(row.get("score_high")),
+        uncertainty=_number(row.get("uncertainty")),
+        p_value=_number(row.get("p_value")),
+        review=_flag(row.get("needs_review")),
+        size=f"{width}×{row['height']}" if width and row.get("height") else "",
+        error=row.get("error", ""),
+        picture=_picture(path) if row.get("score") else "",
+        link=quote(os.fsencode(overlay)) if (folder / overlay).is_file() else "",
+    )
+
+
+def _evaluation(folder: Path) -> Report:
+    metrics = json.loads((folder / METRICS_NAME).read_text(encoding="utf-8"))
+    rows = [row for row in _rows(folder / IMAGES_NAME) if row["seed"] == str(metrics["seeds"][0])]
+    paths = [row["path"] for row in rows] + [item["path"] for item in metrics["skipped"]]
+    root = _common_folder(paths)
+    entries = [_evaluated(row, root) for row in rows]
+    tried = _tried(metrics["datasets"])
+    threshold, note = _threshold(entries, tried.get("threshold"))
+    if tried:
+        note = _calibrated(tried["calibrated_fpr"])
+    config = _config(folder)
+    about = {k: v for k, v in metrics.items() if not isinstance(v, dict | list)}
+    names = sorted(metrics["datasets"])
+    skipped = [(_below(s["path"], root) or s["dataset"], s["reason"]) for s in metrics["skipped"]]
+    return Report(
+        title=", ".join(names[:4]) + (" …" if len(names) > 4 else ""),
+        kind="evaluation",
+        entries=entries,
+        threshold=threshold,
+        threshold_note=note,
+        limits=picture_limits(folder),
+        table_file=IMAGES_NAME,
+        skipped=skipped,
+        facts=facts({"run": about | {"root": root}, **parts(config)}),
+        notes=_notes(folder),
+        figures=_figures(metrics["datasets"]),
+    )
+
+
+def _tried(datasets: Mapping[str, Any]) -> dict[str, Any]:
+    """The calibrated threshold that was tried on a category; empty if none was."""
+    categories = [entry for result in datasets.values() for entry in result["categories"].values()]
+    return next((entry["at_threshold"] for entry in categories if "at_threshold" in entry), {})
+
+
+def _calibrated(fpr: float) -> str:
+    return f"the calibration's, for a false positive rate of {fpr:g}"
+
+
+def _notes(folder: Path) -> list[str]:
+    notes = ["Scores are those of the protocol deploy: each of its image alone."]
+    if not (folder / FOLDER).is_dir():
+        notes.append("Without pictures: they are drawn for evaluations of up to 5,000 images.")
+    return notes
+
+
+def _evaluated(row: Mapping[str, str], root: str) -> Entry:
+    return Entry(
+        name=_below(row["path"], root),
+        group=f"{row['dataset']} / {row['category']}",
+        score=_number(row["score_deploy"]),
+        low=_number(row.get("score_low")),
+        high=_number(row.get("score_high")),
+        uncertainty=_number(row["uncertainty"]),
+        truth=int(row["label"]),
+        picture=_picture(row["path"], row["dataset"]),
+    )
+
+
+def _picture(path: str, dataset: str = "") -> str:
+    return f"{FOLDER}/pictures/{picture_name(path, dataset)}"
+
+
+def _figures(datasets: Mapping[str, Any]) -> Figures:
+    """Percentages by category; a dash where a figure is undefined."""
+    columns = ("category", "normal", "anomalous")
+    columns += tuple(f"{level} {_NAMES[key]}" for level, key in _FIGURE_KEYS)
+    rows = []
+    for dataset, result in datasets.items():
+        for category, entry in result["categories"].items():
+            counts = (str(entry["n_normal"]), str(entry["n_anomalous"]))
+            values = tuple(_percent(entry[level].get(key)) for level, key in _FIGURE_KEYS)
+            rows.append((f"{dataset} / {category}", *counts, *values))
+    return Figures(columns, tuple(rows))
+
+
+def _percent(value: float | None) -> str:
+    return "–" if value is None else f"{100 * value:.1f}"
+
+
+def _threshold(entries: Sequence[Entry], given: float | None) -> tuple[float | None, str]:
+    """Where the page's threshold starts, and why there."""
+    scored = [entry for entry in entries if entry.score is not None]
+    if given is not None:
+        return float(given), "the run's own threshold"
+    if not scored:
+        return None, "no image has a score"
+    scores = np.array([entry.score for entry in scored], np.float64)
+    labels = np.array([-1 if entry.truth is None else entry.truth for entry in scored])
+    if {0, 1} <= set(labels.tolist()):
+        return _best_f1(scores, labels), "the best F1 of all images on this page"
+    # Between two scores: on one of them, the last digit would decide.
+    free = float(np.quantile(scores, 1 - _FREE_SHARE, method="midpoint"))
+    return free, (
+        "a place to start: the highest 5% of the scores; no threshold was given. "
+        "bayes-pfl calibrate finds one from normal images"
+    )
+
+
+def _best_f1(scores: np.ndarray, labels: np.ndarray) -> float:
+    from bayes_pfl.metrics import ImageMetrics
+
+    metrics = ImageMetrics()
+    metrics.update(scores, labels)
+    return float(metrics.compute()["f1_max_threshold"])
+
+
+def _config(folder: Path) -> dict[str, Any]:
+    """Of several checkpoints, the settings lie beside their folders."""
+    for place in (folder, folder.parent):
+        if (place / "config.json").is_file():
+            config = json.loads((place / "config.json").read_text(encoding="utf-8"))
+            environment = place / "environment.json"
+            if environment.is_file():
+                config["environment"] = json.loads(environment.read_text(encoding="utf-8"))
+            return config
+    return {}
+
+
+def _rows(path: Path) -> Iterator[dict[str, str]]:
+    with path.open(encoding="utf-8", errors="surrogateescape", newline="") as file:
+        yield from csv.DictReader(file)
+
+
+def _number(text: str | None) -> float | None:
+    value = float(text) if text else math.nan
+    return value if math.isfinite(value) else None
+
+
+def _flag(text: str | None) -> bool | None:
+    return None if not text else text.strip().lower() in ("1", "1.0", "true", "yes")
+
+
+def _common_folder(paths: Sequence[str]) -> str:
+    folders = {os.path.dirname(path) for path in paths if path}
+    try:
+        return os.path.commonpath(folders) if folders else ""
+    except ValueError:  # absolute and relative ones, or several drives
+        return ""
+
+
+def _below(path: str, root: str) -> str:
+    return os.path.relpath(path, root).replace(os.sep, "/") if root and path else path
