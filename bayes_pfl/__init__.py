@@ -6,17 +6,22 @@ from importlib import metadata
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from bayes_pfl.detector import AnomalyDetector
     from bayes_pfl.model import BayesPFL
     from bayes_pfl.results import AnomalyResult
 
-__all__ = ["AnomalyResult", "BayesPFL", "__version__"]
+__all__ = ["AnomalyDetector", "AnomalyResult", "BayesPFL", "__version__"]
 
 try:
     __version__ = metadata.version("bayes-pfl")
 except metadata.PackageNotFoundError:  # a source tree on the path, not installed
     __version__ = "0.1.0"
 
-_HOMES = {"BayesPFL": "bayes_pfl.model", "AnomalyResult": "bayes_pfl.results"}
+_HOMES = {
+    "AnomalyDetector": "bayes_pfl.detector",
+    "AnomalyResult": "bayes_pfl.results",
+    "BayesPFL": "bayes_pfl.model",
+}
 
 
 def __getattr__(name: str) -> Any:

@@ -83,6 +83,40 @@ def mean_and_spread(
     return (first[:, 0] + shift).clamp(0, 1), spread
 
 
+def highest_pixels(maps: Tensor, fraction: float) -> Tensor:
+    """Places of the highest pixels of each map, (B, S, S) -> (B, T), counted along the rows.
+
+    Of equal pixels the first ones are taken, so that the choice is the same in every batch.
+
+    Args:
+        maps: float32, in [0, 1].
+        fraction: T is this share of the pixels, one at least.
+    """
+    values = maps.flatten(1)
+    pixels = values.shape[1]
+    # Bits of floats that are not negative rise with their value; what is left over tells the place.
+    ranks = (values.float() + 0.0).contiguous().view(torch.int32).long() * pixels
+    ranks += torch.arange(pixels - 1, -1, -1, device=maps.device)
+    return ranks.topk(max(1, round(fraction * pixels)), dim=1, sorted=False).indices
+
+
+def pairs_at(logits: Sequence[Tensor], grid: tuple[int, int], size: int, places: Tensor) -> Tensor:
+    """Each pair's own map, averaged over the given pixels alone: (B, K), in [0, 1].
+
+    Args:
+        logits: (B, K, N) of each layer.
+        places: pixels (B, T) of each image, counted along the rows.
+    """
+    corners = torch.stack([places % size, places // size], dim=-1).float()
+    points = (corners * (2 / max(1, size - 1)) - 1)[:, None]  # (B, 1, T, 2), x before y
+    total = torch.zeros((), device=places.device)
+    for layer in logits:
+        values = layer.float().unflatten(-1, grid)
+        at = F.grid_sample(values, points, padding_mode="border", align_corners=True)
+        total = total + at[:, :, 0].sigmoid().mean(-1)
+    return total / len(logits)
+
+
 def _layer_mean(logits: Sequence[Tensor], pairs: slice, grid: tuple[int, int], size: int) -> Tensor:
     """Probability of some pairs, averaged over the layers, (B, k, S, S)."""
     total = upsampled_probability(logits[0][:, pairs], grid, size)

@@ -153,6 +153,10 @@ class FrozenCLIP(nn.Module):
         """Where the weights lie."""
         return next(self.visual.parameters()).device
 
+    def __getstate__(self) -> dict[str, Any]:
+        # Packed weights can be neither copied nor pickled; they are made again.
+        return {**self.__dict__, "_lean": {}}
+
     def _apply(self, *args: Any, **kwargs: Any) -> FrozenCLIP:
         self._lean.clear()  # a move to another device changes what they are made of
         return super()._apply(*args, **kwargs)

@@ -14,7 +14,16 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from bayes_pfl import cli_benchmark, cli_datasets, cli_evaluate
+from bayes_pfl import (
+    cli_app,
+    cli_benchmark,
+    cli_calibrate,
+    cli_class_names,
+    cli_datasets,
+    cli_evaluate,
+    cli_hub,
+    cli_scoreboard,
+)
 from bayes_pfl.cli_options import (
     EMBEDDED_BACKBONE,
     EMBEDDED_CHECKPOINT,
@@ -37,9 +46,11 @@ from bayes_pfl.cli_options import (
     errors,
     load_model,
     names_in,
+    say,
     write_json,
 )
 from bayes_pfl.errors import BayesPFLError, ConfigError
+from bayes_pfl.processes import StoppedElsewhere, is_first_process
 
 if TYPE_CHECKING:
     from bayes_pfl.config import BackboneConfig, TrainConfig
@@ -60,6 +71,15 @@ class Validation(str, Enum):
 
     held_out = "held-out"
     authors = "authors"
+
+
+class Part(str, Enum):
+    """Choices of ``--without``: the switches of AblationConfig."""
+
+    flow = "flow"
+    specific = "specific"
+    agnostic = "agnostic"
+    attention = "attention"
 
 
 class MapFormat(str, Enum):
@@ -84,6 +104,8 @@ def _run(arguments: list[str]) -> None:
     logging.basicConfig(level=logging.WARNING, format="%(levelname)s: %(message)s")
     try:
         app(arguments)
+    except StoppedElsewhere:
+        sys.exit(2)
     except BayesPFLError as error:
         _complain(str(error))
         sys.exit(2)
@@ -138,7 +160,12 @@ def train(
     augment: Annotated[bool | None, typer.Option(help="Random rotation, light, noise.")] = None,
     precision: Annotated[str | None, typer.Option(help="32-true, bf16-mixed or 16-mixed.")] = None,
     accelerator: Annotated[str, typer.Option(help="auto, cpu, cuda, mps.")] = "auto",
-    devices: Annotated[int, typer.Option(min=1)] = 1,
+    devices: Annotated[
+        int, typer.Option(min=1, help="Of this machine; they share each batch out.")
+    ] = 1,
+    accumulate: Annotated[
+        int | None, typer.Option(min=1, help="Parts a device takes its share of a batch in.")
+    ] = None,
     workers: Annotated[int | None, typer.Option(min=0)] = None,
     seed: Annotated[int | None, typer.Option(min=0)] = None,
     cache_features: Annotated[
@@ -147,9 +174,13 @@ def train(
     text_checkpointing: Annotated[
         bool | None, typer.Option(help="Text activations made anew in the backward pass.")
     ] = None,
+    without: Annotated[
+        list[Part] | None, typer.Option(help="Leave a part of the model out; repeatable.")
+    ] = None,
     resume: Annotated[bool, typer.Option("--resume", help="Go on after the last epoch.")] = False,
 ) -> None:
     """Train the prompts, flows and attention on one auxiliary dataset; the backbone is frozen."""
+    from bayes_pfl.config import AblationConfig
     from bayes_pfl.training_run import TrainingRequest, run_training
 
     stages = {"epochs": epochs, "epochs2": epochs2, "patience": patience}
@@ -164,6 +195,7 @@ def train(
         "workers": workers,
         "seed": seed,
         "text_checkpointing": text_checkpointing,
+        "accumulate": accumulate,
     }
     request = TrainingRequest(
         data=data,
@@ -178,20 +210,29 @@ def train(
         devices=devices,
         cache=cache_features,
         resume=resume,
+        ablation=AblationConfig(**{part.value: False for part in without or ()}),
     )
     with bars() as progress:
         state = run_training(request, progress)
-    console.print(f"best checkpoint: {out / 'best'} (validation AP {state.best:.4f})")
+    if is_first_process():
+        console.print(f"best checkpoint: {out / 'best'} (validation AP {state.best:.4f})")
 
 
 app.command()(cli_evaluate.evaluate)
+app.command()(cli_scoreboard.scoreboard)
+app.command()(cli_calibrate.calibrate)
+app.command("class-names")(cli_class_names.class_names)
+app.command("report")(cli_app.report)
+app.command("app")(cli_app.app)
+app.command()(cli_hub.push)
 
 
 @app.command()
 def predict(
     folder: Annotated[Path, typer.Argument(help="Images, read recursively.")],
-    class_name: Annotated[str, typer.Option(help="What the images show, such as 'metal nut'.")],
     out: Out,
+    class_name: cli_class_names.ClassName = None,
+    class_name_from: cli_class_names.ClassNameFrom = None,
     checkpoint: Checkpoint = EMBEDDED_CHECKPOINT,
     pretrained: Pretrained = None,
     samples: Samples = None,
@@ -200,8 +241,13 @@ def predict(
     threshold: Annotated[
         float | None, typer.Option(help="Score from which an image is labelled anomalous.")
     ] = None,
+    calibration: cli_calibrate.CalibrationFile = None,
     maps: Annotated[MapFormat, typer.Option(help="16-bit PNG, .npy, or none.")] = MapFormat.png16,
     overlays: Annotated[bool, typer.Option(help="Write pictures with the heat map.")] = True,
+    overlay_uncertainty: Annotated[
+        bool, typer.Option("--overlay-uncertainty", help="A third panel, where samples disagree.")
+    ] = False,
+    report: Annotated[bool, typer.Option(help="Write report.html, a page to look through.")] = True,
     workers: Workers = 0,
     compile: Compile = False,
     device: Device = None,
@@ -210,25 +256,32 @@ def predict(
     """Score a folder of images: predictions.csv, summary.json, maps and overlays."""
     from bayes_pfl.prediction import predict_folder
 
+    names = cli_class_names.names_of(class_name, class_name_from)
     model = load_model(checkpoint, device, pretrained)
+    cli_class_names.warn_of_names(model, names)
     with bars() as progress:
         summary = predict_folder(
             model,
             folder,
             out,
-            class_name=class_name,
+            class_name=names,
             checkpoint=checkpoint,
             samples=samples,
             batch_size=batch_size,
             precision=precision.value,
             threshold=threshold,
+            calibration=calibration,
             maps=maps.value,
             overlays=overlays,
+            overlay_uncertainty=overlay_uncertainty,
+            report=report,
             workers=workers,
             compile=compile,
             seed=seed,
             progress=progress,
         )
+    if summary.anomalous is not None:
+        say(f"{summary.anomalous} labelled anomalous, {summary.review} need review")
     console.print(f"{summary.done} images scored, {summary.failed} failed; written to {out}")
     if summary.failed:
         raise typer.Exit(1)

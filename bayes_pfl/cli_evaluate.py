@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from bayes_pfl.cli_calibrate import CalibrationFile
 from bayes_pfl.cli_options import (
     EMBEDDED_CHECKPOINT,
     BatchSize,
@@ -89,12 +90,14 @@ def evaluate(
     compare: Annotated[
         str | None, typer.Option(help="'published', or a YAML file of scores to set beside.")
     ] = None,
+    calibration: CalibrationFile = None,
     curves: Annotated[
         bool, typer.Option("--curves", help="ROC, PR and PRO curves and scores as PNG.")
     ] = False,
     sheets: Annotated[
         bool, typer.Option("--sheets", help="Best, worst, most uncertain images as PNG.")
     ] = False,
+    report: Annotated[bool, typer.Option(help="Write report.html, a page to look through.")] = True,
     cache: Annotated[
         Path | None, typer.Option(help="Folder for scores already done; default: OUT/cache.")
     ] = None,
@@ -109,9 +112,11 @@ def evaluate(
 
     The same command again goes on where a stopped one was. Exit code 1: images were skipped.
     """
+    from bayes_pfl.calibration import load_calibration
     from bayes_pfl.checkpoints import find_checkpoint, read_config
     from bayes_pfl.evaluation import EvaluationSettings
     from bayes_pfl.evaluation_run import EvaluationRequest, run_benchmark
+    from bayes_pfl.evaluation_threshold import told
     from bayes_pfl.published import load_published
 
     published = load_published(compare) if compare else None
@@ -132,8 +137,10 @@ def evaluate(
         published=published,
         curves=curves,
         sheets=sheets,
+        report=report,
         cache=None if no_cache else cache or out / "cache",
         skipped=tuple(skipped),
+        calibration=load_calibration(calibration) if calibration else None,
     )
     with bars() as progress:
         outcome = run_benchmark(
@@ -142,6 +149,8 @@ def evaluate(
     whole = sum(len({sample.category for sample in one.samples}) for one in found) <= _LISTED
     for name, table in (outcome.tables if whole else outcome.summaries).items():
         say(f"protocol {name}\n\n{table}")
+    for line in told(outcome.reports.get("deploy", {})):
+        say(line)
     say(f"written to {out}" + ("" if whole else "; every category: table.md"))
     _tell_skipped(outcome.skipped)
 

@@ -59,6 +59,7 @@ PUBLISHED_SIZE = 518
 _AP_STEPS = 1024
 
 Tick = Callable[[int], None]
+Watch = Callable[[Batch, BatchScores], None]
 
 
 @dataclass(frozen=True)
@@ -103,19 +104,21 @@ def evaluate_categories(
     tick: Tick | None = None,
     levels: Sequence[str] = LEVELS,
     cache: DatasetCache | None = None,
+    watch: Watch | None = None,
 ) -> Iterator[CategoryRecord]:
     """As :func:`evaluate`, one record after the other: seal each to stay in bounded memory.
 
     Args:
         levels: results that the dataset is meant for, of "image" and "pixel".
         cache: where scores are kept, so that a stopped run goes on.
+        watch: shown every batch that is scored, with its maps.
     """
     draws = model.draw(settings.samples, settings.seed)
     for category in dict.fromkeys(sample.category for sample in samples):
         chosen = [sample for sample in samples if sample.category == category]
         record = cache.load(category, chosen, tuple(levels)) if cache else None
         record = record or CategoryRecord(category, tuple(levels))
-        _evaluate_category(model, chosen, record, draws, settings, tick, cache)
+        _evaluate_category(model, chosen, record, draws, settings, tick, cache, watch)
         yield record
 
 
@@ -127,6 +130,7 @@ def _evaluate_category(
     settings: EvaluationSettings,
     tick: Tick | None,
     cache: DatasetCache | None,
+    watch: Watch | None,
 ) -> None:
     """Score the samples that the record does not hold yet."""
     done = {row.identity for row in record.rows}
@@ -137,7 +141,9 @@ def _evaluate_category(
         for batch in read_batches(model.transform, waiting, settings.batch_size, settings.workers):
             _refuse_or_list(batch, record, settings)
             if batch.samples:
-                _score(model, batch, record, draws, settings)
+                scores = _score(model, batch, record, draws, settings)
+                if watch:
+                    watch(batch, scores)
             if tick:
                 tick(len(batch.samples) + len(batch.failures))
             if cache:
@@ -160,7 +166,7 @@ def _score(
     record: CategoryRecord,
     draws: RunSamples,
     settings: EvaluationSettings,
-) -> None:
+) -> BatchScores:
     names = [sample.class_name for sample in batch.samples]
     try:
         with autocast(model.device, settings.precision):
@@ -168,6 +174,7 @@ def _score(
         record.settled = False
         _count(record, scores, batch, model)
         record.settled = True
+        return scores
     except torch.OutOfMemoryError as error:
         raise ConfigError(
             f"{model.device} has no memory for a batch of {len(names)} with {draws.count} samples; "

@@ -4,12 +4,19 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass, field, replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
+from bayes_pfl.calibration import Calibration
 from bayes_pfl.checkpoints import load_checkpoint
 from bayes_pfl.errors import DataError
-from bayes_pfl.evaluation import EvaluationSettings, dataset_result, evaluate_categories
+from bayes_pfl.evaluation import (
+    EvaluationSettings,
+    Watch,
+    dataset_result,
+    evaluate_categories,
+)
 from bayes_pfl.evaluation_cache import DatasetCache, cache_key, model_fingerprint
 from bayes_pfl.evaluation_data import EvaluationData, read_trees
 from bayes_pfl.evaluation_files import (
@@ -20,10 +27,14 @@ from bayes_pfl.evaluation_files import (
     write_tables,
 )
 from bayes_pfl.evaluation_records import CategoryRecord, Skipped
+from bayes_pfl.evaluation_report import MOST as MOST_PICTURES
+from bayes_pfl.evaluation_report import EvaluationPictures
 from bayes_pfl.evaluation_seeds import combine_seeds
+from bayes_pfl.evaluation_threshold import add_rates, check_calibration
 from bayes_pfl.model import BayesPFL
 from bayes_pfl.progress import Progress, Silence
 from bayes_pfl.published import Published
+from bayes_pfl.report.runs import report_of_run
 from bayes_pfl.run_files import environment
 
 __all__ = ["EvaluationRequest", "Outcome", "prepare_folder", "run_benchmark", "run_evaluation"]
@@ -41,6 +52,8 @@ class EvaluationRequest:
         seeds: of the draws; figures are means over them, with their standard deviation.
         cache: folder of the scores done, so that a stopped run goes on; None for none.
         curves, sheets: whether to draw them.
+        calibration: its threshold is tried on the category of its class name.
+        report: whether to write report.html, with pictures of up to 5,000 images.
     """
 
     checkpoints: tuple[str, ...]
@@ -53,7 +66,9 @@ class EvaluationRequest:
     curves: bool = False
     sheets: bool = False
     cache: Path | None = None
+    report: bool = False
     skipped: tuple[Skipped, ...] = ()
+    calibration: Calibration | None = None
 
 
 @dataclass
@@ -141,6 +156,9 @@ def run_benchmark(
         )
     write_json(request.out / "config.json", _resolved(request))
     write_json(request.out / "environment.json", environment(device))
+    if request.report:
+        for name in names:
+            report_of_run(request.out if len(names) == 1 else request.out / name)
     return outcome
 
 
@@ -155,12 +173,24 @@ class _CheckpointRun:
         request: EvaluationRequest,
         progress: Progress,
     ) -> None:
+        if request.calibration:
+            found = request.calibration
+            check_calibration(found, model, request.data, request.settings, request.seeds)
         prepare_folder(files.out)
         self.model, self.checkpoint, self.files = model, checkpoint, files
         self.request, self.progress = request, progress
         self.fingerprint = model_fingerprint(model)
         self.skipped = list(request.skipped)
         self.found: dict[str, dict[str, list[Any]]] = {p: {} for p in request.protocols}
+        self.pictures = self._pictures()
+
+    def _pictures(self) -> EvaluationPictures | None:
+        count = sum(len(data.samples) for data in self.request.data)
+        if not self.request.report or count > MOST_PICTURES:
+            return None
+        settings = replace(self.request.settings, seed=self.request.seeds[0])
+        key = cache_key(self.model, self.fingerprint, settings)
+        return EvaluationPictures(self.model, self.files.out, count, key)
 
     def evaluate(self) -> None:
         """Score everything; results by protocol and dataset, one for each seed."""
@@ -170,6 +200,8 @@ class _CheckpointRun:
                 self.files.add_images(data.name, seed, records)
                 for protocol, by_dataset in self.found.items():
                     result = dataset_result(records, protocol)  # type: ignore[arg-type]
+                    if protocol == "deploy" and self.request.calibration:
+                        add_rates(result, records, data, self.request.calibration)
                     by_dataset.setdefault(data.name, []).append(result)
 
     def _records(
@@ -188,6 +220,7 @@ class _CheckpointRun:
             lambda done: self.progress.advance(done, {}),
             data.levels,
             cache,
+            self._watch(data, settings),
         ):
             record.seal()
             records[record.category] = record
@@ -196,6 +229,12 @@ class _CheckpointRun:
             if settings.seed == self.request.seeds[0]:
                 self._draw(record, data, settings)
         return records
+
+    def _watch(self, data: EvaluationData, settings: EvaluationSettings) -> Watch | None:
+        """Draws the pictures of the first seed for the report."""
+        if self.pictures is None or settings.seed != self.request.seeds[0]:
+            return None
+        return partial(self.pictures.draw, data.name)
 
     def _draw(
         self, record: CategoryRecord, data: EvaluationData, settings: EvaluationSettings

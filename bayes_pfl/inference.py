@@ -16,12 +16,15 @@ import torch
 from PIL import Image
 from torch import Tensor
 
+from bayes_pfl.calibration import Calibration
+from bayes_pfl.class_names import check_class_name
 from bayes_pfl.data.images import as_rgb, read_image
 from bayes_pfl.data.transforms import resize_image
+from bayes_pfl.decision import Decision, decision
 from bayes_pfl.errors import ConfigError, DataError
 from bayes_pfl.model import BayesPFL
 from bayes_pfl.results import AnomalyResult, resize_map
-from bayes_pfl.scorer import ScoredImage, Scorer, check_class_name, check_whole
+from bayes_pfl.scorer import ScoredImage, Scorer, check_whole
 
 ImageLike: TypeAlias = "str | os.PathLike[str] | Image.Image | np.ndarray | Tensor"
 Item = TypeVar("Item")
@@ -39,6 +42,7 @@ def predict(
     seed: int = 0,
     smoothing: bool = True,
     threshold: float | None = None,
+    calibration: Calibration | str | os.PathLike[str] | None = None,
     uncertainty: bool = True,
     compile: bool = False,
 ) -> AnomalyResult | list[AnomalyResult]:
@@ -52,6 +56,7 @@ def predict(
             :func:`bayes_pfl.data.images.as_rgb` takes them); or an iterable of these, or an array
             or tensor of four dimensions. For more than fits into memory: :func:`predict_stream`.
         class_name: what the images show, such as "metal nut"; one for all, or one for each.
+            Synonyms, as in "screw|bolt", are averaged as text embeddings.
         samples: Monte Carlo samples R; 0 for the mean prompt, whose text is encoded once per class;
             None for the checkpoint's.
         precision: float32 (exact), bfloat16 or float16; or fp32, bf16, fp16.
@@ -60,6 +65,8 @@ def predict(
         seed: of the draws: the same seed gives the same results.
         smoothing: False leaves the maps as the patches give them.
         threshold: scores of at least this give the label 1, others 0.
+        calibration: of the same model, class name and settings, or its file: brings the threshold,
+            that of the map, and p-values.
         uncertainty: False leaves the uncertainty map out, which halves the memory of a result.
         compile: the image tower through torch.compile: for long runs, the first batch takes longer.
 
@@ -84,6 +91,7 @@ def predict(
         seed=seed,
         smoothing=smoothing,
         threshold=threshold,
+        calibration=calibration,
         uncertainty=uncertainty,
         compile=compile,
     )
@@ -103,6 +111,7 @@ def predict_stream(
     seed: int = 0,
     smoothing: bool = True,
     threshold: float | None = None,
+    calibration: Calibration | str | os.PathLike[str] | None = None,
     uncertainty: bool = True,
     compile: bool = False,
 ) -> Iterator[AnomalyResult]:
@@ -125,16 +134,33 @@ def predict_stream(
         check_class_name(model, class_name)
     elif None not in (lengths := (_length(images), _length(class_name))) and len(set(lengths)) > 1:
         raise _unequal()
-    return _stream(scorer, _named(images, class_name), batch_size, threshold)
+    rule = decision(
+        model,
+        class_name,
+        threshold=threshold,
+        calibration=calibration,
+        samples=samples,
+        precision=precision,
+        smoothing=smoothing,
+        seed=seed,
+        generator=generator,
+    )
+    return _stream(scorer, _named(images, class_name), batch_size, rule)
 
 
 @dataclass(frozen=True)
-class _Loaded:
-    """An image on its way: what the model needs, and what the result keeps."""
+class Loaded:
+    """An image on its way: what the model needs, and what the result keeps.
+
+    Attributes:
+        pixels: uint8 (S, S, 3).
+        size: (width, height) of the picture.
+        path: of a file.
+        image: the picture, mode RGB, if it came from memory.
+    """
 
     pixels: np.ndarray
     size: tuple[int, int]
-    class_name: str
     path: str | None
     image: Image.Image | None
 
@@ -143,15 +169,15 @@ def _stream(
     scorer: Scorer,
     named: Iterator[tuple[ImageLike, str]],
     batch_size: int,
-    threshold: float | None,
+    rule: Decision,
 ) -> Iterator[AnomalyResult]:
     side = scorer.model.backbone.image_size
     colours = scorer.model.config.scoring.map_range
-    loaded = (_load(image, name, index, side) for index, (image, name) in enumerate(named))
+    loaded = ((load_pixels(image, at, side), name) for at, (image, name) in enumerate(named))
     for batch in batched(loaded, batch_size):
-        scored = scorer([x.pixels for x in batch], [x.class_name for x in batch])
-        for item, scores in zip(batch, scored, strict=True):
-            yield _result(item, scores, threshold, colours)
+        scored = scorer([item.pixels for item, _ in batch], [name for _, name in batch])
+        for (item, name), scores in zip(batch, scored, strict=True):
+            yield _result(item, name, scores, rule, colours)
 
 
 def batched(items: Iterable[Item], count: int) -> Iterator[list[Item]]:
@@ -161,38 +187,55 @@ def batched(items: Iterable[Item], count: int) -> Iterator[list[Item]]:
         yield batch
 
 
-def _load(image: ImageLike, class_name: str, index: int, side: int) -> _Loaded:
+def load_pixels(image: ImageLike, index: int, side: int) -> Loaded:
+    """Read an image and resize it to (S, S).
+
+    Args:
+        index: names an image from memory in messages.
+
+    Raises:
+        DataError: it cannot be read.
+    """
     if isinstance(image, str | os.PathLike):
         rgb, path = read_image(image), os.fspath(image)
-        return _Loaded(resize_image(rgb, side), rgb.size, class_name, path, None)
+        return Loaded(resize_image(rgb, side), rgb.size, path, None)
     try:
         rgb = as_rgb(image)
     except DataError as error:
         raise DataError(f"image {index}: {error}") from error
-    return _Loaded(resize_image(rgb, side), rgb.size, class_name, None, rgb)
+    return Loaded(resize_image(rgb, side), rgb.size, None, rgb)
 
 
 def _result(
-    item: _Loaded, scores: ScoredImage, threshold: float | None, colours: tuple[float, float]
+    item: Loaded,
+    class_name: str,
+    scores: ScoredImage,
+    rule: Decision,
+    colours: tuple[float, float],
 ) -> AnomalyResult:
     if not scores.finite:
         raise ConfigError(
             f"the score of {item.path or 'an image'} is not finite: the precision overflowed; "
             "use bfloat16 or float32"
         )
+    verdict = rule.verdict(scores.score, scores.low, scores.high)
     return AnomalyResult(
         score=scores.score,
         text_score=scores.text_score,
         map_score=scores.map_score,
         uncertainty=scores.uncertainty,
+        interval=(scores.low, scores.high),
         anomaly_map=resize_map(scores.map, item.size),  # type: ignore[arg-type]
         uncertainty_map=None if scores.spread is None else resize_map(scores.spread, item.size),
-        class_name=item.class_name,
+        class_name=class_name,
         size=item.size,
         path=item.path,
-        label=None if threshold is None else int(scores.score >= threshold),
+        label=verdict.label,
+        needs_review=verdict.needs_review,
+        p_value=verdict.p_value,
         image=item.image,
         map_range=colours,
+        map_threshold=rule.map_threshold,
     )
 
 

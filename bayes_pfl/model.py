@@ -15,7 +15,13 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from bayes_pfl.anomaly_maps import mean_and_spread, pair_logits, upsampled_probability
+from bayes_pfl.anomaly_maps import (
+    highest_pixels,
+    mean_and_spread,
+    pair_logits,
+    pairs_at,
+    upsampled_probability,
+)
 from bayes_pfl.backbone import FrozenCLIP, ImageFeatures
 from bayes_pfl.config import ModelConfig
 from bayes_pfl.cross_attention import ResidualCrossModalAttention
@@ -23,9 +29,18 @@ from bayes_pfl.draws import PromptNoise, RunSamples, TextCache
 from bayes_pfl.errors import ConfigError
 from bayes_pfl.flows import FlowSample
 from bayes_pfl.image_score import ImageAlignment
-from bayes_pfl.losses import dice_loss, flow_loss, focal_loss, orthogonal_loss
-from bayes_pfl.prompt_flow import ImageAgnosticFlow, ImageSpecificFlow
+from bayes_pfl.losses import (
+    BatchPart,
+    PixelSums,
+    dice_share,
+    flow_loss,
+    focal_loss,
+    orthogonal_loss,
+    pixel_sums,
+)
+from bayes_pfl.prompt_flow import ImageAgnosticFlow, ImageSpecificFlow, Shift
 from bayes_pfl.prompts import PromptBank
+from bayes_pfl.scoring import DEPLOY_FRACTION
 
 if TYPE_CHECKING:
     from bayes_pfl.data.transforms import InferenceTransform
@@ -42,12 +57,16 @@ class BatchScores:
         text_spread: its standard deviation over the pairs, (B,).
         map: unsmoothed anomaly map (B, S, S), in [0, 1].
         map_spread: standard deviation over the pairs (B, S, S), in [0, 0.5].
+        pair_scores: the score that each pair gives by itself, (B, K), in [0, 1]: half its text
+            probability, half the mean of its own map over the highest pixels of the mean map.
+            Their mean is the image's score in the protocol `deploy`.
     """
 
     text_score: Tensor
     text_spread: Tensor
     map: Tensor
     map_spread: Tensor
+    pair_scores: Tensor
 
 
 class BayesPFL(nn.Module):
@@ -64,9 +83,17 @@ class BayesPFL(nn.Module):
         width, widths = backbone.embed_dim, backbone.vision_widths
         hidden = widths[-1] // 2
         self.prompts = PromptBank(config.prompts, backbone.text_width)
-        self.specific_flow = ImageSpecificFlow(width, hidden, config.flow)
-        self.agnostic_flow = ImageAgnosticFlow(width, hidden, config.flow)
-        self.attention = ResidualCrossModalAttention(widths, width, config.attention_heads)
+        parts = config.ablation
+        shift: Shift = "sampled" if parts.flow else "mean"
+        self.specific_flow = ImageSpecificFlow(
+            width, hidden, config.flow, shift if parts.specific else "none"
+        )
+        self.agnostic_flow = ImageAgnosticFlow(
+            width, hidden, config.flow, shift if parts.agnostic else "none"
+        )
+        self.attention = ResidualCrossModalAttention(
+            widths, width, config.attention_heads, attends=parts.attention
+        )
         self.alignment = ImageAlignment(widths, hidden, width)
         self.log_scale_pixel = nn.Parameter(torch.tensor(INITIAL_TEMPERATURE))
         self.log_scale_image = nn.Parameter(torch.tensor(INITIAL_TEMPERATURE))
@@ -115,10 +142,17 @@ class BayesPFL(nn.Module):
     def samples_from(self, noise: PromptNoise) -> RunSamples:
         """Push explicit noise through the agnostic flows."""
         noise = noise.to(self.device)
+        if not self._samples_differ():
+            noise = PromptNoise(noise.specific[..., :1, :], noise.normal[:1], noise.abnormal[:1])
         normal, abnormal = self.agnostic_flow()
         return RunSamples(
             noise.specific, normal.rsample(noise.normal), abnormal.rsample(noise.abnormal)
         )
+
+    def _samples_differ(self) -> bool:
+        """False where an ablation leaves nothing to sample: one prompt per pair is then enough."""
+        parts = self.config.ablation
+        return parts.flow and (parts.specific or parts.agnostic)
 
     def mean_samples(self) -> RunSamples:
         """The mean prompt: one prompt per pair, the same for every image of a class.
@@ -139,14 +173,23 @@ class BayesPFL(nn.Module):
     # Blocks -------------------------------------------------------------------------------------
 
     def text_embeddings(
-        self, specific: FlowSample, samples: RunSamples, class_names: Sequence[str]
+        self,
+        specific: FlowSample,
+        samples: RunSamples,
+        class_names: Sequence[str],
+        pair: int | None = None,
     ) -> Tensor:
-        """Sampled prompts through the text tower: normalised (B, 2, R*M, D), normal first."""
+        """Sampled prompts through the text tower: normalised (B, 2, R*M, D), normal first.
+
+        With ``pair``, those of one prompt pair alone: (B, 2, 1, D).
+        """
         vectors = self.prompts(
             self.to_text_width(specific.z),
             self.to_text_width(samples.normal.z),
             self.to_text_width(samples.abnormal.z),
         )
+        if pair is not None:
+            vectors = vectors.unflatten(1, (2, -1))[:, :, pair : pair + 1].flatten(1, 2)
         names = self.backbone.tokenize(class_names, vectors.shape[2])
         text = self.backbone.encode_prompts(vectors, names, self.config.prompts.context_tokens)
         return F.normalize(text, dim=-1).unflatten(1, (2, -1))
@@ -206,10 +249,13 @@ class BayesPFL(nn.Module):
         """Score from image features and text embeddings (B, 2, K, D)."""
         logits = self.image_logits(features, text, stage or self.config.scoring.stage).float()
         probability = (logits[:, 1] - logits[:, 0]).sigmoid()
-        mean, spread = mean_and_spread(
-            self.layer_logits(features, text), features.grid, self.backbone.image_size
-        )
-        return BatchScores(probability.mean(1), probability.std(1, correction=0), mean, spread)
+        layers, grid = self.layer_logits(features, text), features.grid
+        size = self.backbone.image_size
+        mean, spread = mean_and_spread(layers, grid, size)
+        at_top = pairs_at(layers, grid, size, highest_pixels(mean, DEPLOY_FRACTION))
+        deviation = probability.std(1, correction=0)
+        pair_scores = (probability + at_top) / 2
+        return BatchScores(probability.mean(1), deviation, mean, spread, pair_scores)
 
     def predict(self, images: Any, class_name: str | Sequence[str], **options: Any) -> Any:
         """Detect anomalies. See :func:`bayes_pfl.prediction.predict` for arguments and result."""
@@ -230,6 +276,7 @@ class BayesPFL(nn.Module):
         *,
         stage: int = 1,
         flow_weight: float = 0.01,
+        part: BatchPart = BatchPart(),  # noqa: B008  (frozen)
     ) -> dict[str, Tensor]:
         """Loss terms of one step, already weighted, and their sum as "total".
 
@@ -238,6 +285,7 @@ class BayesPFL(nn.Module):
             noise: one sample per image, specific (B, 1, D).
             pair: index of the prompt pair that maps and logits are computed for, below M.
             stage: 2 trains on the image loss alone.
+            part: where this is one part of a batch; the terms are then its shares of the batch's.
         """
         samples = self.samples_from(noise)
         with torch.set_grad_enabled(stage == 1 and torch.is_grad_enabled()):
@@ -245,27 +293,52 @@ class BayesPFL(nn.Module):
             text = self.text_embeddings(specific, samples, class_names)
         drawn = text[:, :, pair : pair + 1]
         logits = self.image_logits(features, drawn, stage)[..., 0]
-        terms = {"classification": F.cross_entropy(logits, labels)}
+        terms = {"classification": F.cross_entropy(logits, labels) / part.count}
         if stage == 1:
-            terms |= self._map_losses(features, drawn, masks)
-            terms["flow_specific"] = flow_weight * flow_loss(specific, len(labels))
-            terms["flow_normal"] = flow_weight * flow_loss(samples.normal, len(labels))
-            terms["flow_abnormal"] = flow_weight * flow_loss(samples.abnormal, len(labels))
-            terms["orthogonal"] = orthogonal_loss(text[:, 0], text[:, 1])
+            batch = len(labels) * part.count
+            terms |= self._map_losses(features, drawn, masks, part)
+            flows = {"normal": samples.normal, "abnormal": samples.abnormal}
+            losses = {"specific": flow_loss(specific, len(labels))}
+            losses |= {name: flow_loss(sample, batch) for name, sample in flows.items()}
+            terms |= {f"flow_{k}": flow_weight * v / part.count for k, v in losses.items()}
+            terms["orthogonal"] = orthogonal_loss(text[:, 0], text[:, 1]) / part.count
         return {"total": torch.stack(list(terms.values())).sum(), **terms}
 
-    def _map_losses(
-        self, features: ImageFeatures, text: Tensor, masks: Tensor
-    ) -> dict[str, Tensor]:
+    @torch.no_grad()
+    def training_sums(
+        self,
+        features: ImageFeatures,
+        class_names: Sequence[str],
+        masks: Tensor,
+        noise: PromptNoise,
+        pair: int,
+    ) -> Tensor:
+        """:class:`PixelSums` of each layer, (L, 4), that ``training_losses`` would divide by.
+
+        Arguments as there. Needed before the losses where a batch is taken in parts.
+        """
+        samples = self.samples_from(noise)
+        specific = self.specific_sample(features.pooled, samples)
+        text = self.text_embeddings(specific, samples, class_names, pair)
+        return torch.stack([pixel_sums(x, masks) for x in self._layer_maps(features, text)])
+
+    def _layer_maps(self, features: ImageFeatures, text: Tensor) -> list[Tensor]:
+        """Abnormal probability of one prompt pair (B, 2, 1, D) by each layer, (B, S, S)."""
         size = self.backbone.image_size
-        maps = [
+        return [
             upsampled_probability(logits, features.grid, size)[:, 0]
             for logits in self.layer_logits(features, text)
         ]
-        return {
-            "focal": torch.stack([focal_loss(x, masks) for x in maps]).sum(),
-            "dice": torch.stack([dice_loss(x, masks) for x in maps]).sum(),
-        }
+
+    def _map_losses(
+        self, features: ImageFeatures, text: Tensor, masks: Tensor, part: BatchPart
+    ) -> dict[str, Tensor]:
+        maps = self._layer_maps(features, text)
+        sums = part.whole_sums(torch.stack([pixel_sums(x, masks) for x in maps]))
+        whole = [PixelSums(*layer) for layer in sums]
+        focal = [focal_loss(x, masks, whole=w) for x, w in zip(maps, whole, strict=True)]
+        dice = [dice_share(x, masks, w, part.count) for x, w in zip(maps, whole, strict=True)]
+        return {"focal": torch.stack(focal).sum(), "dice": torch.stack(dice).sum()}
 
     # Checkpoints --------------------------------------------------------------------------------
 
@@ -280,15 +353,53 @@ class BayesPFL(nn.Module):
 
     @classmethod
     def from_pretrained(
-        cls, name_or_path: str | Path = "bayes-pfl-tiny", device: str | None = None
+        cls,
+        name_or_path: str | Path = "bayes-pfl-tiny",
+        device: str | None = None,
+        *,
+        revision: str | None = None,
+        local_files_only: bool = False,
+        token: str | None = None,
     ) -> BayesPFL:
         """Load a checkpoint. See :func:`bayes_pfl.checkpoints.load_checkpoint`."""
         from bayes_pfl.checkpoints import load_checkpoint
 
-        return load_checkpoint(name_or_path, device=device)
+        return load_checkpoint(
+            name_or_path,
+            device=device,
+            revision=revision,
+            local_files_only=local_files_only,
+            token=token,
+        )
 
     def save_pretrained(self, folder: str | Path) -> Path:
         """Write config.json and model.safetensors into ``folder``, whole or not at all."""
         from bayes_pfl.checkpoints import save_checkpoint
 
         return save_checkpoint(self, folder)
+
+    def push_to_hub(
+        self,
+        repository: str,
+        *,
+        private: bool | None = None,
+        token: str | None = None,
+        revision: str | None = None,
+        commit_message: str | None = None,
+        license: str | None = None,
+    ) -> str:
+        """Upload the checkpoint with a model card. See :func:`bayes_pfl.hub.push_checkpoint`."""
+        import tempfile
+
+        from bayes_pfl.hub import push_checkpoint
+
+        with tempfile.TemporaryDirectory() as folder:
+            return push_checkpoint(
+                self.save_pretrained(folder),
+                repository,
+                private=private,
+                token=token,
+                revision=revision,
+                commit_message=commit_message,
+                license=license,
+            )

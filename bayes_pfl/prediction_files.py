@@ -34,6 +34,9 @@ class Row:
         path: within the folder, with forward slashes.
         label: 1 if the score reached the threshold, else 0; None without a threshold.
         error: why the image could not be read, or its map or overlay not be written.
+        score_low, score_high: ends of the score's credible interval.
+        needs_review: 1 if these straddle the threshold, else 0; None without a threshold.
+        p_value: share of normal images that score as high; None without a calibration.
     """
 
     path: str
@@ -46,6 +49,10 @@ class Row:
     width: int | None = None
     height: int | None = None
     error: str = ""
+    score_low: float | None = None
+    score_high: float | None = None
+    needs_review: int | None = None
+    p_value: float | None = None
 
     def cells(self) -> list[Any]:
         """Values for a csv writer, figures with six digits after the point."""
@@ -113,6 +120,7 @@ class Pictures:
         out: holds maps/ and overlays/.
         map_threshold: outlined on overlays.
         map_range: map values at the two ends of the overlays' colours.
+        doubt: overlays get a panel of the uncertainty.
     """
 
     out: Path
@@ -120,6 +128,7 @@ class Pictures:
     overlays: bool = True
     map_threshold: float | None = None
     map_range: tuple[float, float] = (0.0, 1.0)
+    doubt: bool = False
 
     def write(
         self,
@@ -127,6 +136,7 @@ class Pictures:
         anomaly_map: Tensor,
         size: tuple[int, int],
         preview: np.ndarray | None,
+        spread: Tensor | None = None,
     ) -> str:
         """Write what was asked for; returns why that failed, or an empty string.
 
@@ -134,6 +144,7 @@ class Pictures:
             anomaly_map: (S, S) in [0, 1]; the file gets the image's own size.
             size: (width, height) of the image.
             preview: uint8 (h, w, 3), the image or a smaller copy.
+            spread: (S, S) in [0, 0.5], the uncertainty, if overlays are to show it.
         """
         what = "map"
         try:
@@ -143,20 +154,23 @@ class Pictures:
             what = "overlay"
             if preview is not None:
                 path = mirrored(self.out / OVERLAYS, row.path, ".png")
-                write_whole(path, self._overlay(row, anomaly_map, preview))
+                write_whole(path, self._overlay(row, anomaly_map, preview, spread))
         except Exception as error:  # a picture must not cost the scores of thousands of others
             reason = getattr(error, "strerror", None) or str(error) or type(error).__name__
             return f"{what} not written: {' '.join(reason.split())}"
         return ""
 
-    def _overlay(self, row: Row, anomaly_map: Tensor, preview: np.ndarray) -> bytes:
+    def _overlay(
+        self, row: Row, anomaly_map: Tensor, preview: np.ndarray, spread: Tensor | None
+    ) -> bytes:
         picture = overlay(
             Image.fromarray(preview),
             anomaly_map.numpy(),
             threshold=self.map_threshold,
             title=row.path,
-            note=score_note(row.score or 0.0, row.uncertainty or 0.0),
+            note=score_note(row.score or 0.0, (row.score_low or 0.0, row.score_high or 0.0)),
             limits=self.map_range,
+            uncertainty=spread.numpy() if self.doubt and spread is not None else None,
         )
         return _png(picture)
 

@@ -28,8 +28,10 @@ class FolderSettings:
     map_threshold: float | None = None
     maps: MapFormat = "png16"
     overlays: bool = True
+    report: bool = True
     workers: int = 0
     compile: bool = False
+    overlay_uncertainty: bool = False
 
     def __post_init__(self) -> None:
         check_whole("batch_size", self.batch_size, 1)
@@ -45,12 +47,15 @@ class Summary:
     Attributes:
         images, succeeded, failed: counts; an image whose map could not be written has failed too.
         anomalous: scores that reached the threshold; None without one.
+        review: images whose credible interval straddles the threshold; None without one.
         seconds: from the first file to the last row, without loading the model.
         highest: paths and scores of the five most anomalous images, highest first.
         failures: paths and reasons of the first twenty failures.
         checkpoint: as it was named.
         settings: see :class:`FolderSettings`, with the number of samples resolved.
         model: the model's config.
+        calibration: its rates, thresholds and number of images, without their scores; None if
+            there was none.
         environment: versions and device.
     """
 
@@ -60,6 +65,7 @@ class Summary:
     succeeded: int = 0
     failed: int = 0
     anomalous: int | None = None
+    review: int | None = None
     seconds: float = 0.0
     images_per_second: float = 0.0
     highest: list[tuple[str, float]] = field(default_factory=list)
@@ -67,6 +73,7 @@ class Summary:
     checkpoint: str | None = None
     settings: dict[str, Any] = field(default_factory=dict)
     model: dict[str, Any] = field(default_factory=dict)
+    calibration: dict[str, Any] | None = None
     environment: dict[str, Any] = field(default_factory=dict)
 
     def add(self, row: Row) -> None:
@@ -82,6 +89,8 @@ class Summary:
             self.highest = heapq.nlargest(_LISTED_HIGHEST, best, key=lambda entry: entry[1])
         if row.label is not None:
             self.anomalous = (self.anomalous or 0) + row.label
+        if row.needs_review is not None:
+            self.review = (self.review or 0) + row.needs_review
 
     @property
     def done(self) -> int:

@@ -2,7 +2,12 @@
 
 from __future__ import annotations
 
+import html
+import io
+import os
 from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
 import torch
@@ -10,7 +15,12 @@ import torch.nn.functional as F
 from PIL import Image
 
 from bayes_pfl.data.images import read_image
-from bayes_pfl.errors import DataError
+from bayes_pfl.errors import ConfigError, DataError
+
+if TYPE_CHECKING:
+    from bayes_pfl.regions import Box
+
+_SHOWN_SIDE = 512  # of a panel in a notebook
 
 
 @dataclass(frozen=True, eq=False)
@@ -24,6 +34,8 @@ class AnomalyResult:
         uncertainty: how far the prompt pairs disagree, in [0, 0.5]; the mean of the standard
             deviations over pairs of the text score and of those highest pixels. It bounds from
             above the standard deviation of the score over pairs.
+        interval: central 95% of the scores that the prompt pairs give one by one; the score is the
+            mean of these.
         anomaly_map: float32 (H, W) in [0, 1], smoothed (if that was not turned off) at the model's
             size and then resized.
         uncertainty_map: float32 (H, W) in [0, 0.5], standard deviation over pairs, not smoothed;
@@ -32,22 +44,30 @@ class AnomalyResult:
         size: (width, height) in pixels, Pillow's order.
         path: of the file, as it was given; None for images from memory.
         label: 1 if the score reached the threshold, else 0; None without a threshold.
+        needs_review: whether the interval straddles the threshold (low < threshold <= high); None
+            without a threshold.
+        p_value: share of normal images that score at least as high; None without a calibration.
         image: the picture, mode RGB, for images from memory; files are read again when needed.
         map_range: map values at the two ends of the overlay's colours, as the checkpoint says.
+        map_threshold: of the map, from the calibration; None without one.
     """
 
     score: float
     text_score: float
     map_score: float
     uncertainty: float
+    interval: tuple[float, float]
     anomaly_map: np.ndarray = field(repr=False)
     uncertainty_map: np.ndarray | None = field(repr=False)
     class_name: str
     size: tuple[int, int]
     path: str | None = None
     label: int | None = None
+    needs_review: bool | None = None
+    p_value: float | None = None
     image: Image.Image | None = field(default=None, repr=False)
     map_range: tuple[float, float] = field(default=(0.0, 1.0), repr=False)
+    map_threshold: float | None = field(default=None, repr=False)
 
     def overlay(
         self,
@@ -56,30 +76,121 @@ class AnomalyResult:
         mask: np.ndarray | None = None,
         title: str | None = None,
         limits: tuple[float, float] | None = None,
+        uncertainty: bool = False,
+        max_side: int | None = None,
     ) -> Image.Image:
         """The image beside its map, with a colour bar.
 
         Args:
-            threshold: of the map, not of the score; its outline is drawn.
+            threshold: of the map, not of the score; its outline is drawn. None for the
+                calibration's, if there was one.
             mask: bool (h, w), the true anomalous area, outlined too.
             title: None for the path.
             limits: map values at the two ends of the colours; None for the checkpoint's.
+            uncertainty: a further panel shows the uncertainty map.
+            max_side: of the image's panel, in pixels; None for 1024.
 
         Raises:
             ImageReadError: the file is gone since.
-            DataError: neither a path nor an image is known.
+            DataError: neither a path nor an image is known, or no uncertainty map.
         """
-        from bayes_pfl.report.overlays import overlay
+        from bayes_pfl.report.overlays import MAX_SIDE, overlay
 
+        if uncertainty and self.uncertainty_map is None:
+            raise DataError("this result has no uncertainty map; predict with uncertainty=True")
         return overlay(
             self._picture(),
             self.anomaly_map,
-            threshold=threshold,
+            threshold=self.map_threshold if threshold is None else threshold,
             mask=mask,
             title=(self.path or "") if title is None else title,
-            note=score_note(self.score, self.uncertainty),
+            note=score_note(self.score, self.interval),
             limits=limits or self.map_range,
+            uncertainty=self.uncertainty_map if uncertainty else None,
+            max_side=max_side or MAX_SIDE,
         )
+
+    def contours(self, threshold: float | None = None) -> list[np.ndarray]:
+        """Outlines of the regions at or above a threshold of the map, largest first.
+
+        Args:
+            threshold: None for the calibration's.
+
+        Returns:
+            int32 (n, 2) each: x and y in pixels of the image.
+
+        Raises:
+            ConfigError: no threshold is known.
+        """
+        from bayes_pfl.regions import contours
+
+        return contours(self.anomaly_map, self._threshold(threshold))
+
+    def boxes(self, threshold: float | None = None, min_area: int = 1) -> list[Box]:
+        """Rectangles (left, top, right, bottom) around these regions, the most anomalous first.
+
+        Args:
+            threshold: of the map; None for the calibration's.
+            min_area: regions of fewer pixels are left out.
+
+        Raises:
+            ConfigError: no threshold is known.
+        """
+        from bayes_pfl.regions import boxes
+
+        return boxes(self.anomaly_map, self._threshold(threshold), min_area)
+
+    def save(self, target: str | os.PathLike[str]) -> list[Path]:
+        """Write the overlay (a name that ends in .png or .jpg), the map (.npy), or both.
+
+        Any other name is a folder, made if it is missing; both go there, as NAME.overlay.png and
+        NAME.map.npy with the whole name of the image's file.
+
+        Returns:
+            The files written, each whole or not at all.
+
+        Raises:
+            ConfigError: they cannot be written; a folder, for an image without a name.
+        """
+        from bayes_pfl.result_files import save_result
+
+        return save_result(self, Path(target))
+
+    def _repr_png_(self) -> bytes | None:
+        """The overlay, for notebooks; None if the image's file is gone."""
+        buffer = io.BytesIO()
+        try:
+            self.overlay(max_side=_SHOWN_SIDE).save(buffer, "PNG")
+        except DataError:
+            return None
+        return buffer.getvalue()
+
+    def _repr_html_(self) -> str:
+        """Overlay and figures, for notebooks; names are shown, never executed."""
+        from base64 import b64encode
+
+        rows = [("score", score_note(self.score, self.interval)), ("class", self.class_name)]
+        if self.label is not None:
+            verdict = "anomalous" if self.label else "normal"
+            rows.append(("label", verdict + (", needs review" if self.needs_review else "")))
+        if self.p_value is not None:
+            rows.append(("p-value", f"{self.p_value:.3g}"))
+        cells = "".join(
+            f"<tr><th>{key}</th><td>{html.escape(plain(value))}</td></tr>" for key, value in rows
+        )
+        name, png = html.escape(plain(self.path or "image")), self._repr_png_()
+        picture = f"<p>{name}</p>"
+        if png is not None:
+            source = f"data:image/png;base64,{b64encode(png).decode('ascii')}"
+            picture = f'<img alt="{name} beside its anomaly map" src="{source}">'
+        return f"<div>{picture}<table>{cells}</table></div>"
+
+    def _threshold(self, threshold: float | None) -> float:
+        if threshold is None and self.map_threshold is None:
+            raise ConfigError(
+                "no threshold of the map is known: give one, or predict with a calibration"
+            )
+        return self.map_threshold if threshold is None else threshold  # type: ignore[return-value]
 
     def _picture(self) -> Image.Image:
         if self.image is not None:
@@ -89,13 +200,18 @@ class AnomalyResult:
         return read_image(self.path)
 
 
-def score_note(score: float, uncertainty: float) -> str:
-    """Score and uncertainty in a few characters.
+def score_note(score: float, interval: tuple[float, float]) -> str:
+    """Score and its interval in a few characters.
 
-    >>> score_note(0.8125, 0.031)
-    'score 0.812 ± 0.031'
+    >>> score_note(0.8125, (0.77, 0.85))
+    'score 0.812 (0.770 to 0.850)'
     """
-    return f"score {score:.3f} ± {uncertainty:.3f}"
+    return f"score {score:.3f} ({interval[0]:.3f} to {interval[1]:.3f})"
+
+
+def plain(name: str) -> str:
+    """A file name that any encoding can hold; bytes that are not UTF-8 become question marks."""
+    return name.encode("utf-8", "replace").decode("utf-8")
 
 
 def resize_map(values: torch.Tensor, size: tuple[int, int]) -> np.ndarray:

@@ -14,11 +14,14 @@ import torch
 from torch import Tensor
 
 from bayes_pfl.backbone import ImageFeatures
+from bayes_pfl.class_names import embeddings
 from bayes_pfl.draws import PromptNoise, RunSamples
 from bayes_pfl.errors import ConfigError
 from bayes_pfl.model import BatchScores, BayesPFL
 from bayes_pfl.precision import autocast
 from bayes_pfl.scoring import DEPLOY_FRACTION, gaussian_smooth, top_mean
+
+CREDIBLE_MASS = 0.95
 
 
 @dataclass(frozen=True)
@@ -26,6 +29,7 @@ class ScoredImage:
     """Scores of one image, as in :class:`AnomalyResult`; its maps on the CPU at the model's size.
 
     Attributes:
+        low, high: ends of the credible interval of the score.
         map: (S, S) in [0, 1]; None if maps were not asked for.
         spread: (S, S) in [0, 0.5]; likewise.
     """
@@ -34,6 +38,8 @@ class ScoredImage:
     text_score: float
     map_score: float
     uncertainty: float
+    low: float
+    high: float
     map: Tensor | None
     spread: Tensor | None
 
@@ -79,17 +85,21 @@ class Scorer:
         self.sigma = model.config.scoring.smoothing * model.backbone.image_size if smoothing else 0
         self.maps, self.spread, self.compiled = maps, spread, compile
         encode = model.backbone.encode_image
+        if compile:
+            with autocast(model.device, precision):
+                model.backbone.lean_visual()  # made here, not while it is traced
         self._encode = torch.compile(encode) if compile else encode
 
     @torch.no_grad()
     def __call__(
         self, pixels: Sequence[np.ndarray], class_names: Sequence[str]
     ) -> list[ScoredImage]:
-        """Score B pictures, uint8 (S, S, 3) each, with their class names."""
+        """Score B pictures, uint8 (S, S, 3) each, with their class names or synonyms a|b."""
         try:
             with autocast(self.model.device, self.precision):
                 features = self._features(self._normalised(pixels))
-                scores = self.model.score_encoded(features, class_names, self.draws)
+                text = embeddings(self.model, features.pooled, self.draws, class_names)
+                scores = self.model.score_features(features, text)
             return self._images(scores)
         except torch.OutOfMemoryError as error:
             raise ConfigError(
@@ -128,12 +138,24 @@ class Scorer:
             scores.text_score,
             map_score,
             (scores.text_spread + top_spread(scores.map, scores.map_spread)) / 2,
+            *credible_interval(scores.pair_scores),
         )
         rows = torch.stack([column.float() for column in columns], dim=1).tolist()
         nothing: Sequence[None] = [None] * len(rows)
         maps = gaussian_smooth(scores.map, self.sigma).cpu() if self.maps else nothing
         spreads = scores.map_spread.cpu() if self.spread else nothing
         return [ScoredImage(*row, *m) for row, *m in zip(rows, maps, spreads, strict=True)]
+
+
+def credible_interval(pair_scores: Tensor, mass: float = CREDIBLE_MASS) -> tuple[Tensor, Tensor]:
+    """Central interval that holds the share ``mass`` of the pairs' scores (B, K): both ends, (B,).
+
+    Quantiles with linear interpolation: K pairs cannot tell of tails thinner than 1 / K.
+    """
+    tail = (1 - mass) / 2
+    places = torch.tensor([tail, 1 - tail], device=pair_scores.device)
+    low, high = pair_scores.float().quantile(places, dim=1)
+    return low, high
 
 
 def run_draws(
@@ -161,12 +183,6 @@ def top_spread(maps: Tensor, spread: Tensor, fraction: float = DEPLOY_FRACTION) 
     limit = maps.flatten(1).topk(count, dim=1, sorted=True).values[:, -1]
     highest = maps >= limit.view(-1, 1, 1)
     return (spread * highest).sum((1, 2)) / highest.sum((1, 2))
-
-
-def check_class_name(model: BayesPFL, name: str) -> None:
-    """Raise DataError for a name that is empty, or too long for the text tower."""
-    prompts = model.config.prompts
-    model.backbone.tokenize([name], prompts.context_tokens + prompts.state_tokens)
 
 
 def check_whole(name: str, value: Any, low: int) -> None:

@@ -152,6 +152,16 @@ def test_loading_weights_or_moving_makes_the_tower_anew():
     assert half.dtype == torch.float64
 
 
+@torch.no_grad()
+def test_model_can_be_copied_after_use(tiny_model):
+    images = torch.randn(1, 3, 48, 48)
+    with torch.autocast("cpu", torch.bfloat16):
+        tiny_model.backbone.encode_image(images)
+    other = copy.deepcopy(tiny_model)
+    given = other.backbone.encode_image(images).pooled
+    assert torch.equal(given, tiny_model.backbone.encode_image(images).pooled)
+
+
 @pytest.mark.slow
 @pytest.mark.skipif(shutil.which("g++") is None, reason="torch.compile needs a C++ compiler")
 @pytest.mark.parametrize("precision", ["float32", "bfloat16"])

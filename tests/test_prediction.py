@@ -20,7 +20,7 @@ from bayes_pfl.prediction_files import Row, RowFile, encode_map, mirrored
 from bayes_pfl.report.overlays import MAX_SIDE
 
 COLUMNS = ["path", "class_name", "score", "label", "uncertainty", "text_score", "map_score"]
-COLUMNS += ["width", "height", "error"]
+COLUMNS += ["width", "height", "error", "score_low", "score_high", "needs_review", "p_value"]
 
 
 def rows_of(out):
@@ -43,8 +43,8 @@ def save(folder, names, size=(40, 30)):
 
 
 def run(model, folder, out, **options):
-    options = {"class_name": "metal nut", "maps": "none", "overlays": False, **options}
-    return predict_folder(model, folder, out, **options)
+    least = {"class_name": "metal nut", "maps": "none", "overlays": False, "report": False}
+    return predict_folder(model, folder, out, **least | options)
 
 
 class Counting:
@@ -66,7 +66,7 @@ class Counting:
 def assert_rows_equal(left, right):
     for a, b in zip(left, right, strict=True):
         for name in COLUMNS:
-            if a[name] and name in ("score", "uncertainty", "text_score", "map_score"):
+            if a[name] and (name in ("uncertainty", "map_score") or "score" in name):
                 assert float(a[name]) == pytest.approx(float(b[name]), abs=2e-6)
             else:
                 assert a[name] == b[name]
@@ -138,7 +138,10 @@ def test_good_rows_equal_predict(tiny_model, messy, messy_run):
         for name in ("score", "text_score", "map_score", "uncertainty"):
             assert float(row[name]) == pytest.approx(getattr(result, name), abs=1e-5)
         assert (int(row["width"]), int(row["height"])) == result.size
+        low, high = float(row["score_low"]), float(row["score_high"])
+        assert (low, high) == pytest.approx(result.interval, abs=1e-5)
         assert row["label"] == str(int(result.score >= 0.6))
+        assert row["needs_review"] == str(int(low < 0.6 <= high)) and row["p_value"] == ""
         assert (row["class_name"], row["error"]) == ("metal nut", "")
 
 
@@ -202,6 +205,8 @@ def test_nothing_is_left_behind(messy_run):
         "summary.json",
         "maps",
         "overlays",
+        "report",
+        "report.html",
     }
     assert not [path for path in out.rglob(".*")]
 
@@ -225,7 +230,9 @@ def test_other_files_in_the_folder_change_nothing(tiny_model, messy, messy_run, 
 def test_labels_only_with_a_threshold(tiny_model, tmp_path):
     folder = save(tmp_path / "in", ["a.png"])
     summary = run(tiny_model, folder, tmp_path / "out")
-    assert rows_of(tmp_path / "out")[0]["label"] == "" and summary.anomalous is None
+    (row,) = rows_of(tmp_path / "out")
+    assert row["label"] == row["needs_review"] == "" and row["score_low"] != ""
+    assert summary.anomalous is summary.review is None
 
 
 def test_npy_maps(tiny_model, tmp_path):
@@ -300,7 +307,7 @@ def test_text_is_quoted_and_figures_are_not(tmp_path):
     with RowFile(tmp_path / "p.csv") as rows:
         rows.write(Row("=cmd.png", "wood", score=0.25, label=1, width=3))
     line = (tmp_path / "p.csv").read_text().splitlines()[1]
-    assert line == '"=cmd.png","wood",0.25,1,"","","",3,"",""'
+    assert line == '"=cmd.png","wood",0.25,1,"","","",3,"","","","","",""'
 
 
 def test_the_table_appears_whole_or_not_at_all(tmp_path):

@@ -2,15 +2,12 @@
 
 import copy
 
-import open_clip
 import pytest
 import torch
 from torch import nn
 
-from bayes_pfl.backbone import FrozenCLIP, frozen_text_checkpointing
+from bayes_pfl.backbone import frozen_text_checkpointing
 from bayes_pfl.shared_beginnings import can_share
-
-from .conftest import TINY_CLIP
 
 NAMES = ["nut", "extraordinarily reflective printed circuit board", "metal nut"]
 

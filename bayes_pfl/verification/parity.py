@@ -156,7 +156,7 @@ def _compare(expected: dict[str, Tensor], computed: dict[str, Tensor]) -> Iterat
 
 
 def _preprocessed(fixture: Fixture) -> Tensor:
-    """Our images; where they are one grey level off, the fixture's: releases of Pillow differ so."""
+    """Our images; where one grey level off, the fixture's: releases of Pillow differ so."""
     ours = torch.stack([fixture.model.transform(image) for image in fixture.images()])
     given = fixture.outputs["preprocessed"]
     level = 1 / 255 / torch.tensor(fixture.model.backbone.std).view(3, 1, 1)

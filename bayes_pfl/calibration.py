@@ -1,0 +1,217 @@
+"""What calibration on normal images found, its file, and whether it fits a run.
+
+A calibration belongs to one checkpoint, one class name and the settings that change scores: with
+others its guarantee is void, so it is refused there.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import weakref
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from bayes_pfl.config import from_dict
+from bayes_pfl.conformal import p_values, score_threshold
+from bayes_pfl.errors import ConfigError
+from bayes_pfl.files import write_atomically
+
+if TYPE_CHECKING:
+    from bayes_pfl.model import BayesPFL
+
+FORMAT, VERSION = "bayes-pfl calibration", 1
+MIN_IMAGES = 20
+_MAX_BYTES = 64 * 2**20
+
+
+@dataclass(frozen=True)
+class CalibratedCheckpoint:
+    """The model: its name as it was given, and the SHA-256 of its weights and scoring settings."""
+
+    name: str | None
+    sha256: str
+
+
+@dataclass(frozen=True)
+class CalibratedSettings:
+    """Settings that change scores or maps; see :func:`bayes_pfl.inference.predict`."""
+
+    class_name: str
+    samples: int
+    precision: str
+    smoothing: bool
+    image_size: int
+    seed: int
+
+
+@dataclass(frozen=True)
+class Calibration:
+    """Thresholds with a known false positive rate, from ``n`` normal images.
+
+    Attributes:
+        n: normal images, at least 20.
+        fpr: a new normal image scores ``threshold`` or more with at most this probability.
+        scores: of the normal images, in rising order.
+        threshold: see :func:`bayes_pfl.conformal.score_threshold`.
+        pixel_fpr: expected share of the pixels of a new normal image at or above
+            ``pixel_threshold``, at most.
+        pixel_threshold: of the (smoothed) map at the model's size.
+
+    Raises:
+        ConfigError: values that do not belong together.
+    """
+
+    checkpoint: CalibratedCheckpoint
+    settings: CalibratedSettings
+    n: int
+    fpr: float
+    scores: tuple[float, ...]
+    threshold: float
+    pixel_fpr: float
+    pixel_threshold: float
+
+    def __post_init__(self) -> None:
+        if faults := list(_faults(self)):
+            raise ConfigError("; ".join(faults))
+
+    def p_value(self, score: float) -> float:
+        """Share of normal images that score this or more, in (0, 1]: ``conformal.p_values``."""
+        return float(p_values(self.scores, np.array([score]))[0])
+
+    def in_short(self) -> dict[str, Any]:
+        """Everything but the scores, for summaries."""
+        return {name: value for name, value in asdict(self).items() if name != "scores"}
+
+    def check(self, model: BayesPFL, settings: CalibratedSettings) -> None:
+        """Refuse a run whose scores are not comparable.
+
+        Raises:
+            ConfigError: naming every setting that differs.
+        """
+        mine, theirs = asdict(self.settings), asdict(settings)
+        differing = [
+            f"{name} = {theirs[name]!r} where it was made with {mine[name]!r}"
+            for name in mine
+            if mine[name] != theirs[name]
+        ]
+        if not differing and fingerprint(model) != self.checkpoint.sha256:
+            made = f" ({self.checkpoint.name})" if self.checkpoint.name else ""
+            differing = [f"other weights or scoring settings than the checkpoint's{made}"]
+        if differing:
+            raise ConfigError(
+                f"the calibration does not fit this run: {'; '.join(differing)}; use the settings "
+                "it was made with, or calibrate again"
+            )
+
+    def save(self, path: str | os.PathLike[str]) -> Path:
+        """Write the file, whole or not at all.
+
+        Raises:
+            ConfigError: it cannot be written.
+        """
+        path = Path(path)
+        text = json.dumps({"format": FORMAT, "version": VERSION} | asdict(self), indent=2)
+        try:
+            path.parent.mkdir(parents=True, exist_ok=True)
+            return write_atomically(path, text + "\n")
+        except OSError as error:
+            raise ConfigError(
+                f"{path}: calibration not written ({error.strerror}); choose another file"
+            ) from error
+
+
+def load_calibration(path: str | os.PathLike[str]) -> Calibration:
+    """Read and check a file of :meth:`Calibration.save`; nothing in it is executed.
+
+    Raises:
+        ConfigError: not such a file, damaged, changed by hand, or of a later version.
+    """
+    path = Path(path)
+    try:
+        if path.stat().st_size > _MAX_BYTES:
+            raise ConfigError(f"{path}: too large for a calibration file; make it again")
+        data = json.loads(path.read_text(encoding="utf-8"))
+    except OSError as error:
+        raise ConfigError(
+            f"{path}: not readable ({error.strerror}); make it with bayes-pfl calibrate"
+        ) from error
+    except (ValueError, RecursionError) as error:
+        if isinstance(error, ConfigError):
+            raise
+        raise ConfigError(
+            f"{path}: not JSON, so no calibration file; make it with bayes-pfl calibrate"
+        ) from error
+    if not isinstance(data, dict) or data.pop("format", None) != FORMAT:
+        raise ConfigError(f"{path}: not a calibration file; make it with bayes-pfl calibrate")
+    if (version := data.pop("version", None)) != VERSION:
+        raise ConfigError(f"{path}: format {version!r}, this version reads {VERSION}; upgrade")
+    return _parsed(data, path)
+
+
+def _parsed(data: dict[str, Any], path: Path) -> Calibration:
+    try:
+        return from_dict(Calibration, data, str(path))
+    except ConfigError as error:
+        raise ConfigError(f"{error}; make the file again with bayes-pfl calibrate") from error
+    except OverflowError as error:
+        raise ConfigError(f"{path}: a number too large; make it again") from error
+
+
+def _faults(found: Calibration) -> list[str]:
+    scores = np.asarray(found.scores, np.float64)
+    rates = {"fpr": found.fpr, "pixel_fpr": found.pixel_fpr}
+    faults = [
+        f"{name} = {rate}: outside (0, 1)" for name, rate in rates.items() if not 0 < rate < 1
+    ]
+    if found.n != len(scores) or found.n < MIN_IMAGES:
+        faults.append(f"n = {found.n} with {len(scores)} scores: must agree, {MIN_IMAGES} or more")
+    elif not (np.all(np.diff(scores) >= 0) and scores[0] >= 0 and scores[-1] <= 1):
+        faults.append("scores: must rise, within 0 and 1")
+    elif not faults:
+        try:
+            due = score_threshold(scores, found.fpr)
+        except ValueError as error:
+            return [str(error)]
+        if found.threshold != due:
+            faults.append(f"threshold = {found.threshold}: scores and fpr give {due}")
+    if not 0 <= found.pixel_threshold <= 1.001:
+        faults.append(f"pixel_threshold = {found.pixel_threshold}: must lie within 0 and 1")
+    return faults
+
+
+def settings_of(
+    model: BayesPFL,
+    class_name: str,
+    samples: int | None,
+    precision: str,
+    smoothing: bool,
+    seed: int,
+) -> CalibratedSettings:
+    """The settings of a run as they are compared: defaults filled in, long names of precisions."""
+    long = {"fp32": "float32", "bf16": "bfloat16", "fp16": "float16"}
+    return CalibratedSettings(
+        class_name=class_name,
+        samples=model.config.scoring.samples if samples is None else samples,
+        precision=long.get(precision, precision),
+        smoothing=smoothing,
+        image_size=model.backbone.image_size,
+        seed=seed,
+    )
+
+
+_known: weakref.WeakKeyDictionary[Any, tuple[tuple[Any, ...], str]] = weakref.WeakKeyDictionary()
+
+
+def fingerprint(model: BayesPFL) -> str:
+    """SHA-256 of weights and scoring settings; hashed again only after the weights have changed."""
+    from bayes_pfl.evaluation_cache import model_fingerprint
+
+    tensors = model.state_dict(keep_vars=True).values()
+    state = (model.config, *((tensor.data_ptr(), tensor._version) for tensor in tensors))
+    if model not in _known or _known[model][0] != state:
+        _known[model] = (state, model_fingerprint(model))
+    return _known[model][1]

@@ -1,0 +1,214 @@
+"""Normal images through the model: a calibration. Engine of ``bayes-pfl calibrate``."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterable
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+
+from bayes_pfl.calibration import (
+    MIN_IMAGES,
+    CalibratedCheckpoint,
+    Calibration,
+    fingerprint,
+    settings_of,
+)
+from bayes_pfl.class_names import check_class_name
+from bayes_pfl.conformal import PixelRates, check_rate, score_threshold, upward_z
+from bayes_pfl.data.decoding import decode
+from bayes_pfl.data.images import find_images
+from bayes_pfl.errors import ConfigError, DataError
+from bayes_pfl.inference import ImageLike, batched, load_pixels
+from bayes_pfl.model import BayesPFL
+from bayes_pfl.progress import Progress, Silence
+from bayes_pfl.scorer import ScoredImage, Scorer, check_whole
+
+OUTLIER_Z = 6.0
+"""Value of ``conformal.upward_z`` from which a score is taken for that of an abnormal image."""
+_NAMED = 5
+
+
+@dataclass(frozen=True)
+class CalibrationOptions:
+    """How to calibrate.
+
+    Attributes:
+        fpr: of images.
+        pixel_fpr: of pixels; None for the same.
+        samples, precision, batch_size, seed, smoothing: as in :func:`bayes_pfl.inference.predict`;
+            all but the batch size must be the same where the calibration is used.
+        keep_outliers: images that look abnormal stay in, instead of being refused.
+        workers: processes that decode the files of a folder.
+
+    Raises:
+        ConfigError: a value that cannot be used.
+    """
+
+    fpr: float = 0.05
+    pixel_fpr: float | None = None
+    samples: int | None = None
+    precision: str = "float32"
+    batch_size: int = 8
+    seed: int = 0
+    smoothing: bool = True
+    keep_outliers: bool = False
+    workers: int = 0
+
+    def __post_init__(self) -> None:
+        check_rate("fpr", self.fpr)
+        check_rate("pixel_fpr", self.of_pixels)
+        check_whole("batch_size", self.batch_size, 1)
+        check_whole("workers", self.workers, 0)
+
+    @property
+    def of_pixels(self) -> float:
+        """The rate of pixels."""
+        return self.fpr if self.pixel_fpr is None else self.pixel_fpr
+
+    def check_count(self, images: int) -> None:
+        """Raise DataError where so many images are too few."""
+        if images < MIN_IMAGES:
+            raise DataError(
+                f"{images} normal images are too few to calibrate on: give {MIN_IMAGES} at least"
+            )
+        check_rate("fpr", self.fpr, images)
+        check_rate("pixel_fpr", self.of_pixels, images)
+
+
+def calibrate(
+    model: BayesPFL,
+    images: Iterable[ImageLike],
+    class_name: str,
+    options: CalibrationOptions = CalibrationOptions(),  # noqa: B008  (frozen)
+    *,
+    checkpoint: str | None = None,
+    progress: Progress | None = None,
+) -> Calibration:
+    """Thresholds from normal images: paths, Pillow images, arrays or tensors, of any sizes.
+
+    Args:
+        checkpoint: name of the model, for the file.
+
+    Raises:
+        ConfigError: an option that cannot be used.
+        DataError: too few images, unreadable ones, or some that look abnormal.
+    """
+    run = _Calibration(model, class_name, options)
+    if hasattr(images, "__len__"):
+        options.check_count(len(images))
+    progress = progress or Silence()
+    side = model.backbone.image_size
+    loaded = ((str(at), load_pixels(image, at, side)) for at, image in enumerate(images))
+    for batch in batched(loaded, options.batch_size):
+        names = [os.fspath(item.path) if item.path else f"image {at}" for at, item in batch]
+        run.add(names, [item.pixels for _, item in batch])
+        progress.advance(len(batch), {})
+    return run.finished(checkpoint)
+
+
+def calibrate_folder(
+    model: BayesPFL,
+    folder: str | os.PathLike[str],
+    class_name: str,
+    options: CalibrationOptions = CalibrationOptions(),  # noqa: B008  (frozen)
+    *,
+    checkpoint: str | None = None,
+    progress: Progress | None = None,
+) -> tuple[Calibration, list[tuple[str, str]]]:
+    """As :func:`calibrate`, with every image below a folder.
+
+    Returns:
+        The calibration; paths and reasons of files that could not be read and were left out.
+    """
+    folder = Path(folder)
+    paths = find_images(folder)
+    run, skipped = _Calibration(model, class_name, options), []
+    options.check_count(len(paths))
+    progress = progress or Silence()
+    progress.start("calibration", len(paths))
+    side, size = model.backbone.image_size, options.batch_size
+    for batch in decode(paths, side, batch_size=size, workers=options.workers):
+        skipped += [(str(item.path), item.error) for item in batch if item.pixels is None]
+        good = [item for item in batch if item.pixels is not None]
+        run.add([str(item.path) for item in good], [item.pixels for item in good])  # type: ignore[misc]
+        progress.advance(len(batch), {})
+    return run.finished(checkpoint), skipped
+
+
+class _Calibration:
+    """Scores and counts of pixels, taken in batch by batch."""
+
+    def __init__(self, model: BayesPFL, class_name: str, options: CalibrationOptions) -> None:
+        check_class_name(model, class_name)
+        self.model, self.class_name, self.options = model, class_name, options
+        self.scorer = Scorer(
+            model,
+            samples=options.samples,
+            precision=options.precision,
+            seed=options.seed,
+            smoothing=options.smoothing,
+            spread=False,
+        )
+        self.scores: list[float] = []
+        self.names: list[str] = []
+        self.pixels = PixelRates()
+
+    def add(self, names: list[str], pixels: list[np.ndarray]) -> None:
+        """Score a batch, uint8 (S, S, 3) each."""
+        if not pixels:
+            return
+        scored = self.scorer(pixels, [self.class_name] * len(pixels))
+        for name, one in zip(names, scored, strict=True):
+            self._add(name, one)
+
+    def _add(self, name: str, scored: ScoredImage) -> None:
+        if not scored.finite or scored.map is None:
+            raise ConfigError(f"the score of {name} is not finite: use bfloat16 or float32")
+        self.scores.append(scored.score)
+        self.names.append(name)
+        self.pixels.add(scored.map.clamp(0, 1).numpy())
+
+    def finished(self, checkpoint: str | None) -> Calibration:
+        """The calibration of all that was added."""
+        options, count = self.options, len(self.scores)
+        options.check_count(count)
+        if not options.keep_outliers:
+            refuse_outliers(self.names, self.scores)
+        settings = settings_of(
+            self.model,
+            self.class_name,
+            options.samples,
+            options.precision,
+            options.smoothing,
+            options.seed,
+        )
+        return Calibration(
+            checkpoint=CalibratedCheckpoint(checkpoint, fingerprint(self.model)),
+            settings=settings,
+            n=count,
+            fpr=float(options.fpr),
+            scores=tuple(sorted(self.scores)),
+            threshold=score_threshold(self.scores, options.fpr),
+            pixel_fpr=float(options.of_pixels),
+            pixel_threshold=self.pixels.threshold(options.of_pixels),
+        )
+
+
+def refuse_outliers(names: list[str], scores: list[float], limit: float = OUTLIER_Z) -> None:
+    """Raise DataError naming the images whose scores lie far above the others'.
+
+    One abnormal image among n normal ones can lift the threshold over every anomaly.
+    """
+    z = upward_z(scores)
+    found = sorted(np.flatnonzero(z > limit), key=lambda at: -z[at])
+    if found:
+        told = [f"{names[at]} (score {scores[at]:.3f}, z {z[at]:.0f})" for at in found]
+        more = f" and {len(told) - _NAMED} more" if len(told) > _NAMED else ""
+        raise DataError(
+            f"{len(told)} of {len(scores)} images look abnormal beside the others, whose median "
+            f"score is {np.median(scores):.3f}: {', '.join(told[:_NAMED])}{more}; look at them and "
+            "take out those with a fault, or keep them all with --keep-outliers (keep_outliers)"
+        )

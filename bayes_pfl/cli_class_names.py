@@ -1,0 +1,98 @@
+"""``bayes-pfl class-names``, and the options that name images."""
+
+from __future__ import annotations
+
+from dataclasses import asdict
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from bayes_pfl.cli_options import (
+    EMBEDDED_CHECKPOINT,
+    Checkpoint,
+    Device,
+    Json,
+    Pretrained,
+    Samples,
+    Seed,
+    errors,
+    load_model,
+    say,
+    write_json,
+)
+from bayes_pfl.errors import ConfigError
+
+if TYPE_CHECKING:
+    from bayes_pfl.class_names import ClassNames
+    from bayes_pfl.model import BayesPFL
+
+ClassName = Annotated[
+    str | None,
+    typer.Option(help="What the images show, such as 'metal nut'; synonyms as in 'screw|bolt'."),
+]
+ClassNameFrom = Annotated[
+    str | None,
+    typer.Option(help="'folder': the subfolders' names; or a CSV file of path and class_name."),
+]
+
+
+def class_names(
+    folder: Annotated[Path, typer.Argument(help="Images, read recursively.")],
+    class_name: Annotated[str, typer.Option(help="With synonyms, as in 'screw|bolt|fastener'.")],
+    images: Annotated[int, typer.Option(min=1, help="How many, spread evenly.")] = 20,
+    checkpoint: Checkpoint = EMBEDDED_CHECKPOINT,
+    pretrained: Pretrained = None,
+    samples: Samples = None,
+    device: Device = None,
+    seed: Seed = 0,
+    json_out: Json = None,
+) -> None:
+    """How much scores hang on the class name: synonyms and the word 'object' on some images."""
+    from bayes_pfl.data.images import find_images
+    from bayes_pfl.name_sensitivity import name_sensitivity
+
+    paths = find_images(folder)
+    chosen = [paths[at * len(paths) // images] for at in range(images)] if paths else []
+    chosen = list(dict.fromkeys(chosen))
+    model = load_model(checkpoint, device, pretrained)
+    effects = name_sensitivity(model, chosen, class_name, samples=samples, seed=seed)
+    say(f"{len(chosen)} images; change and rank correlation are against {class_name!r}")
+    say(f"{'mean':>6} {'change':>7} {'rank':>6}  name")
+    for effect in effects:
+        rank = "–" if effect.rank is None else f"{effect.rank:.3f}"
+        say(f"{effect.mean:6.3f} {effect.change:7.3f} {rank:>6}  {effect.name}")
+    for effect in effects:
+        for text in effect.warnings:
+            say(f"note: {effect.name}: {text}")
+    if json_out:
+        write_json(json_out, [asdict(effect) for effect in effects])
+
+
+def names_of(class_name: str | None, source: str | None) -> str | ClassNames:
+    """The names that the two options ask for.
+
+    Raises:
+        ConfigError: neither is given.
+    """
+    from bayes_pfl.class_names import ClassNames
+
+    if source is not None:
+        return ClassNames(None if source == "folder" else Path(source), class_name)
+    if class_name is None:
+        raise ConfigError(
+            "no class name: give --class-name 'metal nut', or --class-name-from folder"
+        )
+    return class_name
+
+
+def warn_of_names(model: BayesPFL, names: str | ClassNames) -> None:
+    """Tell of words that the text tower hardly knows."""
+    from bayes_pfl.class_names import unusual_words
+
+    for word in unusual_words(model, names) if isinstance(names, str) else []:
+        errors.print(
+            f"note: {word!r} is unusual for the tokenizer; try a plain word for the thing, and "
+            "compare names with bayes-pfl class-names",
+            style="yellow", markup=False, highlight=False, soft_wrap=True,
+        )  # fmt: skip

@@ -1,0 +1,94 @@
+"""From a score to a verdict: label, doubt, p-value."""
+
+from __future__ import annotations
+
+import os
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import torch
+
+from bayes_pfl.calibration import Calibration, load_calibration, settings_of
+from bayes_pfl.errors import ConfigError
+
+if TYPE_CHECKING:
+    from bayes_pfl.model import BayesPFL
+
+
+@dataclass(frozen=True)
+class Verdict:
+    """What is known of an image beside its score; None where there is nothing to judge by.
+
+    Attributes:
+        label: 1 if the score reached the threshold, else 0.
+        needs_review: whether the credible interval straddles the threshold: low < threshold and
+            threshold <= high. The prompt pairs, asked one by one, do not agree on the label then.
+        p_value: share of normal images that score as high, by the calibration.
+    """
+
+    label: int | None = None
+    needs_review: bool | None = None
+    p_value: float | None = None
+
+
+@dataclass(frozen=True)
+class Decision:
+    """Thresholds of a run, from the user or from a calibration.
+
+    Attributes:
+        threshold: of the score.
+        map_threshold: of the map, to be outlined.
+    """
+
+    threshold: float | None = None
+    map_threshold: float | None = None
+    calibration: Calibration | None = None
+
+    def verdict(self, score: float, low: float, high: float) -> Verdict:
+        """Judge a score with its credible interval."""
+        if self.threshold is None:
+            return Verdict()
+        return Verdict(
+            int(score >= self.threshold),
+            low < self.threshold <= high,
+            self.calibration.p_value(score) if self.calibration else None,
+        )
+
+
+def decision(
+    model: BayesPFL,
+    class_name: Any,
+    *,
+    threshold: float | None = None,
+    map_threshold: float | None = None,
+    calibration: Calibration | str | os.PathLike[str] | None = None,
+    samples: int | None = None,
+    precision: str = "float32",
+    smoothing: bool = True,
+    seed: int = 0,
+    generator: torch.Generator | None = None,
+) -> Decision:
+    """The decision of a run; a calibration must fit its settings.
+
+    Args:
+        class_name: one for all images where there is a calibration.
+
+    Raises:
+        ConfigError: a calibration that is unreadable, does not fit, or has a threshold beside it.
+    """
+    if calibration is None:
+        return Decision(threshold, map_threshold)
+    if threshold is not None:
+        raise ConfigError(
+            f"threshold = {threshold} beside a calibration, which brings its own: give one of them"
+        )
+    if generator is not None:
+        raise ConfigError("generator beside a calibration: its draws would differ; give the seed")
+    if not isinstance(class_name, str):
+        raise ConfigError("a calibration is for one class name: give one for all images")
+    if not isinstance(calibration, Calibration):
+        calibration = load_calibration(calibration)
+    settings = settings_of(model, class_name, samples, precision, smoothing, seed)
+    calibration.check(model, settings)
+    limit = calibration.pixel_threshold if map_threshold is None else map_threshold
+    return Decision(calibration.threshold, limit, calibration)

@@ -1,0 +1,147 @@
+"""The model as a scikit-learn outlier detector: `fit` on normal images calibrates it.
+
+Symbols: n images, H×W pixels.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from sklearn.base import BaseEstimator, OutlierMixin
+from sklearn.utils.validation import check_is_fitted
+
+from bayes_pfl.calibration_run import CalibrationOptions, calibrate
+from bayes_pfl.errors import DataError
+from bayes_pfl.inference import ImageLike, predict_stream
+from bayes_pfl.model import BayesPFL
+from bayes_pfl.results import AnomalyResult
+
+Images = Iterable[ImageLike]
+
+
+class AnomalyDetector(OutlierMixin, BaseEstimator):
+    """Zero-shot anomaly detector with a threshold calibrated on normal images.
+
+    It follows scikit-learn's convention for outliers: higher is more normal, 1 is an inlier, -1 an
+    outlier. Parameters are only stored; `fit` checks them and loads the model.
+
+    Args:
+        checkpoint: as for :meth:`bayes_pfl.BayesPFL.from_pretrained`, or a model in memory.
+        class_name: what the images show.
+        samples, precision, batch_size, seed: as in :func:`bayes_pfl.inference.predict`.
+        fpr: at most this share of new normal images is called an outlier.
+        device: None for the best at hand.
+        keep_outliers: calibrate although some images look abnormal.
+
+    Attributes:
+        model_: the model.
+        calibration_: what `fit` found, see :class:`bayes_pfl.calibration.Calibration`.
+        offset_: decision_function is score_samples minus this.
+
+    Example:
+        >>> from sklearn.base import clone
+        >>> clone(AnomalyDetector(class_name="metal nut", fpr=0.1)).get_params()["fpr"]
+        0.1
+    """
+
+    def __init__(
+        self,
+        checkpoint: str | Path | BayesPFL = "bayes-pfl-tiny",
+        class_name: str = "object",
+        *,
+        samples: int | None = None,
+        fpr: float = 0.05,
+        precision: str = "float32",
+        batch_size: int = 8,
+        seed: int = 0,
+        device: str | None = None,
+        keep_outliers: bool = False,
+    ) -> None:
+        self.checkpoint = checkpoint
+        self.class_name = class_name
+        self.samples = samples
+        self.fpr = fpr
+        self.precision = precision
+        self.batch_size = batch_size
+        self.seed = seed
+        self.device = device
+        self.keep_outliers = keep_outliers
+
+    def fit(self, X: Images, y: Any = None) -> AnomalyDetector:
+        """Calibrate on normal images; no weight is changed.
+
+        Args:
+            X: 20 or more paths or images, or an array (n, H, W, 3); with `fpr` below 0.048, more.
+            y: not used; there for pipelines.
+
+        Raises:
+            BayesPFLError: an unusable parameter, too few images, some that look abnormal.
+        """
+        images = _images(X)
+        options = CalibrationOptions(
+            fpr=self.fpr,
+            samples=self.samples,
+            precision=self.precision,
+            batch_size=self.batch_size,
+            seed=self.seed,
+            keep_outliers=self.keep_outliers,
+        )
+        model = self._model()
+        name = None if isinstance(self.checkpoint, BayesPFL) else str(self.checkpoint)
+        self.calibration_ = calibrate(model, images, self.class_name, options, checkpoint=name)
+        self.model_ = model
+        # An image at the threshold is an outlier; the next float below it is not.
+        self.offset_ = -float(np.nextafter(self.calibration_.threshold, -np.inf))
+        return self
+
+    def score_samples(self, X: Images) -> np.ndarray:
+        """Minus the anomaly scores, float64 (n,) in [-1, 0]: higher is more normal."""
+        return np.array([-result.score for result in self._stream(X, False)], np.float64)
+
+    def decision_function(self, X: Images) -> np.ndarray:
+        """`score_samples` minus `offset_`, (n,): negative for outliers."""
+        return self.score_samples(X) - self.offset_
+
+    def predict(self, X: Images) -> np.ndarray:
+        """1 for inliers, -1 for outliers, int (n,)."""
+        return np.where(self.decision_function(X) >= 0, 1, -1)
+
+    def explain(self, X: Images) -> list[AnomalyResult]:
+        """Whole results with maps, intervals and p-values, one for each image."""
+        return list(self._stream(X, True))
+
+    def _stream(self, X: Images, uncertainty: bool) -> Iterable[AnomalyResult]:
+        check_is_fitted(self, "calibration_")
+        return predict_stream(
+            self.model_,
+            _images(X),
+            self.class_name,
+            samples=self.samples,
+            precision=self.precision,
+            batch_size=self.batch_size,
+            seed=self.seed,
+            calibration=self.calibration_,
+            uncertainty=uncertainty,
+        )
+
+    def _model(self) -> BayesPFL:
+        if isinstance(self.checkpoint, BayesPFL):
+            return self.checkpoint
+        return BayesPFL.from_pretrained(self.checkpoint, device=self.device)
+
+
+def _images(X: Any) -> Sequence[ImageLike] | Images:
+    """Images one by one; an array of text is one of paths."""
+    if isinstance(X, str | Path):
+        raise DataError(f"X = {str(X)!r}: give a list of images, also for a single one")
+    if isinstance(X, np.ndarray):
+        if X.ndim == 1:
+            return X.tolist()
+        if X.ndim != 4:
+            raise DataError(f"X of shape {X.shape}: give (n, H, W, 3), or a list of images")
+    elif not isinstance(X, Iterable):
+        raise DataError(f"X is {type(X).__name__}: give a list of images or an array (n, H, W, 3)")
+    return X

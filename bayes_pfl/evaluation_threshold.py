@@ -1,0 +1,95 @@
+"""A calibrated threshold on labelled data: does it keep its false positive rate, what does it find?
+
+Only for the category of the calibration's class name, and the protocol `deploy`: the scores of
+`authors` depend on the test set.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING, Any
+
+from bayes_pfl.calibration import Calibration, settings_of
+from bayes_pfl.errors import ConfigError
+from bayes_pfl.evaluation_records import CategoryRecord
+
+if TYPE_CHECKING:
+    from bayes_pfl.evaluation import EvaluationSettings
+    from bayes_pfl.evaluation_data import EvaluationData
+    from bayes_pfl.model import BayesPFL
+
+
+def check_calibration(
+    calibration: Calibration,
+    model: BayesPFL,
+    data: Sequence[EvaluationData],
+    settings: EvaluationSettings,
+    seeds: Sequence[int],
+) -> None:
+    """Refuse a calibration that does not fit, before any work.
+
+    Raises:
+        ConfigError: no category has its class name, or settings or weights differ.
+    """
+    name = calibration.settings.class_name
+    known = dict.fromkeys(sample.class_name for one in data for sample in one.samples)
+    if name not in known:
+        raise ConfigError(
+            f"the calibration is for {name!r}, which no category here is called; there are "
+            f"{', '.join(map(repr, list(known)[:10]))}"
+        )
+    for seed in seeds:
+        run = settings_of(model, name, settings.samples, settings.precision, True, seed)
+        calibration.check(model, run)
+
+
+def add_rates(
+    result: dict[str, Any],
+    records: Mapping[str, CategoryRecord],
+    data: EvaluationData,
+    calibration: Calibration,
+) -> None:
+    """Add "at_threshold" to the categories of the calibration's class, in a result of `deploy`."""
+    names = {sample.category: sample.class_name for sample in data.samples}
+    for category, record in records.items():
+        if names.get(category) == calibration.settings.class_name and record.rows:
+            result["categories"][category]["at_threshold"] = rates_at(record, calibration)
+
+
+def rates_at(record: CategoryRecord, calibration: Calibration) -> dict[str, Any]:
+    """{"threshold", "fpr", "tpr", "calibrated_fpr", "false_positives", "true_positives"}.
+
+    Rates are None where there are no images of their class.
+    """
+    reached = record.image_scores("deploy") >= calibration.threshold
+    anomalous = record.labels == 1
+    false, true = int(reached[~anomalous].sum()), int(reached[anomalous].sum())
+    normals, anomalies = int((~anomalous).sum()), int(anomalous.sum())
+    return {
+        "threshold": calibration.threshold,
+        "calibrated_fpr": calibration.fpr,
+        "fpr": false / normals if normals else None,
+        "tpr": true / anomalies if anomalies else None,
+        "false_positives": false,
+        "true_positives": true,
+    }
+
+
+def told(reports: Mapping[str, Mapping[str, Any]]) -> list[str]:
+    """One line for each category with rates, of metrics.json objects by name."""
+    lines = []
+    for report in reports.values():
+        for dataset, result in report["datasets"].items():
+            for category, entry in result["categories"].items():
+                if rates := entry.get("at_threshold"):
+                    lines.append(f"{dataset} / {category}: {_line(rates, entry)}")
+    return lines
+
+
+def _line(rates: Mapping[str, Any], entry: Mapping[str, Any]) -> str:
+    return (
+        f"at the calibrated threshold {rates['threshold']:.4f} "
+        f"{rates['false_positives']} of {entry['n_normal']} normal images are called anomalous "
+        f"(calibrated for a rate of {rates['calibrated_fpr']:g}), "
+        f"{rates['true_positives']} of {entry['n_anomalous']} anomalous ones are found"
+    )

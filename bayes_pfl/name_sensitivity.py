@@ -1,0 +1,88 @@
+"""How much the score hangs on what an image is called."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from scipy.stats import spearmanr
+
+from bayes_pfl.class_names import check_class_name, synonyms, unusual_words
+from bayes_pfl.errors import DataError
+from bayes_pfl.inference import ImageLike, batched, load_pixels
+from bayes_pfl.model import BayesPFL
+from bayes_pfl.scorer import Scorer
+
+NEUTRAL = "object"
+MUCH, ALIKE = 0.1, 0.7
+
+
+@dataclass(frozen=True)
+class NameEffect:
+    """Scores of the same images under one name, beside those under the first name.
+
+    Attributes:
+        mean: mean score.
+        change: mean absolute difference from the first name's scores.
+        rank: Spearman's correlation with them; None for fewer than three images, or equal scores.
+        unusual: words that the tokenizer hardly knows.
+    """
+
+    name: str
+    mean: float
+    change: float
+    rank: float | None
+    unusual: tuple[str, ...]
+
+    @property
+    def warnings(self) -> list[str]:
+        """What a user should know about this name, in words."""
+        told = [f"{word!r} is unusual for the tokenizer" for word in self.unusual]
+        if self.change > MUCH:
+            told.append(f"changes the score by {self.change:.2f} on average")
+        if self.rank is not None and self.rank < ALIKE:
+            told.append(f"puts the images in another order (rank correlation {self.rank:.2f})")
+        return told
+
+
+def name_sensitivity(
+    model: BayesPFL,
+    images: Sequence[ImageLike],
+    name: str,
+    *,
+    samples: int | None = None,
+    batch_size: int = 8,
+    seed: int = 0,
+) -> list[NameEffect]:
+    """The effect of a class name, its synonyms one by one, and the neutral word "object".
+
+    Args:
+        images: as for :func:`bayes_pfl.inference.predict`; some twenty are enough.
+        name: the first row; the others are compared with it.
+
+    Raises:
+        DataError: no images, or an unusable name.
+    """
+    if not len(images):
+        raise DataError("no images to compare class names on")
+    check_class_name(model, name)
+    parts = synonyms(name)
+    names = dict.fromkeys([name, *(parts if len(parts) > 1 else ()), NEUTRAL])
+    scorer = Scorer(model, samples=samples, seed=seed, maps=False, spread=False)
+    side = model.backbone.image_size
+    scores: dict[str, list[float]] = {one: [] for one in names}
+    for batch in batched(enumerate(images), batch_size):
+        pixels = [load_pixels(image, at, side).pixels for at, image in batch]
+        for one in names:
+            scores[one] += [found.score for found in scorer(pixels, [one] * len(pixels))]
+    first = np.array(scores[name])
+    return [_effect(model, one, np.array(scores[one]), first) for one in names]
+
+
+def _effect(model: BayesPFL, name: str, scores: np.ndarray, first: np.ndarray) -> NameEffect:
+    rank = None
+    if len(scores) > 2 and np.ptp(scores) > 0 and np.ptp(first) > 0:
+        rank = float(spearmanr(scores, first).statistic)
+    change = float(np.abs(scores - first).mean())
+    return NameEffect(name, float(scores.mean()), change, rank, tuple(unusual_words(model, name)))
