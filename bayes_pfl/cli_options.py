@@ -32,7 +32,8 @@ class Precision(str, Enum):
 
 
 Checkpoint = Annotated[
-    str, typer.Option(help="Embedded name, checkpoint or run folder, or hub repository org/name.")
+    str,
+    typer.Option(help="Embedded name, checkpoint or run folder, or hub repository org/name[@rev]."),
 ]
 Device = Annotated[str | None, typer.Option(help="cpu, cuda, mps; default: the best at hand.")]
 Samples = Annotated[

@@ -90,7 +90,7 @@ def test_refusals(inspector, files):
 
 def test_one_clear_line_without_gradio(monkeypatch, capsys):
     monkeypatch.setattr(importlib.util, "find_spec", lambda name: None)
-    with pytest.raises(ConfigError, match=r"pip install 'bayes-pfl\[app\]'"):
+    with pytest.raises(ConfigError, match=r"pip install 'gradio>=6'"):
         check_installed()
     assert command("app", "--no-browser") == 2
     assert capsys.readouterr().err.count("error: gradio is not installed") == 1

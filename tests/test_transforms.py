@@ -4,6 +4,7 @@ import pickle
 from pathlib import Path
 
 import numpy as np
+import PIL
 import pytest
 import torch
 from PIL import Image
@@ -25,7 +26,10 @@ def test_preprocessing_equals_the_published_one():
     wanted = load_file(PARITY / "outputs.safetensors")["preprocessed"]
     transform = InferenceTransform(84, CLIP_MEAN, CLIP_STD)
     got = torch.stack([transform(read_image(PARITY / f"image_{i}.png")) for i in range(3)])
-    torch.testing.assert_close(got, wanted, atol=1e-6, rtol=0)
+    # Pillow before 13 rounds some pixels of a resized image to the next grey level.
+    level = 1.01 / 255 / min(CLIP_STD)
+    exact = int(PIL.__version__.split(".")[0]) >= 13
+    torch.testing.assert_close(got, wanted, atol=1e-6 if exact else level, rtol=0)
 
 
 def test_mask_is_resized_to_the_same_place_as_the_image():
