@@ -16,6 +16,7 @@ Symbols: B images, H heads, N tokens, V vision width, C channels.
 from __future__ import annotations
 
 import copy
+import functools
 from typing import Any
 
 import torch
@@ -199,19 +200,24 @@ class PackedLinear(nn.Linear):
 
 
 def _can_pack(device: torch.device, dtype: torch.dtype) -> bool:
+    return device.type == "cpu" and dtype == torch.bfloat16 and _packs_here()
+
+
+@functools.cache
+def _packs_here() -> bool:
     """Whether this build of torch and this processor have the packed product.
 
     The operators are the ones that `torch.compile` emits; they are not documented, so their absence
-    must do no harm.
+    or a change of theirs must do no harm.
     """
-    operators = torch.ops.mkldnn
-    return (
-        device.type == "cpu"
-        and dtype == torch.bfloat16
-        and torch.backends.mkldnn.is_available()
-        and all(hasattr(operators, x) for x in ("_reorder_linear_weight", "_linear_pointwise"))
-        and torch.ops.mkldnn._is_mkldnn_bf16_supported()
-    )
+    try:
+        if not torch.ops.mkldnn._is_mkldnn_bf16_supported():
+            return False
+        trial = PackedLinear(_linear(torch.eye(32), None))
+        row = torch.arange(32.0)[None]
+        return torch.equal(trial(row).float(), row)
+    except (AttributeError, RuntimeError, TypeError):
+        return False
 
 
 def _lower_linears(tower: nn.Module, dtype: torch.dtype) -> None:

@@ -116,6 +116,19 @@ def test_weights_of_a_vit_are_shared_and_packed_ones_beside_them():
 
 
 @torch.no_grad()
+def test_where_nothing_can_be_packed_weights_are_converted_once(monkeypatch):
+    visual, size = build("plain ViT")
+    images = pictures(size)
+    with torch.autocast("cpu", torch.bfloat16):
+        packed = lean_tower(visual, torch.bfloat16, size)(images)
+        monkeypatch.setattr("bayes_pfl.lean_tower._packs_here", lambda: False)
+        plain = lean_tower(visual, torch.bfloat16, size)
+        linears = [x for x in plain.modules() if type(x) is nn.Linear and x.weight.ndim == 2]
+        assert any(x.weight.dtype == torch.bfloat16 for x in linears)
+        torch.testing.assert_close(plain(images), packed, atol=0.03, rtol=0.03)
+
+
+@torch.no_grad()
 def test_masks_and_weights_are_left_to_the_original():
     block = nn.Module()
     block.attn = nn.MultiheadAttention(8, 2, batch_first=True).eval()
