@@ -106,7 +106,7 @@ class RunFiles:
         """State after the last whole epoch; its weights go into the model.
 
         Raises:
-            CheckpointError: there is none, or it is damaged.
+            CheckpointError: there is none, it is damaged, or it is of a model without other parts.
         """
         path = self.out / "last" / STATE_NAME
         try:
@@ -117,6 +117,10 @@ class RunFiles:
                 f"{path}: no state to resume from ({type(error).__name__}); give the --out of a "
                 "run that finished an epoch, or start without --resume"
             ) from error
+        if read_config(path.parent).ablation != model.config.ablation:
+            raise CheckpointError(
+                f"{self.out}: this run was started with another --without; resume it with the same"
+            )
         load_learned(model, weights, path)
         return data
 

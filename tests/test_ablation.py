@@ -139,7 +139,7 @@ def test_gradients_reach_all_that_is_left(without, images, part):
         assert any(name.startswith(start) for name in lost)
 
 
-def test_trained_without_parts_and_loaded_again(clip_dir, tmp_path):
+def test_trained_without_parts_and_loaded_again(clip_dir, tmp_path, capsys):
     data = write_mvtec_tree(
         tmp_path / "data", TRAIN_CATEGORIES[:3], normals=2, anomalies=2, size=48, seed=0
     )
@@ -153,3 +153,6 @@ def test_trained_without_parts_and_loaded_again(clip_dir, tmp_path):
     assert config.ablation == AblationConfig(flow=False, attention=False)
     model = load_checkpoint(tmp_path / "run", device="cpu")
     assert model.draw(10).count == 1 and not model.attention.attends
+    with pytest.raises(SystemExit) as stop:  # all parts, this time
+        cli._run([str(argument) for argument in arguments[:-6]] + ["--resume"])
+    assert stop.value.code == 2 and "another --without" in capsys.readouterr().err
