@@ -14,17 +14,17 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from bayes_pfl import (
-    cli_app,
-    cli_benchmark,
-    cli_calibrate,
-    cli_class_names,
-    cli_datasets,
-    cli_evaluate,
-    cli_hub,
-    cli_scoreboard,
+from bayes_pfl.commands import app as pages
+from bayes_pfl.commands import (
+    benchmark,
+    calibrate,
+    class_names,
+    datasets,
+    evaluate,
+    hub,
+    scoreboard,
 )
-from bayes_pfl.cli_options import (
+from bayes_pfl.commands.options import (
     EMBEDDED_BACKBONE,
     EMBEDDED_CHECKPOINT,
     Backbone,
@@ -62,8 +62,8 @@ app = typer.Typer(
     add_completion=False,
     pretty_exceptions_enable=False,
 )
-app.add_typer(cli_datasets.app, name="datasets")
-app.add_typer(cli_benchmark.app, name="benchmark")
+app.add_typer(datasets.app, name="datasets")
+app.add_typer(benchmark.app, name="benchmark")
 
 
 class Validation(str, Enum):
@@ -218,21 +218,21 @@ def train(
         console.print(f"best checkpoint: {out / 'best'} (validation AP {state.best:.4f})")
 
 
-app.command()(cli_evaluate.evaluate)
-app.command()(cli_scoreboard.scoreboard)
-app.command()(cli_calibrate.calibrate)
-app.command("class-names")(cli_class_names.class_names)
-app.command("report")(cli_app.report)
-app.command("app")(cli_app.app)
-app.command()(cli_hub.push)
+app.command()(evaluate.evaluate)
+app.command()(scoreboard.scoreboard)
+app.command()(calibrate.calibrate)
+app.command("class-names")(class_names.class_names)
+app.command("report")(pages.report)
+app.command("app")(pages.app)
+app.command()(hub.push)
 
 
 @app.command()
 def predict(
     folder: Annotated[Path, typer.Argument(help="Images, read recursively.")],
     out: Out,
-    class_name: cli_class_names.ClassName = None,
-    class_name_from: cli_class_names.ClassNameFrom = None,
+    class_name: class_names.ClassName = None,
+    class_name_from: class_names.ClassNameFrom = None,
     checkpoint: Checkpoint = EMBEDDED_CHECKPOINT,
     pretrained: Pretrained = None,
     samples: Samples = None,
@@ -241,7 +241,7 @@ def predict(
     threshold: Annotated[
         float | None, typer.Option(help="Score from which an image is labelled anomalous.")
     ] = None,
-    calibration: cli_calibrate.CalibrationFile = None,
+    calibration: calibrate.CalibrationFile = None,
     maps: Annotated[MapFormat, typer.Option(help="16-bit PNG, .npy, or none.")] = MapFormat.png16,
     overlays: Annotated[bool, typer.Option(help="Write pictures with the heat map.")] = True,
     overlay_uncertainty: Annotated[
@@ -256,9 +256,9 @@ def predict(
     """Score a folder of images: predictions.csv, summary.json, maps and overlays."""
     from bayes_pfl.prediction import predict_folder
 
-    names = cli_class_names.names_of(class_name, class_name_from)
+    names = class_names.names_of(class_name, class_name_from)
     model = load_model(checkpoint, device, pretrained)
-    cli_class_names.warn_of_names(model, names)
+    class_names.warn_of_names(model, names)
     with bars() as progress:
         summary = predict_folder(
             model,
@@ -367,7 +367,7 @@ def verify_parity(
         raise typer.Exit(1)
 
 
-app.command("verify-metrics")(cli_evaluate.verify_metrics)
+app.command("verify-metrics")(evaluate.verify_metrics)
 
 
 def _backbone(

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from bayes_pfl.cli_options import (
+from bayes_pfl.commands.options import (
     EMBEDDED_CHECKPOINT,
     Compile,
     Device,

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from bayes_pfl.cli_options import (
+from bayes_pfl.commands.options import (
     EMBEDDED_CHECKPOINT,
     Checkpoint,
     Device,

@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from bayes_pfl.cli_calibrate import CalibrationFile
-from bayes_pfl.cli_options import (
+from bayes_pfl.commands.calibrate import CalibrationFile
+from bayes_pfl.commands.options import (
     EMBEDDED_CHECKPOINT,
     BatchSize,
     Device,

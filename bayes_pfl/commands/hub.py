@@ -6,7 +6,7 @@ from typing import Annotated
 
 import typer
 
-from bayes_pfl.cli_options import say
+from bayes_pfl.commands.options import say
 
 
 def push(
