@@ -11,6 +11,8 @@ from bayes_pfl.checkpoints import build_model
 from bayes_pfl.config import BackboneConfig, ModelConfig, ScoringConfig
 from bayes_pfl.model import BayesPFL
 
+from .commands import command
+
 TINY_CLIP = {
     "embed_dim": 32,
     "vision_cfg": {
@@ -82,3 +84,15 @@ def tiny_model(tiny_config) -> BayesPFL:
 def checkpoint_dir(tiny_model, tmp_path_factory):
     """`tiny_model`, saved; its backbone is found beside it."""
     return tiny_model.save_pretrained(tmp_path_factory.mktemp("tiny-checkpoint"))
+
+
+@pytest.fixture
+def run(capsys):
+    """Run a command; gives exit code, standard output and standard error."""
+
+    def call(*arguments):
+        code = command(*arguments)
+        captured = capsys.readouterr()
+        return code, captured.out, captured.err
+
+    return call

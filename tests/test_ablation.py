@@ -8,11 +8,12 @@ from dataclasses import asdict, replace
 import pytest
 import torch
 
-from bayes_pfl import cli
 from bayes_pfl.checkpoints import build_model, load_checkpoint, read_config
 from bayes_pfl.config import AblationConfig, ModelConfig, from_dict
 from bayes_pfl.data.synthetic import TRAIN_CATEGORIES, write_mvtec_tree
 from bayes_pfl.draws import PromptNoise
+
+from .commands import command
 
 PARTS = ("flow", "specific", "agnostic", "attention")
 
@@ -146,13 +147,10 @@ def test_trained_without_parts_and_loaded_again(clip_dir, tmp_path, capsys):
     arguments = ["train", "--data", data, "--out", tmp_path / "run", "--epochs", 1, "--epochs2", 0,
                  "--backbone", f"local-dir:{clip_dir}", "--steps-per-epoch", 1, "--batch-size", 2,
                  "--without", "flow", "--without", "attention", "--accelerator", "cpu"]  # fmt: skip
-    with pytest.raises(SystemExit) as stop:
-        cli._run([str(argument) for argument in arguments])
-    assert not stop.value.code
+    assert command(*arguments) == 0
     config = read_config(tmp_path / "run" / "best")
     assert config.ablation == AblationConfig(flow=False, attention=False)
     model = load_checkpoint(tmp_path / "run", device="cpu")
     assert model.draw(10).count == 1 and not model.attention.attends
-    with pytest.raises(SystemExit) as stop:  # all parts, this time
-        cli._run([str(argument) for argument in arguments[:-6]] + ["--resume"])
-    assert stop.value.code == 2 and "another --without" in capsys.readouterr().err
+    assert command(*arguments[:-6], "--resume") == 2  # all parts, this time
+    assert "another --without" in capsys.readouterr().err

@@ -13,22 +13,7 @@ import pytest
 import torch
 from PIL import Image
 
-from bayes_pfl import cli
-
 PARITY = Path(__file__).parent / "data" / "parity"
-
-
-@pytest.fixture
-def run(capsys):
-    """Run a command; gives exit code, standard output and standard error."""
-
-    def call(*arguments):
-        with pytest.raises(SystemExit) as stop:
-            cli._run([str(argument) for argument in arguments])
-        captured = capsys.readouterr()
-        return stop.value.code or 0, captured.out, captured.err
-
-    return call
 
 
 @pytest.fixture

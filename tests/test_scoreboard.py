@@ -14,7 +14,6 @@ import torch.nn.functional as F
 from PIL import Image
 from sklearn.metrics import average_precision_score, roc_auc_score
 
-from bayes_pfl import cli
 from bayes_pfl.backbone import FrozenCLIP
 from bayes_pfl.errors import ConfigError, DataError
 from bayes_pfl.metrics import PixelMetrics, aupro
@@ -35,6 +34,7 @@ from bayes_pfl.scoreboard.sets import read_sets
 from bayes_pfl.scoreboard.wordings import DAMAGED_STATES, NORMAL_STATES, sentences
 
 from .clips import RESNET, VIT, clip_config, make_clip, timm_tower
+from .commands import command
 
 FEW = BootstrapSettings(resamples=20)
 
@@ -250,27 +250,12 @@ def parts(tmp_path_factory):
     return root
 
 
-@pytest.fixture
-def run(capsys):
-    """Run a command; gives exit code, standard output and standard error."""
-
-    def call(*arguments):
-        with pytest.raises(SystemExit) as stop:
-            cli._run([str(argument) for argument in arguments])
-        captured = capsys.readouterr()
-        return stop.value.code or 0, captured.out, captured.err
-
-    return call
-
-
 @pytest.fixture(scope="module")
 def files(parts, checkpoint_dir, tmp_path_factory):
     """The results of the command on "parts", with R of 0 and 2."""
     out = tmp_path_factory.mktemp("board")
     arguments = ("scoreboard", parts, "--checkpoint", checkpoint_dir, "--out", out)
-    with pytest.raises(SystemExit) as stop:
-        cli._run([str(x) for x in (*arguments, "--samples", 0, "--samples", 2)])
-    assert stop.value.code == 1  # the broken file
+    assert command(*arguments, "--samples", 0, "--samples", 2) == 1  # the broken file
     return out
 
 
