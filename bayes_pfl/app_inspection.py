@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import threading
+import time
 from collections import deque
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
@@ -30,6 +31,7 @@ class AppSettings:
         max_files: at once.
         max_bytes: of one file.
         max_pixels: of one image.
+        max_seconds: for all images of one request; checked after each.
     """
 
     checkpoints: tuple[str, ...]
@@ -39,6 +41,7 @@ class AppSettings:
     max_files: int = 64
     max_bytes: int = 64 * 2**20
     max_pixels: int = 50_000_000
+    max_seconds: float = 600.0
 
 
 @dataclass(frozen=True)
@@ -89,7 +92,7 @@ class Inspector:
         """Score the files in order, one result after the other.
 
         Raises:
-            ConfigError: too many files, or a setting that cannot be used.
+            ConfigError: too many files, too long a time, or a setting that cannot be used.
             DataError: no class name, or one that cannot be used.
         """
         if len(paths) > self.settings.max_files:
@@ -100,7 +103,14 @@ class Inspector:
         if not wish.class_name.strip():
             raise DataError("no class name; say what the images show, such as metal nut")
         with self._lock:
-            yield from self._inspect(paths, wish)
+            started = time.monotonic()
+            for item in self._inspect(paths, wish):
+                yield item
+                if time.monotonic() - started > self.settings.max_seconds:
+                    raise ConfigError(
+                        f"more than {self.settings.max_seconds:g} seconds: give fewer images, or "
+                        "use bayes-pfl predict"
+                    )
 
     def _inspect(self, paths: Sequence[str], wish: Wish) -> Iterator[Inspected]:
         names: deque[str] = deque()

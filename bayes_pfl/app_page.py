@@ -4,13 +4,15 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator
+from pathlib import Path
 from typing import Any
 
 import gradio as gr
+from gradio.utils import get_upload_folder
 
 from bayes_pfl.app_inspection import Inspected, Inspector, Wish
 from bayes_pfl.data.images import IMAGE_SUFFIXES
-from bayes_pfl.errors import BayesPFLError, ConfigError
+from bayes_pfl.errors import BayesPFLError, ConfigError, DataError
 
 FOOTER: list[Any] = []
 STYLE = """
@@ -26,6 +28,7 @@ _COLUMNS = {"image": 24, "verdict": 13, "score": 8, "95% interval": 15, "uncerta
 _P_VALUE = {"p-value": 9}
 _FONTS = (["system-ui", "sans-serif"], ["ui-monospace", "monospace"])
 _HOUR = 3600
+_WAITING = 8  # requests at most; more are refused
 _EXPLAINED = """
 Drop photographs, say in a word or two what they show, press *Inspect*. The **score** is how
 abnormal an image looks, from 0 to 1; the **interval** holds 95% of the scores that the sampled
@@ -58,7 +61,7 @@ def build_page(inspector: Inspector) -> gr.Blocks:
             yield from _answer(inspector, *values)  # a lambda would not be seen to be a generator
 
         go.click(answer, asked, shown, concurrency_limit=1, api_visibility="private")
-    return page
+    return page.queue(max_size=_WAITING)
 
 
 def _questions(inspector: Inspector, offered: list[str]) -> list[Any]:
@@ -128,6 +131,7 @@ def _answer(
     rows: list[list[str]] = []
     done = 0
     try:
+        _check_uploads(paths)
         wish = Wish(checkpoint, class_name, int(samples), _number(threshold))
         for done, item in enumerate(inspector.inspect(paths, wish), start=1):
             if item.overlay is not None:
@@ -139,6 +143,18 @@ def _answer(
         return
     failed = sum(bool(item[-1]) for item in rows)
     yield f"Done: {done - failed} scored, {failed} could not be read.", rows, pictures
+
+
+def _check_uploads(paths: list[str]) -> None:
+    """Gradio lets a request name no file but an upload; so does this, in case it ever does.
+
+    Raises:
+        DataError: a path outside the folder of uploads.
+    """
+    uploads = Path(get_upload_folder()).resolve()
+    for path in paths:
+        if not Path(path).resolve().is_relative_to(uploads):
+            raise DataError(f"{Path(path).name}: not a file that was dropped here")
 
 
 def _number(text: str) -> float | None:

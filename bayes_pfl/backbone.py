@@ -12,10 +12,10 @@ from dataclasses import dataclass
 from typing import Any
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor, nn
 
 from bayes_pfl.errors import BackboneError
+from bayes_pfl.joined_layers import UNLIKENESS_CHANNELS, join_layers, to_grid
 from bayes_pfl.lean_tower import active_dtype, lean_tower
 from bayes_pfl.text_tower import PromptTokens, TextTower
 
@@ -71,6 +71,7 @@ class FrozenCLIP(nn.Module):
         image_size: S, in pixels; the towers must have been built for it.
         layers: 1-based taps; None for :func:`spaced_layers`.
         grid: side of the common token grid, None for :func:`common_grid`.
+        joined: give all tapped layers as one, see :func:`bayes_pfl.joined_layers.join_layers`.
         mean, std: of the image normalisation.
         sha256: of the weights, where known.
     """
@@ -83,6 +84,7 @@ class FrozenCLIP(nn.Module):
         image_size: int,
         layers: Sequence[int] | None = None,
         grid: int | None = None,
+        joined: bool = False,
         mean: tuple[float, ...] = OPENAI_MEAN,
         std: tuple[float, ...] = OPENAI_STD,
         sha256: str | None = None,
@@ -92,6 +94,7 @@ class FrozenCLIP(nn.Module):
         self.text = TextTower(clip, tokenizer)
         self.image_size, self.mean, self.std, self.sha256 = image_size, mean, std, sha256
         self._grid = (grid, grid) if grid else None
+        self.joined = joined
         self.requires_grad_(False)
         self.train(False)
         # Towers with batch norms lose several percent of their features in bfloat16.
@@ -126,6 +129,8 @@ class FrozenCLIP(nn.Module):
                 f"{self.image_size} x {self.image_size}; resize, or set image_size"
             )
         pooled, stages = self._stages(images)
+        if self.joined:
+            return ImageFeatures(pooled, (join_layers(stages, self.grid),), self.grid)
         return ImageFeatures(pooled, tuple(self._to_tokens(x) for x in stages), self.grid)
 
     def encode_prompts(self, vectors: Tensor, names: PromptTokens, shared: int = 0) -> Tensor:
@@ -176,12 +181,7 @@ class FrozenCLIP(nn.Module):
         )
 
     def _to_tokens(self, stage: Tensor) -> Tensor:
-        if stage.shape[-2:] != self.grid:
-            # In float32: half precision has no antialiased resizing on the CPU.
-            stage = F.interpolate(
-                stage.float(), self.grid, mode="bilinear", align_corners=False, antialias=True
-            )
-        return stage.flatten(2).transpose(1, 2)
+        return to_grid(stage, self.grid).flatten(2).transpose(1, 2)
 
     @torch.no_grad()
     def _probe(self) -> tuple[int, tuple[int, ...], tuple[int, int]]:
@@ -196,7 +196,10 @@ class FrozenCLIP(nn.Module):
             ) from error
         grids = [(int(x.shape[-2]), int(x.shape[-1])) for x in stages]
         grid = self._grid or common_grid(grids, self.image_size)
-        return int(pooled.shape[-1]), tuple(int(x.shape[1]) for x in stages), grid
+        widths = tuple(int(x.shape[1]) for x in stages)
+        if self.joined:
+            widths = (sum(widths) + UNLIKENESS_CHANNELS * len(widths) + 1,)
+        return int(pooled.shape[-1]), widths, grid
 
 
 def _forget_lean(backbone: FrozenCLIP, _: object) -> None:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import difflib
-import json
 import logging
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -13,15 +12,19 @@ import torch
 from torch import Tensor, nn
 
 from bayes_pfl.backbone import OPENAI_MEAN, OPENAI_STD, FrozenCLIP
+from bayes_pfl.checksums import check_embedded, file_sha256
 from bayes_pfl.clip_building import build_clip, set_activation
-from bayes_pfl.config import Activation, BackboneConfig
+from bayes_pfl.clip_config import check_sizes, read_clip_config
+from bayes_pfl.config import MAX_IMAGE_SIZE, Activation, BackboneConfig
 from bayes_pfl.errors import BackboneError
 from bayes_pfl.openai_format import is_openai_format, model_cfg_of, without_marks
+from bayes_pfl.parsing import short
 from bayes_pfl.resources import resource_dir
 from bayes_pfl.weights import (
     EMBEDDED_BACKBONE,
-    file_sha256,
+    HUB_CONFIG,
     hub_folder,
+    is_file,
     read_state_dict,
     tagged_weights,
     weights_in,
@@ -84,6 +87,7 @@ def load_backbone(
         image_size=size,
         layers=config.layers,
         grid=config.grid,
+        joined=config.joined,
         mean=source.mean,
         std=source.std,
         sha256=digest,
@@ -119,12 +123,16 @@ def from_state_dict(
 def _find(config: BackboneConfig) -> _Source:
     name = config.name
     if name == EMBEDDED_BACKBONE:
-        name = f"local-dir:{resource_dir('checkpoints') / EMBEDDED_BACKBONE}"
+        folder = resource_dir("checkpoints") / EMBEDDED_BACKBONE
+        for file in (folder / HUB_CONFIG, weights_in(folder)):
+            if file is not None:
+                check_embedded(file, BackboneError)
+        name = f"local-dir:{folder}"
     if name.startswith("local-dir:"):
         return _find_folder(Path(name.removeprefix("local-dir:")), config.random_weights)
     if name.startswith("hf-hub:"):
         return _find_folder(hub_folder(name.removeprefix("hf-hub:")))
-    if Path(name).is_file():
+    if is_file(name):
         state = read_state_dict(Path(name))
         return _openai_source(Path(name), state)
     return _find_builtin(replace(config, name=name.replace("/", "-")))
@@ -136,29 +144,14 @@ def _openai_source(path: Path, state: dict[str, Tensor]) -> _Source:
 
 
 def _find_folder(folder: Path, random_weights: bool = False) -> _Source:
-    path = folder / "open_clip_config.json"
-    try:
-        data = json.loads(path.read_text(encoding="utf-8"))
-        model_cfg = data["model_cfg"]
-        model_cfg["embed_dim"], model_cfg["vision_cfg"], model_cfg["text_cfg"]
-    except (OSError, ValueError, KeyError, TypeError) as error:
-        raise BackboneError(
-            f"{folder}: not an open_clip folder ({type(error).__name__}: {error}); it needs "
-            "open_clip_config.json with 'model_cfg', and open_clip_model.safetensors"
-        ) from error
+    model_cfg, mean, std = read_clip_config(folder)
     weights = weights_in(folder)
     if weights is None and not random_weights:
         raise BackboneError(f"{folder}: no weights; put open_clip_model.safetensors there")
-    preprocess = data.get("preprocess_cfg", {})
-    return _Source(
-        model_cfg,
-        f"local-dir:{folder}",
-        weights,
-        read_state_dict(weights) if weights else {},
-        bool(model_cfg.get("quick_gelu", False)),
-        tuple(preprocess.get("mean", OPENAI_MEAN)),
-        tuple(preprocess.get("std", OPENAI_STD)),
-    )
+    state = read_state_dict(weights) if weights else {}
+    check_sizes(folder, model_cfg, state)
+    quick_gelu = bool(model_cfg.get("quick_gelu", False))
+    return _Source(model_cfg, f"local-dir:{folder}", weights, state, quick_gelu, mean, std)
 
 
 def _find_builtin(config: BackboneConfig) -> _Source:
@@ -180,7 +173,7 @@ def _find_builtin(config: BackboneConfig) -> _Source:
                 f"--pretrained FILE; offline, --backbone {EMBEDDED_BACKBONE} needs none"
             )
         return source
-    if Path(config.pretrained).is_file():
+    if is_file(config.pretrained):
         source.weights = Path(config.pretrained)
         settings = _file_settings(config)
     else:
@@ -228,4 +221,7 @@ def _tokenizer(name: str) -> Any:
 
 def _native_size(model_cfg: dict[str, Any]) -> int:
     size = model_cfg["vision_cfg"].get("image_size", 224)
-    return int(size[0] if isinstance(size, list | tuple) else size)
+    side = size[0] if isinstance(size, list | tuple) and size else size
+    if not isinstance(side, int) or not 0 < side <= MAX_IMAGE_SIZE:
+        raise BackboneError(f"image_size {short(size)} is none: 1 to {MAX_IMAGE_SIZE} pixels")
+    return side

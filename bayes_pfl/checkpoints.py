@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import re
 from dataclasses import asdict, replace
 from pathlib import Path
@@ -12,9 +13,11 @@ import torch
 from torch import Tensor
 
 from bayes_pfl.backbone_loading import load_backbone
+from bayes_pfl.checksums import check_embedded
 from bayes_pfl.config import BackboneConfig, ModelConfig, from_dict
 from bayes_pfl.errors import CheckpointError
 from bayes_pfl.files import write_atomically
+from bayes_pfl.parsing import MAX_CONFIG, one_line, read_json, short
 from bayes_pfl.resources import resource_dir
 
 if TYPE_CHECKING:
@@ -23,7 +26,9 @@ if TYPE_CHECKING:
 CONFIG_NAME, WEIGHTS_NAME = "config.json", "model.safetensors"
 FORMAT_VERSION = 1
 DEFAULT_CHECKPOINT = "bayes-pfl-tiny"
+_LONGEST = 4000  # bytes of a path
 _REPOSITORY = re.compile(r"[\w.-]+/[\w.-]+(@[\w./-]+)?")
+_FLOATS = (torch.float64, torch.float32, torch.bfloat16, torch.float16)
 _IN_RUNS = ("", "best", "checkpoints/best", "last", "checkpoints/last")
 
 
@@ -128,8 +133,12 @@ def find_checkpoint(
     """The folder that holds config.json and model.safetensors; arguments as above."""
     text, path = str(name_or_path), Path(name_or_path)
     embedded = resource_dir("checkpoints")
-    if re.fullmatch(r"[\w.-]+", text) and (embedded / text / WEIGHTS_NAME).is_file():
+    if re.fullmatch(r"[\w.-]{1,100}", text) and (embedded / text / WEIGHTS_NAME).is_file():
+        for name in (CONFIG_NAME, WEIGHTS_NAME):
+            check_embedded(embedded / text / name, CheckpointError)
         return embedded / text
+    if len(os.fsencode(text)) > _LONGEST or "\0" in text:
+        raise CheckpointError(f"checkpoint {short(text)} is no path: give a shorter one")
     if path.is_file():
         return _folder_of_file(path)
     for part in _IN_RUNS:
@@ -164,16 +173,17 @@ def read_config(folder: Path) -> ModelConfig:
     """The model config of a checkpoint folder."""
     path = folder / CONFIG_NAME
     try:
-        data = json.loads(path.read_text(encoding="utf-8"))
+        data = read_json(path, MAX_CONFIG)
         version, model = data["format_version"], data["model"]
     except (OSError, ValueError, KeyError, TypeError) as error:
         raise CheckpointError(
-            f"{path}: not a checkpoint config of this package ({type(error).__name__}: {error}); "
+            f"{path}: not a checkpoint config of this package ({one_line(error)}); "
             "see that the folder came whole from training or from `bayes-pfl convert`"
         ) from error
     if version != FORMAT_VERSION:
         raise CheckpointError(
-            f"{path}: format {version!r}, this version reads {FORMAT_VERSION}; upgrade bayes-pfl"
+            f"{path}: format {short(version)}, this version reads {FORMAT_VERSION}; "
+            "upgrade bayes-pfl"
         )
     return from_dict(ModelConfig, model, str(path))
 
@@ -216,6 +226,13 @@ def load_learned(model: BayesPFL, state: dict[str, Tensor], source: Path) -> Non
         raise CheckpointError(
             f"{source}: does not fit backbone {model.config.backbone.name} ({'; '.join(faults)}); "
             "it was made for another backbone or other sizes"
+        )
+    kinds = {name: value.dtype for name, value in state.items() if value.dtype not in _FLOATS}
+    if kinds:
+        name, kind = next(iter(kinds.items()))
+        raise CheckpointError(
+            f"{source}: {name} holds {str(kind).removeprefix('torch.')}; "
+            "floating-point weights are wanted"
         )
     bad = [name for name, value in state.items() if not torch.isfinite(value).all()]
     if bad:

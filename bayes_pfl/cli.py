@@ -6,13 +6,17 @@ Heavy imports wait inside the commands, so that ``--help`` and mistakes answer a
 from __future__ import annotations
 
 import logging
+import os
+import signal
 import sys
+import time
 from dataclasses import asdict, replace
 from enum import Enum
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
+from typer.core import TyperGroup
 
 from bayes_pfl.commands import app as pages
 from bayes_pfl.commands import (
@@ -22,41 +26,57 @@ from bayes_pfl.commands import (
     datasets,
     evaluate,
     hub,
+    predict,
     scoreboard,
 )
 from bayes_pfl.commands.options import (
     EMBEDDED_BACKBONE,
-    EMBEDDED_CHECKPOINT,
     Backbone,
-    BatchSize,
-    Checkpoint,
-    Compile,
-    Device,
     ImageSize,
+    JoinLayers,
     Json,
     Layers,
     Out,
-    Precision,
     Pretrained,
-    Samples,
     Seed,
-    Workers,
     bars,
     console,
     errors,
-    load_model,
     names_in,
-    say,
     write_json,
 )
 from bayes_pfl.errors import BayesPFLError, ConfigError
 from bayes_pfl.processes import StoppedElsewhere, is_first_process
+from bayes_pfl.signals import Terminated, terminable
 
 if TYPE_CHECKING:
     from bayes_pfl.config import BackboneConfig, TrainConfig
 
+_RESUMABLE = ("predict", "evaluate", "train")
+
+
+class _Stopped(Exception):
+    """Ctrl-C or SIGTERM, past the framework, which would end with 130 and no word."""
+
+    def __init__(self, stop: KeyboardInterrupt, command: str | None) -> None:
+        self.code = 128 + (signal.SIGTERM if isinstance(stop, Terminated) else signal.SIGINT)
+        kept = str(stop.args[0]) if stop.args else "what was finished is kept"
+        super().__init__(f"stopped; {kept}" + "; go on with --resume" * (command in _RESUMABLE))
+
+
+class _Commands(TyperGroup):
+    """The commands; stops are told of."""
+
+    def invoke(self, ctx: Any) -> Any:
+        try:
+            return super().invoke(ctx)
+        except KeyboardInterrupt as stop:
+            raise _Stopped(stop, ctx.invoked_subcommand) from stop
+
+
 app = typer.Typer(
     name="bayes-pfl",
+    cls=_Commands,
     help="Zero-shot anomaly detection by Bayesian prompt flow learning.",
     no_args_is_help=True,
     add_completion=False,
@@ -82,14 +102,6 @@ class Part(str, Enum):
     attention = "attention"
 
 
-class MapFormat(str, Enum):
-    """Choices of ``--maps``."""
-
-    png16 = "png16"
-    npy = "npy"
-    none = "none"
-
-
 def main() -> None:
     """Entry point: one line and an exit code for what a user can mend, no traceback."""
     _run(sys.argv[1:])
@@ -103,7 +115,8 @@ def run_tool(command: str) -> None:
 def _run(arguments: list[str]) -> None:
     logging.basicConfig(level=logging.WARNING, format="%(levelname)s: %(message)s")
     try:
-        app(arguments)
+        with terminable():
+            app(arguments)
     except StoppedElsewhere:
         sys.exit(2)
     except BayesPFLError as error:
@@ -112,15 +125,28 @@ def _run(arguments: list[str]) -> None:
     except OSError as error:
         _complain(f"{error.filename or 'file system'}: {error.strerror or error}")
         sys.exit(2)
-    except KeyboardInterrupt:
-        errors.print("stopped; what was finished is kept", style="yellow")
-        sys.exit(130)
+    except KeyboardInterrupt as stop:  # before a command has begun, or after its end
+        _say_stopped(_Stopped(stop, None))
+    except _Stopped as stop:
+        _say_stopped(stop)
+    except SystemExit as end:
+        stop = getattr(end.__context__, "__cause__", None)
+        if isinstance(stop, KeyboardInterrupt):  # while the arguments were read
+            _say_stopped(_Stopped(stop, None))
+        raise
+
+
+def _say_stopped(stop: _Stopped) -> None:
+    if is_first_process():
+        errors.print(str(stop), style="yellow", markup=False, highlight=False, soft_wrap=True)
+    sys.exit(stop.code)
 
 
 def _complain(message: str) -> None:
     if "Original Traceback" in message:  # from a worker process: its last line is the error
         message = message.strip().splitlines()[-1].partition(": ")[2]
-    line = " ".join(message.split())
+    # Names of files and texts from them may hold what a terminal would obey.
+    line = "".join(c if c.isprintable() else repr(c)[1:-1] for c in " ".join(message.split()))
     errors.print(f"error: {line}", style="red", markup=False, highlight=False, soft_wrap=True)
 
 
@@ -137,6 +163,7 @@ def train(
     pretrained: Pretrained = None,
     image_size: ImageSize = None,
     layers: Layers = None,
+    join_layers: JoinLayers = False,
     config: Annotated[
         Path | None, typer.Option(help="TrainConfig as JSON; the options below override it.")
     ] = None,
@@ -200,7 +227,7 @@ def train(
     request = TrainingRequest(
         data=data,
         out=out,
-        backbone=_backbone(backbone, pretrained, image_size, layers),
+        backbone=replace(_backbone(backbone, pretrained, image_size, layers), joined=join_layers),
         config=_train_config(config, stages, settings),
         dataset=dataset,
         validation_data=validation_data,
@@ -219,72 +246,13 @@ def train(
 
 
 app.command()(evaluate.evaluate)
+app.command()(predict.predict)
 app.command()(scoreboard.scoreboard)
 app.command()(calibrate.calibrate)
 app.command("class-names")(class_names.class_names)
 app.command("report")(pages.report)
 app.command("app")(pages.app)
 app.command()(hub.push)
-
-
-@app.command()
-def predict(
-    folder: Annotated[Path, typer.Argument(help="Images, read recursively.")],
-    out: Out,
-    class_name: class_names.ClassName = None,
-    class_name_from: class_names.ClassNameFrom = None,
-    checkpoint: Checkpoint = EMBEDDED_CHECKPOINT,
-    pretrained: Pretrained = None,
-    samples: Samples = None,
-    batch_size: BatchSize = 8,
-    precision: Precision = Precision.float32,
-    threshold: Annotated[
-        float | None, typer.Option(help="Score from which an image is labelled anomalous.")
-    ] = None,
-    calibration: calibrate.CalibrationFile = None,
-    maps: Annotated[MapFormat, typer.Option(help="16-bit PNG, .npy, or none.")] = MapFormat.png16,
-    overlays: Annotated[bool, typer.Option(help="Write pictures with the heat map.")] = True,
-    overlay_uncertainty: Annotated[
-        bool, typer.Option("--overlay-uncertainty", help="A third panel, where samples disagree.")
-    ] = False,
-    report: Annotated[bool, typer.Option(help="Write report.html, a page to look through.")] = True,
-    workers: Workers = 0,
-    compile: Compile = False,
-    device: Device = None,
-    seed: Seed = 0,
-) -> None:
-    """Score a folder of images: predictions.csv, summary.json, maps and overlays."""
-    from bayes_pfl.prediction import predict_folder
-
-    names = class_names.names_of(class_name, class_name_from)
-    model = load_model(checkpoint, device, pretrained)
-    class_names.warn_of_names(model, names)
-    with bars() as progress:
-        summary = predict_folder(
-            model,
-            folder,
-            out,
-            class_name=names,
-            checkpoint=checkpoint,
-            samples=samples,
-            batch_size=batch_size,
-            precision=precision.value,
-            threshold=threshold,
-            calibration=calibration,
-            maps=maps.value,
-            overlays=overlays,
-            overlay_uncertainty=overlay_uncertainty,
-            report=report,
-            workers=workers,
-            compile=compile,
-            seed=seed,
-            progress=progress,
-        )
-    if summary.anomalous is not None:
-        say(f"{summary.anomalous} labelled anomalous, {summary.review} need review")
-    console.print(f"{summary.done} images scored, {summary.failed} failed; written to {out}")
-    if summary.failed:
-        raise typer.Exit(1)
 
 
 @app.command()
@@ -315,12 +283,16 @@ def synthesize(
     anomalies: Annotated[int, typer.Option(min=0, help="Anomalous ones per category.")] = 20,
     train_normals: Annotated[int, typer.Option(min=0, help="Normal ones in train/.")] = 0,
     size: Annotated[int, typer.Option(min=32, help="Side in pixels.")] = 256,
+    workers: Annotated[
+        int | None, typer.Option(min=0, help="Processes that render; default: one for each core.")
+    ] = None,
     seed: Seed = 0,
 ) -> None:
     """Render surfaces, objects and scans with defects and exact masks as an MVTec-style tree."""
     from bayes_pfl.data.synthetic import write_mvtec_tree
 
     names = _rendered_categories(categories)
+    started = time.perf_counter()
     write_mvtec_tree(
         out,
         names,
@@ -329,8 +301,12 @@ def synthesize(
         train_normals=train_normals,
         size=size,
         seed=seed,
+        workers=(os.cpu_count() or 1) if workers is None else workers,
     )
-    console.print(f"{len(names)} categories written to {out}")
+    seconds = time.perf_counter() - started
+    pictures = len(names) * (normals + anomalies + train_normals)
+    rate = f"{pictures} pictures in {seconds:.1f} s, {pictures / seconds:.0f} a second"
+    console.print(f"{len(names)} categories written to {out}: {rate}", soft_wrap=True)
 
 
 @app.command()

@@ -10,6 +10,7 @@ from torch import Tensor, nn
 
 from bayes_pfl.config import Activation
 from bayes_pfl.errors import BackboneError
+from bayes_pfl.parsing import one_line
 
 
 def build_clip(
@@ -50,8 +51,8 @@ def build_clip(
         if resnet:
             _resize_attention_pool(clip.visual, size)
         _check_patches(clip.visual, size)
-    except (RuntimeError, ValueError, TypeError, AssertionError, LookupError) as error:
-        reason = " ".join(str(error).split())[:200]
+    except Exception as error:  # towers of several libraries raise many unrelated types
+        reason = one_line(error)
         raise BackboneError(
             f"{label} cannot be used at {size} pixels ({reason}); see that the weights belong to "
             "the architecture and that the image size is a multiple of its patch"

@@ -11,9 +11,27 @@ from pathlib import Path
 from typing import Any, Literal, TypeVar
 
 from bayes_pfl.errors import ConfigError
+from bayes_pfl.parsing import MAX_CONFIG, Malformed, one_line, read_json, short
 
 Activation = Literal["auto", "gelu", "quick_gelu"]
 ConfigT = TypeVar("ConfigT")
+
+MAX_IMAGE_SIZE = 4096
+"""Pixels of the model's input at most; a larger one fills any memory."""
+
+_SHOWN = 40  # faults of one config
+_MANY = 1_000_000
+_RATES = ("lr_prompts", "lr_flow", "lr_temperature", "lr_other")
+
+
+def _outside(*entries: tuple[str, float | None, float, float]) -> list[str]:
+    """What is wrong with (name, value, low, high): a size from a file must not fill memory."""
+    faults = []
+    for name, value, low, high in entries:
+        if value is not None and not low <= value <= high:
+            bound = f"at least {low}" if not value >= low else f"at most {high}"
+            faults.append(f"{name} = {short(value)}: must be {bound}")
+    return faults
 
 
 @dataclass(frozen=True)
@@ -30,6 +48,9 @@ class BackboneConfig:
             checkpoints were trained with plain ``gelu`` on OpenAI's weights.
         grid: side of the common token grid for towers whose stages differ; None for the rule in
             :func:`bayes_pfl.backbone.common_grid`.
+        joined: take the tapped layers side by side as one, with how unlike the rest of the image
+            each token is (:mod:`bayes_pfl.joined_layers`): for small convolutional towers. Not in
+            the paper.
         random_weights: allow a backbone without weights. For tests and timing only.
         sha256: hash of the weights file, where known; checked on loading.
     """
@@ -40,17 +61,18 @@ class BackboneConfig:
     layers: tuple[int, ...] | None = None
     activation: Activation = "auto"
     grid: int | None = None
+    joined: bool = False
     random_weights: bool = False
     sha256: str | None = None
 
     def __post_init__(self) -> None:
-        faults = [
-            f"{name} = {value}: must be at least 1"
-            for name, value in (("image_size", self.image_size), ("grid", self.grid))
-            if value is not None and value < 1
-        ]
+        faults = _outside(
+            ("image_size", self.image_size, 1, MAX_IMAGE_SIZE), ("grid", self.grid, 1, 1024)
+        )
         if self.layers is not None and not self.layers:
             faults.append("layers = []: name at least one, or leave it out for the default")
+        if len(self.layers or ()) > 1000:
+            faults.append(f"layers: {len(self.layers or ())} of them; at most 1000")
         if faults:
             raise ConfigError("; ".join(faults))
 
@@ -119,23 +141,21 @@ class ModelConfig:
     ablation: AblationConfig = field(default_factory=AblationConfig)
 
     def __post_init__(self) -> None:
-        faults = [
-            f"{name} = {value}: must be at least {low}"
-            for name, value, low in (
-                ("prompts.pairs", self.prompts.pairs, 1),
-                ("prompts.context_tokens", self.prompts.context_tokens, 1),
-                ("prompts.state_tokens", self.prompts.state_tokens, 1),
-                ("flow.length", self.flow.length, 0),
-                ("scoring.samples", self.scoring.samples, 1),
-                ("attention_heads", self.attention_heads, 1),
-            )
-            if value < low
-        ]
+        faults = _outside(
+            ("prompts.pairs", self.prompts.pairs, 1, 1000),
+            ("prompts.context_tokens", self.prompts.context_tokens, 1, 1000),
+            ("prompts.state_tokens", self.prompts.state_tokens, 1, 1000),
+            ("flow.length", self.flow.length, 0, 1000),
+            ("scoring.samples", self.scoring.samples, 1, 10_000),
+            ("attention_heads", self.attention_heads, 1, 1000),
+        )
         low, high = self.scoring.map_range
         if not 0 <= low < high <= 1:
             faults.append(f"scoring.map_range = [{low}, {high}]: must rise, within 0 and 1")
-        if self.scoring.smoothing < 0:
-            faults.append(f"scoring.smoothing = {self.scoring.smoothing}: must not be negative")
+        if not 0 <= self.scoring.smoothing <= 1:
+            faults.append(
+                f"scoring.smoothing = {self.scoring.smoothing}: must not be negative, nor over 1"
+            )
         if faults:
             raise ConfigError("; ".join(faults))
 
@@ -147,6 +167,11 @@ class StageConfig:
     epochs: int
     patience: int
 
+    def __post_init__(self) -> None:
+        faults = _outside(("epochs", self.epochs, 0, _MANY), ("patience", self.patience, 0, _MANY))
+        if faults:
+            raise ConfigError("; ".join(faults))
+
 
 @dataclass(frozen=True)
 class TrainConfig:
@@ -157,6 +182,8 @@ class TrainConfig:
     ``cache_views``: augmented views per image where features are cached. ``text_checkpointing``:
     recompute the text tower's activations in the backward pass: less memory, more time.
     ``accumulate``: parts that each device takes its share of a batch in, one after the other.
+    ``augmentation_seed``: of the augmented views, so that runs of several seeds can share their
+    cached features; None for that of the run.
     """
 
     stage1: StageConfig = field(default_factory=lambda: StageConfig(epochs=30, patience=3))
@@ -181,24 +208,36 @@ class TrainConfig:
     precision: Literal["32-true", "bf16-mixed", "16-mixed"] = "32-true"
     workers: int = 0
     seed: int = 0
+    augmentation_seed: int | None = None
 
     def __post_init__(self) -> None:
-        faults = [
-            f"{name} = {value}: must be at least 1"
-            for name, value in (
-                ("batch_size", self.batch_size),
-                ("accumulate", self.accumulate),
-                ("steps_per_epoch", self.steps_per_epoch),
-                ("cache_views", self.cache_views),
-            )
-            if value is not None and value < 1
-        ]
+        faults = _outside(
+            ("batch_size", self.batch_size, 1, _MANY),
+            ("accumulate", self.accumulate, 1, _MANY),
+            ("steps_per_epoch", self.steps_per_epoch, 1, 10**9),
+            ("cache_views", self.cache_views, 1, 10_000),
+            ("validation_samples", self.validation_samples, 0, 10_000),
+            ("workers", self.workers, 0, 1000),
+            ("seed", self.seed, 0, 2**63 - 1),
+            ("augmentation_seed", self.augmentation_seed, 0, 2**63 - 1),
+            ("held_out", self.held_out, 0, 1),
+            ("mosaic", self.mosaic, 0, 1),
+            ("warmup_fraction", self.warmup_fraction, 0, 1),
+            ("flow_weight", self.flow_weight, 0, math.inf),
+            *(("betas", beta, 0, 1) for beta in self.betas),
+            *((name, getattr(self, name), 0, math.inf) for name in _RATES),
+        )
         if not faults and self.batch_size % self.accumulate:
             faults.append(
                 f"accumulate = {self.accumulate}: must divide batch_size = {self.batch_size}"
             )
         if faults:
             raise ConfigError("; ".join(faults))
+
+    @property
+    def views_seed(self) -> int:
+        """Seed of the augmented views."""
+        return self.seed if self.augmentation_seed is None else self.augmentation_seed
 
 
 def to_json(config: Any) -> str:
@@ -207,24 +246,25 @@ def to_json(config: Any) -> str:
 
 
 def from_dict(cls: type[ConfigT], data: Any, where: str = "config") -> ConfigT:
-    """Build ``cls`` from parsed JSON; all unknown, missing and mistyped entries are named together.
+    """Build ``cls`` from parsed JSON; unknown, missing and mistyped entries are named together.
 
     Raises:
-        ConfigError: with every fault found, in one line.
+        ConfigError: with the faults found, forty at most, in one line.
     """
     faults: list[str] = []
     value = _build(cls, data, where, faults)
     if faults:
-        raise ConfigError("; ".join(faults))
+        more = f"; and {len(faults) - _SHOWN} more" if len(faults) > _SHOWN else ""
+        raise ConfigError("; ".join(faults[:_SHOWN]) + more)
     return typing.cast(ConfigT, value)
 
 
 def load_json(cls: type[ConfigT], path: Path) -> ConfigT:
     """Read ``path`` as ``cls``. Raises :class:`ConfigError` naming the file."""
     try:
-        data = json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, UnicodeDecodeError, json.JSONDecodeError) as error:
-        raise ConfigError(f"{path}: not readable as JSON ({error})") from error
+        data = read_json(path, MAX_CONFIG)
+    except (OSError, Malformed) as error:
+        raise ConfigError(f"{path}: not readable as JSON ({one_line(error)})") from error
     return from_dict(cls, data, str(path))
 
 
@@ -235,7 +275,8 @@ def _build(cls: Any, data: Any, where: str, faults: list[str]) -> Any:
     hints = typing.get_type_hints(cls)
     known = {item.name: item for item in fields(cls)}
     faults += [
-        f"{where}: unknown entry {key!r} (known: {', '.join(known)})" for key in data.keys() - known
+        f"{where}: unknown entry {short(key)} (known: {', '.join(known)})"
+        for key in sorted(data.keys() - known)
     ]
     faults += [
         f"{where}: missing entry {name!r}"
@@ -266,21 +307,22 @@ def _convert(hint: Any, value: Any, where: str, faults: list[str]) -> Any:
             return None
         return _convert(next(a for a in arguments if a is not type(None)), value, where, faults)
     if origin is Literal:
-        if not any(type(value) is type(known) and value == known for known in arguments):
-            faults.append(f"{where}: {value!r} is not one of {', '.join(map(repr, arguments))}")
+        if not any(type(value) is type(a) and value == a for a in arguments):
+            known = ", ".join(map(repr, arguments))
+            faults.append(f"{where}: {short(value)} is not one of {known}")
         return value
     if origin is tuple:
         if not isinstance(value, list | tuple):
-            faults.append(f"{where}: expected a list, found {value!r}")
+            faults.append(f"{where}: expected a list, found {short(value)}")
             return ()
         if arguments[-1] is not Ellipsis and len(value) != len(arguments):
-            faults.append(f"{where}: expected {len(arguments)} values, found {value!r}")
+            faults.append(f"{where}: expected {len(arguments)} values, found {short(value)}")
         return tuple(_convert(arguments[0], item, where, faults) for item in value)
     if hint is float and isinstance(value, int) and not isinstance(value, bool):
-        return float(value)
+        value = float(value) if abs(value) < 2**53 else math.inf  # more than a float can count
     if isinstance(value, float) and not math.isfinite(value):
-        faults.append(f"{where}: {value!r} is not a finite number")
+        faults.append(f"{where}: {short(value)} is not a finite number")
         return value
     if not isinstance(value, hint) or (hint is int and isinstance(value, bool)):
-        faults.append(f"{where}: expected {hint.__name__}, found {value!r}")
+        faults.append(f"{where}: expected {hint.__name__}, found {short(value)}")
     return value

@@ -20,7 +20,9 @@ from bayes_pfl.config import (
     ScoringConfig,
 )
 from bayes_pfl.errors import CheckpointError
-from bayes_pfl.weights import is_state_dict, load_reason
+from bayes_pfl.parsing import short
+from bayes_pfl.torchscript import check_archive
+from bayes_pfl.weights import is_state_dict, larger_than_stored, load_reason
 
 if TYPE_CHECKING:
     from bayes_pfl.model import BayesPFL
@@ -114,12 +116,17 @@ def read_authors_file(path: Path) -> dict[str, Tensor]:
         CheckpointError: not found, a pickle that carries code, or another format.
     """
     try:
+        check_archive(path)
         data = torch.load(path, map_location="cpu", weights_only=True)
     except Exception as error:  # archive readers and unpicklers raise many unrelated types
         raise _refused(path, error) from error
     state = data.get("MyModel") if isinstance(data, dict) else None
     if not is_state_dict(state):
         raise CheckpointError(f'{path}: no tensors under "MyModel": not the authors\' format')
+    if name := larger_than_stored(state):
+        raise CheckpointError(
+            f"{path}: tensor {short(name)} claims more values than the file holds"
+        )
     return state
 
 

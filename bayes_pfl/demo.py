@@ -81,7 +81,12 @@ def run_demo(out: Path, progress: Progress, *, quick: bool = False) -> str:
     ).values()
     photographs = folder / SOLAR_CATEGORY / "test"
     summary = predict_folder(
-        shipped, photographs, out / "predictions", class_name="solar cell", progress=progress
+        shipped,
+        photographs,
+        out / "predictions",
+        class_name="solar cell",
+        overwrite=True,
+        progress=progress,
     )
     minutes = (time.perf_counter() - started) / 60
     parts.append(f"{summary.done} photographs predicted; {minutes:.1f} minutes in all. Look at:")

@@ -23,7 +23,7 @@ LEVELS = ("image", "pixel")
 CURVE_POINTS = 500
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, slots=True)  # of every image there is one
 class ImageRow:
     """The scores of one image.
 
@@ -56,6 +56,21 @@ class ImageRow:
 
 
 @dataclass(frozen=True)
+class Counted:
+    """What one batch adds to a record.
+
+    Attributes:
+        unread: identities of images that could not be read.
+        maps: (B, H, W) float32, smoothed, and ``masks`` bool: None where pixels are not counted.
+    """
+
+    rows: tuple[ImageRow, ...] = ()
+    unread: tuple[str, ...] = ()
+    maps: np.ndarray | None = None
+    masks: np.ndarray | None = None
+
+
+@dataclass(frozen=True)
 class Skipped:
     """An image (or a whole dataset, its category then "") that could not be evaluated."""
 
@@ -71,6 +86,7 @@ class CategoryRecord:
 
     Attributes:
         levels: the results that the dataset is meant for, of "image" and "pixel".
+        unread: identities of images that could not be read when they were last tried.
         settled: False while a batch is being counted: the counts are then of no use.
     """
 
@@ -79,9 +95,24 @@ class CategoryRecord:
     pixel: PixelMetrics = field(default_factory=PixelMetrics)
     rows: list[ImageRow] = field(default_factory=list)
     skipped: list[tuple[str, str]] = field(default_factory=list)
+    unread: set[str] = field(default_factory=set)
     settled: bool = True
     pixel_curves: dict[str, np.ndarray] = field(default_factory=dict)
     _pixel_result: dict[str, Any] | None = None
+
+    def add(self, batch: Counted) -> None:
+        """Count a batch: pixels first, for they can be refused.
+
+        Raises:
+            DataError: a score that is not finite.
+        """
+        self.settled = False
+        if batch.maps is not None and batch.masks is not None:
+            self.pixel.update(batch.maps, batch.masks, [row.path for row in batch.rows])
+        self.rows.extend(batch.rows)
+        self.unread.difference_update(row.identity for row in batch.rows)
+        self.unread.update(batch.unread)
+        self.settled = True
 
     @property
     def labels(self) -> np.ndarray:

@@ -3,19 +3,17 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import asdict, dataclass, field, replace
+from dataclasses import asdict, replace
 from functools import partial
 from pathlib import Path
 from typing import Any
 
-from bayes_pfl.calibration import Calibration
 from bayes_pfl.checkpoints import load_checkpoint
 from bayes_pfl.errors import DataError
 from bayes_pfl.evaluation import (
     EvaluationSettings,
     Watch,
     dataset_result,
-    evaluate_categories,
 )
 from bayes_pfl.evaluation_cache import DatasetCache, cache_key, model_fingerprint
 from bayes_pfl.evaluation_data import EvaluationData, read_trees
@@ -26,67 +24,22 @@ from bayes_pfl.evaluation_files import (
     write_json,
     write_tables,
 )
+from bayes_pfl.evaluation_journal import EvaluationJournal
+from bayes_pfl.evaluation_parallel import Team, evaluate_together, working_together
 from bayes_pfl.evaluation_records import CategoryRecord, Skipped
 from bayes_pfl.evaluation_report import MOST as MOST_PICTURES
 from bayes_pfl.evaluation_report import EvaluationPictures
+from bayes_pfl.evaluation_request import EvaluationRequest, Outcome
 from bayes_pfl.evaluation_seeds import combine_seeds
 from bayes_pfl.evaluation_threshold import add_rates, check_calibration
 from bayes_pfl.model import BayesPFL
 from bayes_pfl.progress import Progress, Silence
-from bayes_pfl.published import Published
 from bayes_pfl.report.runs import report_of_run
 from bayes_pfl.run_files import environment
 
 __all__ = ["EvaluationRequest", "Outcome", "prepare_folder", "run_benchmark", "run_evaluation"]
 
 Load = Callable[[str], BayesPFL]
-
-
-@dataclass(frozen=True)
-class EvaluationRequest:
-    """What the user asked for; see ``bayes-pfl evaluate --help``.
-
-    Attributes:
-        checkpoints: one after the other; only one model is held at a time.
-        skipped: datasets that could not be read, to be listed with the images that cannot.
-        seeds: of the draws; figures are means over them, with their standard deviation.
-        cache: folder of the scores done, so that a stopped run goes on; None for none.
-        curves, sheets: whether to draw them.
-        calibration: its threshold is tried on the category of its class name.
-        report: whether to write report.html, with pictures of up to 5,000 images.
-    """
-
-    checkpoints: tuple[str, ...]
-    data: tuple[EvaluationData, ...]
-    out: Path
-    protocols: tuple[str, ...] = ("deploy",)
-    settings: EvaluationSettings = EvaluationSettings(skip_unreadable=True)
-    seeds: tuple[int, ...] = (0,)
-    published: Published | None = None
-    curves: bool = False
-    sheets: bool = False
-    cache: Path | None = None
-    report: bool = False
-    skipped: tuple[Skipped, ...] = ()
-    calibration: Calibration | None = None
-
-
-@dataclass
-class Outcome:
-    """What an evaluation found.
-
-    Attributes:
-        reports: metrics.json by protocol and checkpoint (its short name).
-        tables: table.md by protocol: the paper's tables, then every category.
-        summaries: the first part alone, by protocol.
-        by_category: the second part alone, by protocol and checkpoint.
-    """
-
-    reports: dict[str, dict[str, Any]] = field(default_factory=dict)
-    tables: dict[str, str] = field(default_factory=dict)
-    summaries: dict[str, str] = field(default_factory=dict)
-    by_category: dict[str, dict[str, str]] = field(default_factory=dict)
-    skipped: list[Skipped] = field(default_factory=list)
 
 
 def run_evaluation(
@@ -122,7 +75,8 @@ def run_benchmark(
 
     metrics.json, metrics.csv, images.csv (every image's scores) and table.md, .csv, .json, .tex;
     with a second protocol its files end in _authors; with several checkpoints, metrics and images
-    lie in a folder for each. Images that cannot be read are listed and left out.
+    lie in a folder for each. Images that cannot be read are listed and left out. With torchrun the
+    processes share the images, and the first one alone writes and returns results.
 
     Raises:
         BayesPFLError: a checkpoint that cannot be loaded, a folder that cannot be written.
@@ -131,7 +85,20 @@ def run_benchmark(
     images = sum(len(data.samples) for data in request.data)
     if not images:
         raise DataError("nothing to evaluate on: give datasets with test images")
-    prepare_folder(request.out)
+    with working_together(request) as (team, own):
+        prepare_folder(own.out)
+        with EvaluationJournal(own) as journal:
+            return _run(own, images, progress if team.first else Silence(), load, journal, team)
+
+
+def _run(
+    request: EvaluationRequest,
+    images: int,
+    progress: Progress,
+    load: Load,
+    journal: EvaluationJournal,
+    team: Team,
+) -> Outcome:
     outcome = Outcome()
     names = folder_names(request.checkpoints)
     device = ""
@@ -141,9 +108,13 @@ def run_benchmark(
             progress.start("evaluate", images * len(request.seeds) * len(names))
         device = str(model.device)
         out = request.out if len(names) == 1 else request.out / name
-        run = _CheckpointRun(model, checkpoint, CheckpointFiles(out), request, progress)
+        files = CheckpointFiles(out)
+        run = _CheckpointRun(model, checkpoint, files, request, progress, journal, team)
         run.evaluate()
-        run.write(name, outcome)
+        if team.first:
+            run.write(name, outcome)
+    if not team.first:
+        return outcome
     for protocol, reports in outcome.reports.items():
         outcome.summaries[protocol], outcome.tables[protocol] = write_tables(
             request.out,
@@ -159,6 +130,7 @@ def run_benchmark(
     if request.report:
         for name in names:
             report_of_run(request.out if len(names) == 1 else request.out / name)
+    journal.end()
     return outcome
 
 
@@ -172,14 +144,18 @@ class _CheckpointRun:
         files: CheckpointFiles,
         request: EvaluationRequest,
         progress: Progress,
+        journal: EvaluationJournal,
+        team: Team,
     ) -> None:
         if request.calibration:
             found = request.calibration
             check_calibration(found, model, request.data, request.settings, request.seeds)
         prepare_folder(files.out)
         self.model, self.checkpoint, self.files = model, checkpoint, files
-        self.request, self.progress = request, progress
+        self.request, self.progress, self.journal = request, progress, journal
+        self.team = team
         self.fingerprint = model_fingerprint(model)
+        journal.check_weights(checkpoint, self.fingerprint)
         self.skipped = list(request.skipped)
         self.found: dict[str, dict[str, list[Any]]] = {p: {} for p in request.protocols}
         self.pictures = self._pictures()
@@ -197,6 +173,8 @@ class _CheckpointRun:
         for data in self.request.data:
             for seed in self.request.seeds:
                 records = self._records(data, replace(self.request.settings, seed=seed))
+                if not self.team.first:
+                    continue
                 self.files.add_images(data.name, seed, records)
                 for protocol, by_dataset in self.found.items():
                     result = dataset_result(records, protocol)  # type: ignore[arg-type]
@@ -211,19 +189,21 @@ class _CheckpointRun:
         cache = None
         if self.request.cache is not None:
             key = cache_key(self.model, self.fingerprint, settings)
-            cache = DatasetCache(self.request.cache, key, data.name)
+            cache = DatasetCache(self.request.cache, key, data.name, strict=self.request.resume)
         records = {}
-        for record in evaluate_categories(
+        for record in evaluate_together(
+            self.team,
             self.model,
-            data.samples,
+            data,
             settings,
             lambda done: self.progress.advance(done, {}),
-            data.levels,
             cache,
             self._watch(data, settings),
+            self.pictures,
         ):
             record.seal()
             records[record.category] = record
+            self.journal.note(self.checkpoint, data.name, settings.seed, record)
             failures = [Skipped(data.name, record.category, *item) for item in record.skipped]
             self.skipped += [item for item in failures if item not in self.skipped]
             if settings.seed == self.request.seeds[0]:

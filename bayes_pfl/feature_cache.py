@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import os
 import zlib
 from collections.abc import Iterable, Sequence
 from dataclasses import asdict
@@ -161,4 +162,8 @@ def _open(path: Path, shape: tuple[int, ...], dtype: type) -> np.memmap:
         if array.shape != shape or array.dtype != dtype:
             raise ValueError(f"{path.name} has another shape")
         return array
-    return np.lib.format.open_memmap(path, mode="w+", dtype=dtype, shape=shape)
+    # A run that is stopped here must not leave a file that is too short.
+    fresh = path.with_suffix(".new.npy")
+    np.lib.format.open_memmap(fresh, mode="w+", dtype=dtype, shape=shape)
+    os.replace(fresh, path)
+    return np.lib.format.open_memmap(path, mode="r+")

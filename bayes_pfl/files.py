@@ -4,8 +4,11 @@ from __future__ import annotations
 
 import contextlib
 import os
+import re
 import uuid
 from pathlib import Path
+
+_LEFTOVER = re.compile(r"\..+\.[0-9a-f]{32}|\.(predictions\.csv\.\d+|\d+-\d+)\.tmp")
 
 
 def write_atomically(path: Path, data: bytes | str) -> Path:
@@ -27,3 +30,18 @@ def write_atomically(path: Path, data: bytes | str) -> Path:
             temporary.unlink()
         raise
     return path
+
+
+def remove_leftovers(*folders: Path, below: bool = False) -> None:
+    """Remove the half-written files that a killed process left in folders of its run.
+
+    Args:
+        below: also in the folders below them.
+    """
+    for folder in folders:
+        for place, inside, names in os.walk(folder):
+            for name in filter(_LEFTOVER.fullmatch, names):
+                with contextlib.suppress(OSError):
+                    os.unlink(os.path.join(place, name))
+            if not below:
+                inside.clear()

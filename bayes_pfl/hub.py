@@ -9,11 +9,13 @@ from pathlib import Path
 from typing import Any
 
 from bayes_pfl.checkpoints import CONFIG_NAME, WEIGHTS_NAME, read_config, read_weights
+from bayes_pfl.checksums import check_download, file_sha256
 from bayes_pfl.errors import CheckpointError
 from bayes_pfl.files import write_atomically
 from bayes_pfl.hub_errors import hub_reason
 from bayes_pfl.model_card import CARD_NAME, card_of
-from bayes_pfl.weights import file_sha256, hub_answers, hub_files
+from bayes_pfl.parsing import MAX_CONFIG, read_json
+from bayes_pfl.weights import hub_answers, hub_files
 
 logger = logging.getLogger(__name__)
 
@@ -60,7 +62,8 @@ def split_revision(name: str, revision: str | None = None) -> tuple[str, str | N
 
 
 def _verify(folder: Path, name: str) -> None:
-    """Compare the weights with the checksum that was pushed beside them, if there is one."""
+    """Compare the weights with the checksums of the hub and of who pushed them, if there are."""
+    check_download(folder / WEIGHTS_NAME, CheckpointError)
     wanted, found = _raw_config(folder).get(CHECKSUM), file_sha256(folder / WEIGHTS_NAME)
     if wanted is not None and wanted != found:
         raise CheckpointError(
@@ -71,7 +74,7 @@ def _verify(folder: Path, name: str) -> None:
 
 def _raw_config(folder: Path) -> dict[str, Any]:
     read_config(folder)  # tells what is wrong with it
-    return json.loads((folder / CONFIG_NAME).read_text(encoding="utf-8"))
+    return read_json(folder / CONFIG_NAME, MAX_CONFIG)
 
 
 def push_checkpoint(

@@ -50,10 +50,10 @@ def model_cfg_of(
                 "layers": _count(state, "transformer.resblocks.", 2),
             },
         }
-    except (KeyError, IndexError) as error:
+    except (KeyError, IndexError, TypeError, ValueError) as error:
         raise BackboneError(
-            f"weights lack {error}: not a CLIP in OpenAI's format; name the architecture with "
-            "--backbone and the file with --pretrained"
+            f"weights lack {' '.join(str(error).split())}: not a CLIP in OpenAI's format; name the "
+            "architecture with --backbone and the file with --pretrained"
         ) from error
 
 

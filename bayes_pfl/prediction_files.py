@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import errno
 import io
 import os
 import threading
@@ -20,9 +21,11 @@ from bayes_pfl.report.overlays import overlay
 from bayes_pfl.results import resize_map, score_note
 
 CSV_NAME, SUMMARY_NAME = "predictions.csv", "summary.json"
+JOURNAL_NAME = "predictions.journal.jsonl"
 MAPS, OVERLAYS = "maps", "overlays"
 MapFormat = Literal["png16", "npy", "none"]
 MAP_SUFFIX = {"png16": ".png", "npy": ".npy"}
+_NO_ROOM = (errno.ENOSPC, errno.EROFS, getattr(errno, "EDQUOT", errno.ENOSPC))
 _ROWS_AT_ONCE = 256  # of a huge map, no second copy in floats is made
 
 
@@ -156,9 +159,17 @@ class Pictures:
                 path = mirrored(self.out / OVERLAYS, row.path, ".png")
                 write_whole(path, self._overlay(row, anomaly_map, preview, spread))
         except Exception as error:  # a picture must not cost the scores of thousands of others
-            reason = getattr(error, "strerror", None) or str(error) or type(error).__name__
-            return f"{what} not written: {' '.join(reason.split())}"
+            return f"{what} not written: {why(error)}"
         return ""
+
+    def names(self, path: str) -> list[Path]:
+        """The files that an image's row stands for."""
+        found = []
+        if self.maps != "none":
+            found.append(mirrored(self.out / MAPS, path, MAP_SUFFIX[self.maps]))
+        if self.overlays:
+            found.append(mirrored(self.out / OVERLAYS, path, ".png"))
+        return found
 
     def _overlay(
         self, row: Row, anomaly_map: Tensor, preview: np.ndarray, spread: Tensor | None
@@ -195,6 +206,14 @@ def mirrored(base: Path, path: str, suffix: str) -> Path:
     'maps/left/a.jpg.png'
     """
     return base / f"{path}{suffix}"
+
+
+def why(error: Exception) -> str:
+    """The reason that one picture was not written; a full disk is raised: no other would be."""
+    if isinstance(error, OSError) and error.errno in _NO_ROOM:
+        raise error
+    reason = getattr(error, "strerror", None) or str(error) or type(error).__name__
+    return " ".join(reason.split())
 
 
 def write_whole(path: Path, data: bytes) -> None:

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import heapq
+import json
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from bayes_pfl.errors import ConfigError
+from bayes_pfl.errors import ConfigError, DataError
 from bayes_pfl.prediction_files import CSV_NAME, MAP_SUFFIX, MapFormat, Row
 from bayes_pfl.scorer import check_whole
 
@@ -33,6 +34,11 @@ class FolderSettings:
     compile: bool = False
     overlay_uncertainty: bool = False
 
+    @property
+    def draws_doubt(self) -> bool:
+        """Whether overlays have a panel of the uncertainty."""
+        return self.overlays and self.overlay_uncertainty
+
     def __post_init__(self) -> None:
         check_whole("batch_size", self.batch_size, 1)
         check_whole("workers", self.workers, 0)
@@ -48,7 +54,10 @@ class Summary:
         images, succeeded, failed: counts; an image whose map could not be written has failed too.
         anomalous: scores that reached the threshold; None without one.
         review: images whose credible interval straddles the threshold; None without one.
-        seconds: from the first file to the last row, without loading the model.
+        resumed: images that an earlier, stopped run had done.
+        dropped: images that such a run had done and that are gone now: they have no row.
+        seconds: from the first file to the last row, without loading the model; of a resumed run,
+            since it was resumed. ``images_per_second`` counts what was done in that time.
         highest: paths and scores of the five most anomalous images, highest first.
         failures: paths and reasons of the first twenty failures.
         checkpoint: as it was named.
@@ -66,6 +75,8 @@ class Summary:
     failed: int = 0
     anomalous: int | None = None
     review: int | None = None
+    resumed: int = 0
+    dropped: int = 0
     seconds: float = 0.0
     images_per_second: float = 0.0
     highest: list[tuple[str, float]] = field(default_factory=list)
@@ -101,3 +112,15 @@ class Summary:
     def predictions(self) -> Path:
         """The table."""
         return Path(self.out, CSV_NAME)
+
+
+def read_summary(path: Path) -> Summary:
+    """The summary of a finished run.
+
+    Raises:
+        DataError: it cannot be read.
+    """
+    try:
+        return Summary(**json.loads(path.read_text(encoding="ascii")))
+    except (OSError, ValueError, TypeError) as error:
+        raise DataError(f"{path}: cannot be read ({error}); remove it and run again") from error

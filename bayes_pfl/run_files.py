@@ -22,13 +22,13 @@ from bayes_pfl.checkpoints import (
     save_checkpoint,
 )
 from bayes_pfl.errors import CheckpointError
-from bayes_pfl.files import write_atomically
+from bayes_pfl.files import remove_leftovers, write_atomically
 
 if TYPE_CHECKING:
     from bayes_pfl.model import BayesPFL
     from bayes_pfl.training import TrainingState
 
-STATE_NAME = "state.pt"
+STATE_NAME, SETTINGS_NAME = "state.pt", "config.json"
 _PACKAGES = ("torch", "torchvision", "open_clip_torch", "timm", "albumentations", "numpy", "pillow")
 
 
@@ -47,7 +47,9 @@ class RunFiles:
             raise CheckpointError(
                 f"{out}: run folder cannot be made ({error.strerror}); choose another --out"
             ) from error
+        self._begun = (out / SETTINGS_NAME).is_file()
         self._writer: Any = None
+        remove_leftovers(out, out / "best", out / "last")
 
     def log_step(
         self, stage: int, epoch: int, index: int, per_epoch: int, values: dict[str, float]
@@ -63,28 +65,46 @@ class RunFiles:
     def save_epoch(
         self, model: BayesPFL, state: TrainingState, extra: dict[str, Any], *, best: bool
     ) -> None:
-        """Checkpoints and metrics after an epoch; each file is replaced whole or not at all."""
-        if best:
-            save_checkpoint(model, self.out / "best")
-        save_checkpoint(model, self.out / "last")
-        # Self-contained, so that a stop between two files cannot pair weights with another state.
-        data = {"state": asdict(state), "model": model.learned_state_dict(), **extra}
+        """Checkpoints and metrics after an epoch; each file is replaced whole or not at all.
+
+        The state comes first, and whole: from it alone the others are made again.
+        """
+        data = {
+            "state": asdict(state),
+            "model": model.learned_state_dict(),
+            "ablation": asdict(model.config.ablation),
+            **extra,
+        }
         buffer = io.BytesIO()
         torch.save(data, buffer)
         try:
+            (self.out / "last").mkdir(exist_ok=True)
             write_atomically(self.out / "last" / STATE_NAME, buffer.getvalue())
-            write_atomically(self.out / "metrics.csv", _csv(state.history))
         except OSError as error:
-            raise CheckpointError(
-                f"{self.out}: not written ({error.strerror or error}); the epoch before is intact: "
-                "make room, then go on with --resume"
-            ) from error
+            raise self._not_written(error) from error
+        self.save_results(model, state, best=best)
         if self._writer is not None:
             row = state.history[-1]
             self._writer.add_scalar(
                 f"stage{row['stage']}/validation_ap", row["validation_ap"], row["epoch"]
             )
             self._writer.flush()
+
+    def save_results(self, model: BayesPFL, state: TrainingState, *, best: bool) -> None:
+        """The files that follow from the state, with the model as it was when that was saved."""
+        if best:
+            save_checkpoint(model, self.out / "best")
+        save_checkpoint(model, self.out / "last")
+        try:
+            write_atomically(self.out / "metrics.csv", _csv(state.history))
+        except OSError as error:
+            raise self._not_written(error) from error
+
+    def _not_written(self, error: OSError) -> CheckpointError:
+        return CheckpointError(
+            f"{self.out}: not written ({error.strerror or error}); the epoch before is intact: "
+            "make room, then go on with --resume"
+        )
 
     def close(self) -> None:
         """Write the last events and end TensorBoard's thread."""
@@ -102,13 +122,33 @@ class RunFiles:
         load_learned(model, read_weights(path), path)
         model.config = read_config(self.out / "best")
 
-    def load_last(self, model: BayesPFL) -> dict[str, Any]:
+    def has_state(self) -> bool:
+        """Whether there is a state to go on from."""
+        return (self.out / "last" / STATE_NAME).is_file()
+
+    def check_resumable(self) -> None:
+        """Refuse to resume where no run was begun.
+
+        Raises:
+            CheckpointError: there is neither a state nor the settings of a run.
+        """
+        if not self._begun and not self.has_state():
+            raise CheckpointError(
+                f"{self.out / 'last' / STATE_NAME}: no state to resume from; give the --out of a "
+                "run that was begun, or start without --resume"
+            )
+
+    def load_last(self, model: BayesPFL) -> dict[str, Any] | None:
         """State after the last whole epoch; its weights go into the model.
+
+        None of a run that was stopped within its first epoch.
 
         Raises:
             CheckpointError: there is none, it is damaged, or it is of a model without other parts.
         """
         path = self.out / "last" / STATE_NAME
+        if self._begun and not self.has_state():
+            return None
         try:
             data = torch.load(path, map_location="cpu", weights_only=True)
             weights = data.pop("model")
@@ -117,7 +157,8 @@ class RunFiles:
                 f"{path}: no state to resume from ({type(error).__name__}); give the --out of a "
                 "run that finished an epoch, or start without --resume"
             ) from error
-        if read_config(path.parent).ablation != model.config.ablation:
+        ablation = data.pop("ablation", None) or asdict(read_config(path.parent).ablation)
+        if ablation != asdict(model.config.ablation):
             raise CheckpointError(
                 f"{self.out}: this run was started with another --without; resume it with the same"
             )

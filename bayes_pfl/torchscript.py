@@ -28,6 +28,8 @@ _DTYPES = {
     "ByteStorage": torch.uint8,
     "BoolStorage": torch.bool,
 }
+_MAX_UNPACKED = 64 * 2**20
+_MAX_MODULES = 10_000  # the largest CLIP of OpenAI has some hundreds
 
 
 class _Inert:
@@ -38,8 +40,16 @@ class _Inert:
             self.__dict__.update(state)
 
 
-class _Unpickler(pickle.Unpickler):
+def _refuse_room(_: pickle.Unpickler) -> None:
+    """In place of the instruction that makes room for as many bytes as the file says."""
+    raise pickle.UnpicklingError("the archive holds a bytearray, which is refused")
+
+
+# The one in Python: the one in C makes room for any memo index that a file names.
+class _Unpickler(pickle._Unpickler):  # type: ignore[misc,name-defined]
     """Knows tensors and inert modules; refuses every other name."""
+
+    dispatch = pickle._Unpickler.dispatch | {pickle.BYTEARRAY8[0]: _refuse_room}  # type: ignore
 
     def __init__(self, archive: zipfile.ZipFile, root: str) -> None:
         super().__init__(io.BytesIO(archive.read(f"{root}data.pkl")))
@@ -74,11 +84,30 @@ class _Unpickler(pickle.Unpickler):
 def _rebuild_tensor(
     storage: Tensor, offset: int, size: tuple[int, ...], stride: tuple[int, ...], *_: Any
 ) -> Tensor:
-    return storage.as_strided(size, stride, offset).clone()
+    view = storage.as_strided(size, stride, offset)
+    if view.numel() > storage.numel():  # repeated by its strides: any size from a few bytes
+        raise pickle.UnpicklingError(f"a tensor claims {view.numel()} of {storage.numel()} values")
+    return view.clone()
 
 
 def _first(value: Any = None, *_: Any) -> Any:
     return value
+
+
+def check_archive(path: Path) -> None:
+    """Refuse an archive that unpacks to much more than it is: torch compresses no tensors.
+
+    Raises:
+        pickle.UnpicklingError: compressed entries that are too large for code and names.
+        OSError: no regular file, or not to be read.
+    """
+    if not path.is_file():
+        raise FileNotFoundError(f"{path} is not a regular file")
+    if zipfile.is_zipfile(path):
+        with zipfile.ZipFile(path) as archive:
+            packed = [e for e in archive.infolist() if e.compress_type != zipfile.ZIP_STORED]
+        if sum(entry.file_size for entry in packed) > _MAX_UNPACKED:
+            raise pickle.UnpicklingError("its archive unpacks to more than torch would compress")
 
 
 def is_torchscript(path: Path) -> bool:
@@ -100,14 +129,22 @@ def read_torchscript(path: Path) -> dict[str, Tensor]:
         if len(pickles) != 1:
             raise pickle.UnpicklingError(f"{len(pickles)} data.pkl in the archive, one is wanted")
         module = _Unpickler(archive, pickles[0].removesuffix("data.pkl")).load()
-    return dict(_tensors(module, ""))
+    if not isinstance(module, _Inert):
+        raise pickle.UnpicklingError("the archive holds no module")
+    return dict(_tensors(module))
 
 
-def _tensors(module: Any, prefix: str) -> list[tuple[str, Tensor]]:
+def _tensors(module: _Inert) -> list[tuple[str, Tensor]]:
     found: list[tuple[str, Tensor]] = []
-    for name, value in vars(module).items():
-        if isinstance(value, Tensor):
-            found.append((prefix + name, value))
-        elif isinstance(value, _Inert):
-            found += _tensors(value, f"{prefix}{name}.")
+    waiting, visits = [("", module)], 0
+    while waiting:
+        visits += 1
+        if visits > _MAX_MODULES:  # modules that hold each other: endless, or as good as endless
+            raise pickle.UnpicklingError(f"more than {_MAX_MODULES} modules")
+        prefix, module = waiting.pop()
+        for name, value in vars(module).items():
+            if isinstance(value, Tensor):
+                found.append((prefix + name, value))
+            elif isinstance(value, _Inert):
+                waiting.append((f"{prefix}{name}.", value))
     return found

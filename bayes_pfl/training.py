@@ -218,6 +218,14 @@ class Trainer:
     def _restore(self) -> None:
         data = self.files.load_last(self.model) if self.files else None
         data = self.fabric.broadcast(data)  # other machines may not see the run folder
+        if data is None:
+            logger.info("stopped within its first epoch: begun anew")
+            return
         self.state = TrainingState(**data["state"])
         self._resumed = {key: data[key] for key in ("optimizer", "schedule")}
+        scoring = replace(self.model.config.scoring, stage=self.state.stage)
+        self.model.config = replace(self.model.config, scoring=scoring)
+        if self.files:  # the run may have been stopped between the state and these
+            best = bool(self.state.history[-1]["best"])
+            self.files.save_results(self.model, self.state, best=best)
         logger.info("resumed after stage %d, epoch %d", self.state.stage, self.state.epoch)

@@ -57,7 +57,7 @@ class TrainingBatches:
             return SampleDataset(samples, self.model.transform)
         transform = TrainTransform(backbone.image_size, backbone.mean, backbone.std)
         return AugmentedDataset(
-            samples, transform, seed=self.config.seed, mosaic=self.config.mosaic
+            samples, transform, seed=self.config.views_seed, mosaic=self.config.mosaic
         )
 
     @property
@@ -145,7 +145,7 @@ class TrainingBatches:
         augmentation = {
             "augment": self.config.augment,
             "mosaic": self.config.mosaic,
-            "seed": self.config.seed,
+            "seed": self.config.views_seed,
             "views": self.config.cache_views,
         }
         name = cache_key(self.model.config.backbone, self.dataset.samples, augmentation)

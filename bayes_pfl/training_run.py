@@ -23,7 +23,7 @@ from bayes_pfl.processes import (
     one_voice,
 )
 from bayes_pfl.progress import Progress, Silence
-from bayes_pfl.run_files import environment
+from bayes_pfl.run_files import SETTINGS_NAME, STATE_NAME, environment
 from bayes_pfl.spawning import spawn
 from bayes_pfl.training import Trainer, TrainingState
 
@@ -77,7 +77,7 @@ def run_training(request: TrainingRequest, progress: Progress | None = None) -> 
 
 def _prepare(request: TrainingRequest) -> tuple[TrainingRequest, list[Sample], list[Sample]]:
     """The request with its samples, refused where something is wrong with it."""
-    if (request.out / "last").exists() and not request.resume:
+    if (request.out / "last" / STATE_NAME).exists() and not request.resume:
         raise ConfigError(
             f"{request.out}: holds a run already; add --resume to go on, or choose another --out"
         )
@@ -101,6 +101,8 @@ def _train(
         model, config, samples, validation, request.out, fabric, progress, request.cache
     )
     if fabric.is_global_zero:
+        if request.resume and trainer.files:
+            trainer.files.check_resumable()
         device = f"{fabric.device}" if fabric.world_size == 1 else fabric.device.type
         _write_settings(request, model.config, samples, validation, device, fabric.world_size)
     state = trainer.run(resume=request.resume)
@@ -159,7 +161,7 @@ def _write_settings(
         "train": asdict(request.config),
         "model": asdict(model),
     }
-    _write(request.out / "config.json", settings)
+    _write(request.out / SETTINGS_NAME, settings)
     _write(request.out / "environment.json", environment(device))
 
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import re
 import urllib.error
 import urllib.request
@@ -14,15 +13,17 @@ from typing import Any, TypeGuard
 import torch
 from torch import Tensor
 
+from bayes_pfl.checksums import check_download
 from bayes_pfl.errors import BackboneError, BayesPFLError, CheckpointError
 from bayes_pfl.hub_errors import hub_reason
-from bayes_pfl.torchscript import is_torchscript, read_torchscript
+from bayes_pfl.parsing import short
+from bayes_pfl.torchscript import check_archive, is_torchscript, read_torchscript
 
 EMBEDDED_BACKBONE = "bayes-pfl-clip-tiny"
 _OPENAI_CACHE = Path("~/.cache/clip")
 _COMMIT = re.compile(r"[0-9a-f]{40}")
 _CONNECT_SECONDS = 5  # hub clients retry for minutes; one short question first is kinder
-_HUB_CONFIG = "open_clip_config.json"
+HUB_CONFIG = "open_clip_config.json"
 _HUB_WEIGHTS = (
     "open_clip_model.safetensors",
     "open_clip_pytorch_model.safetensors",
@@ -30,13 +31,12 @@ _HUB_WEIGHTS = (
 )
 
 
-def file_sha256(path: Path) -> str:
-    """SHA-256 of a file, in hexadecimal."""
-    digest = hashlib.sha256()
-    with path.open("rb") as file:
-        while block := file.read(1 << 20):
-            digest.update(block)
-    return digest.hexdigest()
+def is_file(name: str) -> bool:
+    """Whether a name from a config is a file; not an error for what cannot be a path."""
+    try:
+        return Path(name).is_file()
+    except OSError:  # too long
+        return False
 
 
 def weights_in(folder: Path) -> Path | None:
@@ -52,7 +52,7 @@ def tagged_weights(name: str, tag: str) -> tuple[Path, dict[str, Any]]:
     Looks in the hub's cache and in OpenAI's, then asks the network once, briefly.
 
     Raises:
-        BackboneError: unknown tag, or weights that are not here and cannot be fetched.
+        BackboneError: unknown tag; weights that are not here and cannot be fetched, or damaged.
     """
     import open_clip
     from open_clip.pretrained import get_pretrained_cfg
@@ -64,6 +64,7 @@ def tagged_weights(name: str, tag: str) -> tuple[Path, dict[str, Any]]:
             f"pretrained = {tag!r}: neither a file nor a tag of {name} (known tags: {tags})"
         )
     path = _cached(settings) or _download(name, tag, settings)
+    check_download(path, BackboneError, settings.get("url", ""))
     return path, settings
 
 
@@ -71,14 +72,21 @@ def hub_folder(repository: str) -> Path:
     """Folder with the config and weights of an open_clip model on the Hugging Face hub.
 
     Raises:
-        BackboneError: not in the cache, and not to be fetched.
+        BackboneError: not in the cache, and not to be fetched; or damaged.
     """
-    config = _cached_hub_file(repository, (_HUB_CONFIG,))
+    folder = _hub_folder(repository)
+    if weights := weights_in(folder):
+        check_download(weights, BackboneError)
+    return folder
+
+
+def _hub_folder(repository: str) -> Path:
+    config = _cached_hub_file(repository, (HUB_CONFIG,))
     if config and _cached_hub_file(repository, _HUB_WEIGHTS):
         return config.parent
     wanted = _Wanted(
         f"the weights of hf-hub:{repository}",
-        f"{_HUB_CONFIG} and {_HUB_WEIGHTS[0]} of {repository}",
+        f"{HUB_CONFIG} and {_HUB_WEIGHTS[0]} of {repository}",
         f"put them into a folder and pass it with --backbone local-dir:FOLDER, {_copy_cache()}",
     )
     wanted.ask(repository)
@@ -195,7 +203,7 @@ def _offline_option(error: type[BayesPFLError]) -> str:
 def _download_hub_folder(repository: str) -> Path:
     from huggingface_hub import snapshot_download
 
-    small = [_HUB_CONFIG, "*token*", "*.model", "vocab*", "merges*"]
+    small = [HUB_CONFIG, "*token*", "*.model", "vocab*", "merges*"]
     folder = snapshot_download(repository, allow_patterns=[*small, *_HUB_WEIGHTS[:2]])
     if weights_in(Path(folder)) is None:  # older repositories have a pickle alone
         folder = snapshot_download(repository, allow_patterns=[*small, _HUB_WEIGHTS[2]])
@@ -272,6 +280,15 @@ def is_state_dict(state: object) -> TypeGuard[dict[str, Tensor]]:
     )
 
 
+def larger_than_stored(state: dict[str, Tensor]) -> str | None:
+    """The first tensor that repeats its stored values by its strides: a few bytes can claim any
+    size so, and would fill the memory when they are copied."""
+    for name, value in state.items():
+        if value.numel() * value.element_size() > value.untyped_storage().nbytes():
+            return name
+    return None
+
+
 def read_state_dict(path: Path) -> dict[str, Tensor]:
     """Tensors of a weights file: safetensors, a plain state dict, or OpenAI's TorchScript archive.
 
@@ -286,6 +303,7 @@ def read_state_dict(path: Path) -> dict[str, Tensor]:
             from safetensors.torch import load_file
 
             return load_file(path)
+        check_archive(path)
         if is_torchscript(path):
             return read_torchscript(path)
         data = torch.load(path, map_location="cpu", weights_only=True)
@@ -297,4 +315,6 @@ def read_state_dict(path: Path) -> dict[str, Tensor]:
     state = data.get("state_dict", data) if isinstance(data, dict) else None
     if not is_state_dict(state):
         raise BackboneError(f"{path}: holds no state dict of tensors; save the weights alone")
+    if name := larger_than_stored(state):
+        raise BackboneError(f"{path}: tensor {short(name)} claims more values than the file holds")
     return {key.removeprefix("module."): value for key, value in state.items()}

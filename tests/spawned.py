@@ -6,7 +6,12 @@ import os
 import signal
 import time
 
+import torch
+
 from bayes_pfl.errors import DataError
+from bayes_pfl.evaluation_parallel import join_team
+from bayes_pfl.evaluation_run import run_benchmark
+from bayes_pfl.processes import leave
 
 LONG = 600
 
@@ -41,3 +46,14 @@ def wait(_, progress):
     """Both processes say that they have begun, and wait."""
     progress.start("begun", 1)
     time.sleep(LONG)
+
+
+def evaluate_with(model, requests, _):
+    """What ``torchrun`` would run: several evaluations, one after the other, as one of a team."""
+    os.environ["TORCHELASTIC_RUN_ID"] = "test"
+    torch.set_num_threads(1)
+    join_team()
+    outcomes = [run_benchmark(request, load=lambda _: model) for request in requests]
+    torch.distributed.barrier()  # the first process holds the connection of all
+    leave()
+    return [outcome.reports for outcome in outcomes]

@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import contextlib
 import importlib.util
 import json
+import os
+import shutil
 import socket
 import threading
 import time
@@ -109,6 +112,13 @@ def test_a_port_that_is_taken():
 @pytest.fixture(scope="module")
 def served(inspector):
     """The page, served; gives its address."""
+    with serving(inspector) as address:
+        yield address
+
+
+@contextlib.contextmanager
+def serving(inspector):
+    """A page, served; gives its address."""
     uvicorn = pytest.importorskip("uvicorn")
     port = free_port(None)
     page = app_module.asgi_app(inspector)
@@ -132,6 +142,76 @@ def test_answers_to_its_own_name_only(served):
     foreign = urllib.request.Request(served, headers={"Host": "evil.example"})
     with pytest.raises(urllib.error.HTTPError, match="400"):
         urllib.request.urlopen(foreign)
+
+
+@needs_gradio
+def test_requests_of_other_origins_are_refused(served):
+    assert status(served, {"Origin": served}) == 200
+    assert status(served, {"Origin": "https://evil.example"}) == 403
+    assert status(served, {"Origin": "http://127.0.0.1:1"}) == 403
+
+
+@needs_gradio
+@pytest.mark.parametrize("form", ["file={}", "file/{}", "file=../..{}", "file=file://{}"])
+def test_no_file_of_the_computer_is_served(served, checkpoint_dir, form):
+    for path in ("/etc/passwd", os.path.abspath("setup.py"), str(checkpoint_dir / "config.json")):
+        assert os.path.isfile(path)
+        code = status(f"{served}/gradio_api/{form.format(path)}")
+        assert code in (403, 404, 405)
+
+
+@needs_gradio
+def test_only_uploads_are_inspected(inspector, files, tmp_path, monkeypatch):
+    from bayes_pfl.app_page import _answer
+
+    monkeypatch.setenv("GRADIO_TEMP_DIR", str(tmp_path))
+    asked = ("part", "", inspector.settings.checkpoints[0], 1)
+    ((said, _, _),) = _answer(inspector, [files[0]], *asked)
+    assert "a part.png: not a file that was dropped here" in said
+    (tmp_path / "link.png").symlink_to(files[0])
+    ((said, _, _),) = _answer(inspector, [str(tmp_path / "link.png")], *asked)
+    assert "not a file that was dropped here" in said
+    uploaded = shutil.copy(files[0], tmp_path / "own.png")
+    *_, (said, _, _) = _answer(inspector, [str(uploaded)], *asked)
+    assert said.startswith("Done: 1 scored")
+
+
+@needs_gradio
+def test_uploads_have_a_limit(inspector):
+    limited = Inspector(AppSettings(inspector.settings.checkpoints, device="cpu", max_bytes=1000))
+    with serving(limited) as address:
+        assert upload(address, 500) == 200
+        assert upload(address, 5000) == 413
+
+
+def test_time_has_a_limit(inspector, files):
+    hasty = Inspector(AppSettings(inspector.settings.checkpoints, device="cpu", max_seconds=0.0))
+    done = hasty.inspect([files[0], files[2]], wish(inspector))
+    assert next(done).result is not None
+    with pytest.raises(ConfigError, match="more than 0 seconds: give fewer images"):
+        next(done)
+    assert not hasty._lock.locked()
+
+
+def status(address, headers=None, data=None) -> int:
+    """The HTTP status of a request."""
+    import urllib.error
+    import urllib.request
+
+    try:
+        request = urllib.request.Request(address, data, headers or {})
+        return urllib.request.urlopen(request, timeout=10).status
+    except urllib.error.HTTPError as error:
+        return error.code
+
+
+def upload(address, size) -> int:
+    """The HTTP status of an upload of that many bytes."""
+    edge = "----edge"
+    head = f'--{edge}\r\nContent-Disposition: form-data; name="files"; filename="a.png"\r\n\r\n'
+    body = head.encode() + bytes(size) + f"\r\n--{edge}--\r\n".encode()
+    kind = {"Content-Type": f"multipart/form-data; boundary={edge}"}
+    return status(f"{address}/gradio_api/upload", kind, body)
 
 
 @needs_gradio

@@ -14,6 +14,7 @@ import torch
 from bayes_pfl import weights
 from bayes_pfl.backbone import FrozenCLIP, common_grid, frozen_text_checkpointing, spaced_layers
 from bayes_pfl.backbone_loading import load_backbone
+from bayes_pfl.checksums import file_sha256
 from bayes_pfl.clip_building import set_activation
 from bayes_pfl.config import BackboneConfig, FlowConfig, ModelConfig, PromptConfig
 from bayes_pfl.errors import BackboneError, CheckpointError
@@ -285,7 +286,7 @@ def test_folder_round_trip(tmp_path):
     images = torch.randn(2, 3, 32, 32)
     torch.testing.assert_close(backbone.encode_image(images).pooled, clip.encode_image(images))
     assert backbone.mean == (0.5,) * 3 and backbone.std == (0.25,) * 3
-    assert resolved.sha256 == weights.file_sha256(folder / "open_clip_model.safetensors")
+    assert resolved.sha256 == file_sha256(folder / "open_clip_model.safetensors")
 
 
 def test_other_weights_than_the_checkpoint_was_trained_on_are_refused(clip_dir):

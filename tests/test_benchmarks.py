@@ -96,3 +96,17 @@ def test_peak_memory_sees_what_is_freed_before_the_end():
     if small is None:
         pytest.skip("peak memory is unknown on this system")
     assert peak_bytes(work, torch.device("cpu")) >= small + 25 * 2**20
+
+
+def test_soak_counts_every_part_and_keeps_to_its_time(tmp_path, capsys):
+    path = tmp_path / "soak.json"
+    few = ("--images", 250, "--evaluated", 24)
+    assert command("benchmark", "soak", *few, "--json", path) == 0
+    found = json.loads(path.read_text())
+    assert [found[part]["images"] for part in ("stream", "folder", "evaluate")] == [250, 250, 24]
+    assert all(found[part]["images_per_second"] > 0 for part in ("stream", "folder", "evaluate"))
+    more = ("--images", 10**7, "--parts", "stream", "--minutes", 0.01)
+    assert command("benchmark", "soak", *more, "--json", path) == 0
+    assert 0 < json.loads(path.read_text())["stream"]["images"] < 10**6
+    assert command("benchmark", "soak", "--parts", "strem") == 2
+    assert "'strem' is not known" in " ".join(capsys.readouterr().err.split())

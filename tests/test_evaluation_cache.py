@@ -1,6 +1,7 @@
 """A stopped evaluation goes on where it was, and never with results of other settings."""
 
 import os
+from dataclasses import asdict
 
 import numpy as np
 import pytest
@@ -79,7 +80,7 @@ def test_the_rows_come_back_as_they_were(tiny_model, samples, tmp_path):
     first, second = run(tiny_model, samples, cache), run(tiny_model, samples, cache)
     for name, record in first.items():
         for row, again in zip(record.rows, second[name].rows, strict=True):
-            assert vars(row) == pytest.approx(vars(again), nan_ok=True)
+            assert asdict(row) == pytest.approx(asdict(again), nan_ok=True)
         curves = record.pixel.curves(50), second[name].pixel.curves(50)
         assert np.array_equal(curves[0]["pro"], curves[1]["pro"])
     assert len(list(tmp_path.rglob("*.npz"))) == 2
@@ -96,7 +97,7 @@ def test_a_batch_that_was_not_counted_whole_is_not_kept(counted, samples, tmp_pa
             raise KeyboardInterrupt
         return 0.5
 
-    monkeypatch.setattr("bayes_pfl.evaluation.image_pixel_ap", failing)
+    monkeypatch.setattr("bayes_pfl.evaluation_scoring.image_pixel_ap", failing)
     with pytest.raises(KeyboardInterrupt):
         run(model, samples, cache)
     sizes.clear()

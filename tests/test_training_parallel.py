@@ -6,6 +6,7 @@ import csv
 import json
 import multiprocessing
 import os
+import pickle
 import re
 import subprocess
 import sys
@@ -41,12 +42,12 @@ def tree(tmp_path_factory):
 
 @pytest.fixture
 def request_for(tree, clip_dir, tmp_path):
-    """A request of 16 steps of stage 1 and 8 of stage 2."""
+    """A request of 20 steps of stage 1 and 10 of stage 2."""
     config = TrainConfig(
         stage1=StageConfig(epochs=2, patience=2),
         stage2=StageConfig(epochs=1, patience=1),
         batch_size=8,
-        steps_per_epoch=8,
+        steps_per_epoch=10,
         validation_samples=1,
         held_out=0.3,
         cache_views=1,
@@ -91,7 +92,7 @@ def trained(request):
 def assert_same_training(found, expected, tolerance=1e-5):
     losses, weights, state = found
     expected_losses, expected_weights, expected_state = expected
-    assert len(losses) == len(expected_losses) == 24
+    assert len(losses) == len(expected_losses) == 30
     for step, (one, other) in enumerate(zip(losses, expected_losses, strict=True)):
         assert one == pytest.approx(other, rel=0, abs=tolerance), step
     for name in expected_weights.keys() - {WITHOUT_EFFECT}:
@@ -126,7 +127,7 @@ def test_micro_batches_of_two_processes_equal_the_whole_batch(request_for):
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("step", [12, 20])
+@pytest.mark.parametrize("step", [15, 25])
 def test_two_processes_resume_as_if_not_stopped(request_for, step):
     whole, broken = (request_for(name, devices=2) for name in ("whole", "broken"))
     _, expected, _ = trained(whole)
@@ -222,6 +223,26 @@ def test_torchrun_starts_the_processes(request_for):
     assert result.returncode == 0, result.stderr
     assert result.stdout.count("best checkpoint") == 1
     assert json.loads((request.out / "config.json").read_text())["processes"] == 2
+
+
+@pytest.mark.slow
+def test_torchrun_takes_the_steps_of_one_process(request_for, tmp_path):
+    two, found = request_for("two"), tmp_path / "losses.json"
+    script = Path(__file__).parent / "torchrun_training.py"
+    (tmp_path / "request.pickle").write_bytes(pickle.dumps(two))
+    result = subprocess.run(
+        [*TORCHRUN, str(script), str(tmp_path / "request.pickle"), str(found)],
+        capture_output=True,
+        text=True,
+        timeout=180,
+        env=os.environ | {"OMP_NUM_THREADS": "1"},
+    )
+    assert result.returncode == 0, result.stderr
+    answer = json.loads(found.read_text())
+    assert answer["processes"] == 2
+    weights = load_checkpoint(two.out, device="cpu").learned_state_dict()
+    state = SimpleNamespace(history=answer["history"], map_range=tuple(answer["map_range"]))
+    assert_same_training((answer["losses"], weights, state), trained(request_for("one")))
 
 
 @pytest.mark.slow

@@ -40,6 +40,16 @@ def peak_bytes(work: Callable[[], object], device: torch.device) -> int | None:
     return None if peak is None else round(peak * 2**20)
 
 
+def reset_peak() -> bool:
+    """Let :func:`peak_mb` begin anew; False where it cannot be told."""
+    return _reset_peak() is not None
+
+
+def peak_mb() -> float | None:
+    """Most MB that were resident since :func:`reset_peak`, on Linux."""
+    return _status("VmHWM") if sys.platform.startswith("linux") else None
+
+
 def _reset_peak() -> float | None:
     if not sys.platform.startswith("linux"):
         return None

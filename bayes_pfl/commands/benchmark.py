@@ -189,6 +189,35 @@ def metrics(
         write_json(json_out, report)
 
 
+@app.command()
+def soak(
+    images: Annotated[int, typer.Option(min=10, help="To predict.")] = 100_000,
+    evaluated: Annotated[int, typer.Option(min=10, help="To evaluate.")] = 20_000,
+    minutes: Annotated[float, typer.Option(min=0.01, help="Of each part, at most.")] = 5.0,
+    report: Annotated[bool, typer.Option("--report", help="Predict writes its page.")] = False,
+    parts: Annotated[
+        str, typer.Option(help="Some of stream, folder, evaluate.")
+    ] = "stream,folder,evaluate",
+    json_out: Json = None,
+) -> None:
+    """Memory of long runs: very many small images through a tiny model with random weights."""
+    from bayes_pfl.benchmarks.soak import SoakSettings
+    from bayes_pfl.benchmarks.soak import soak as run_soak
+
+    def tell(name: str, found: dict[str, Any]) -> None:
+        say(
+            f"{name}: {found['images']} of {found['of']} images, "
+            f"{found['images_per_second']:.0f} images/s; peak "
+            f"{_megabytes(found['peak_mb_after_a_tenth'])} after a tenth, "
+            f"{_megabytes(found['peak_mb'])} at the end"
+        )
+
+    settings = SoakSettings(images, evaluated, minutes, report, names_in(parts))
+    found = run_soak(settings, tell)
+    if json_out:
+        write_json(json_out, found)
+
+
 def _bytes(value: int | None) -> str:
     return _megabytes(None if value is None else value / 2**20)
 

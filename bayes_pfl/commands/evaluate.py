@@ -28,6 +28,7 @@ from bayes_pfl.commands.options import (
     write_json,
 )
 from bayes_pfl.errors import ConfigError
+from bayes_pfl.processes import is_first_process
 
 if TYPE_CHECKING:
     from bayes_pfl.evaluation_data import EvaluationData
@@ -102,6 +103,9 @@ def evaluate(
         Path | None, typer.Option(help="Folder for scores already done; default: OUT/cache.")
     ] = None,
     no_cache: Annotated[bool, typer.Option("--no-cache", help="Score everything anew.")] = False,
+    resume: Annotated[
+        bool, typer.Option("--resume", help="Go on with the run in --out, or refuse if it differs.")
+    ] = False,
     samples: Samples = None,
     batch_size: BatchSize = 8,
     precision: Precision = Precision.float32,
@@ -110,11 +114,13 @@ def evaluate(
 ) -> None:
     """Image and pixel metrics on labelled data: metrics.json, tables, CSV, pictures.
 
-    The same command again goes on where a stopped one was. Exit code 1: images were skipped.
+    The same command again goes on where a stopped one was; with --resume it refuses where settings,
+    checkpoint or images have changed. Exit code 1: images were skipped. 130, 143: stopped.
     """
     from bayes_pfl.calibration import load_calibration
     from bayes_pfl.checkpoints import find_checkpoint, read_config
     from bayes_pfl.evaluation import EvaluationSettings
+    from bayes_pfl.evaluation_parallel import device_here
     from bayes_pfl.evaluation_run import EvaluationRequest, run_benchmark
     from bayes_pfl.evaluation_threshold import told
     from bayes_pfl.published import load_published
@@ -140,12 +146,15 @@ def evaluate(
         report=report,
         cache=None if no_cache else cache or out / "cache",
         skipped=tuple(skipped),
+        resume=resume,
         calibration=load_calibration(calibration) if calibration else None,
     )
     with bars() as progress:
         outcome = run_benchmark(
-            request, progress, load=lambda name: load_model(name, device, pretrained)
+            request, progress, load=lambda name: load_model(name, device_here(device), pretrained)
         )
+    if not is_first_process():
+        return
     whole = sum(len({sample.category for sample in one.samples}) for one in found) <= _LISTED
     for name, table in (outcome.tables if whole else outcome.summaries).items():
         say(f"protocol {name}\n\n{table}")
@@ -208,7 +217,7 @@ def _read(
     if categories and len(found) != 1:
         raise ConfigError(f"--categories with {len(found)} datasets: choose one dataset")
     found = [one.only(categories) for one in found] if categories else found
-    for note in [note for one in found for note in one.notes]:
+    for note in [note for one in found for note in one.notes if is_first_process()]:
         errors.print(f"note: {note}", style="yellow", markup=False, highlight=False, soft_wrap=True)
     return found, skipped
 

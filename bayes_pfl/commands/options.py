@@ -60,6 +60,9 @@ ImageSize = Annotated[
 Layers = Annotated[
     str | None, typer.Option(help="Tapped layers, 1-based, as in 6,12,18,24; default: four.")
 ]
+JoinLayers = Annotated[
+    bool, typer.Option("--join-layers", help="Tapped layers as one: for small conv towers.")
+]
 Compile = Annotated[
     bool, typer.Option("--compile", help="torch.compile the image tower: for long runs.")
 ]

@@ -8,6 +8,11 @@ from typing import Any
 from bayes_pfl.data.card_schema import SPLITS, Counts
 from bayes_pfl.data.meta import safe_name
 from bayes_pfl.errors import DataError
+from bayes_pfl.parsing import short
+
+_SHOWN = 100  # characters of a place in a card
+_MANY = 10**9  # images
+_WILDCARDS = 4  # in one part of a pattern: matching takes names' length to this power
 
 
 class Faults:
@@ -17,22 +22,23 @@ class Faults:
         self.found: list[str] = []
 
     def add(self, where: str, what: str) -> None:
-        self.found.append(f"{where} {what}")
+        self.found.append(f"{where[:_SHOWN]} {what}")
 
     def fields(self, where: str, value: object, allowed: tuple[str, ...]) -> dict[str, Any]:
         if not isinstance(value, dict):
-            self.add(where, f"is {value!r}; a mapping of {', '.join(allowed)} is wanted")
+            self.add(where, f"is {short(value)}; a mapping of {', '.join(allowed)} is wanted")
             return {}
         for key in value:
             if key not in allowed:
-                self.add(where, f"has an unknown field {key!r}; allowed are {', '.join(allowed)}")
+                known = ", ".join(allowed)
+                self.add(where, f"has an unknown field {short(key)}; allowed are {known}")
         return value
 
     def text(self, where: str, value: object, required: bool = False) -> str:
         if value is None and not required:
             return ""
         if not isinstance(value, str) or not value.strip():
-            self.add(where, f"is {value!r}; text is wanted (put it in quotes)")
+            self.add(where, f"is {short(value)}; text is wanted (put it in quotes)")
             return ""
         return " ".join(value.split())
 
@@ -45,7 +51,7 @@ class Faults:
 
     def choice(self, where: str, value: object, allowed: tuple[str, ...]) -> str:
         if value not in allowed:
-            self.add(where, f"is {value!r}; allowed are {', '.join(allowed)}")
+            self.add(where, f"is {short(value)}; allowed are {', '.join(allowed)}")
             return allowed[0]
         return str(value)
 
@@ -58,13 +64,13 @@ class Faults:
         for pattern in found:
             fault = pattern_fault(pattern)
             if fault:
-                self.add(where, f"{pattern!r} {fault}")
+                self.add(where, f"{short(pattern)} {fault}")
         return found
 
     def counts(self, where: str, value: object) -> Counts | None:
         good = isinstance(value, list) and len(value) == 2
-        if not good or not all(type(number) is int and number >= 0 for number in value):
-            self.add(where, f"is {value!r}; [normal, anomalous] numbers of images are wanted")
+        if not good or not all(type(number) is int and 0 <= number < _MANY for number in value):
+            self.add(where, f"is {short(value)}; [normal, anomalous] numbers of images are wanted")
             return None
         return value[0], value[1]
 
@@ -82,6 +88,8 @@ def pattern_fault(pattern: str) -> str | None:
         return "must stay below the dataset's folder, without empty parts, . and .."
     if "**" in pattern:
         return "has **; a * stands for names within one folder, so write one part per folder"
+    if any(len(re.findall(r"[*{]", part)) > _WILDCARDS for part in pattern.split("/")):
+        return f"has more than {_WILDCARDS} wildcards in one part"
     if re.search(r"[{}]", re.sub(r"\{[a-z_]+\}", "", pattern)):
         return "has braces that are not a {name} of small letters"
     return None

@@ -21,6 +21,9 @@ from bayes_pfl.data.card_schema import (
 )
 from bayes_pfl.data.records import prompt_word
 from bayes_pfl.errors import DataError
+from bayes_pfl.parsing import short
+
+_SHOWN = 40  # faults of one card
 
 _MVTEC: dict[str, Any] = {
     "name": "MVTec tree",
@@ -43,7 +46,7 @@ def parse_card(content: object, path: Path | None = None) -> Card:
     """Make a card of the mapping that a YAML file holds.
 
     Raises:
-        DataError: one line with every fault of the card.
+        DataError: one line with the faults of the card, forty at most.
     """
     faults = Faults()
     card = _card(content, path, faults) if isinstance(content, dict) else None
@@ -51,7 +54,8 @@ def parse_card(content: object, path: Path | None = None) -> Card:
         faults.add("a card", "is a mapping of fields such as name and layouts")
     if faults.found:
         count = f"{len(faults.found)} fault{'s' if len(faults.found) > 1 else ''}"
-        raise DataError(f"{path or 'card'} has {count}: {'; '.join(faults.found)}")
+        more = "; ..." if len(faults.found) > _SHOWN else ""
+        raise DataError(f"{path or 'card'} has {count}: {'; '.join(faults.found[:_SHOWN])}{more}")
     return card  # type: ignore[return-value]  # a missing card is a fault
 
 
@@ -61,7 +65,7 @@ def _card(content: dict[str, Any], path: Path | None, faults: Faults) -> Card:
     raw = content.get("layouts")
     listed = raw if isinstance(raw, list) else []
     if not listed:
-        faults.add("layouts", f"is {raw!r}; a list of at least one layout is wanted")
+        faults.add("layouts", f"is {short(raw)}; a list of at least one layout is wanted")
     categories = _categories(content.get("categories"), faults)
     layouts = [_layout(f"layouts[{k}]", item, faults) for k, item in enumerate(listed)]
     _check_categories(layouts, categories, faults)
@@ -87,7 +91,7 @@ def _card(content: dict[str, Any], path: Path | None, faults: Faults) -> Card:
 def _categories(value: object, faults: Faults) -> dict[str, Category]:
     if not isinstance(value, dict):
         if value is not None:
-            faults.add("categories", f"is {value!r}; a mapping of name: prompt word is wanted")
+            faults.add("categories", f"is {short(value)}; a mapping of name: prompt word is wanted")
         return {}
     return {str(name): _category(name, item, faults) for name, item in value.items()}
 
@@ -133,7 +137,7 @@ def _group(where: str, item: object, faults: Faults) -> Group:
     label = faults.choice(f"{where}.label", given.get("label"), LABELS)
     masks = faults.patterns(f"{where}.mask", given.get("mask"))
     if label.startswith("mask") and not masks:
-        faults.add(where, f"has the label {label!r} but no mask pattern")
+        faults.add(where, f"has the label {short(label)} but no mask pattern")
     for name in sorted(_names(*masks) - {"stem"}):
         if any(name not in _names(image) for image in images):
             faults.add(f"{where}.mask", f"uses {{{name}}}, which not all its images patterns have")
@@ -154,7 +158,7 @@ def _table(where: str, item: object, faults: Faults) -> Table:
     }
     digits = given.get("digits", 0)
     if type(digits) is not int or not 0 <= digits <= 20:
-        faults.add(f"{where}.digits", f"is {digits!r}; a number from 0 to 20 is wanted")
+        faults.add(f"{where}.digits", f"is {short(digits)}; a number from 0 to 20 is wanted")
     paths = faults.patterns(f"{where}.paths", given.get("paths", "{image}"))
     for name in sorted(_names(*paths) - {"image"}):
         faults.add(f"{where}.paths", f"uses {{{name}}}; only {{image}}, the cell, is known")
@@ -177,7 +181,8 @@ def _check_categories(
         groups = [group for split in layout.splits.values() for group in split]
         for group in groups:
             if group.category and group.category not in categories:
-                faults.add(layout.name, f"names the category {group.category!r}, not in the card")
+                name = short(group.category)
+                faults.add(layout.name, f"names the category {name}, not in the card")
         placed = [g.category or all("{category}" in p for p in g.images) for g in groups]
         placed += [layout.table.category] if layout.table else []
         if not all(placed) and len(categories) != 1:

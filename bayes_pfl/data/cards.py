@@ -10,9 +10,6 @@ import warnings
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
-
-import yaml
 
 from bayes_pfl.data.card_parser import parse_card
 from bayes_pfl.data.card_schema import SPLITS, Card, Category, Layout
@@ -21,6 +18,7 @@ from bayes_pfl.data.locate import FORMS, Found, locate
 from bayes_pfl.data.meta import read_meta
 from bayes_pfl.data.records import Sample, count_labels
 from bayes_pfl.errors import DataError
+from bayes_pfl.parsing import MAX_CARD, Malformed, parse_yaml, read_text
 from bayes_pfl.resources import resource_dir
 
 __all__ = [
@@ -65,25 +63,12 @@ def load_card(name_or_path: str | Path) -> Card:
             known = ", ".join(sorted(card.stem for card in path.parent.glob("*.yaml")))
             raise DataError(f"no dataset card {text!r}; known are {known}, or give a .yaml file")
     try:
-        content = yaml.load(path.read_text(encoding="utf-8"), _StrictLoader)
+        content = parse_yaml(read_text(path, MAX_CARD))
     except OSError as error:
         raise DataError(f"{path} cannot be read: {error.strerror}") from error
-    except (yaml.YAMLError, UnicodeDecodeError, RecursionError) as error:
-        raise DataError(f"{path} is not a YAML file: {' '.join(str(error).split())}") from error
+    except Malformed as error:
+        raise DataError(f"{path} is not a YAML file: {error}") from error
     return parse_card(content, path)
-
-
-class _StrictLoader(yaml.SafeLoader):
-    """Safe YAML in which a key given twice is a fault, not silently the last one."""
-
-    def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Any, Any]:
-        keys = [self.construct_object(key, deep=True) for key, _ in node.value]
-        twice = next((str(key) for key in keys if keys.count(key) > 1), None)
-        if twice is not None:
-            raise yaml.constructor.ConstructorError(
-                None, None, f"the key {twice!r} is given twice", node.start_mark
-            )
-        return super().construct_mapping(node, deep)
 
 
 def read_dataset(

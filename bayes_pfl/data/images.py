@@ -7,7 +7,7 @@ from pathlib import Path
 
 import numpy as np
 import torch
-from PIL import ExifTags, Image
+from PIL import ExifTags, Image, TiffImagePlugin
 
 from bayes_pfl.data.pixels import array_to_rgb, flatten_to_rgb
 from bayes_pfl.errors import DataError, ImageReadError
@@ -22,6 +22,7 @@ _FORMATS = ("BMP", "DIB", "GIF", "JPEG", "JPEG2000", "MPO", "PNG", "PPM", "TIFF"
 
 _TIFF_MAGIC = (b"II*\x00", b"MM\x00*")
 _DEEP_MAGIC = (b"\x89PNG", *_TIFF_MAGIC)
+_IMAGE_MAGIC = (b"\xff\xd8\xff", b"GIF8", b"RIFF", *_DEEP_MAGIC)
 
 _EXIF_TURNS = {
     2: Image.Transpose.FLIP_LEFT_RIGHT,
@@ -49,7 +50,8 @@ def read_image(path: str | os.PathLike[str], *, max_pixels: int = MAX_PIXELS) ->
             rgb = _decode(path, image)
             turn = _orientation(image)
     except DataError as error:
-        raise error if isinstance(error, ImageReadError) else _unreadable(path, error) from error
+        known = isinstance(error, ImageReadError)
+        raise error if known else ImageReadError(f"{path}: {error}") from error
     except Exception as error:  # decoders of damaged files raise almost anything
         raise _unreadable(path, error) from error
     return rgb.transpose(turn) if turn is not None else rgb
@@ -141,12 +143,14 @@ def _refuse_listing(error: OSError) -> None:
 
 def _open(path: Path, max_pixels: int) -> Image.Image:
     if not path.is_file():
-        state = "is a folder, not an image" if path.is_dir() else "no such file"
+        state = "no such file"
+        if path.exists():  # a pipe would be waited for, a device read without end
+            state = "is a folder, not an image" if path.is_dir() else "is not a regular file"
         raise ImageReadError(f"{path}: {state}")
     if path.stat().st_size == 0:
         raise ImageReadError(f"{path}: the file is empty (0 bytes)")
     try:
-        image = _identify(path)
+        image = _identify(path, max_pixels)
     except Image.DecompressionBombError as error:
         raise ImageReadError(f"{path}: too many pixels to decode safely; reduce it") from error
     if image.width * image.height > max_pixels:
@@ -156,18 +160,31 @@ def _open(path: Path, max_pixels: int) -> Image.Image:
     return image
 
 
-def _identify(path: Path) -> Image.Image:
+def _identify(path: Path, max_pixels: int) -> Image.Image:
     Image.init()
     try:
         return Image.open(path, formats=[name for name in _FORMATS if name in Image.OPEN])
     except Image.UnidentifiedImageError as error:
         # Floating-point colour TIFFs, for one, are beyond Pillow but not beyond OpenCV.
         with path.open("rb") as file:
-            is_tiff = file.read(4) in _TIFF_MAGIC
-        values = _decode_deep(path) if is_tiff else None
+            start = file.read(4)
+        safe = start in _TIFF_MAGIC and _tiff_pixels(path) <= max_pixels
+        values = _decode_deep(path) if safe else None
+        if values is None and start.startswith(_IMAGE_MAGIC):
+            reason = "damaged or cut short (its header cannot be read)"
+            raise ImageReadError(f"{path}: {reason}") from error
         if values is None:
             raise ImageReadError(f"{path}: not an image, or of a kind unknown here") from error
         return array_to_rgb(values)
+
+
+def _tiff_pixels(path: Path) -> int:
+    """Pixels that a TIFF declares: OpenCV would make room for any number of them."""
+    with path.open("rb") as file:
+        directory = TiffImagePlugin.ImageFileDirectory_v2(file.read(8))
+        file.seek(directory.next)
+        directory.load(file)
+    return int(directory[ExifTags.Base.ImageWidth]) * int(directory[ExifTags.Base.ImageLength])
 
 
 def _decode(path: Path, image: Image.Image) -> Image.Image:
@@ -212,5 +229,7 @@ def _mask_values(image: Image.Image) -> np.ndarray:
 
 
 def _unreadable(path: Path, error: BaseException) -> ImageReadError:
-    reason = " ".join(str(error).split()) or type(error).__name__
+    if isinstance(error, OSError) and error.strerror:  # of the system, not of a decoder
+        return ImageReadError(f"{path}: cannot be read: {error.strerror}")
+    reason = " ".join(str(error).split())[:200] or type(error).__name__
     return ImageReadError(f"{path}: damaged or cut short ({reason})")

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import json
 import os
 from pathlib import Path, PurePosixPath, PureWindowsPath
 from typing import Any
 
 from bayes_pfl.data.records import Sample, prompt_word
 from bayes_pfl.errors import DataError
+from bayes_pfl.parsing import MAX_LISTING, Malformed, read_json, short
 
 _SHOWN = 3
 
@@ -51,14 +51,14 @@ def confined(root: Path, relative: object) -> Path:
         DataError: no text, an absolute path, or one that leaves the root by ".." or by a link.
     """
     if not isinstance(relative, str) or not _is_path_text(relative):
-        raise DataError(f"path {_short(relative)} is not a file name")
+        raise DataError(f"path {short(relative)} is not a file name")
     inner = relative.replace("\\", "/")  # some published files were written on Windows
     if PurePosixPath(inner).is_absolute() or PureWindowsPath(relative).drive:
-        raise DataError(f"path {_short(relative)} is absolute; only paths below {root} are read")
+        raise DataError(f"path {short(relative)} is absolute; only paths below {root} are read")
     path = root / inner
     real, real_root = os.path.realpath(path), os.path.realpath(root)
     if os.path.commonpath([real, real_root]) != real_root or real == real_root:
-        raise DataError(f"path {_short(relative)} leaves {root}; only paths below it are read")
+        raise DataError(f"path {short(relative)} leaves {root}; only paths below it are read")
     return path
 
 
@@ -78,19 +78,19 @@ def safe_name(name: object, what: str) -> str:
     """
     plain = isinstance(name, str) and name.isprintable() and 0 < len(name.strip()) <= 100
     if not plain or name.strip() in (".", "..") or any(c in name for c in '/\\:*?"<>|'):
-        raise DataError(f"{what} {_short(name)} cannot be a name; give 1 to 100 plain characters")
+        raise DataError(f"{what} {short(name)} cannot be a name; give 1 to 100 plain characters")
     return str(name)
 
 
 def _load(path: Path, split: str) -> dict[str, Any]:
     try:
-        content = json.loads(path.read_text(encoding="utf-8-sig"))
+        content = read_json(path, MAX_LISTING)
     except OSError as error:
         raise DataError(f"{path} cannot be read: {error.strerror}") from error
-    except (ValueError, RecursionError) as error:
-        raise DataError(f"{path} is not a JSON file: {' '.join(str(error).split())}") from error
+    except Malformed as error:
+        raise DataError(f"{path} is not a JSON file: {error}") from error
     if not isinstance(content, dict) or not isinstance(content.get(split), dict):
-        has = ", ".join(map(_short, content)) if isinstance(content, dict) else _short(content)
+        has = short(list(content) if isinstance(content, dict) else content)
         raise DataError(f'{path} must hold {{"{split}": {{category: [item]}}}}; it holds {has}')
     return content[split]
 
@@ -102,19 +102,19 @@ def _item_list(name: object, items: object, faults: list[str]) -> list[Any]:
         faults.append(str(error))
         return []
     if not isinstance(items, list):
-        faults.append(f"{name}: a list of items is wanted, not {_short(items)}")
+        faults.append(f"{name}: a list of items is wanted, not {short(items)}")
         return []
     return items
 
 
 def _sample(root: Path, category: str, item: object, dataset: str) -> Sample | None:
     if not isinstance(item, dict):
-        raise DataError(f"an item is an object with img_path and anomaly, not {_short(item)}")
+        raise DataError(f"an item is an object with img_path and anomaly, not {short(item)}")
     if item.get("img_path") == "":
         return None
     label = item.get("anomaly")
     if isinstance(label, float) or label not in (0, 1):
-        raise DataError(f"anomaly is {_short(label)}; allowed are 0 and 1")
+        raise DataError(f"anomaly is {short(label)}; allowed are 0 and 1")
     image = confined(root, item.get("img_path"))
     named = item.get("mask_path") or None
     mask = confined(root, named) if named is not None else None
@@ -125,8 +125,3 @@ def _sample(root: Path, category: str, item: object, dataset: str) -> Sample | N
     name = item.get("dataset_name") or dataset
     name = safe_name(name, "dataset_name") if name else ""
     return Sample(image, category, word, int(label), mask, defect, name)
-
-
-def _short(value: object) -> str:
-    text = repr(value)
-    return text if len(text) <= 60 else f"{text[:57]}..."

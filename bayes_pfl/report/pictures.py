@@ -19,7 +19,7 @@ from PIL import Image
 
 from bayes_pfl.errors import ConfigError
 from bayes_pfl.files import write_atomically
-from bayes_pfl.prediction_files import write_whole
+from bayes_pfl.prediction_files import why, write_whole
 from bayes_pfl.report.overlays import _DOUBT_SPAN, COLOUR_MAP, DOUBT_COLOUR_MAP, blend
 
 FOLDER = "report"
@@ -130,8 +130,7 @@ class ReportPictures:
             data = strip(picture, anomaly_map, spread, self.limits, self.side, mask)
             write_whole(self.folder / name, data)
         except Exception as error:  # a picture must not cost the scores of thousands of others
-            reason = getattr(error, "strerror", None) or str(error) or type(error).__name__
-            return f"picture of the report not written: {' '.join(reason.split())}"
+            return f"picture of the report not written: {why(error)}"
         return ""
 
 

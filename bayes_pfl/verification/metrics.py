@@ -93,7 +93,7 @@ def _read(folder: Path) -> tuple[dict[str, np.ndarray], dict[str, Any]]:
     try:
         recorded = json.loads(path.read_text(encoding="utf-8"))
         path = folder / "metrics.npz"
-        with np.load(path) as file:
+        with np.load(path, allow_pickle=False) as file:
             arrays = {name: file[name] for name in ("maps", "masks", "text_scores", "labels")}
     except (OSError, ValueError, KeyError, EOFError) as error:
         raise DataError(

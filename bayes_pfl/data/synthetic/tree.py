@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import multiprocessing
 from collections.abc import Sequence
+from concurrent.futures import ProcessPoolExecutor
+from functools import partial
 from pathlib import Path
 
 import cv2
@@ -29,27 +32,41 @@ def write_mvtec_tree(
     train_normals: int = 0,
     size: int = 256,
     seed: int = 0,
+    workers: int = 0,
 ) -> Path:
     """Write ``<category>/{train/good,test/good,test/<defect>,ground_truth/<defect>}`` PNG files.
 
     Each category gets ``normals`` good test pictures and ``anomalies`` faulty ones, its kinds of
-    fault in turn; masks are 0/255 and named ``<stem>_mask.png``. Returns ``out`` as a Path.
+    fault in turn; masks are 0/255 and named ``<stem>_mask.png``. ``workers`` processes take a
+    category each; the pictures are the same with any number. Returns ``out`` as a Path.
     """
     root = Path(out)
-    for category in categories:
-        kinds = (
-            tuple(dict.fromkeys(CATEGORIES[category].defects))
-            if category in CATEGORIES
-            else ("random",)
-        )
-        for i in range(train_normals):
-            _save(root, render(category, seed, i, size=size), "train", i)
-        for i in range(normals):
-            _save(root, render(category, seed, _TEST_START + i, size=size), "test", i)
-        for i in range(anomalies):
-            index, kind = _TEST_START + normals + i, kinds[i % len(kinds)]
-            _save(root, render(category, seed, index, size=size, defect=kind), "test", i)
+    write = partial(_write_category, root, (normals, anomalies, train_normals), size, seed)
+    if workers < 2:
+        for category in categories:
+            write(category)
+        return root
+    with ProcessPoolExecutor(workers, multiprocessing.get_context("spawn")) as pool:
+        list(pool.map(write, categories))
     return root
+
+
+def _write_category(
+    root: Path, numbers: tuple[int, int, int], size: int, seed: int, category: str
+) -> None:
+    normals, anomalies, train_normals = numbers
+    kinds = (
+        tuple(dict.fromkeys(CATEGORIES[category].defects))
+        if category in CATEGORIES
+        else ("random",)
+    )
+    for i in range(train_normals):
+        _save(root, render(category, seed, i, size=size), "train", i)
+    for i in range(normals):
+        _save(root, render(category, seed, _TEST_START + i, size=size), "test", i)
+    for i in range(anomalies):
+        index, kind = _TEST_START + normals + i, kinds[i % len(kinds)]
+        _save(root, render(category, seed, index, size=size, defect=kind), "test", i)
 
 
 def _save(root: Path, picture: Rendered, split: str, number: int) -> None:

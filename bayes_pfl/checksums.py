@@ -1,0 +1,86 @@
+"""SHA-256 of weights: of those that came with the package, and of those that were downloaded."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import re
+from functools import lru_cache
+from pathlib import Path
+
+from bayes_pfl.errors import BayesPFLError
+from bayes_pfl.resources import resource_dir
+
+LISTING = "SHA256SUMS"
+"""Checksums of the embedded files, in the form of `sha256sum`; see docs/security.md."""
+
+_DIGEST = re.compile(r"[0-9a-f]{64}")
+
+
+def file_sha256(path: Path) -> str:
+    """SHA-256 of a file, in hexadecimal; of one that has not changed since, without reading it."""
+    status = path.stat()
+    return _digest(
+        os.path.realpath(path),
+        status.st_size,
+        status.st_mtime_ns,
+        status.st_ctime_ns,
+        status.st_ino,
+    )
+
+
+@lru_cache(maxsize=64)
+def _digest(path: str, *_: int) -> str:
+    digest = hashlib.sha256()
+    with open(path, "rb") as file:
+        while block := file.read(1 << 20):
+            digest.update(block)
+    return digest.hexdigest()
+
+
+def check_embedded(path: Path, kind: type[BayesPFLError]) -> None:
+    """Compare an embedded file with its checksum in the listing, if it has one there.
+
+    Raises:
+        kind: the file was damaged or changed since it was shipped.
+    """
+    wanted = embedded_sha256().get(f"{path.parent.name}/{path.name}")
+    if wanted is None or not path.is_file():
+        return
+    if (found := file_sha256(path)) != wanted:
+        raise kind(
+            f"{path}: SHA-256 is {found[:12]}..., it was shipped as {wanted[:12]}...: damaged or "
+            "changed; install bayes-pfl again, or check the file out again"
+        )
+
+
+def embedded_sha256() -> dict[str, str]:
+    """Checksums of the embedded files by folder and name; none where there is no listing."""
+    listing = resource_dir("checkpoints") / LISTING
+    if not listing.is_file():
+        return {}
+    lines = (line.split(maxsplit=1) for line in listing.read_text(encoding="utf-8").splitlines())
+    return {parts[1]: parts[0] for parts in lines if len(parts) == 2}
+
+
+def check_download(path: Path, kind: type[BayesPFLError], url: str = "") -> None:
+    """Compare a file from the network with the checksum that came with it, if one did.
+
+    In the hub's cache a large file is a link to a blob that bears its SHA-256, as the hub gave it;
+    OpenAI's addresses contain it.
+
+    Raises:
+        kind: the file was damaged or changed.
+    """
+    wanted = _told(path, url)
+    if wanted is not None and (found := file_sha256(path)) != wanted:
+        raise kind(
+            f"{path}: SHA-256 is {found[:12]}..., it was published as {wanted[:12]}...: damaged or "
+            "changed on its way; delete the file and load again"
+        )
+
+
+def _told(path: Path, url: str) -> str | None:
+    blob = os.path.basename(os.readlink(path)) if path.is_symlink() else ""
+    names = [blob, *reversed(url.split("/"))]
+    return next((name for name in names if _DIGEST.fullmatch(name)), None)

@@ -1,0 +1,142 @@
+"""The images of a folder or store as a table: where each lies, and which version of it is meant."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator
+from datetime import datetime
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from bayes_pfl.cluster.storage import Place, one_line
+from bayes_pfl.data.images import IMAGE_SUFFIXES
+from bayes_pfl.errors import DataError
+from bayes_pfl.prediction_files import MAPS
+from bayes_pfl.prediction_input import input_images
+
+if TYPE_CHECKING:
+    import pyarrow as pa
+
+STAMP = ("size", "mtime_ns", "etag")
+"""Columns that tell one version of a file from another; null where the store does not say."""
+
+_BLOCK = 65_536  # rows gathered as Python objects before they become columns
+
+
+def list_images(source: Place, out: Place) -> pa.Table:
+    """Table of path, size, mtime_ns, etag, in the order of the paths.
+
+    Hidden files and folders, and what a run has written below ``source``, are left out.
+
+    Raises:
+        DataError: no such place, or no images there.
+    """
+    import pyarrow as pa
+
+    schema = pa.schema(
+        {"path": pa.string(), "size": pa.int64(), "mtime_ns": pa.int64(), "etag": pa.string()}
+    )
+    entries = _here(source.folder, out) if source.folder else _in_store(source, out)
+    blocks, rows = [], []
+    for entry in entries:
+        rows.append(entry)
+        if len(rows) == _BLOCK:
+            blocks.append(_block(rows, schema))
+            rows = []
+    if rows:
+        blocks.append(_block(rows, schema))
+    if not blocks:
+        raise DataError(
+            f"{source.url}: no images; files that end in {' '.join(IMAGE_SUFFIXES)} are looked "
+            "for, in the folder and those below it"
+        )
+    return pa.concat_tables(blocks)
+
+
+Entry = tuple[str, int | None, int | None, str | None]
+
+
+def _block(rows: list[Entry], schema: pa.Schema) -> pa.Table:
+    import pyarrow as pa
+
+    columns = [
+        pa.array(list(values), item.type)
+        for values, item in zip(zip(*rows, strict=True), schema, strict=True)
+    ]  # noqa: E501
+    return pa.Table.from_arrays(columns, schema=schema)
+
+
+def _here(folder: Path, out: Place) -> Iterator[Entry]:
+    for path in input_images(folder, out.folder or Path(os.devnull)):
+        inside = path.relative_to(folder).as_posix()
+        # Columns hold text: a name that is none is told of in its own row, as out of reach.
+        text = inside.encode("utf-8", "backslashreplace").decode("utf-8")
+        try:
+            status = path.stat()
+        except OSError:
+            yield text, None, None, None
+        else:
+            yield text, status.st_size, status.st_mtime_ns, None
+
+
+def _in_store(source: Place, out: Place) -> Iterator[Entry]:
+    written = f"{out.root}/{MAPS}/" if type(out.fs) is type(source.fs) else None
+    try:
+        for path, info in _files(source.fs, source.root):
+            inside = path[len(source.root) :].lstrip("/")
+            if _is_image(inside) and not (written and path.startswith(written)):
+                yield inside, *_stamp(info)
+    except FileNotFoundError as error:
+        raise DataError(f"{source.url} does not exist; give a folder of images") from error
+    except Exception as error:  # stores raise errors of their own
+        raise DataError(
+            f"{source.url} cannot be listed ({one_line(error)}); check the URL and your rights"
+        ) from error
+
+
+def _files(fs: Any, root: str) -> Iterator[tuple[str, dict[str, Any]]]:
+    """All files below a folder in the order of their paths.
+
+    What fsspec keeps of a file takes over a kilobyte: one subfolder is held at a time.
+    """
+    fs.invalidate_cache()
+    for entry in sorted(fs.ls(root, detail=True), key=lambda entry: entry["name"]):
+        path = entry["name"].rstrip("/")
+        if entry["type"] != "directory":
+            yield path, entry
+            continue
+        found = fs.find(path, detail=True)
+        for inside in sorted(found, key=lambda name: name.split("/")):
+            yield inside, found[inside]
+        fs.invalidate_cache()
+
+
+def _is_image(inside: str) -> bool:
+    hidden = any(part.startswith(".") for part in inside.split("/"))
+    return not hidden and inside.lower().endswith(IMAGE_SUFFIXES)
+
+
+def _stamp(info: dict[str, Any]) -> tuple[int | None, int | None, str | None]:
+    """Size, time of change in ns, and entity tag of what a store says of a file."""
+    changed = next(
+        (info[k] for k in ("LastModified", "last_modified", "mtime", "updated") if info.get(k)),
+        None,
+    )  # noqa: E501
+    etag = next((info[key] for key in ("ETag", "etag", "md5Hash") if info.get(key)), None)
+    return info.get("size"), _nanoseconds(changed), str(etag).strip('"') if etag else None
+
+
+def _nanoseconds(moment: Any) -> int | None:
+    """ns since 1970 of a datetime, an ISO text or seconds.
+
+    >>> _nanoseconds("1970-01-01T00:00:01+00:00"), _nanoseconds(2.5)
+    (1000000000, 2500000000)
+    """
+    if isinstance(moment, str):
+        try:
+            moment = datetime.fromisoformat(moment.replace("Z", "+00:00"))
+        except ValueError:
+            return None
+    if isinstance(moment, datetime):
+        moment = moment.timestamp()
+    return round(moment * 1_000_000_000) if isinstance(moment, int | float) else None

@@ -1,0 +1,162 @@
+"""Part files: rows as Parquet, and what they come to."""
+
+from __future__ import annotations
+
+import heapq
+import io
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass, field, fields
+from typing import TYPE_CHECKING, Any
+
+from bayes_pfl.cluster.storage import Place
+from bayes_pfl.prediction_files import Row
+
+if TYPE_CHECKING:
+    import pyarrow as pa
+
+PARTS = "predictions"
+SUFFIX = ".parquet"
+_FAILURES, _HIGHEST = 20, 5  # as a run on one machine tells of
+
+_TYPES = {
+    "path": "string",
+    "class_name": "string",
+    "label": "int8",
+    "width": "int32",
+    "height": "int32",
+    "error": "string",
+    "needs_review": "int8",
+    "p_value": "float64",
+}
+"""Of the columns of :class:`Row`; others are float32, which is what the model computes in."""
+
+_STAMP_TYPES = {"size": "int64", "mtime_ns": "int64", "etag": "string"}
+
+
+def schema(notes: Mapping[str, str] | None = None) -> pa.Schema:
+    """Columns of a part file: those of :class:`Row`, then size, mtime_ns and etag of the file.
+
+    Args:
+        notes: kept in every part, such as the hash of the weights.
+    """
+    import pyarrow as pa
+
+    of_row = {item.name: _TYPES.get(item.name, "float32") for item in fields(Row)}
+    types = {**of_row, **_STAMP_TYPES}
+    columns = [pa.field(name, pa.type_for_alias(kind)) for name, kind in types.items()]
+    return pa.schema(columns, dict(notes) if notes else None)
+
+
+def table_of(rows: Sequence[Row], stamps: pa.Table, notes: Mapping[str, str]) -> pa.Table:
+    """Rows with the size, time and tag of their files, in the same order, as a table."""
+    import pyarrow as pa
+
+    whole = schema(notes)
+    columns: dict[str, Any] = {
+        item.name: pa.array(
+            [_text(getattr(row, item.name)) for row in rows], whole.field(item.name).type
+        )  # noqa: E501
+        for item in fields(Row)
+    }
+    columns |= {name: stamps[name] for name in _STAMP_TYPES}
+    return pa.table(columns, schema=whole)
+
+
+def _text(value: Any) -> Any:
+    """Text that Arrow takes: a reason may quote a file name that is not UTF-8."""
+    is_text = isinstance(value, str)
+    return value.encode("utf-8", "backslashreplace").decode("utf-8") if is_text else value
+
+
+def part_name(generation: int, index: int) -> str:
+    """Name of a part file; a run that goes on writes parts of the next generation.
+
+    >>> part_name(0, 12)
+    'predictions/part-000-0000012.parquet'
+    """
+    return f"{PARTS}/part-{generation:03d}-{index:07d}{SUFFIX}"
+
+
+def generation_of(name: str) -> int:
+    """The generation in a part's name.
+
+    >>> generation_of(part_name(7, 12))
+    7
+    """
+    return int(name.rsplit("part-", 1)[1].split("-")[0])
+
+
+def write_part(out: Place, name: str, table: pa.Table) -> None:
+    """Write a part whole, in place of one of that name."""
+    import pyarrow.parquet as pq
+
+    buffer = io.BytesIO()
+    pq.write_table(table, buffer, compression="zstd")
+    out.write(name, buffer.getvalue())
+
+
+def read_part(out: Place, name: str, columns: Sequence[str] | None = None) -> pa.Table | None:
+    """A part, or some of its columns; None for one that is damaged or cut short."""
+    import pyarrow as pa
+    import pyarrow.parquet as pq
+
+    try:
+        with out.fs.open(out.path(name), "rb") as file:
+            return pq.ParquetFile(file).read(list(columns) if columns else None)
+    except (pa.ArrowException, OSError, KeyError):
+        return None
+
+
+@dataclass
+class Tally:
+    """What rows come to; tallies of parts add up.
+
+    Attributes:
+        images, failed: counts.
+        anomalous, review: rows with the label 1, and to be reviewed.
+        highest: paths and scores, the highest first.
+        failures: paths and reasons, the first twenty by path.
+    """
+
+    images: int = 0
+    failed: int = 0
+    anomalous: int = 0
+    review: int = 0
+    highest: list[tuple[str, float]] = field(default_factory=list)
+    failures: list[tuple[str, str]] = field(default_factory=list)
+
+    @classmethod
+    def of(cls, table: pa.Table) -> Tally:
+        """Of the rows of a part."""
+        import pyarrow.compute as pc
+
+        bad = table.filter(pc.not_equal(table["error"], ""))
+        scored = table.filter(pc.is_valid(table["score"])).select(["path", "score"])
+        top = scored.take(pc.select_k_unstable(scored, _HIGHEST, [("score", "descending")]))
+        failures = zip(bad["path"].to_pylist(), bad["error"].to_pylist(), strict=True)
+        return cls(
+            table.num_rows,
+            bad.num_rows,
+            pc.sum(table["label"]).as_py() or 0,
+            pc.sum(table["needs_review"]).as_py() or 0,
+            list(zip(top["path"].to_pylist(), top["score"].to_pylist(), strict=True)),
+            heapq.nsmallest(_FAILURES, failures),
+        )
+
+    def add(self, other: Tally) -> None:
+        """Add those of another part."""
+        for name in ("images", "failed", "anomalous", "review"):
+            setattr(self, name, getattr(self, name) + getattr(other, name))
+        both = [*self.highest, *other.highest]
+        self.highest = heapq.nlargest(_HIGHEST, both, key=lambda entry: entry[1])
+        self.failures = heapq.nsmallest(_FAILURES, [*self.failures, *other.failures])
+
+    def as_dict(self) -> dict[str, Any]:
+        """Plain values, from which a tally is made again."""
+        return asdict(self)
+
+    @classmethod
+    def from_dict(cls, values: Mapping[str, Any]) -> Tally:
+        """The tally that these values were taken from, perhaps through JSON."""
+        pairs = {name: [tuple(x) for x in values[name]] for name in ("highest", "failures")}
+        return cls(**{**values, **pairs})

@@ -1,0 +1,153 @@
+"""The cluster, and the pool of workers on it."""
+
+from __future__ import annotations
+
+import json
+import logging
+import os
+import signal
+import threading
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from bayes_pfl import errors
+from bayes_pfl.cluster.parts import Tally
+from bayes_pfl.cluster.worker import Job, PartScorer
+from bayes_pfl.errors import BayesPFLError, ConfigError
+from bayes_pfl.scorer import check_whole
+
+if TYPE_CHECKING:
+    import pyarrow as pa
+
+_AHEAD = 2  # parts that wait at each worker, so that none is idle
+
+
+@dataclass(frozen=True)
+class Pool:
+    """How many workers, and what each is given; see :func:`bayes_pfl.cluster.predict_ray`."""
+
+    actors: int | None = None
+    cpus: float = 1
+    gpus: float = 0
+
+    def __post_init__(self) -> None:
+        if self.actors is not None:
+            check_whole("actors", self.actors, 1)
+        for name, value, low in (
+            ("cpus_per_actor", self.cpus, 0),
+            ("gpus_per_actor", self.gpus, 0),
+        ):
+            if not value >= low:
+                raise ConfigError(f"{name} = {value}: must be {low} at least")
+        if not (self.cpus or self.gpus):
+            raise ConfigError("cpus_per_actor = 0 without GPUs: give each worker one or the other")
+
+    def size(self) -> int:
+        """Workers that the connected cluster is asked for.
+
+        Raises:
+            ConfigError: it has no room for one, or not for as many as the user wants.
+        """
+        import ray
+
+        there = ray.cluster_resources()
+        wanted = {"CPU": self.cpus, "GPU": self.gpus}
+        room = min(int(there.get(kind, 0) // each) for kind, each in wanted.items() if each)
+        if self.actors is None and room:
+            return room
+        if room < (self.actors or 1) and not os.environ.get("RAY_ADDRESS"):
+            have = ", ".join(f"{there.get(kind, 0):g} {kind}" for kind in wanted)
+            raise ConfigError(
+                f"actors = {self.actors or 1} of {self.cpus:g} CPU and {self.gpus:g} GPU: the "
+                f"cluster has {have}; give fewer or smaller ones"
+            )
+        return self.actors or 1
+
+
+@contextmanager
+def connected() -> Iterator[None]:
+    """Within, Ray is connected: to the cluster of RAY_ADDRESS, a running one, or one of our own.
+
+    Nothing is reported to anyone; no dashboard is started.
+
+    Raises:
+        ConfigError: the cluster cannot be reached.
+    """
+    os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
+    os.environ.setdefault("RAY_BACKEND_LOG_LEVEL", "fatal")
+    import ray
+
+    if ray.is_initialized():
+        yield
+        return
+    quiet = {"logging_level": logging.ERROR, "log_to_driver": False}
+    try:
+        with _own_signals():
+            ray.init(include_dashboard=False, configure_logging=True, **quiet)
+    except Exception as error:
+        reason = " ".join(str(error).split())[:200]
+        raise ConfigError(
+            f"no Ray cluster ({reason}); check RAY_ADDRESS, or unset it for one on this machine"
+        ) from error
+    try:
+        yield
+    finally:
+        ray.shutdown()
+
+
+@contextmanager
+def _own_signals() -> Iterator[None]:
+    """Afterwards SIGTERM does what it did before: Ray takes it, and ends by a crash report."""
+    main = threading.current_thread() is threading.main_thread()
+    before = signal.getsignal(signal.SIGTERM) if main else None
+    try:
+        yield
+    finally:
+        if before is not None:
+            signal.signal(signal.SIGTERM, before)
+
+
+def scored_parts(
+    job: Job, parts: Sequence[pa.Table], pool: Pool, actors: int
+) -> Iterator[tuple[str, Tally]]:
+    """Names of parts with their tallies, as they are written; in no fixed order.
+
+    A worker that is lost is replaced, and its part done again.
+
+    Raises:
+        BayesPFLError: what a worker raised.
+    """
+    import ray.data
+
+    logging.getLogger("ray.data").setLevel(logging.ERROR)
+    context = ray.data.DataContext.get_current()
+    context.enable_progress_bars = False
+    workers = ray.data.ActorPoolStrategy(
+        size=min(actors, len(parts)), max_tasks_in_flight_per_actor=_AHEAD
+    )
+    found = ray.data.from_arrow(list(parts)).map_batches(
+        PartScorer,
+        fn_constructor_args=(job,),
+        batch_size=None,
+        batch_format="pyarrow",
+        zero_copy_batch=True,
+        compute=workers,
+        num_cpus=pool.cpus,
+        num_gpus=pool.gpus,
+    )
+    for batch in found.iter_batches(batch_size=None, batch_format="pyarrow"):
+        for answer in batch.to_pylist():
+            yield answer["part"], tally_in(answer)
+
+
+def tally_in(answer: dict[str, str]) -> Tally:
+    """The tally that a worker answered with.
+
+    Raises:
+        BayesPFLError: the one that it answered with.
+    """
+    if answer["error"]:
+        raise getattr(errors, answer["kind"], BayesPFLError)(answer["error"])
+    return Tally.from_dict(json.loads(answer["tally"]))

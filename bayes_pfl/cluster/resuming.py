@@ -1,0 +1,198 @@
+"""What of a run has been done before: its parts against the images of today."""
+
+from __future__ import annotations
+
+import json
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from bayes_pfl.cluster.listing import STAMP
+from bayes_pfl.cluster.parts import (
+    PARTS,
+    SUFFIX,
+    Tally,
+    generation_of,
+    read_part,
+    write_part,
+)
+from bayes_pfl.cluster.storage import Place
+from bayes_pfl.differences import differences
+from bayes_pfl.errors import ConfigError
+
+if TYPE_CHECKING:
+    import pyarrow as pa
+
+HEADER = "run.json"
+FORMAT = 1
+_THREADS = 16  # parts read at once: most of the time is spent waiting for a store
+
+
+@dataclass
+class Before:
+    """What is there when a run begins.
+
+    Attributes:
+        waiting: rows of the listing that are to be scored.
+        tally: of the rows that are kept.
+        parts: names of the part files that are kept.
+        generation: number for the names of new parts.
+        dropped: images that were done and are there no more.
+    """
+
+    waiting: pa.Table
+    tally: Tally = field(default_factory=Tally)
+    parts: set[str] = field(default_factory=set)
+    generation: int = 0
+    dropped: int = 0
+
+
+def begin(
+    out: Place, header: dict[str, Any], listing: pa.Table, *, resume: bool, overwrite: bool
+) -> Before:
+    """Make ``out`` ready for a run that goes on, or begins.
+
+    Args:
+        header: all that shapes the results; a run that goes on must have the same.
+        listing: path, class_name and stamp of every image.
+
+    Raises:
+        ConfigError: there is a run and neither option was given, another run than this one, or
+            images that have changed since they were scored.
+    """
+    if resume and overwrite:
+        raise ConfigError("resume and overwrite exclude each other: give one of them")
+    text, names = out.read(HEADER), out.names(PARTS, SUFFIX)
+    if overwrite:
+        for name in names:
+            out.remove(name)
+        text, names = None, []
+    if (text or names) and not resume:
+        raise ConfigError(
+            f"{out.url}: holds {len(names)} parts of an earlier run; go on with --resume, begin "
+            "anew with --overwrite, or choose another --out"
+        )
+    if text is not None:
+        _check_same(out, _parsed(out, text), header)
+    elif names:
+        raise ConfigError(f"{out.url}: parts without {HEADER}; choose another --out")
+    whole = {"format": FORMAT, **header}
+    out.write(HEADER, (json.dumps(whole, indent=2) + "\n").encode("ascii"))
+    return _compare(out, names, listing) if names else Before(listing)
+
+
+def _parsed(out: Place, text: bytes) -> dict[str, Any]:
+    try:
+        header = json.loads(text)
+    except ValueError as error:
+        raise _foreign(out, "damaged") from error
+    if not isinstance(header, dict) or header.get("format") != FORMAT:
+        raise _foreign(out, "of another version")
+    return header
+
+
+def _check_same(out: Place, before: dict[str, Any], now: dict[str, Any]) -> None:
+    own = {key: value for key, value in before.items() if key != "format"}
+    # What was written came through JSON, which knows no tuples.
+    if differing := differences(own, json.loads(json.dumps(now))):
+        raise ConfigError(
+            f"{out.path(HEADER)}: another run than this one: {'; '.join(differing)}; give what it "
+            "was begun with, or begin anew with --overwrite or another --out"
+        )
+
+
+def _foreign(out: Place, what: str) -> ConfigError:
+    return ConfigError(f"{out.path(HEADER)}: {what}; begin anew with --overwrite or another --out")
+
+
+def _compare(out: Place, names: list[str], listing: pa.Table) -> Before:
+    """Keep every row whose image is the same as then; take out the others from their parts.
+
+    Those are: failures (they are tried again), images that are gone, and rows that a worker of a
+    stopped run has written although another one had been given its images.
+    """
+    columns = ["path", "class_name", "error", *STAMP]
+    with ThreadPoolExecutor(_THREADS) as pool:
+        tables = list(pool.map(lambda name: read_part(out, name, columns), names))
+        broken = [name for name, table in zip(names, tables, strict=True) if table is None]
+        list(pool.map(out.remove, broken))
+        whole = {n: table for n, table in zip(names, tables, strict=True) if table is not None}
+        kept, dropped = _kept_rows(out, list(whole.values()), listing)
+        ends = np.cumsum([table.num_rows for table in whole.values()])
+        masks = np.split(kept, ends[:-1])
+        before = Before(_waiting(whole, masks, listing), dropped=dropped)
+        before.generation = max(map(generation_of, names), default=-1) + 1
+        for name, tally in pool.map(
+            lambda pair: _reduce(out, *pair), zip(whole, masks, strict=True)
+        ):
+            if tally is not None:
+                before.parts.add(name)
+                before.tally.add(tally)
+    return before
+
+
+def _kept_rows(out: Place, tables: list[pa.Table], listing: pa.Table) -> tuple[np.ndarray, int]:
+    """Which rows of the parts stay, bool (rows,); how many images are gone."""
+    import pyarrow as pa
+    import pyarrow.compute as pc
+
+    if not tables:
+        return np.zeros(0, bool), 0
+    done = pa.concat_tables(tables, promote_options="permissive")
+    done = done.append_column("row", pa.array(np.arange(done.num_rows)))
+    good = done.filter(pc.equal(done["error"], ""))
+    first = good.group_by("path").aggregate([("row", "min")])["row_min"]
+    good = done.take(first)
+    both = good.join(listing, "path", join_type="inner", right_suffix="_now")
+    for column, what in (*((name, "changed") for name in STAMP), ("class_name", "renamed")):
+        _refuse(out, both, column, what)
+    kept = np.zeros(done.num_rows, bool)
+    kept[both["row"].to_numpy()] = True
+    return kept, good.num_rows - both.num_rows
+
+
+def _refuse(out: Place, both: pa.Table, column: str, what: str) -> None:
+    import pyarrow as pa
+    import pyarrow.compute as pc
+
+    then, now = both[column], both[f"{column}_now"]
+    nothing = "" if pa.types.is_string(then.type) else -1
+    differs = pc.not_equal(pc.fill_null(then, nothing), pc.fill_null(now, nothing))
+    paths = both.filter(differs)["path"]
+    if len(paths):
+        words = {"changed": "have changed since", "renamed": "have another class name than when"}
+        raise ConfigError(
+            f"{out.url}: {len(paths)} images {words[what]} they were scored, such as "
+            f"{pc.min(paths).as_py()!r}; restore them, or begin anew with --overwrite or another "
+            "--out"
+        )
+
+
+def _waiting(whole: dict[str, pa.Table], masks: list[np.ndarray], listing: pa.Table) -> pa.Table:
+    """Rows of the listing that no kept row stands for, in their order."""
+    import pyarrow as pa
+
+    done = [
+        t.select(["path"]).filter(pa.array(m)) for t, m in zip(whole.values(), masks, strict=True)
+    ]  # noqa: E501
+    if not done:
+        return listing
+    numbered = listing.append_column("row", pa.array(np.arange(listing.num_rows)))
+    rest = numbered.join(pa.concat_tables(done), "path", join_type="left anti")
+    return listing.take(pa.array(np.sort(rest["row"].to_numpy())))
+
+
+def _reduce(out: Place, pair_name: str, mask: np.ndarray) -> tuple[str, Tally | None]:
+    """Rewrite a part without the rows that do not stay; its tally, None if nothing is left."""
+    import pyarrow as pa
+
+    table = read_part(out, pair_name) if mask.any() else None
+    if table is None:
+        out.remove(pair_name)
+        return pair_name, None
+    if not mask.all():
+        table = table.filter(pa.array(mask))
+        write_part(out, pair_name, table)
+    return pair_name, Tally.of(table)

@@ -1,0 +1,236 @@
+"""One worker of the pool: holds the model, takes parts of the listing, writes part files."""
+
+from __future__ import annotations
+
+import json
+import os
+import tempfile
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import closing
+from dataclasses import dataclass, field, replace
+from functools import cached_property
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from bayes_pfl.cluster.parts import Tally, table_of, write_part
+from bayes_pfl.cluster.storage import Place, one_line
+from bayes_pfl.data.decoding import Decoded, decode, read_ahead
+from bayes_pfl.decision import Decision
+from bayes_pfl.errors import BayesPFLError, CheckpointError, ConfigError, DataError
+from bayes_pfl.inference import batched
+from bayes_pfl.prediction_files import MAP_SUFFIX, MAPS, Row, encode_map
+from bayes_pfl.prediction_rows import scored_row
+from bayes_pfl.prediction_summary import FolderSettings
+from bayes_pfl.results import resize_map
+from bayes_pfl.scorer import ScoredImage, Scorer
+
+if TYPE_CHECKING:
+    import pyarrow as pa
+
+ATTEMPTS = ".attempts"
+MOST_ATTEMPTS = 5
+"""Times that workers may die over one part before the run ends."""
+
+_FETCHED = 64  # files of a store that are fetched ahead at once
+_FETCHERS = 8
+
+
+@dataclass(frozen=True)
+class Job:
+    """What every worker is told: small, for it travels to each.
+
+    Attributes:
+        checkpoint, pretrained, device: as of :func:`bayes_pfl.checkpoints.load_checkpoint`.
+        fingerprint: SHA-256 that the weights must have where the worker runs.
+        rule: makes labels of scores.
+        notes: kept in every part file.
+    """
+
+    checkpoint: str
+    pretrained: str | None
+    device: str
+    fingerprint: str
+    source: Place
+    out: Place
+    settings: FolderSettings
+    rule: Decision
+    notes: dict[str, str] = field(default_factory=dict)
+
+
+class PartScorer:
+    """Scores parts: called by Ray Data with a table of images, answers with what they came to.
+
+    A part file is written whole, under a name that the part has had from the beginning. So a worker
+    may be lost at any moment, and the one that does its part again leaves the same file.
+    """
+
+    def __init__(self, job: Job) -> None:
+        self.job = job
+
+    @cached_property
+    def scorer(self) -> Scorer:
+        """The model with the settings and draws of the run; loaded at the first part.
+
+        Raises:
+            CheckpointError: other weights than where the run was started.
+        """
+        from bayes_pfl.calibration import fingerprint
+        from bayes_pfl.checkpoints import load_checkpoint
+
+        job, settings = self.job, self.job.settings
+        model = load_checkpoint(job.checkpoint, device=job.device, pretrained=job.pretrained)
+        if fingerprint(model) != job.fingerprint:
+            raise CheckpointError(
+                f"{job.checkpoint}: another checkpoint here than where the run was started; put "
+                "the same one on every machine, or name one of the hub with its revision"
+            )
+        return Scorer(
+            model,
+            samples=settings.samples,
+            precision=settings.precision,
+            seed=settings.seed,
+            smoothing=settings.smoothing,
+            maps=settings.maps != "none",
+            spread=False,
+            compile=settings.compile,
+        )
+
+    def __call__(self, part: pa.Table) -> pa.Table:
+        """Score a part, a table of part (its name, in all rows), path, class_name and stamp.
+
+        Returns:
+            One row: part, and its tally or an error, with its kind, that ends the run. Ray would
+            hand on an exception as the text of a traceback.
+        """
+        import pyarrow as pa
+
+        name = part["part"][0].as_py()
+        try:
+            answer = {"tally": json.dumps(self._score(name, part).as_dict())}
+        except BayesPFLError as error:
+            answer = {"kind": type(error).__name__, "error": str(error)}
+        columns = {key: [answer.get(key, "")] for key in ("tally", "kind", "error")}
+        return pa.table({"part": [name], **columns})
+
+    def _score(self, name: str, part: pa.Table) -> Tally:
+        attempt = self._attempt(name, part["path"][0].as_py())
+        # What has killed a worker before is decoded in a process of its own.
+        workers = max(self.job.settings.workers, int(attempt > 1))
+        table = table_of(list(self._rows(part, workers)), part, self.job.notes)
+        write_part(self.job.out, name, table)
+        self.job.out.remove(_mark(name))
+        return Tally.of(table)
+
+    def _attempt(self, name: str, first: str) -> int:
+        """How often this part has been begun, now included."""
+        out = self.job.out
+        attempt = int(out.read(_mark(name)) or 0) + 1
+        if attempt > MOST_ATTEMPTS:
+            raise ConfigError(
+                f"{out.url}: {MOST_ATTEMPTS} workers died over the part that begins with "
+                f"{first!r}; give them more memory or a smaller --batch-size, then --resume"
+            )
+        out.write(_mark(name), str(attempt).encode())
+        return attempt
+
+    def _rows(self, part: pa.Table, workers: int) -> Iterator[Row]:
+        settings = self.job.settings
+        paths = part["path"].to_pylist()
+        names = part["class_name"].to_pylist()
+        with closing(self._files(paths)) as windows:
+            for start, files, faults in windows:
+                batches = decode(
+                    files,
+                    self.scorer.model.backbone.image_size,
+                    batch_size=settings.batch_size,
+                    workers=workers,
+                )
+                at = start
+                with closing(batches):
+                    for batch in batches:
+                        chosen = slice(at, at + len(batch))
+                        told = [_told(item, faults) for item in batch]
+                        yield from self._scored(paths[chosen], names[chosen], told)
+                        at += len(batch)
+
+    def _scored(self, paths: list[str], names: list[str], batch: list[Decoded]) -> Iterator[Row]:
+        good = [at for at, item in enumerate(batch) if item.pixels is not None]
+        pixels = [batch[at].pixels for at in good]
+        scored = self.scorer(pixels, [names[at] for at in good]) if good else []  # type: ignore[arg-type]
+        found = dict(zip(good, scored, strict=True))
+        for at, item in enumerate(batch):
+            row = scored_row(paths[at], names[at], item, found.get(at), self.job.rule)
+            error = "" if row.error else self._write_map(row, found[at], item)
+            yield replace(row, error=error) if error else row
+
+    def _write_map(self, row: Row, scored: ScoredImage, item: Decoded) -> str:
+        """Write the map of an image; returns why that failed, or an empty string."""
+        kind = self.job.settings.maps
+        if kind == "none":
+            return ""
+        try:
+            data = encode_map(resize_map(scored.map, item.size), kind)  # type: ignore[arg-type]
+            self.job.out.write(f"{MAPS}/{row.path}{MAP_SUFFIX[kind]}", data)
+        except ConfigError:
+            raise  # where no map can be written no rows could
+        except Exception as error:  # a picture must not cost the scores of thousands of others
+            return f"map not written: {one_line(error)}"
+        return ""
+
+    # Files ---------------------------------------------------------------------------------------
+
+    def _files(self, paths: list[str]) -> Iterator[tuple[int, list[Path], dict[Path, str]]]:
+        """Files as they lie here: where they begin in ``paths``, and why some are missing."""
+        source = self.job.source
+        if source.folder is not None:
+            if not source.folder.is_dir():
+                raise DataError(
+                    f"{source.url}: no such folder on this machine; put it where all machines see "
+                    "it, then go on with --resume"
+                )
+            yield 0, [source.folder / path for path in paths], {}
+            return
+        with (
+            tempfile.TemporaryDirectory(prefix="bayes-pfl-") as folder,
+            closing(read_ahead(self._fetched(paths, Path(folder)), depth=1)) as windows,
+        ):
+            for start, files, faults in windows:
+                yield start, files, faults
+                for file in files:
+                    file.unlink(missing_ok=True)
+
+    def _fetched(
+        self, paths: list[str], folder: Path
+    ) -> Iterator[tuple[int, list[Path], dict[Path, str]]]:
+        start, good = 0, 0
+        with ThreadPoolExecutor(_FETCHERS) as pool:
+            for window in batched(paths, _FETCHED):
+                # Named by their number: what a store calls a file may be no name here.
+                files = [folder / f"{start + at}" for at in range(len(window))]
+                told = list(pool.map(self._fetch, window, files))
+                faults = {file: why for file, why in zip(files, told, strict=True) if why}
+                start, good = start + len(window), good + len(window) - len(faults)
+                if start > 1 and not good:
+                    raise DataError(
+                        f"{self.job.source.url}: none of {start} files could be fetched "
+                        f"({told[0]}); check the store, then go on with --resume"
+                    )
+                yield start - len(window), files, faults
+
+    def _fetch(self, path: str, file: Path) -> str:
+        """Fetch one file; returns why that failed, or an empty string."""
+        try:
+            self.job.source.fs.get_file(f"{self.job.source.root}/{path}", str(file))
+        except Exception as error:  # stores raise errors of their own
+            return "no such file" if isinstance(error, FileNotFoundError) else one_line(error)
+        return ""
+
+
+def _mark(name: str) -> str:
+    return f"{ATTEMPTS}/{os.path.basename(name)}"
+
+
+def _told(item: Decoded, faults: dict[Path, str]) -> Decoded:
+    reason = faults.get(item.path)
+    return replace(item, error=f"could not be fetched: {reason}") if reason else item

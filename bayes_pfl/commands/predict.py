@@ -1,0 +1,139 @@
+"""``bayes-pfl predict``."""
+
+from __future__ import annotations
+
+from enum import Enum
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from bayes_pfl.commands import calibrate, class_names, cluster
+from bayes_pfl.commands.options import (
+    EMBEDDED_CHECKPOINT,
+    BatchSize,
+    Checkpoint,
+    Compile,
+    Device,
+    Precision,
+    Pretrained,
+    Samples,
+    Seed,
+    Workers,
+    bars,
+    console,
+    load_model,
+    say,
+)
+from bayes_pfl.errors import ConfigError
+
+if TYPE_CHECKING:
+    from bayes_pfl.prediction_summary import Summary
+
+
+class MapFormat(str, Enum):
+    """Choices of ``--maps``."""
+
+    png16 = "png16"
+    npy = "npy"
+    none = "none"
+
+
+def predict(
+    folder: Annotated[
+        str, typer.Argument(help="Images, read recursively; a URL such as s3://... with ray.")
+    ],
+    out: Annotated[str, typer.Option(help="Folder for the results; with ray also a URL.")],
+    class_name: class_names.ClassName = None,
+    class_name_from: class_names.ClassNameFrom = None,
+    checkpoint: Checkpoint = EMBEDDED_CHECKPOINT,
+    pretrained: Pretrained = None,
+    samples: Samples = None,
+    batch_size: BatchSize = 8,
+    precision: Precision = Precision.float32,
+    threshold: Annotated[
+        float | None, typer.Option(help="Score from which an image is labelled anomalous.")
+    ] = None,
+    calibration: calibrate.CalibrationFile = None,
+    maps: Annotated[
+        MapFormat | None,
+        typer.Option(help="16-bit PNG, .npy, or none.  [default: png16; with ray none]"),
+    ] = None,
+    overlays: Annotated[bool, typer.Option(help="Write pictures with the heat map.")] = True,
+    overlay_uncertainty: Annotated[
+        bool, typer.Option("--overlay-uncertainty", help="A third panel, where samples disagree.")
+    ] = False,
+    report: Annotated[bool, typer.Option(help="Write report.html, a page to look through.")] = True,
+    workers: Workers = 0,
+    compile: Compile = False,
+    device: Device = None,
+    seed: Seed = 0,
+    resume: Annotated[
+        bool, typer.Option("--resume", help="Go on where a stopped run was; begin where none was.")
+    ] = False,
+    overwrite: Annotated[
+        bool, typer.Option("--overwrite", help="Begin anew although a run was stopped here.")
+    ] = False,
+    engine: cluster.EngineName = cluster.Engine.local,
+    actors: cluster.Actors = None,
+    cpus_per_actor: cluster.CpusPerActor = 1,
+    gpus_per_actor: cluster.GpusPerActor = 0,
+    part_images: cluster.PartImages = None,
+) -> None:
+    """Score a folder of images: predictions.csv, summary.json, maps and overlays.
+
+    Exit code 1: images failed. 130, 143: stopped by Ctrl-C, by SIGTERM; go on with --resume.
+    """
+    names = class_names.names_of(class_name, class_name_from)
+    pool = cluster.pool_of(engine, actors, cpus_per_actor, gpus_per_actor, part_images)
+    options = {
+        "class_name": names,
+        "samples": samples,
+        "batch_size": batch_size,
+        "precision": precision.value,
+        "threshold": threshold,
+        "calibration": calibration,
+        "workers": workers,
+        "compile": compile,
+        "seed": seed,
+        "resume": resume,
+        "overwrite": overwrite,
+    }
+    if engine is cluster.Engine.ray:
+        if overlay_uncertainty:
+            raise ConfigError("--overlay-uncertainty: ray draws no overlays; leave it out")
+        options |= {"maps": maps.value if maps else "none", "device": device}
+        options |= {"pretrained": pretrained}
+        summary = cluster.predict_on_ray(folder, out, checkpoint, pool, options)
+    else:
+        from bayes_pfl.prediction import predict_folder
+
+        where = cluster.here(folder), cluster.here(out)
+        model = load_model(checkpoint, device, pretrained)
+        class_names.warn_of_names(model, names)
+        with bars() as progress:
+            summary = predict_folder(
+                model,
+                *where,
+                **options,
+                checkpoint=checkpoint,
+                maps=maps.value if maps else "png16",
+                overlays=overlays,
+                overlay_uncertainty=overlay_uncertainty,
+                report=report,
+                progress=progress,
+            )
+    _tell_resumed(summary)
+    if summary.anomalous is not None:
+        say(f"{summary.anomalous} labelled anomalous, {summary.review} need review")
+    console.print(f"{summary.done} images scored, {summary.failed} failed; written to {out}")
+    if summary.failed:
+        raise typer.Exit(1)
+
+
+def _tell_resumed(summary: Summary) -> None:
+    if summary.resumed == summary.images:
+        say(f"nothing to do: all {summary.images} images were done before")
+    elif summary.resumed:
+        say(f"{summary.resumed} images were done before")
+    if summary.dropped:
+        say(f"{summary.dropped} images done before are gone: their rows are left out")

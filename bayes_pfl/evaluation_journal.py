@@ -1,0 +1,126 @@
+"""What an evaluation is and which categories it has finished: what ``--resume`` is checked by.
+
+The scores themselves are in the cache.
+"""
+
+from __future__ import annotations
+
+import contextlib
+from dataclasses import asdict
+from types import TracebackType
+from typing import TYPE_CHECKING, Any
+
+from bayes_pfl.errors import ConfigError
+from bayes_pfl.evaluation_records import CategoryRecord
+from bayes_pfl.files import remove_leftovers
+from bayes_pfl.journal import Journal
+from bayes_pfl.processes import is_first_process
+
+if TYPE_CHECKING:
+    from bayes_pfl.evaluation_request import EvaluationRequest
+
+JOURNAL_NAME = "evaluation.journal.jsonl"
+_FREE = ("batch_size", "workers", "seed", "skip_unreadable")
+"""Settings that change no result, or stand in the header under another name."""
+
+
+class EvaluationJournal:
+    """The journal of a run that has a cache; of others nothing is kept.
+
+    Raises:
+        ConfigError: resumed with other settings than it was begun with, or without a cache; another
+            run writes there.
+    """
+
+    def __init__(self, request: EvaluationRequest) -> None:
+        self._journal: Journal | None = None
+        self._weights: dict[str, str] = {}
+        if request.cache is None:
+            if request.resume:
+                raise ConfigError("--resume goes on from the cache: leave --no-cache out")
+            return
+        if not is_first_process():
+            return
+        journal = Journal(request.out / JOURNAL_NAME, "evaluation", "leave --resume out")
+        try:
+            self._begin(journal, request)
+        except BaseException:
+            journal.close()
+            raise
+        self._journal = journal
+
+    def _begin(self, journal: Journal, request: EvaluationRequest) -> None:
+        _remove_leftovers(request)
+        header = _header(request)
+        if not request.resume or journal.header is None:
+            journal.begin(header)
+            return
+        journal.check_same(header)
+        for block in journal.blocks():
+            for _, entry in block:
+                if "sha256" in entry:
+                    self._weights[str(entry.get("checkpoint"))] = str(entry["sha256"])
+
+    def check_weights(self, checkpoint: str, sha256: str) -> None:
+        """Refuse a checkpoint whose weights are not those that the run was begun with.
+
+        Raises:
+            ConfigError: they are not.
+        """
+        if self._journal is None:
+            return
+        if self._weights.setdefault(checkpoint, sha256) != sha256:
+            raise ConfigError(
+                f"{self._journal.path}: checkpoint {checkpoint} has other weights than when the "
+                "run was begun; restore them, or leave --resume out"
+            )
+        self._journal.append([{"checkpoint": checkpoint, "sha256": sha256}])
+
+    def note(self, checkpoint: str, dataset: str, seed: int, record: CategoryRecord) -> None:
+        """Note a category that is finished."""
+        if self._journal is None:
+            return
+        done: dict[str, Any] = {"checkpoint": checkpoint, "dataset": dataset, "seed": seed}
+        done |= {"category": record.category, "images": len(record.rows)}
+        self._journal.append([done | {"skipped": len(record.skipped)}])
+
+    def end(self) -> None:
+        """Note that all results are written."""
+        if self._journal is not None:
+            self._journal.end()
+
+    def __enter__(self) -> EvaluationJournal:
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        if self._journal is not None:
+            with contextlib.closing(self._journal):
+                self._journal = None
+
+
+def _remove_leftovers(request: EvaluationRequest) -> None:
+    """Of a run that was killed; the cache may be in use by other processes."""
+    cache = (request.cache or request.out).resolve()
+    inside = [path for path in request.out.iterdir() if path.is_dir()]
+    others = [path for path in inside if path.resolve() not in (cache, *cache.parents)]
+    remove_leftovers(request.out)
+    remove_leftovers(*others, below=True)
+
+
+def _header(request: EvaluationRequest) -> dict[str, Any]:
+    from bayes_pfl import __version__
+
+    settings = {k: v for k, v in asdict(request.settings).items() if k not in _FREE}
+    return {
+        "version": __version__,
+        "checkpoints": list(request.checkpoints),
+        "datasets": [data.name for data in request.data],
+        "protocols": list(request.protocols),
+        "seeds": list(request.seeds),
+        "settings": settings,
+    }

@@ -1,0 +1,146 @@
+"""JSON and YAML from strangers: bounded in size, no key twice, one kind of error for all faults."""
+
+from __future__ import annotations
+
+import json
+import reprlib
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+MIB = 2**20
+MAX_CONFIG = MIB
+"""Bytes of a config at most; the largest that is written here has three thousand."""
+MAX_CARD = MIB // 8
+"""Bytes of a YAML file at most: its reader takes seconds for more."""
+MAX_LISTING = 256 * MIB
+"""Bytes of a meta.json at most: a million images."""
+
+_MAX_VALUES = 20_000  # in a YAML file, with its aliases unfolded
+_MAX_DIGITS = 400
+_SHOWN = 60
+
+_repr = reprlib.Repr()
+_repr.maxlevel = _repr.maxdict = _repr.maxlist = 3
+_repr.maxstring = _repr.maxother = _repr.maxlong = _SHOWN
+
+
+class Malformed(ValueError):
+    """What is wrong with a text, in one line; without the file's name."""
+
+
+def short(value: object) -> str:
+    """A value of a file, as it may stand in a message: cut, in one line, in visible characters."""
+    try:
+        text = _repr.repr(value)
+    except ValueError:  # Python writes out no number of more than 4300 digits
+        return "a number of thousands of digits"
+    return text if len(text) <= _SHOWN else f"{text[: _SHOWN - 3]}..."
+
+
+def one_line(error: BaseException, limit: int = 200) -> str:
+    """The text of an error in one line, cut; what the text does not tell, its type does."""
+    text = " ".join(str(error).split())[:limit]
+    kind = type(error).__name__
+    return f"{kind}: {text}" if isinstance(error, LookupError) else text or kind
+
+
+def read_text(path: Path, limit: int) -> str:
+    """A UTF-8 file of at most ``limit`` bytes.
+
+    Raises:
+        Malformed: too long, not UTF-8, or no regular file.
+        OSError: it cannot be read.
+    """
+    if path.exists() and not (path.is_file() or path.is_dir()):
+        raise Malformed("not a regular file")  # a pipe would be waited for, a device never ends
+    with path.open("rb") as file:
+        data = file.read(limit + 1)
+    if len(data) > limit:
+        raise Malformed(f"larger than {limit / MIB:g} MiB")
+    try:
+        return data.decode("utf-8-sig")
+    except UnicodeDecodeError as error:
+        raise Malformed(one_line(error)) from error
+
+
+def read_json(path: Path, limit: int) -> Any:
+    """The content of a JSON file; errors as of `read_text` and `parse_json`."""
+    return parse_json(read_text(path, limit))
+
+
+def parse_json(text: str) -> Any:
+    """Parse JSON in which no key is given twice.
+
+    Raises:
+        Malformed: no JSON, nested too deeply, a key twice, a number of thousands of digits.
+    """
+    try:
+        return json.loads(text, object_pairs_hook=_unique, parse_int=_integer)
+    except RecursionError as error:
+        raise Malformed("nested too deeply") from error
+    except ValueError as error:
+        raise Malformed(one_line(error)) from error
+
+
+def _integer(digits: str) -> int:
+    if len(digits) > _MAX_DIGITS:
+        raise Malformed(f"a number of {len(digits)} digits")
+    return int(digits)
+
+
+def _unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    found: dict[str, Any] = {}
+    for key, value in pairs:
+        if key in found:
+            raise Malformed(f"the key {short(key)} is given twice")
+        found[key] = value
+    return found
+
+
+def parse_yaml(text: str) -> Any:
+    """Parse one document of plain YAML: no tags of a language, no key twice, no bombs.
+
+    Raises:
+        Malformed: anything else.
+    """
+    try:
+        loader = _StrictLoader(text)
+        node = loader.get_single_node()
+        if node is None:
+            return None
+        _unfolded(node, {})
+        return loader.construct_document(node)
+    except RecursionError as error:
+        raise Malformed("nested too deeply") from error
+    # Some values that the grammar takes for numbers or dates are none.
+    except (yaml.YAMLError, ValueError, TypeError, AttributeError, LookupError) as error:
+        raise Malformed(one_line(error)) from error
+
+
+def _unfolded(node: yaml.Node, known: dict[int, int]) -> int:
+    """Values in a node when every alias is replaced by what it stands for."""
+    if known.get(id(node)) == 0:
+        raise Malformed("a value contains itself")
+    if id(node) not in known:
+        known[id(node)] = 0  # being counted
+        children = [] if isinstance(node, yaml.ScalarNode) else node.value
+        parts = [part for item in children for part in (item if type(item) is tuple else (item,))]
+        known[id(node)] = 1 + sum(_unfolded(part, known) for part in parts)
+    if known[id(node)] > _MAX_VALUES:
+        raise Malformed(f"its aliases unfold to more than {_MAX_VALUES} values")
+    return known[id(node)]
+
+
+class _StrictLoader(yaml.SafeLoader):
+    """Safe YAML in which a key given twice is a fault, not silently the last one."""
+
+    def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Any, Any]:
+        seen: set[Any] = set()
+        for name, _ in node.value:
+            key = self.construct_object(name, deep=True)
+            if key in seen:
+                raise Malformed(f"the key {short(key)} is given twice")
+            seen.add(key)
+        return super().construct_mapping(node, deep)

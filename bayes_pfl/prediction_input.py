@@ -1,0 +1,107 @@
+"""The images of a folder: where they lie, what they are called, which files they are."""
+
+from __future__ import annotations
+
+import os
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+
+from bayes_pfl.class_names import ClassNames, check_class_name
+from bayes_pfl.data.images import IMAGE_SUFFIXES, find_images
+from bayes_pfl.errors import DataError
+from bayes_pfl.model import BayesPFL
+from bayes_pfl.prediction_files import CSV_NAME, JOURNAL_NAME, MAPS, OVERLAYS, SUMMARY_NAME
+from bayes_pfl.report.pictures import FOLDER as REPORT
+
+
+@dataclass(frozen=True)
+class InputImages:
+    """The images of a run in the order of their paths.
+
+    Attributes:
+        names: class name of each, or one for all.
+        stamps: (n, 2) int64: size in bytes and time of change in ns of each when the run began;
+            -1 and 0 of a file that is out of reach.
+    """
+
+    folder: Path
+    paths: list[Path]
+    names: str | list[str]
+    stamps: np.ndarray
+
+    def __len__(self) -> int:
+        return len(self.paths)
+
+    def name(self, index: int) -> str:
+        """Class name of an image."""
+        return self.names if isinstance(self.names, str) else self.names[index]
+
+    def inside(self, index: int) -> str:
+        """Path of an image within the folder, with forward slashes."""
+        return self.paths[index].relative_to(self.folder).as_posix()
+
+    def stamp(self, index: int) -> tuple[int, int]:
+        """Size and time of change of an image."""
+        size, time = self.stamps[index].tolist()
+        return size, time
+
+
+def read_input(
+    model: BayesPFL, folder: Path, out: Path, class_name: str | ClassNames
+) -> InputImages:
+    """Look for the images of a run that writes into ``out``.
+
+    Raises:
+        DataError: no images, or class names that cannot be used.
+    """
+    if isinstance(class_name, str):
+        check_class_name(model, class_name)
+    paths = input_images(folder, out)
+    names: str | list[str] = class_name if isinstance(class_name, str) else []
+    if not isinstance(class_name, str):
+        names = class_name.resolve(folder, paths)
+        for name in dict.fromkeys(names):
+            check_class_name(model, name)
+    stamps = np.array([_stamp(path) for path in paths], np.int64)
+    return InputImages(folder, paths, names, stamps)
+
+
+def input_images(folder: Path, out: Path) -> list[Path]:
+    """The images below ``folder``, but for those that a run has written there.
+
+    maps/, overlays/ and report/ of ``out``, and those beside the files of an earlier run, are left
+    out.
+
+    Raises:
+        DataError: there are none, or no such folder.
+    """
+    paths = find_images(folder)
+    below = {parent for path in paths for parent in path.relative_to(folder).parents}
+    written = {place for place in below if _is_output(folder / place, out)}
+    if written:
+        paths = [p for p in paths if written.isdisjoint(p.relative_to(folder).parents)]
+    if not paths:
+        raise DataError(
+            f"{folder}: no images; files that end in {' '.join(IMAGE_SUFFIXES)} are looked for, "
+            "in the folder and those below it"
+        )
+    return paths
+
+
+def _is_output(place: Path, out: Path) -> bool:
+    home = place.parent
+    return place.name in (MAPS, OVERLAYS, REPORT) and (
+        os.path.realpath(home) == os.path.realpath(out)
+        or (home / JOURNAL_NAME).is_file()
+        or all((home / name).is_file() for name in (CSV_NAME, SUMMARY_NAME))
+    )
+
+
+def _stamp(path: Path) -> tuple[int, int]:
+    try:
+        status = os.stat(path)
+    except OSError:
+        return -1, 0
+    return status.st_size, status.st_mtime_ns

@@ -1,0 +1,130 @@
+"""What of a folder has been done before: the journal of a prediction against the files of today."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Callable, Iterator
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from bayes_pfl.calibration import Calibration, fingerprint
+from bayes_pfl.errors import ConfigError
+from bayes_pfl.journal import Journal, is_end
+from bayes_pfl.model import BayesPFL
+from bayes_pfl.prediction_files import Row
+from bayes_pfl.prediction_input import InputImages
+from bayes_pfl.prediction_rows import row_of
+from bayes_pfl.prediction_summary import FolderSettings
+
+_FREE = ("batch_size", "workers", "compile")
+"""Settings that may change when a run goes on: they change no result beyond its last digits."""
+
+
+def run_header(
+    model: BayesPFL, folder: Path, settings: FolderSettings, calibration: Calibration | None
+) -> dict[str, Any]:
+    """All that shapes the results of a run, for the first line of its journal."""
+    from bayes_pfl import __version__
+
+    fixed = {name: value for name, value in asdict(settings).items() if name not in _FREE}
+    return {
+        "version": __version__,
+        "folder": str(folder.resolve()),
+        "checkpoint_sha256": fingerprint(model),
+        "device": model.device.type,
+        "settings": fixed,
+        "calibration_sha256": _digest(calibration) if calibration else None,
+    }
+
+
+def _digest(calibration: Calibration) -> str:
+    return hashlib.sha256(json.dumps(asdict(calibration), sort_keys=True).encode()).hexdigest()
+
+
+class Ledger:
+    """Where in the journal the row of each image stands.
+
+    Attributes:
+        gone: images that were done and are there no more.
+        finished: whether the run came to its end.
+    """
+
+    def __init__(self, inputs: InputImages) -> None:
+        self.inputs = inputs
+        self.places = np.full(len(inputs), -1, np.int64)
+        self.good = np.zeros(len(inputs), bool)
+        self.gone = 0
+        self.finished = False
+
+    def read(self, journal: Journal, whole: Callable[[str], bool]) -> None:
+        """Take over what the journal holds.
+
+        Args:
+            whole: tells whether the pictures of a path are there; without them it is done again.
+
+        Raises:
+            ConfigError: an image that is done has changed, or is called otherwise; a damaged line.
+        """
+        where = {self.inputs.inside(index): index for index in range(len(self.inputs))}
+        stamps = np.zeros_like(self.inputs.stamps)
+        gone: set[str] = set()
+        renamed: list[str] = []
+        for block in journal.blocks():
+            for place, entry in block:
+                self.finished = is_end(entry)
+                if self.finished:
+                    continue
+                row = _row(journal, entry)
+                index = where.get(row.path)
+                if index is None:
+                    gone.add(row.path)
+                    continue
+                self.places[index], self.good[index] = place, not row.error
+                stamps[index] = entry.get("size", -1), entry.get("mtime_ns", 0)
+                if not row.error and row.class_name != self.inputs.name(index):
+                    renamed.append(row.path)
+        self.gone = len(gone)
+        changed = np.flatnonzero(self.good & (stamps != self.inputs.stamps).any(axis=1))
+        self._refuse(
+            journal, "have changed since they were scored", [self.inputs.inside(i) for i in changed]
+        )
+        self._refuse(journal, "have another class name than when they were scored", renamed)
+        for path, index in where.items():
+            self.good[index] = self.good[index] and whole(path)
+
+    def _refuse(self, journal: Journal, what: str, paths: list[str]) -> None:
+        if paths:
+            raise ConfigError(
+                f"{journal.path}: {len(paths)} images {what}, such as "
+                f"{paths[0]!r}; restore them, or {journal.anew}"
+            )
+
+    def add(self, indices: list[int], places: list[int]) -> None:
+        """Note what was added to the journal."""
+        self.places[indices] = places
+
+    @property
+    def retried(self) -> list[int]:
+        """Images with an error, or whose pictures are missing."""
+        return np.flatnonzero((self.places >= 0) & ~self.good).tolist()
+
+    @property
+    def waiting(self) -> list[int]:
+        """Images that have not been looked at."""
+        return np.flatnonzero(self.places < 0).tolist()
+
+    def rows(self, journal: Journal) -> Iterator[Row]:
+        """The row of every image in order, one at a time; all have to be done."""
+        for entry in journal.entries_at(self.places.tolist()):
+            yield row_of(entry)
+
+
+def _row(journal: Journal, entry: dict[str, Any]) -> Row:
+    try:
+        return row_of(entry)
+    except TypeError as error:
+        raise journal.damaged(f"an entry ({error})") from error

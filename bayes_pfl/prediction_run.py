@@ -1,0 +1,254 @@
+"""One folder on its way through the model: scored batch by batch, journalled, then its files."""
+
+from __future__ import annotations
+
+import os
+import time
+from collections import deque
+from collections.abc import Generator
+from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import closing
+from dataclasses import asdict, replace
+from pathlib import Path
+
+from bayes_pfl.class_names import ClassNames
+from bayes_pfl.data.decoding import Decoded, decode
+from bayes_pfl.decision import Decision
+from bayes_pfl.errors import ConfigError, DataError
+from bayes_pfl.journal import Journal, is_end
+from bayes_pfl.model import BayesPFL
+from bayes_pfl.prediction_files import (
+    CSV_NAME,
+    JOURNAL_NAME,
+    SUMMARY_NAME,
+    Row,
+    RowFile,
+    not_writable,
+)
+from bayes_pfl.prediction_input import read_input
+from bayes_pfl.prediction_output import OutputFolder
+from bayes_pfl.prediction_resume import Ledger, run_header
+from bayes_pfl.prediction_rows import entry_of, scored_row
+from bayes_pfl.prediction_summary import FolderSettings, Summary, read_summary
+from bayes_pfl.progress import Progress, Silence
+from bayes_pfl.report.runs import report_of_run
+from bayes_pfl.run_files import environment
+from bayes_pfl.scorer import ScoredImage, Scorer
+
+Drawn = tuple[int, Row, "Future[str] | None"]
+
+_BATCHES_BEING_DRAWN = 2
+_ANEW = "begin anew with --overwrite or another --out"
+
+
+class FolderRun:
+    """A run over a folder. Everything that can be refused without writing is, at once.
+
+    Args:
+        resume: go on where a stopped run was; begin where there is none.
+        overwrite: begin anew although a run was stopped here.
+    """
+
+    def __init__(
+        self,
+        model: BayesPFL,
+        folder: Path,
+        out: Path,
+        settings: FolderSettings,
+        class_name: str | ClassNames,
+        rule: Decision,
+        progress: Progress | None = None,
+        *,
+        resume: bool = False,
+        overwrite: bool = False,
+    ) -> None:
+        if resume and overwrite:
+            raise ConfigError("resume and overwrite exclude each other: give one of them")
+        self.model, self.folder, self.out = model, folder, out
+        self.settings, self.rule, self.progress = settings, rule, progress or Silence()
+        self.resume, self.overwrite = resume, overwrite
+        self.scorer = Scorer(
+            model,
+            samples=settings.samples,
+            precision=settings.precision,
+            seed=settings.seed,
+            smoothing=settings.smoothing,
+            maps=settings.overlays or settings.maps != "none" or settings.report,
+            spread=settings.report or settings.draws_doubt,
+            compile=settings.compile,
+        )
+        self.inputs = read_input(model, folder, out, class_name)
+        colours = model.config.scoring.map_range
+        self.output = OutputFolder(out, settings, colours, len(self.inputs))
+        self.header = run_header(model, folder, settings, rule.calibration)
+        self.summary = Summary(
+            str(folder),
+            str(out),
+            len(self.inputs),
+            anomalous=None if settings.threshold is None else 0,
+            review=None if settings.threshold is None else 0,
+            settings=asdict(settings),
+            model=asdict(model.config),
+            calibration=rule.calibration.in_short() if rule.calibration else None,
+        )
+
+    def __call__(self) -> Summary:
+        """Score what is to be scored, then write the files of all.
+
+        Raises:
+            KeyboardInterrupt: as it came, with how much is done for its message.
+        """
+        done = 0
+        try:
+            with Journal(self.out / JOURNAL_NAME, "prediction", _ANEW) as journal:
+                ledger = self._opened(journal)
+                done = self.summary.resumed = int(ledger.good.sum())
+                self.summary.dropped = ledger.gone
+                if self._nothing_to_do(ledger):
+                    return self._as_it_was()
+                started = time.perf_counter()
+                self.progress.start("prediction", len(self.inputs))
+                self.progress.advance(done, {})
+                for fresh in self._journalled(journal, ledger):
+                    done += fresh
+                self._write_files(journal, ledger, time.perf_counter() - started)
+        except KeyboardInterrupt as stop:
+            stop.args = (f"{done} of {len(self.inputs)} images are done",)
+            raise
+        return self.summary
+
+    # What was done before ------------------------------------------------------------------------
+
+    def _opened(self, journal: Journal) -> Ledger:
+        """The journal as it was left, or begun anew."""
+        ledger = Ledger(self.inputs)
+        if self.resume and journal.header is not None:
+            journal.check_same(self.header)
+            self.output.continue_()
+            ledger.read(journal, self.output.has_pictures)
+            return ledger
+        if not self.overwrite:
+            self._refuse_unfinished(journal)
+        self.output.begin()
+        journal.begin(self.header)
+        return ledger
+
+    def _refuse_unfinished(self, journal: Journal) -> None:
+        entries = [is_end(entry) for block in journal.blocks() for _, entry in block]
+        if entries and not entries[-1]:
+            raise ConfigError(
+                f"{self.out}: holds a run that was stopped after {len(entries)} images; add "
+                "--resume to go on, --overwrite to begin anew, or choose another --out"
+            )
+
+    def _nothing_to_do(self, ledger: Ledger) -> bool:
+        left = ledger.gone or ledger.retried or ledger.waiting
+        return ledger.finished and not left and self.output.has_tables()
+
+    def _as_it_was(self) -> Summary:
+        found = read_summary(self.out / SUMMARY_NAME)
+        return replace(found, resumed=len(self.inputs), out=str(self.out), folder=str(self.folder))
+
+    # Scoring -------------------------------------------------------------------------------------
+
+    def _journalled(self, journal: Journal, ledger: Ledger) -> Generator[int, None, None]:
+        """Score what waits; yields 1 for each image whose row and pictures are kept."""
+        if ledger.retried or ledger.waiting:
+            self.output.remove_tables()
+        with closing(self._blocks(ledger)) as blocks:
+            for block in blocks:
+                indices = [index for index, _ in block]
+                entries = [entry_of(row, self.inputs.stamp(index)) for index, row in block]
+                ledger.add(indices, journal.append(entries))
+                for _ in block:
+                    yield 1
+                    self.progress.advance(1, {})
+
+    def _blocks(self, ledger: Ledger) -> Generator[list[tuple[int, Row]], None, None]:
+        """Batches in order; the pictures of some are still being written meanwhile.
+
+        What failed before comes first: so the other batches are those of a run never stopped.
+        """
+        waiting: deque[list[Drawn]] = deque()
+        with ThreadPoolExecutor(_threads()) as pool:
+            try:
+                for chosen in (ledger.retried, ledger.waiting):
+                    with closing(self._scored(chosen)) as batches:
+                        for batch in batches:
+                            waiting.append([self._drawn(pool, *image) for image in batch])
+                            while len(waiting) > _BATCHES_BEING_DRAWN:
+                                yield self._finished(waiting.popleft())
+                while waiting:
+                    yield self._finished(waiting.popleft())
+            except BaseException:
+                pool.shutdown(wait=False, cancel_futures=True)
+                raise
+
+    def _drawn(
+        self, pool: ThreadPoolExecutor, index: int, item: Decoded, scored: ScoredImage | None
+    ) -> Drawn:
+        path, name = self.inputs.inside(index), self.inputs.name(index)
+        row = scored_row(path, name, item, scored, self.rule)
+        if scored is None or scored.map is None or item.size is None or row.error:
+            return index, row, None
+        return index, row, pool.submit(self.output.write_pictures, item, row, scored)
+
+    def _finished(self, block: list[Drawn]) -> list[tuple[int, Row]]:
+        """Rows whose pictures are there."""
+        rows = []
+        for index, row, work in block:
+            try:
+                error = work.result() if work else ""
+            except OSError as fault:  # no room: the next picture would meet the same
+                raise not_writable(self.out, fault) from fault
+            rows.append((index, replace(row, error=error) if error else row))
+        if any(row.error for _, row in rows) and not self.folder.is_dir():
+            raise DataError(
+                f"{self.folder}: has vanished while the run went on; bring it back, then go on "
+                "with --resume"
+            )
+        return rows
+
+    def _scored(
+        self, chosen: list[int]
+    ) -> Generator[list[tuple[int, Decoded, ScoredImage | None]], None, None]:
+        batches = decode(
+            [self.inputs.paths[index] for index in chosen],
+            self.model.backbone.image_size,
+            preview_side=self.output.preview_side,
+            batch_size=self.settings.batch_size,
+            workers=self.settings.workers,
+        )
+        indices = iter(chosen)
+        with closing(batches):
+            for batch in batches:
+                placed = [(next(indices), item) for item in batch]
+                pixels = [item.pixels for item in batch if item.pixels is not None]
+                names = [self.inputs.name(i) for i, item in placed if item.pixels is not None]
+                results = iter(self.scorer(pixels, names) if pixels else [])
+                yield [
+                    (index, item, next(results) if item.pixels is not None else None)
+                    for index, item in placed
+                ]
+
+    # Files ---------------------------------------------------------------------------------------
+
+    def _write_files(self, journal: Journal, ledger: Ledger, seconds: float) -> None:
+        """The table, the summary and the page, from the journal: one row is held at a time."""
+        with RowFile(self.out / CSV_NAME) as file:
+            for row in ledger.rows(journal):
+                file.write(row)
+                self.summary.add(row)
+        fresh = len(self.inputs) - self.summary.resumed
+        self.summary.seconds = round(seconds, 3)
+        self.summary.images_per_second = round(fresh / seconds, 3)
+        self.summary.environment = environment(self.model.device.type)
+        self.output.write_summary(self.summary)
+        if self.settings.report:
+            report_of_run(self.out)
+        journal.end()
+
+
+def _threads() -> int:
+    """Threads that draw: most of their time is spent in libraries that run side by side."""
+    return max(2, min(8, (os.cpu_count() or 2) // 2))

@@ -1,0 +1,33 @@
+"""Kinds of bad input: what it is, what the user sees, and how it is brought about."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from .case import Case
+
+
+def sections() -> dict[str, Sequence[Case]]:
+    """All cases, under the headings of docs/robustness.md."""
+    from . import data, images, models, places
+
+    return {
+        "Image files": images.CASES,
+        "Names and folders": places.FILES,
+        "Class names": places.NAMES,
+        "Masks and trees": data.MASKS,
+        "meta.json": data.META,
+        "Dataset cards": data.CARDS,
+        "Configs": models.CONFIGS,
+        "Checkpoints and weights": models.CHECKPOINTS,
+    }
+
+
+def table(cases: Sequence[Case]) -> str:
+    """The cases as a table in markdown."""
+    head = "| bad input | what you see |\n|---|---|\n"
+    return head + "\n".join(f"| {_cell(case.kind)} | {_cell(case.shows)} |" for case in cases)
+
+
+def _cell(text: str) -> str:
+    return text.replace("|", "\\|")

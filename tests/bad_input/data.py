@@ -1,0 +1,298 @@
+"""Masks, meta.json and dataset cards."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from PIL import Image
+
+from bayes_pfl.data.cards import load_card
+from bayes_pfl.data.samples import read_meta, read_mvtec
+
+from .case import Case, World, message_of, picture, write_json
+
+See = Callable[[World], str]
+MASK = "nut/ground_truth/bent/000_mask.png"
+
+
+def tree(root: Path) -> Path:
+    """A tree in MVTec's layout: one normal image, three anomalous ones with masks."""
+    for number, defect in (("000", "good"), ("000", "bent"), ("001", "bent"), ("002", "bent")):
+        path = root / "nut" / "test" / defect / f"{number}.png"
+        path.parent.mkdir(parents=True, exist_ok=True)
+        picture().save(path)
+    (root / "nut" / "ground_truth" / "bent").mkdir(parents=True)
+    for number in ("000", "001", "002"):
+        save_mask(root / MASK.replace("000", number), marked())
+    return root
+
+
+def marked(value: int = 255, size: tuple[int, int] = (30, 40)) -> np.ndarray:
+    """A mask, uint8, with one corner marked."""
+    mask = np.zeros(size, np.uint8)
+    mask[:8, :8] = value
+    return mask
+
+
+def save_mask(path: Path, values: np.ndarray) -> None:
+    Image.fromarray(values).save(path)
+
+
+def evaluated(world: World, data: Path, code: int = 0) -> tuple[dict[str, Any], str]:
+    """metrics.json of a run over the data, and what the command said."""
+    out = world.folder / "out"
+    least = ("--checkpoint", world.checkpoint, "--out", out, "--samples", 1, "--no-report")
+    found, said, complaints = world.run("evaluate", "--data", data, *least)
+    assert found == code, complaints
+    return json.loads((out / "metrics.json").read_text(encoding="utf-8")), said + complaints
+
+
+def mask_is(values: np.ndarray | None, skipped: bool = True) -> See:
+    """The first mask replaced (None: removed): the image is left out and told, or counted."""
+
+    def see(world: World) -> str:
+        data = tree(world.folder / "data")
+        (data / MASK).unlink()
+        if values is not None:
+            save_mask(data / MASK, values)
+        metrics, said = evaluated(world, data, 1 if skipped else 0)
+        told = json.dumps(metrics) + said
+        category = next(iter(metrics["datasets"].values()))["categories"]["nut"]
+        assert category["n_anomalous"] == (2 if skipped else 3)
+        return told
+
+    return see
+
+
+def cut_mask(world: World) -> str:
+    data = tree(world.folder / "data")
+    (data / MASK).write_bytes((data / MASK).read_bytes()[:60])
+    metrics, said = evaluated(world, data, 1)
+    return json.dumps(metrics) + said
+
+
+def same_figures(value: int) -> See:
+    """Masks of another value give the figures of masks of 255."""
+
+    def see(world: World) -> str:
+        wanted, _ = evaluated(world, tree(world.folder / "plain"))
+        other = tree(world.folder / "other")
+        for number in ("000", "001", "002"):
+            save_mask(other / MASK.replace("000", number), marked(value))
+        found, _ = evaluated(world, other)
+        for metrics in (wanted, found):
+            (figures,) = metrics["datasets"].values()
+            metrics["figures"] = figures["categories"]["nut"]["pixel"]
+        assert found["figures"] == wanted["figures"]
+        return ""
+
+    return see
+
+
+def meta(content: Any) -> See:
+    """A meta.json (text, or what is written as JSON) read by evaluate."""
+
+    def see(world: World) -> str:
+        path = world.folder / "meta.json"
+        if isinstance(content, str):
+            path.write_text(content, encoding="utf-8")
+        else:
+            write_json(path, content)
+        message_of(lambda: read_meta(path))
+        least = ("--checkpoint", world.checkpoint, "--out", world.folder / "out")
+        return world.refused("evaluate", "--data", path, *least)
+
+    return see
+
+
+def item(**changes: Any) -> dict[str, Any]:
+    """A meta.json of one image, changed."""
+    good = {"img_path": "a.png", "mask_path": "", "cls_name": "nut", "anomaly": 0}
+    return {"train": {}, "test": {"nut": [good | changes]}}
+
+
+def meta_link(world: World) -> str:
+    outside = world.folder / "outside"
+    outside.mkdir()
+    picture().save(outside / "a.png")
+    root = world.folder / "data"
+    root.mkdir()
+    (root / "linked").symlink_to(outside)
+    write_json(root / "meta.json", item(img_path="linked/a.png"))
+    return message_of(lambda: read_meta(root / "meta.json"))
+
+
+def no_category(world: World) -> str:
+    return message_of(lambda: read_mvtec(world.folder))
+
+
+MASKS = (
+    Case(
+        "mask of another size than its image",
+        "`the mask is 20x10, its image`",
+        mask_is(marked(size=(10, 20))),
+    ),
+    Case("mask of 0 and 1 in place of 255", "every value above 0 is anomalous", same_figures(1)),
+    Case("mask of grey values", "every value above 0 is anomalous", same_figures(77)),
+    Case("truncated mask", "the image is left out: `damaged or cut short`", cut_mask),
+    Case("mask missing", "the image counts for image metrics alone", mask_is(None, skipped=False)),
+    Case("folder that is no dataset", "`holds no category: expected`", no_category),
+)
+
+BROKEN = '{"test": {"nut": ['
+META = (
+    Case("meta.json cut short", "`is not a JSON file: Expecting value`", meta(BROKEN)),
+    Case(
+        "meta.json of wrong types",
+        "`an item is an object with img_path and anomaly, not 7`",
+        meta({"test": {"nut": [7]}}),
+    ),
+    Case(
+        "meta.json that is a list",
+        '`must hold {"test": {category: [item]}}; it holds []`',
+        meta([]),
+    ),
+    Case(
+        "path outside the root in meta.json",
+        "`path '../a.png' leaves`",
+        meta(item(img_path="../a.png")),
+    ),
+    Case(
+        "absolute path in meta.json",
+        "`path '/etc/passwd' is absolute`",
+        meta(item(img_path="/etc/passwd")),
+    ),
+    Case(
+        "Windows drive in meta.json", "`is absolute`", meta(item(mask_path="C:\\a.png", anomaly=1))
+    ),
+    Case("link in the data that leaves the root", "`leaves`", meta_link),
+    Case(
+        "meta.json nested 100,000 deep",
+        "`is not a JSON file: nested too deeply`",
+        meta('{"test":' + "[" * 100_000),
+    ),
+    Case(
+        "key twice in meta.json",
+        "`the key 'nut' is given twice`",
+        meta('{"test": {"nut": [], "nut": []}}'),
+    ),
+    Case(
+        "number of 5,000 digits in meta.json",
+        "`is not a JSON file: a number of 5000 digits`",
+        meta('{"test": ' + "9" * 5000 + "}"),
+    ),
+    Case(
+        "NaN for a label", "`anomaly is nan; allowed are 0 and 1`", meta(item(anomaly=float("nan")))
+    ),
+    Case(
+        "category called ../up in meta.json",
+        "`category '../up' cannot be a name`",
+        meta({"test": {"../up": []}}),
+    ),
+    Case(
+        "line break in a path of meta.json", "`is not a file name`", meta(item(img_path="a\nb.png"))
+    ),
+    Case(
+        "image of meta.json that is not there",
+        "told, the others are evaluated: `no such file`",
+        lambda world: absent(world),
+    ),
+)
+
+
+def absent(world: World) -> str:
+    data = world.folder / "data"
+    data.mkdir()
+    for name in ("a.png", "b.png"):
+        picture().save(data / name)
+    items = [item(img_path=name)["test"]["nut"][0] for name in ("a.png", "b.png", "c.png")]
+    write_json(data / "meta.json", {"test": {"nut": items}})
+    metrics, said = evaluated(world, data, 1)
+    return json.dumps(metrics) + said
+
+
+def card(text: str) -> See:
+    """A card of that text."""
+
+    def see(world: World) -> str:
+        path = world.folder / "card.yaml"
+        path.write_text(text, encoding="utf-8")
+        message = message_of(lambda: load_card(path))
+        least = ("--checkpoint", world.checkpoint, "--out", world.folder / "out")
+        line = world.refused("evaluate", "--data", world.folder, "--dataset", path, *least)
+        assert message[-60:] in line
+        return message
+
+    return see
+
+
+def laughs(lists: bool = True) -> str:
+    """Each of nine lists holds ten times the one before: a thousand million in all."""
+    names = "abcdefghi"
+    lines = ["a: &a [ha, ha, ha, ha, ha, ha, ha, ha, ha, ha]"]
+    for before, name in zip(names, names[1:], strict=False):
+        lines.append(f"{name}: &{name} [{', '.join([f'*{before}'] * 10)}]")
+    return "\n".join(lines)
+
+
+def merges() -> str:
+    lines = ["a: &a {k: 1}"]
+    for before, name in zip("abcdefgh", "bcdefghi", strict=False):
+        lines.append(f"{name}: &{name} {{<<: [{', '.join([f'*{before}'] * 10)}]}}")
+    return "\n".join(lines)
+
+
+GOOD = "name: mine\nlayouts: [{name: a, test: [{images: 'ok/*', label: normal, category: nut}]}]\n"
+GOOD += "categories: {nut: nut}\n"
+CARDS = (
+    Case("YAML bomb by aliases", "`its aliases unfold to more than 20000 values`", card(laughs())),
+    Case("YAML bomb by merges", "`its aliases unfold to more than 20000 values`", card(merges())),
+    Case("YAML that contains itself", "`a value contains itself`", card("name: &a [*a]")),
+    Case(
+        "YAML with Python tags",
+        "`could not determine a constructor for the tag`; nothing is run",
+        card("name: !!python/object/apply:os.system ['touch hacked']"),
+    ),
+    Case("YAML nested 2,000 deep", "`nested too deeply`", card("name: " + "[" * 2_000)),
+    Case("YAML of 300 kB", "`larger than 0.125 MiB`", card("# " + "x" * 300_000)),
+    Case("key twice in a card", "`the key 'name' is given twice`", card("name: a\nname: b")),
+    Case("date that is none in a card", "`month must be in 1..12`", card("name: 2001-99-99")),
+    Case(
+        "number of thousands of digits in a card",
+        "`name a number of thousands of digits cannot be a name`",
+        card("name: 0x" + "f" * 20_000),
+    ),
+    Case(
+        "card with unknown fields", "`has an unknown field 'colour'`", card(GOOD + "colour: red\n")
+    ),
+    Case(
+        "card with wrong types",
+        "`layouts is 7; a list of at least one layout is wanted`",
+        card("name: mine\nlayouts: 7"),
+    ),
+    Case(
+        "card whose patterns leave the root",
+        "`must stay below the dataset's folder`",
+        card(GOOD.replace("ok/*", "../*")),
+    ),
+    Case(
+        "card whose patterns take for ever",
+        "`has more than 4 wildcards in one part`",
+        card(GOOD.replace("ok/*", "*a*a*a*a*a*b")),
+    ),
+    Case(
+        "card that is not UTF-8",
+        "`is not a YAML file: 'utf-8' codec`",
+        lambda world: binary_card(world),
+    ),
+)
+
+
+def binary_card(world: World) -> str:
+    path = world.folder / "card.yaml"
+    path.write_bytes(b"name: \xff\xfe")
+    return message_of(lambda: load_card(path))

@@ -1,0 +1,296 @@
+"""Names of files, kinds of folders, and where results go."""
+
+from __future__ import annotations
+
+import csv
+import json
+import os
+import shutil
+import subprocess
+import sys
+import tempfile
+from pathlib import Path
+
+from bayes_pfl.data.images import read_image
+
+from .case import Case, World, message_of, one_image, picture
+
+FULL_DISK = """
+import resource, sys
+from tests.commands import command
+
+resource.setrlimit(resource.RLIMIT_FSIZE, (2000, 2000))
+sys.exit(command(*sys.argv[1:]))
+"""
+
+
+def rows(world: World) -> dict[str, dict[str, str]]:
+    """The table of the run, by path."""
+    path = world.folder / "out" / "predictions.csv"
+    with path.open(encoding="utf-8", errors="surrogateescape", newline="") as file:
+        return {row["path"]: row for row in csv.DictReader(file)}
+
+
+def link_loop(world: World) -> str:
+    images = one_image(world.folder / "images")
+    (images / "again").symlink_to(images)
+    world.predict(images)
+    assert list(rows(world)) == ["a.png"]
+    return ""
+
+
+def named(name: str, to: str | None = None, make: str = "link") -> Case | object:
+    """An entry called x.png beside a good image: the error in its row."""
+
+    def see(world: World) -> str:
+        images = one_image(world.folder / "images")
+        if make == "link":
+            (images / name).symlink_to(to or name)
+        else:
+            os.mkfifo(images / name)
+        said = world.predict(images, code=1)
+        assert "1 images scored, 1 failed" in " ".join(said.split())
+        return rows(world)[name]["error"]
+
+    return see
+
+
+def link_out(world: World) -> str:
+    images, outside = one_image(world.folder / "images"), world.folder / "outside.png"
+    picture().save(outside)
+    (images / "b.png").symlink_to(outside)
+    world.predict(images)
+    assert rows(world)["b.png"]["score"] == rows(world)["a.png"]["score"]
+    return ""
+
+
+def folder_called_image(world: World) -> str:
+    images = one_image(world.folder / "images")
+    one_image(images / "x.png", "b.png")
+    world.predict(images)
+    assert list(rows(world)) == ["a.png", "x.png/b.png"]
+    return ""
+
+
+def unreadable(world: World) -> str:
+    """As a user who may not read it: root may read everything, so it becomes nobody meanwhile."""
+    folder = tempfile.mkdtemp()
+    path, user = Path(folder, "a.png"), os.geteuid()
+    try:
+        os.chmod(folder, 0o755)
+        picture().save(path)
+        path.chmod(0)
+        if user == 0:
+            os.seteuid(65534)
+        return message_of(lambda: read_image(path))
+    finally:
+        os.seteuid(user)
+        shutil.rmtree(folder)
+
+
+def keeps(name: str | bytes) -> object:
+    """An image of that name: its path in the table is what the system gives."""
+
+    def see(world: World) -> str:
+        images = world.folder / "images"
+        images.mkdir()
+        whole = os.path.join(os.fsencode(images), os.fsencode(name))
+        with open(whole, "wb") as file:
+            picture().save(file, "PNG")
+        world.predict(images, "--maps", "png16", "--overlays", "--report")
+        (found,) = rows(world).values()
+        assert os.fsencode(found["path"]) == os.fsencode(name)
+        assert found["score"] and not found["error"]
+        assert len(list((world.folder / "out" / "maps").iterdir())) == 1
+        return ""
+
+    return see
+
+
+def long_name(world: World) -> str:
+    images = one_image(world.folder / "images", "x" * 251 + ".png")
+    world.predict(images, "--maps", "png16", code=1)
+    (row,) = rows(world).values()
+    assert row["score"]
+    return row["error"]
+
+
+def dash(world: World) -> str:
+    images = one_image(world.folder / "images", "-rf.png")
+    world.predict(images)
+    assert list(rows(world)) == ["-rf.png"]
+    return ""
+
+
+def markup(world: World) -> str:
+    name = "<img src=x onerror=alert(1)>.png"
+    images = one_image(world.folder / "images", name)
+    world.predict(images, "--report")
+    page = (world.folder / "out" / "report.html").read_text(encoding="utf-8")
+    assert "<img src=x" not in page and "onerror=alert(1)" in page
+    assert "default-src &#39;none&#39;; script-src &#39;sha256-" in page
+    return ""
+
+
+def formula(world: World) -> str:
+    images = one_image(world.folder / "images", "=1+1.png")
+    world.predict(images)
+    text = (world.folder / "out" / "predictions.csv").read_text(encoding="utf-8")
+    assert '"=1+1.png"' in text
+    return ""
+
+
+def hidden(world: World) -> str:
+    images = one_image(world.folder / "images")
+    one_image(images, ".b.png")
+    one_image(images / ".trash")
+    world.predict(images)
+    assert list(rows(world)) == ["a.png"]
+    return ""
+
+
+def empty(world: World) -> str:
+    (world.folder / "images").mkdir()
+    return world.predict(world.folder / "images", code=2)
+
+
+def without_images(world: World) -> str:
+    (world.folder / "images").mkdir()
+    (world.folder / "images" / "notes.txt").write_text("nothing", encoding="utf-8")
+    return world.predict(world.folder / "images", code=2)
+
+
+def nowhere(world: World) -> str:
+    return world.predict(world.folder / "nowhere", code=2)
+
+
+def file_as_folder(world: World) -> str:
+    return world.predict(one_image(world.folder) / "a.png", code=2)
+
+
+def out_is_a_file(world: World) -> str:
+    images = one_image(world.folder / "images")
+    (world.folder / "out").write_text("mine", encoding="utf-8")
+    message = world.predict(images, code=2)
+    assert (world.folder / "out").read_text(encoding="utf-8") == "mine"
+    return message
+
+
+def out_in_images(world: World) -> str:
+    images = one_image(world.folder / "images")
+    for _ in range(2):
+        world.predict(images, "--out", images / "out", "--maps", "png16", "--overlays")
+    summary = json.loads((images / "out" / "summary.json").read_text(encoding="utf-8"))
+    assert summary["images"] == 1
+    return ""
+
+
+def full_disk(world: World) -> str:
+    """No file may grow past 2 kB: what a full disk does, in a process of its own."""
+    images = world.folder / "images"
+    for number in range(40):
+        one_image(images, f"{number}.png")
+    arguments = ["predict", images, "--checkpoint", world.checkpoint, "--class-name", "nut"]
+    arguments += ["--out", world.folder / "out", "--maps", "none", "--no-overlays", "--no-report"]
+    done = subprocess.run(
+        [sys.executable, "-c", FULL_DISK, *map(str, arguments), "--samples", "0"],
+        capture_output=True,
+        text=True,
+        timeout=300,
+        cwd=Path(__file__).parents[2],
+    )
+    assert done.returncode == 2 and "Traceback" not in done.stderr, done.stderr
+    assert not (world.folder / "out" / "predictions.csv").exists()
+    return done.stderr
+
+
+FILES = (
+    Case("link to a folder above", "each real folder is read once", link_loop),
+    Case("link that points nowhere", "`no such file`", named("x.png", "gone.png")),
+    Case("link that points to itself", "`no such file`", named("x.png")),
+    Case(
+        "link to a file outside the folder",
+        "scored: it is your folder; data files (below) may not do this",
+        link_out,
+    ),
+    Case(
+        "named pipe called .png",
+        "`is not a regular file`; it is not opened",
+        named("x.png", make="pipe"),
+    ),
+    Case(
+        "device called .png",
+        "`is not a regular file`; it is not opened",
+        named("x.png", "/dev/zero"),
+    ),
+    Case("folder called x.png", "looked into, as any folder", folder_called_image),
+    Case("file without read permission", "`cannot be read: Permission denied`", unreadable),
+    Case("line break in a name", "scored; the name is kept", keeps("a\nb.png")),
+    Case("name that is not UTF-8", "scored; its bytes are kept", keeps(b"\xff\xfe.png")),
+    Case(
+        "blanks and other scripts in a name",
+        "scored; the name is kept",
+        keeps(" ä 漢字 \u202e.png"),
+    ),
+    Case("name of 255 bytes", "scored; `map not written: File name too long`", long_name),
+    Case("name that begins with a dash", "scored", dash),
+    Case("HTML in a name", "shown as text in report.html", markup),
+    Case("name that begins with =", "quoted in predictions.csv, as it is", formula),
+    Case("hidden files and folders", "left out", hidden),
+    Case("empty folder", "`no images; files that end in`", empty),
+    Case("folder without images", "`no images; files that end in`", without_images),
+    Case("no such folder", "`does not exist; give a folder of images`", nowhere),
+    Case("file in place of a folder", "`is not a folder; give a folder of images`", file_as_folder),
+    Case("output folder is a file", "`out` `not`; the file is left as it was", out_is_a_file),
+    Case("output within the input", "earlier results are not taken for input", out_in_images),
+    Case(
+        "full disk", "`cannot be written`: `on a disk with room`; no half table is left", full_disk
+    ),
+)
+
+
+def refused_name(name: str) -> object:
+    def see(world: World) -> str:
+        return world.predict(one_image(world.folder / "images"), "--class-name", name, code=2)
+
+    return see
+
+
+def scored_name(name: str, written: str | None = None) -> object:
+    def see(world: World) -> str:
+        said = world.predict(one_image(world.folder / "images"), "--class-name", name)
+        (row,) = rows(world).values()
+        assert row["class_name"] == (name if written is None else written) and row["score"]
+        return said
+
+    return see
+
+
+NAMES = (
+    Case(
+        "class name of 5,000 characters",
+        "`class name of 5000 characters ('aaaa...`",
+        refused_name("a" * 5000),
+    ),
+    Case(
+        "empty class name", "`class name is empty: name the thing in the image`", refused_name("")
+    ),
+    Case(
+        "class name of blanks",
+        "`class name is empty: name the thing in the image`",
+        refused_name(" \t "),
+    ),
+    Case(
+        "class name of control characters",
+        "`'\\x00\\x01\\x1b[31m' has no token; use words of letters and digits`",
+        refused_name("\x00\x01\x1b[31m"),
+    ),
+    Case(
+        "escape sequences of a terminal in a path",
+        "`\\x1b[2J`: shown, not obeyed",
+        lambda world: world.predict(world.folder / "\x1b[2J", code=2),
+    ),
+    Case("emoji", "scored", scored_name("🔩")),
+    Case("words of another script", "scored; `is unusual for the tokenizer`", scored_name("螺丝")),
+    Case("empty synonym", "`a synonym is empty`", refused_name("screw||bolt")),
+)

@@ -1,0 +1,140 @@
+"""The targets: bytes in; nothing comes out, or one clear line. Anything else is a finding."""
+
+from __future__ import annotations
+
+import io
+import struct
+import tempfile
+import time
+import zipfile
+from collections.abc import Callable
+from pathlib import Path
+
+from bayes_pfl.backbone_loading import load_backbone
+from bayes_pfl.checkpoints import read_config, read_weights
+from bayes_pfl.clip_config import read_clip_config
+from bayes_pfl.config import BackboneConfig, TrainConfig, load_json
+from bayes_pfl.data.cards import load_card
+from bayes_pfl.data.images import read_image, read_mask
+from bayes_pfl.data.layouts import fits, read_layout
+from bayes_pfl.data.meta import read_meta
+from bayes_pfl.errors import BayesPFLError
+from bayes_pfl.weights import read_state_dict
+
+MAX_SECONDS = 10.0
+MAX_MESSAGE = 8000
+_PIXELS = 2_000_000
+
+Target = Callable[[Path, bytes], None]
+
+
+def card(folder: Path, data: bytes) -> None:
+    """A dataset card, and its patterns over a small folder."""
+    path = folder / "card.yaml"
+    path.write_bytes(data)
+    found = load_card(path)
+    root = folder / "data"
+    if not root.exists():
+        (root / "ok").mkdir(parents=True)
+        (root / "ok" / f"{'a' * 60}.png").touch()
+        (root / "list.csv").write_text("image,label\nok/a.png,1\n../b.png,0\n", encoding="utf-8")
+    for layout in found.layouts:
+        for split in ("test", "train"):
+            if fits(found, layout, root):
+                read_layout(found, layout, root, split)
+
+
+def meta(folder: Path, data: bytes) -> None:
+    """A meta.json."""
+    path = folder / "meta.json"
+    path.write_bytes(data)
+    for split in ("test", "train"):
+        for sample in read_meta(path, split):
+            if not sample.path.resolve().is_relative_to(folder.resolve()):
+                raise AssertionError(f"{sample.path} leaves the folder")
+
+
+def config(folder: Path, data: bytes) -> None:
+    """The config of a checkpoint, of a training, of an open_clip folder."""
+    for name in ("config.json", "open_clip_config.json"):
+        (folder / name).write_bytes(data)
+    errors = []
+    for read in (
+        lambda: read_config(folder),
+        lambda: load_json(TrainConfig, folder / "config.json"),
+        lambda: read_clip_config(folder),
+    ):
+        try:
+            read()
+        except BayesPFLError as error:
+            errors.append(error)
+    if errors:
+        raise max(errors, key=lambda error: len(str(error)))
+
+
+def image(folder: Path, data: bytes) -> None:
+    """An image and a mask."""
+    path = folder / "image.png"
+    path.write_bytes(data)
+    rgb = read_image(path, max_pixels=_PIXELS)
+    if rgb.mode != "RGB" or rgb.width * rgb.height > _PIXELS:
+        raise AssertionError(f"{rgb.mode} {rgb.size}")
+    read_mask(path, max_pixels=_PIXELS)
+
+
+def safetensors(folder: Path, data: bytes) -> None:
+    """The weights of a checkpoint; where the first byte is odd, a header of the right length."""
+    path = folder / "model.safetensors"
+    odd = bool(data) and data[0] % 2
+    path.write_bytes(struct.pack("<Q", len(data) - 1) + data[1:] + bytes(32) if odd else data)
+    read_weights(path)
+
+
+def pickle(folder: Path, data: bytes) -> None:
+    """The pickle in a weights file: of torch.save; where the first byte is odd, of torch.jit."""
+    files = {"a/data.pkl": data[1:], "a/version": b"3\n", "a/byteorder": b"little"}
+    files |= {f"a/data/{key}": bytes(64) for key in range(2)}
+    if data[:1] and data[0] % 2:
+        files["a/constants.pkl"] = b"\x80\x02)."
+    path = folder / "weights.pt"
+    buffer = io.BytesIO()
+    with zipfile.ZipFile(buffer, "w") as archive:
+        for name, content in files.items():
+            archive.writestr(name, content)
+    path.write_bytes(buffer.getvalue())
+    read_state_dict(path)
+
+
+def backbone(folder: Path, data: bytes) -> None:
+    """A weights file given as a backbone, whatever is in it."""
+    path = folder / "clip.pt"
+    path.write_bytes(data)
+    load_backbone(BackboneConfig(name=str(path)))
+
+
+TARGETS: dict[str, Target] = {
+    target.__name__: target for target in (card, meta, config, image, safetensors, pickle, backbone)
+}
+
+
+def examine(target: Target, data: bytes, folder: Path | None = None) -> str:
+    """Feed a target; gives the line it refused with, or an empty string.
+
+    Raises:
+        AssertionError: it took too long, or its message is no line.
+        Exception: whatever else the target let through: a finding.
+    """
+    if folder is None:
+        with tempfile.TemporaryDirectory() as made:
+            return examine(target, data, Path(made))
+    started, message = time.process_time(), ""
+    try:
+        target(folder, data)
+    except BayesPFLError as error:
+        message = str(error)
+    seconds = time.process_time() - started
+    if seconds > MAX_SECONDS:
+        raise AssertionError(f"{seconds:.1f} s for {len(data)} bytes")
+    if "\n" in message or len(message) > MAX_MESSAGE:
+        raise AssertionError(f"no line: {message[:500]!r}")
+    return message

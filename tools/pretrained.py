@@ -1,0 +1,96 @@
+"""Make everything that the package brings with it again: python tools/pretrained.py --out FOLDER.
+
+The small CLIP, the rendered data, a head for each seed and their scoreboard, by the commands of
+the model cards. A step that is done is not done again, so that a stopped run goes on. Two cores,
+no GPU, no network; about 20 GB of disk for cached features.
+"""
+
+from __future__ import annotations
+
+import argparse
+import shlex
+import subprocess
+import sys
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+ROOT = Path(__file__).resolve().parent.parent
+RECIPE = ROOT / "checkpoints" / "bayes-pfl-tiny" / "train.json"
+
+
+@dataclass(frozen=True)
+class Step:
+    """One command, and a file that is there when it is done."""
+
+    command: tuple[str, ...]
+    done: Path
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--out", type=Path, required=True, help="folder for all of it")
+    parser.add_argument("--seeds", type=int, nargs="+", default=[0, 1, 2], help="one head for each")
+    parser.add_argument("--device", default="cpu", help="cpu, cuda or mps, to train heads on")
+    parser.add_argument("--recipe", type=Path, default=RECIPE, help="TrainConfig as JSON")
+    parser.add_argument("--normals", type=int, default=120, help="of a training category")
+    parser.add_argument("--anomalies", type=int, default=160, help="of a training category")
+    options = parser.parse_args(arguments)
+    for step in steps(options):
+        if step.done.exists():
+            continue
+        print("$", shlex.join(step.command), flush=True)
+        code = subprocess.run(step.command, check=False).returncode
+        if code:
+            return code
+        step.done.touch()
+    return 0
+
+
+def steps(options: argparse.Namespace) -> list[Step]:
+    """What is run, in order."""
+    out: Path = options.out
+    clip, tool = out / "clip", (sys.executable, "-m", "bayes_pfl.cli")
+    pretrain = (sys.executable, str(ROOT / "tools" / "pretrain_backbone.py"), "--out", str(clip))
+    found = [Step(pretrain, clip / "README.md")]
+    trees = (
+        ("aux", "train", options.normals, options.anomalies, 0),
+        ("val", "validation", 5, 8, 1),
+        ("board", "validation", 10, 10, 5),
+    )
+    for name, categories, normals, anomalies, seed in trees:
+        numbers = {"--normals": normals, "--anomalies": anomalies, "--seed": seed}
+        words = [str(word) for pair in numbers.items() for word in pair]
+        finished = out / name / ".rendered"
+        command = (*tool, "synthesize", "--out", str(out / name), "--categories", categories)
+        found.append(Step((*command, *words), finished))
+    for seed in options.seeds:
+        found.append(Step(_training(options, seed, tool), _head(out, seed) / "results.json"))
+    heads = [word for s in options.seeds for word in ("--checkpoint", str(_head(out, s) / "best"))]
+    board = (*tool, "scoreboard", str(out / "board"), *heads, "--out", str(out / "scoreboard"))
+    return [*found, Step(board, out / "scoreboard" / "scoreboard.json")]
+
+
+def _head(out: Path, seed: int) -> Path:
+    return out / f"head-{seed}"
+
+
+def _training(options: argparse.Namespace, seed: int, tool: Sequence[str]) -> tuple[str, ...]:
+    out: Path = options.out
+    words = {
+        "--data": out / "aux",
+        "--validation-data": out / "val",
+        "--out": _head(out, seed),
+        "--backbone": f"local-dir:{out / 'clip'}",
+        "--config": options.recipe,
+        "--cache-features": out / "features",
+        "--accelerator": options.device,
+        "--seed": seed,
+    }
+    resume = ("--resume",) if (_head(out, seed) / "last" / "state.pt").exists() else ()
+    flat = [str(word) for pair in words.items() for word in pair]
+    return (*tool, "train", "--join-layers", *flat, *resume)
+
+
+if __name__ == "__main__":
+    sys.exit(main())
