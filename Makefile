@@ -2,7 +2,7 @@ VENV ?= .venv
 PYTHON ?= python3
 STAMP := $(VENV)/.installed
 
-.PHONY: setup demo test test-app lint docs bench audit fuzz
+.PHONY: setup demo test test-app lint docs bench pretrained audit fuzz
 
 setup: $(STAMP)
 $(STAMP): setup.py pyproject.toml
@@ -29,6 +29,10 @@ docs: setup
 
 bench: setup
 	$(VENV)/bin/python tools/benchmark.py metrics
+
+# The embedded CLIP and head, from nothing.
+pretrained: setup
+	$(VENV)/bin/python tools/pretrained.py --out pretrained
 
 # Tools that look at the environment from outside, so that they are no part of what they list.
 audit: setup

@@ -580,6 +580,7 @@ def survives_a_kill(run_ray, plain_rows, folder, out, count, part_images):
     assert_same_rows(rows_of(out), plain_rows(folder))
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(not Path("/proc/self").exists(), reason="looks for processes in /proc")
 def test_worker_that_is_killed_costs_nothing(cluster, run_ray, plain_rows, tmp_path):
     folder = images_in(tmp_path / "in", 98)
@@ -625,6 +626,7 @@ def test_terminated_command_ends_cleanly_and_goes_on(checkpoint_dir, tmp_path):
     arguments = ["predict", folder, "--class-name", "nut", "--out", out, "--engine", "ray"]
     arguments += ["--checkpoint", checkpoint_dir, "--part-images", 4]
     command = [sys.executable, "-m", "bayes_pfl.cli", *map(str, arguments)]
+    before = set(descendants("ray"))
     with subprocess.Popen(command, stderr=subprocess.PIPE, text=True) as running_command:
         deadline = time.monotonic() + 180
         while not list(out.glob("predictions/*.parquet")) and time.monotonic() < deadline:
@@ -633,9 +635,9 @@ def test_terminated_command_ends_cleanly_and_goes_on(checkpoint_dir, tmp_path):
         _, told = running_command.communicate(timeout=60)
     assert running_command.returncode == 143
     assert "go on with --resume" in told and "Traceback" not in told
-    assert not descendants("ray")
+    assert set(descendants("ray")) <= before
     assert 0 < len(rows_of(out)) < 400
-    done = subprocess.run([*command, "--resume"], capture_output=True, text=True, timeout=300)
+    done = subprocess.run([*command, "--resume"], capture_output=True, text=True, timeout=600)
     assert done.returncode == 0, done.stderr
     paths = [row["path"] for row in rows_of(out)]
     assert len(paths) == len(set(paths)) == 400

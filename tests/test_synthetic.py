@@ -196,6 +196,18 @@ def test_tree_has_the_mvtec_layout_and_masks_that_match(tmp_path):
     assert np.array_equal(saved, picture.image)
 
 
+def test_any_number_of_processes_writes_the_same_tree(tmp_path):
+    trees = []
+    for workers in (0, 2):
+        root = tmp_path / str(workers)
+        write_mvtec_tree(
+            root, ["wood", "coin"], normals=1, anomalies=2, size=48, seed=4, workers=workers
+        )
+        files = sorted(path for path in root.rglob("*") if path.is_file())
+        trees.append({str(path.relative_to(root)): path.read_bytes() for path in files})
+    assert trees[0] == trees[1] and len(trees[0]) == 2 * (1 + 2 * 2)
+
+
 def test_dataset_items_are_normalised_tensors():
     data = SyntheticDataset(["wood", "tablet"], 40, size=48, seed=3)
     items = [data[i] for i in range(len(data))]

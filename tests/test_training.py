@@ -172,6 +172,22 @@ def test_second_run_does_not_encode_again(request_for, tmp_path, monkeypatch):
     run_training(replace(request, out=tmp_path / "second"))
 
 
+def test_seeds_share_a_cache_where_they_share_the_views(
+    request_for, config, tree, tmp_path, monkeypatch
+):
+    config = replace(config, augmentation_seed=0)
+    # On data of its own, as the categories that are held out depend on the seed.
+    first = replace(
+        request_for("first", config=config), cache=tmp_path / "cache", validation_data=tree
+    )
+    run_training(first)
+    monkeypatch.setattr(FeatureCache, "write", lambda *_: pytest.fail("encoded again"))
+    other = replace(first, config=replace(config, seed=1), out=tmp_path / "second")
+    run_training(other)
+    losses = [(r.out / "metrics.csv").read_text() for r in (first, other)]
+    assert losses[0] != losses[1]
+
+
 def test_damaged_cache_is_noticed(request_for, tmp_path):
     request = replace(request_for("first"), cache=tmp_path / "cache")
     run_training(request)

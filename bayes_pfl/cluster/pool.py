@@ -124,6 +124,8 @@ def scored_parts(
     logging.getLogger("ray.data").setLevel(logging.ERROR)
     context = ray.data.DataContext.get_current()
     context.enable_progress_bars = False
+    if hasattr(context, "execution_no_progress_timeout_s"):  # a part of a large model takes hours
+        context.execution_no_progress_timeout_s = -1
     workers = ray.data.ActorPoolStrategy(
         size=min(actors, len(parts)), max_tasks_in_flight_per_actor=_AHEAD
     )

@@ -1,0 +1,79 @@
+"""The tool that makes the embedded model again: what it runs, and that it goes on after a stop."""
+
+from __future__ import annotations
+
+import importlib.util
+import sys
+from pathlib import Path
+from types import SimpleNamespace
+
+import pytest
+from typer.main import get_command
+
+from bayes_pfl.cli import app
+from bayes_pfl.config import TrainConfig, load_json
+
+TOOL = Path(__file__).parent.parent / "tools" / "pretrained.py"
+
+
+@pytest.fixture
+def tool(monkeypatch):
+    spec = importlib.util.spec_from_file_location("pretrained_tool", TOOL)
+    module = importlib.util.module_from_spec(spec)
+    monkeypatch.setitem(sys.modules, spec.name, module)
+    spec.loader.exec_module(module)
+    return module
+
+
+@pytest.fixture
+def ran(tool, monkeypatch):
+    """Commands that were run; each makes the folder of its result."""
+    commands = []
+
+    def run(command, check):
+        commands.append(command)
+        folder = Path(command[command.index("--out") + 1])
+        folder.mkdir(parents=True, exist_ok=True)
+        return SimpleNamespace(returncode=0)
+
+    monkeypatch.setattr(tool.subprocess, "run", run)
+    return commands
+
+
+def test_every_command_exists_with_its_options(tool, ran, tmp_path):
+    assert tool.main(["--out", str(tmp_path), "--seeds", "0", "4"]) == 0
+    known = get_command(app).commands
+    own = [c[3:] for c in ran if c[1] == "-m"]
+    assert [c[0] for c in own] == ["synthesize"] * 3 + ["train"] * 2 + ["scoreboard"]
+    for name, *words in own:
+        options = {option for p in known[name].params for option in p.opts}
+        assert {word for word in words if word.startswith("--")} <= options
+    assert own[-1].count("--checkpoint") == 2
+
+
+def test_what_is_done_is_not_done_again(tool, ran, tmp_path):
+    tool.main(["--out", str(tmp_path), "--seeds", "0"])
+    first = len(ran)
+    assert tool.main(["--out", str(tmp_path), "--seeds", "0"]) == 0 and len(ran) == first
+    tool.main(["--out", str(tmp_path), "--seeds", "0", "1"])
+    assert [c[3] for c in ran[first:]] == ["train"]
+
+
+def test_a_training_that_was_stopped_is_resumed(tool, ran, tmp_path):
+    state = tmp_path / "head-0" / "last" / "state.pt"
+    state.parent.mkdir(parents=True)
+    state.touch()
+    tool.main(["--out", str(tmp_path), "--seeds", "0", "1"])
+    trainings = [c for c in ran if c[3] == "train"]
+    assert ["--resume" in c for c in trainings] == [True, False]
+
+
+def test_a_failed_step_ends_it(tool, monkeypatch, tmp_path):
+    monkeypatch.setattr(tool.subprocess, "run", lambda *_, **__: SimpleNamespace(returncode=3))
+    assert tool.main(["--out", str(tmp_path)]) == 3
+    assert not list(tmp_path.rglob("README.md"))
+
+
+@pytest.mark.parametrize("recipe", sorted(TOOL.parent.parent.glob("recipes/*.json")), ids=str)
+def test_recipes_can_be_read(recipe):
+    assert load_json(TrainConfig, recipe).batch_size >= 1
