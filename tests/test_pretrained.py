@@ -68,6 +68,12 @@ def test_a_training_that_was_stopped_is_resumed(tool, ran, tmp_path):
     assert ["--resume" in c for c in trainings] == [True, False]
 
 
+def test_features_are_kept_unless_told_otherwise(tool, ran, tmp_path):
+    tool.main(["--out", str(tmp_path / "a"), "--seeds", "0"])
+    tool.main(["--out", str(tmp_path / "b"), "--seeds", "0", "--no-cache"])
+    assert ["--cache-features" in c for c in ran if c[3] == "train"] == [True, False]
+
+
 def test_a_failed_step_ends_it(tool, monkeypatch, tmp_path):
     monkeypatch.setattr(tool.subprocess, "run", lambda *_, **__: SimpleNamespace(returncode=3))
     assert tool.main(["--out", str(tmp_path)]) == 3

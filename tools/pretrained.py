@@ -33,6 +33,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("--seeds", type=int, nargs="+", default=[0, 1, 2], help="one head for each")
     parser.add_argument("--device", default="cpu", help="cpu, cuda or mps, to train heads on")
     parser.add_argument("--recipe", type=Path, default=RECIPE, help="TrainConfig as JSON")
+    parser.add_argument(
+        "--no-cache", action="store_true", help="encode fresh views in every epoch: for a GPU"
+    )
     parser.add_argument("--normals", type=int, default=120, help="of a training category")
     parser.add_argument("--anomalies", type=int, default=160, help="of a training category")
     options = parser.parse_args(arguments)
@@ -83,10 +86,11 @@ def _training(options: argparse.Namespace, seed: int, tool: Sequence[str]) -> tu
         "--out": _head(out, seed),
         "--backbone": f"local-dir:{out / 'clip'}",
         "--config": options.recipe,
-        "--cache-features": out / "features",
         "--accelerator": options.device,
         "--seed": seed,
     }
+    if not options.no_cache:
+        words["--cache-features"] = out / "features"
     resume = ("--resume",) if (_head(out, seed) / "last" / "state.pt").exists() else ()
     flat = [str(word) for pair in words.items() for word in pair]
     return (*tool, "train", "--join-layers", *flat, *resume)
