@@ -146,7 +146,7 @@ def test_errors_and_uncertainty_over_all_unseen_categories(capsys):
         print(
             f"\n{images} images: uncertainty {spread:.3f}, ratio {ratio:.3f}, distance {near:.3f}"
         )
-    assert spread > 0.5 and near > spread
+    assert spread > 0.55 and near > spread
 
 
 def verdicts(model, categories, normals, others):
@@ -176,7 +176,7 @@ def test_wrong_labels_and_review_over_all_unseen_categories(capsys):
     with capsys.disabled():
         print(f"\nreview: {marked.mean():.3f} of {len(marked)} wrong, others: ", end="")
         print(f"{rest.mean():.3f} of {len(rest)}; AUROC by width {auroc:.3f}")
-    assert marked.mean() > rest.mean()
+    assert marked.mean() > rest.mean() and auroc > 0.5
 
 
 def test_the_middle_of_four_patches_is_their_mean():
