@@ -23,6 +23,7 @@ from bayes_pfl.pretraining.architecture import build_clip, embed_texts
 from bayes_pfl.pretraining.captions import Caption, CaptionWriter, Subject, agreement, kind_words
 from bayes_pfl.pretraining.class_names import imagenet_names, rectified_mean
 from bayes_pfl.pretraining.export import WEIGHTS_FILE, compact
+from bayes_pfl.pretraining.features import FeatureSet, read_features
 from bayes_pfl.pretraining.lite_weights import TRUNK, LiteWeights, load_lite_weights, match_weights
 from bayes_pfl.pretraining.locked_tuning import tune
 from bayes_pfl.pretraining.objective import (
@@ -31,13 +32,16 @@ from bayes_pfl.pretraining.objective import (
     soft_contrastive,
     state_pairs,
 )
-from bayes_pfl.pretraining.pictures import FeatureSet, embed_pictures, plan, views_of
+from bayes_pfl.pretraining.pictures import PictureMaps, encode_pictures, plan, views_of
 from bayes_pfl.pretraining.recipe import tuning_data
+from bayes_pfl.pretraining.split_trunk import SplitTrunk
+from bayes_pfl.pretraining.unlocking import unlock
 
 ROOT = Path(__file__).resolve().parents[1]
 TINY = PretrainConfig(
     image_size=64, pictures=8, views=2, text_width=8, text_heads=2, text_layers=1, steps=6,
-    warmup=1, batch=6, class_names=4, validation_pictures=4, workers=0,
+    warmup=1, batch=6, class_names=4, unlock_steps=3, unlock_batch=4, places=2,
+    validation_pictures=4, workers=0, threads=1,
 )  # fmt: skip
 
 
@@ -88,9 +92,10 @@ def made(weights: LiteWeights, tmp_path_factory: pytest.TempPathFactory) -> Path
 
 def test_config_reports_all_faults_together() -> None:
     with pytest.raises(ConfigError) as caught:
-        PretrainConfig(steps=0, text_width=10, text_heads=3, unknown_noun=1.5)
+        PretrainConfig(steps=0, text_width=10, text_heads=3, unknown_noun=1.5, trunk="vit")
     message = str(caught.value)
-    assert all(name in message for name in ("steps = 0", "text_width = 10", "unknown_noun = 1.5"))
+    wrong = ("steps = 0", "text_width = 10", "unknown_noun = 1.5", "trunk = 'vit'")
+    assert all(name in message for name in wrong)
 
 
 def test_renamed_weights_keep_their_values_and_place(weights: LiteWeights) -> None:
@@ -205,11 +210,13 @@ def test_crops_are_labelled_by_what_they_hold() -> None:
     picture = draw("nut", 0, 0, size=64, defect="hole")
     rng = np.random.default_rng(0)
     views = [view for _ in range(30) for view in views_of(picture, 2, rng)]
-    for pixels, subject in views:
-        assert pixels.shape == (64, 64, 3)
-        assert subject.defective == bool((pixels > 250).all(axis=2).sum() > 20)
+    for pixels, mask, subject in views:
+        assert pixels.shape == (64, 64, 3) and mask.shape == (64, 64)
+        white = (pixels > 250).all(axis=2)
+        assert subject.defective == bool(white.sum() > 20) == mask.any()
+        assert (white != mask).sum() < 0.1 * mask.size  # resampled edges
         assert subject.defective or subject.caption is None
-    assert {subject.defective for _, subject in views} == {True, False}
+    assert {subject.defective for _, _, subject in views} == {True, False}
 
 
 def test_plan_covers_every_kind_and_half_of_the_pictures_are_good() -> None:
@@ -221,22 +228,78 @@ def test_plan_covers_every_kind_and_half_of_the_pictures_are_good() -> None:
         assert (good.index, good.defect == "good") == (spoiled.index, spoiled.defect != "good")
 
 
-def test_features_do_not_depend_on_workers_and_survive_the_disk(
+def split(weights: LiteWeights, config: PretrainConfig = TINY) -> SplitTrunk:
+    return SplitTrunk(build_clip(config, weights).visual.trunk, config.unlocked)
+
+
+def test_maps_do_not_depend_on_workers_and_survive_the_disk(
     weights: LiteWeights, tmp_path: Path
 ) -> None:
-    trunk = build_clip(TINY, weights).visual.trunk
-    requests = plan(SOURCE.training, 4, seed=0)
-    alone = embed_pictures(trunk, draw, requests, size=64, views=2)
-    shared = embed_pictures(trunk, draw, requests, size=64, views=2, workers=1)
+    trunk, requests = split(weights), plan(SOURCE.training, 4, seed=0)
+    alone = encode_pictures(trunk, draw, requests, size=64, views=2)
+    shared = encode_pictures(trunk, draw, requests, size=64, views=2, workers=1)
     # The same pictures; convolutions round by where their memory happens to lie.
-    assert torch.allclose(alone.features, shared.features, atol=1e-5)
-    assert alone.subjects == shared.subjects
+    assert torch.allclose(alone.maps.float(), shared.maps.float(), atol=1e-2)
+    assert torch.equal(alone.masks, shared.masks) and alone.subjects == shared.subjects
     alone.save(tmp_path / "kept.npz")
-    kept = FeatureSet.load(tmp_path / "kept.npz")
-    assert torch.equal(kept.features, alone.features) and kept.subjects == alone.subjects
+    kept = PictureMaps.load(tmp_path / "kept.npz")
+    assert torch.equal(kept.maps, alone.maps) and torch.equal(kept.masks, alone.masks)
+    assert kept.subjects == alone.subjects
     (tmp_path / "kept.npz").write_bytes(b"PK nothing")
     with pytest.raises(DataError, match="delete it"):
-        FeatureSet.load(tmp_path / "kept.npz")
+        PictureMaps.load(tmp_path / "kept.npz")
+
+
+@pytest.mark.parametrize("late", [0, 2, 4])
+def test_the_halves_of_a_trunk_are_the_trunk(weights: LiteWeights, late: int) -> None:
+    whole = build_clip(TINY, weights).visual.trunk
+    trunk, images = SplitTrunk(whole, late), torch.rand(2, 3, 64, 64) * 2 - 1
+    with torch.inference_mode():
+        seen = trunk.late(trunk.early(images))
+        assert torch.allclose(seen.pooled, whole(images), atol=1e-5)
+        tapped = whole.forward_intermediates(images, intermediates_only=True)
+    expected = {0: 1, 2: 2, 4: 3}[late]  # the last stage is one of them at any cut
+    assert len(seen.taps) == expected
+    for ours, theirs in zip(seen.taps, tapped[-expected:], strict=True):
+        assert torch.allclose(ours, theirs, atol=1e-5)
+
+
+def test_places_are_chosen_by_the_mask(weights: LiteWeights) -> None:
+    config = replace(TINY, image_size=256)
+    trunk, requests = split(weights, config), plan(SOURCE.training, 8, seed=0)
+    pictures = encode_pictures(trunk, draw, requests, size=256)
+    found = read_features(trunk, pictures, 4, seed=0)
+    assert found.places.shape == (8, 4, 1280) and found.features.shape == (8, 1280)
+    for subject, spoiled in zip(found.subjects, found.spoiled.tolist(), strict=True):
+        assert spoiled == ([True, True, False, False] if subject.defective else [False] * 4)
+
+
+def test_unlocking_learns_and_leaves_the_early_part_alone(weights: LiteWeights) -> None:
+    config = replace(TINY, unlock_batch=8, unlock_learning_rate=1e-3)
+    pictures = encode_pictures(split(weights), draw, plan(SOURCE.training, 16, seed=0), size=64)
+
+    def losses(steps: int) -> tuple[SplitTrunk, dict[str, float]]:
+        trunk = split(weights)
+        return trunk, unlock(trunk, pictures, weights, replace(config, unlock_steps=steps))
+
+    (_, before), (trunk, after) = losses(1), losses(60)
+    assert after["cells"] < 0.8 * before["cells"] and after["views"] < before["views"]
+    tuned, first = trunk.trunk.state_dict(), trunk.first
+    early = [n for n in tuned if n.startswith(tuple(f"blocks.{i}." for i in range(first)))]
+    assert all(torch.equal(tuned[n], weights.trunk[n]) for n in early if n in weights.trunk)
+    kernel = "blocks.6.0.conv_pwl.weight"
+    assert not torch.equal(tuned[kernel], weights.trunk[kernel])
+    assert torch.equal(tuned["bn2.running_mean"], weights.trunk["bn2.running_mean"])
+    assert not any(p.requires_grad for p in trunk.parameters())
+
+
+def test_a_locked_tower_stays_as_it_came(weights: LiteWeights, tmp_path: Path) -> None:
+    config = replace(TINY, unlocked=0, places=0, steps=2)
+    pretrain(config, tmp_path, source=SOURCE, weights=weights)
+    clip = open_clip.create_model(f"local-dir:{tmp_path}")
+    kernel = "blocks.6.0.conv_pwl.weight"
+    assert torch.equal(clip.visual.trunk.state_dict()[kernel], weights.trunk[kernel].half().float())
+    assert "unchanged" in (tmp_path / "README.md").read_text(encoding="utf-8")
 
 
 def test_one_true_caption_a_picture_gives_the_loss_of_clip() -> None:
@@ -287,7 +350,8 @@ def test_tuning_learns_all_its_tasks(weights: LiteWeights) -> None:
     means = 4 * torch.rand(4, 1280, generator=generator)
     features = means.repeat(4, 1) + 0.2 * torch.rand(16, 1280, generator=generator)
     subjects = [Subject(n, d) for n in ("nut", "wood") for d in ("good", "hole")] * 4
-    data = tuning_data(FeatureSet(features, tuple(subjects)), weights)
+    spoiled = torch.tensor([[s.defective] for s in subjects])
+    data = tuning_data(FeatureSet(features, tuple(subjects), features[:, None], spoiled), weights)
 
     def losses(steps: int) -> dict[str, float]:
         config = replace(
@@ -298,7 +362,8 @@ def test_tuning_learns_all_its_tasks(weights: LiteWeights) -> None:
 
     before, after = losses(1), losses(120)
     assert after["states"] < 0.8 * before["states"]
-    assert all(after[name] < before[name] for name in ("captions", "names", "picture names"))
+    others = ("captions", "names", "picture names", "places")
+    assert all(after[name] < before[name] for name in others)
 
 
 def test_folder_loads_in_open_clip_and_as_a_backbone(made: Path, weights: LiteWeights) -> None:

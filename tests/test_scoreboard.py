@@ -351,6 +351,13 @@ def test_a_set_that_is_one_category_and_several_sets_and_checkpoints(tiny_model,
     assert overall == pytest.approx(np.mean(means))
 
 
+def test_a_backbone_alone_has_the_row_of_its_checkpoint(parts, clip_dir, tmp_path):
+    assert command("scoreboard", parts, "--backbone", f"local-dir:{clip_dir}", "--out", tmp_path)
+    found = json.loads((tmp_path / "scoreboard.json").read_text(encoding="utf-8"))
+    assert len(found["methods"]) == 2 and found["methods"][0].startswith("prompts by hand")
+    assert not (tmp_path / "scoreboard.md").read_text(encoding="utf-8").count("bayes-pfl-tiny")
+
+
 def test_half_precision_makes_no_ties_of_the_baselines(tiny_model, parts):
     data = [read_sets([str(parts)])[0].only(["cog"])]
     found = []

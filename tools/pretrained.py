@@ -36,8 +36,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument(
         "--no-cache", action="store_true", help="encode fresh views in every epoch: for a GPU"
     )
-    parser.add_argument("--normals", type=int, default=120, help="of a training category")
-    parser.add_argument("--anomalies", type=int, default=160, help="of a training category")
+    parser.add_argument("--normals", type=int, default=160, help="of a training category")
+    parser.add_argument("--anomalies", type=int, default=220, help="of a training category")
     options = parser.parse_args(arguments)
     for step in steps(options):
         if step.done.exists():

@@ -40,7 +40,14 @@ def scoreboard(
         list[str] | None,
         typer.Option(
             help="Embedded name, checkpoint or run folder, or hub repository org/name; "
-            f"repeatable. Default: {EMBEDDED_CHECKPOINT}."
+            f"repeatable. Default: {EMBEDDED_CHECKPOINT}, if there is no --backbone."
+        ),
+    ] = None,
+    backbone: Annotated[
+        list[str] | None,
+        typer.Option(
+            help="A row for prompts by hand on a CLIP alone, without a checkpoint: a name as in "
+            "train; repeatable."
         ),
     ] = None,
     pretrained: Pretrained = None,
@@ -71,12 +78,14 @@ def scoreboard(
     """
     from bayes_pfl.checkpoints import find_checkpoint, read_config
     from bayes_pfl.evaluation_files import prepare_folder
-    from bayes_pfl.scoreboard.board import BoardSettings
+    from bayes_pfl.scoreboard.board import BoardSettings, bare_model
     from bayes_pfl.scoreboard.resampling import BootstrapSettings
     from bayes_pfl.scoreboard.run import run_scoreboard
     from bayes_pfl.scoreboard.sets import read_sets
 
-    checkpoints = tuple(dict.fromkeys(checkpoint or [EMBEDDED_CHECKPOINT]))
+    backbones = tuple(dict.fromkeys(backbone or []))
+    default = [] if backbones else [EMBEDDED_CHECKPOINT]
+    checkpoints = tuple(dict.fromkeys(checkpoint or default))
     for name in checkpoints:  # the last one's mistakes should not show after the first one's hours
         read_config(find_checkpoint(name))
     found = read_sets(sets, data)
@@ -98,6 +107,8 @@ def scoreboard(
             settings,
             progress,
             load=lambda name: load_model(name, device, pretrained),
+            backbones=backbones,
+            load_bare=lambda name: bare_model(name, pretrained, device),
         )
     say(table)
     say(f"written to {out}")

@@ -8,7 +8,7 @@ import torch
 from torch import Tensor, nn
 
 from bayes_pfl.pretraining.config import PretrainConfig
-from bayes_pfl.pretraining.lite_weights import TRUNK, LiteWeights
+from bayes_pfl.pretraining.lite_weights import LiteWeights
 
 CONTEXT_LENGTH = 77
 VOCABULARY = 49408
@@ -21,7 +21,7 @@ def model_cfg(config: PretrainConfig) -> dict[str, Any]:
     return {
         "embed_dim": config.text_width,
         "vision_cfg": {
-            "timm_model_name": TRUNK,
+            "timm_model_name": config.trunk,
             "timm_model_pretrained": False,
             "timm_pool": "avg",
             "timm_proj": "linear",
@@ -51,7 +51,9 @@ def build_clip(config: PretrainConfig, weights: LiteWeights) -> Any:
     trunk = clip.visual.trunk
     missing, unexpected = trunk.load_state_dict(weights.trunk, strict=False)
     if unexpected or any(not name.endswith("num_batches_tracked") for name in missing):
-        raise RuntimeError(f"weights do not fit {TRUNK}: {missing} missing, {unexpected} unknown")
+        raise RuntimeError(
+            f"weights do not fit {config.trunk}: {missing} missing, {unexpected} unknown"
+        )
     clip.visual.trunk.requires_grad_(False)
     return clip.eval()
 

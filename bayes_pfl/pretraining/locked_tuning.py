@@ -14,21 +14,23 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from bayes_pfl.pretraining.architecture import embed_texts, projection
+from bayes_pfl.pretraining.balance import balanced_chances
 from bayes_pfl.pretraining.captions import CaptionWriter, Subject, agreement
 from bayes_pfl.pretraining.class_names import ClassNames
 from bayes_pfl.pretraining.config import PretrainConfig
+from bayes_pfl.pretraining.features import FeatureSet
 from bayes_pfl.pretraining.objective import (
     distilled_names,
     named_classes,
     soft_contrastive,
     state_pairs,
 )
-from bayes_pfl.pretraining.pictures import FeatureSet, Progress
+from bayes_pfl.pretraining.pictures import Progress
+from bayes_pfl.pretraining.schedule import LOG_EVERY, History, rate
 
 _log = logging.getLogger(__name__)
 _LARGEST_SCALE = math.log(100.0)
 _NAMED_PAIRS, _UNKNOWN_PAIRS = 16, 4  # of opposite sentences in a step, by their noun
-_LOG_EVERY = 100
 
 
 @dataclass(frozen=True)
@@ -81,8 +83,10 @@ def tune(
     start_projection(clip, data)
     trained = [p for p in clip.parameters() if p.requires_grad]
     optimizer = _optimizer(clip, config)
-    schedule = torch.optim.lr_scheduler.LambdaLR(optimizer, lambda step: _rate(step, config))
-    history: list[dict[str, float]] = []
+    schedule = torch.optim.lr_scheduler.LambdaLR(
+        optimizer, lambda step: rate(step, config.warmup, config.steps)
+    )
+    history = History()
     for step in range(config.steps):
         losses = batches.losses(rng)
         optimizer.zero_grad(set_to_none=True)
@@ -92,12 +96,12 @@ def tune(
         schedule.step()
         with torch.no_grad():
             clip.logit_scale.clamp_(0, _LARGEST_SCALE)
-        history.append({name: value.item() for name, value in losses.items()})
+        history.add(losses)
         if progress:
             progress("steps", step + 1, config.steps)
-        if (step + 1) % _LOG_EVERY == 0:
-            _log.info("step %d: %s", step + 1, _recent(history))
-    return _recent(history)
+        if (step + 1) % LOG_EVERY == 0:
+            _log.info("step %d: %s", step + 1, history.recent())
+    return history.recent()
 
 
 class _Batches:
@@ -106,17 +110,18 @@ class _Batches:
     def __init__(self, clip: Any, tokenizer: Any, data: TuningData, config: PretrainConfig) -> None:
         self.clip, self.tokenizer, self.data, self.config = clip, tokenizer, data, config
         self.writer = CaptionWriter(common_words(tokenizer), config.unknown_noun)
-        self.weights = _balance(data.pictures.subjects)
+        self.chances = balanced_chances(data.pictures.subjects)
 
     def losses(self, rng: np.random.Generator) -> dict[str, Tensor]:
         """The losses of a new batch."""
-        chosen = rng.choice(len(self.weights), self.config.batch, p=self.weights)
-        subjects = [self.data.pictures.subjects[i] for i in chosen]
-        features = self.data.pictures.features[torch.from_numpy(chosen)]
+        chosen = rng.choice(len(self.chances), self.config.batch, p=self.chances)
+        pictures, rows = self.data.pictures, torch.from_numpy(chosen)
+        subjects = [pictures.subjects[i] for i in chosen]
+        features = pictures.features[rows]
         images = self._project(features)
         return {
             "captions": self._captions(images, subjects, rng),
-            "states": self._states(images, subjects, rng),
+            **self._states(images, subjects, rows, rng),
             **self._names(images, self.data.classifier(features), rng),
         }
 
@@ -127,15 +132,26 @@ class _Batches:
         texts = self._read([caption.text for caption in captions])
         return soft_contrastive(images, texts, agreement(subjects, captions), self._scale)
 
-    def _states(self, images: Tensor, subjects: list[Subject], rng: np.random.Generator) -> Tensor:
+    def _states(
+        self, images: Tensor, subjects: list[Subject], rows: Tensor, rng: np.random.Generator
+    ) -> dict[str, Tensor]:
+        """Of views, and of single places in them."""
         seen = list(dict.fromkeys(subject.class_name for subject in subjects))
         nouns = [*rng.permutation(seen)[:_NAMED_PAIRS].tolist(), *[None] * _UNKNOWN_PAIRS]
         texts = self._read([text for noun in nouns for text in self.writer.pair(noun, rng)])
-        applies = [[noun is None or noun == s.class_name for noun in nouns] for s in subjects]
-        labels = torch.tensor([subject.defective for subject in subjects])
-        return state_pairs(
-            images, texts[::2], texts[1::2], torch.tensor(applies), labels, self._scale
+        pair = (texts[::2], texts[1::2])
+        applies = torch.tensor(
+            [[noun is None or noun == s.class_name for noun in nouns] for s in subjects]
         )
+        labels = torch.tensor([subject.defective for subject in subjects])
+        losses = {"states": state_pairs(images, *pair, applies, labels, self._scale)}
+        places = self.data.pictures.places[rows].float()
+        if places.shape[1]:
+            spoiled = self.data.pictures.spoiled[rows].flatten()
+            of_view = applies.repeat_interleave(places.shape[1], 0)
+            cells = self._project(places.flatten(0, 1))
+            losses["places"] = state_pairs(cells, *pair, of_view, spoiled, self._scale)
+        return losses
 
     def _names(self, images: Tensor, logits: Tensor, rng: np.random.Generator) -> dict[str, Tensor]:
         classes, names = self.data.classes, self.data.names
@@ -168,24 +184,3 @@ def _optimizer(clip: Any, config: PretrainConfig) -> torch.optim.Optimizer:
         {"params": [p for p in trained if p.ndim < 2], "weight_decay": 0.0},
     ]
     return torch.optim.AdamW(groups, lr=config.learning_rate, betas=(0.9, 0.98), fused=True)
-
-
-def _rate(step: int, config: PretrainConfig) -> float:
-    """Factor on the learning rate: linear warm-up, then a cosine to zero."""
-    if step < config.warmup:
-        return (step + 1) / config.warmup
-    done = (step - config.warmup) / max(1, config.steps - config.warmup)
-    return 0.5 * (1 + math.cos(math.pi * min(1.0, done)))
-
-
-def _balance(subjects: Sequence[Subject]) -> np.ndarray:
-    """Chance of each view, so that every class and state is drawn equally often."""
-    groups = [(s.class_name, s.defective) for s in subjects]
-    counts = {group: groups.count(group) for group in set(groups)}
-    weights = np.array([1.0 / counts[group] for group in groups])
-    return weights / weights.sum()
-
-
-def _recent(history: Sequence[dict[str, float]]) -> dict[str, float]:
-    last = history[-_LOG_EVERY:]
-    return {name: round(float(np.mean([h[name] for h in last])), 4) for name in last[0]}

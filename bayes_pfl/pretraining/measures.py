@@ -14,8 +14,8 @@ from torch import Tensor
 
 from bayes_pfl.metrics import image_metrics
 from bayes_pfl.pretraining.architecture import embed_texts, projection
+from bayes_pfl.pretraining.features import FeatureSet
 from bayes_pfl.pretraining.locked_tuning import TuningData
-from bayes_pfl.pretraining.pictures import FeatureSet
 
 _FRAMES = ("{}", "a photo of a {}", "a close-up of the {}")
 _STATES = (

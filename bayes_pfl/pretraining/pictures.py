@@ -1,4 +1,7 @@
-"""Rendered pictures and crops of them, seen once by the frozen trunk: features with their facts."""
+"""Rendered pictures and crops of them, seen once by the early trunk: maps with their facts.
+
+Symbols: N views of pictures, S their side, C channels and h*w cells of a map.
+"""
 
 from __future__ import annotations
 
@@ -10,19 +13,23 @@ from typing import Any, Protocol
 
 import numpy as np
 import torch
+import torch.nn.functional as F
 from PIL import Image
-from torch import Tensor, nn
+from torch import Tensor
 from torch.utils.data import DataLoader, Dataset
 
 from bayes_pfl.errors import DataError
 from bayes_pfl.pretraining.captions import GOOD, Rng, Subject
 from bayes_pfl.pretraining.cost import Cost
 from bayes_pfl.pretraining.lite_weights import MEAN, STD
+from bayes_pfl.pretraining.split_trunk import SplitTrunk
 
 Progress = Callable[[str, int, int], None]
 """Called with the name of a stage, what is done of it, and its total."""
-View = tuple[np.ndarray, Subject]
-"""Pixels uint8 (S, S, 3) and what they show."""
+View = tuple[np.ndarray, np.ndarray, Subject]
+"""Pixels uint8 (S, S, 3), the defect's mask bool (S, S), and what they show."""
+MASK_SIDE = 16
+"""Cells along a side of the masks that are kept: shares of a cell that are defective."""
 
 _log = logging.getLogger(__name__)
 _LOG_EVERY = 500
@@ -47,13 +54,18 @@ class PictureRequest:
 
 
 @dataclass(frozen=True)
-class FeatureSet:
-    """Pooled features (N, 1280) and, in the same order, what their pictures show.
+class PictureMaps:
+    """What the early trunk sees of N views.
 
-    ``cost`` is that of rendering and embedding them.
+    Attributes:
+        maps: float16 (N, C, h, w).
+        masks: uint8 (N, MASK_SIDE, MASK_SIDE): the defect's share of each cell, of 255.
+        subjects: what the views show.
+        cost: of rendering and encoding them.
     """
 
-    features: Tensor
+    maps: Tensor
+    masks: Tensor
     subjects: tuple[Subject, ...]
     cost: Cost = field(default_factory=Cost)
 
@@ -66,19 +78,20 @@ class FeatureSet:
         }
         texts = {name: np.array(values) for name, values in columns.items()}
         cost = np.array([self.cost.wall, self.cost.processor])
-        np.savez(path, features=self.features.numpy(), cost=cost, **texts)
+        np.savez(path, maps=self.maps.numpy(), masks=self.masks.numpy(), cost=cost, **texts)
 
     @classmethod
-    def load(cls, path: Path) -> FeatureSet:
+    def load(cls, path: Path) -> PictureMaps:
         """Raises DataError for a file of another kind."""
         try:
             with np.load(path, allow_pickle=False) as data:
                 rows = zip(data["class_name"], data["defect"], data["caption"], strict=True)
                 subjects = tuple(Subject(str(n), str(d), str(c) or None) for n, d, c in rows)
                 cost = Cost(*(float(seconds) for seconds in data["cost"]))
-                return cls(torch.from_numpy(data["features"]), subjects, cost)
+                maps, masks = (torch.from_numpy(data[name]) for name in ("maps", "masks"))
+                return cls(maps, masks, subjects, cost)
         except Exception as error:  # numpy and zipfile raise many unrelated types
-            raise DataError(f"{path}: not a file of features ({error}); delete it") from error
+            raise DataError(f"{path}: not a file of maps ({error}); delete it") from error
 
 
 def plan(kinds: Mapping[str, Sequence[str]], count: int, seed: int) -> list[PictureRequest]:
@@ -106,14 +119,14 @@ def views_of(rendered: Any, count: int, rng: Rng) -> list[View]:
     crops between the two are not used.
     """
     subject = Subject(rendered.class_name, rendered.defect, rendered.caption or None)
-    views: list[View] = [(_turned(rendered.image, rng), subject)]
+    views: list[View] = [_turned(rendered.image, rendered.mask, subject, rng)]
     while len(views) < count:
         views.append(_crop(rendered, subject, rng))
     return views
 
 
-def embed_pictures(
-    trunk: nn.Module,
+def encode_pictures(
+    trunk: SplitTrunk,
     render: Renderer,
     requests: Sequence[PictureRequest],
     *,
@@ -121,45 +134,47 @@ def embed_pictures(
     views: int = 1,
     workers: int = 0,
     progress: Progress | None = None,
-) -> FeatureSet:
-    """Render ``requests`` and embed ``views`` of each.
+) -> PictureMaps:
+    """Render ``requests`` and send ``views`` of each through the early trunk.
 
     Args:
-        trunk: frozen network, images (B, 3, S, S) -> pooled features (B, 1280).
+        trunk: its early part is frozen.
         render: the renderer.
         workers: processes that share the work, one thread each: on CPUs faster than one process
             with as many threads. 0 works in this process.
     """
     trunk = trunk.to(memory_format=torch.channels_last)
     loader = DataLoader(
-        _Embedded(trunk, render, requests, size, views),
+        _Encoded(trunk, render, requests, size, views),
         batch_size=None,
         collate_fn=_as_is,  # tensors in shared memory would exhaust the file descriptors
         num_workers=workers,
         generator=torch.Generator(),  # else the loader would draw from the global state
     )
     begin = Cost.now()
-    features, subjects = [], []
-    for number, (rows, facts) in enumerate(loader):
-        features.append(torch.from_numpy(rows))
+    maps, masks, subjects = [], [], []
+    for number, (rows, shares, facts) in enumerate(loader):
+        maps.append(torch.from_numpy(rows))
+        masks.append(torch.from_numpy(shares))
         subjects.extend(facts)
         if progress:
             progress("pictures", number + 1, len(requests))
         if (number + 1) % _LOG_EVERY == 0:
-            _log.info("embedded %d of %d pictures", number + 1, len(requests))
-    return FeatureSet(torch.cat(features), tuple(subjects), Cost.now().since(begin))
+            _log.info("encoded %d of %d pictures", number + 1, len(requests))
+    cost = Cost.now().since(begin)
+    return PictureMaps(torch.cat(maps), torch.cat(masks), tuple(subjects), cost)
 
 
 def _as_is(item: Any) -> Any:
     return item
 
 
-class _Embedded(Dataset):
-    """Item i: features float32 (views, 1280) of picture i, as an array, and the subjects."""
+class _Encoded(Dataset):
+    """Item i: maps, masks and subjects of the views of picture i, as arrays."""
 
     def __init__(
         self,
-        trunk: nn.Module,
+        trunk: SplitTrunk,
         render: Renderer,
         requests: Sequence[PictureRequest],
         size: int,
@@ -173,16 +188,19 @@ class _Embedded(Dataset):
         return len(self.requests)
 
     @torch.inference_mode()
-    def __getitem__(self, number: int) -> tuple[np.ndarray, list[Subject]]:
+    def __getitem__(self, number: int) -> tuple[np.ndarray, np.ndarray, list[Subject]]:
         wanted = self.requests[number]
         rendered = self.render(
             wanted.category, wanted.seed, wanted.index, size=self.size, defect=wanted.defect
         )
         views = views_of(rendered, self.views, np.random.default_rng((wanted.seed, number)))
-        pixels = torch.from_numpy(np.stack([pixels for pixels, _ in views])).permute(0, 3, 1, 2)
+        pixels = torch.from_numpy(np.stack([pixels for pixels, _, _ in views])).permute(0, 3, 1, 2)
         images = (pixels.float() / 255 - self.mean) / self.std
-        features = self.trunk(images.contiguous(memory_format=torch.channels_last))
-        return features.numpy(), [subject for _, subject in views]
+        maps = self.trunk.early(images.contiguous(memory_format=torch.channels_last))
+        masks = torch.from_numpy(np.stack([mask for _, mask, _ in views]))
+        shares = F.adaptive_avg_pool2d(masks.float(), MASK_SIDE)
+        rows = maps.contiguous().half().numpy()
+        return rows, (255 * shares).round().byte().numpy(), [subject for _, _, subject in views]
 
 
 def _crop(rendered: Any, subject: Subject, rng: Rng) -> View:
@@ -199,10 +217,14 @@ def _crop(rendered: Any, subject: Subject, rng: Rng) -> View:
         seen = whole if inside else replace(whole, defect=GOOD)
         crop = Image.fromarray(rendered.image[window])
         pixels = np.asarray(crop.resize((side, side), Image.Resampling.BICUBIC))
-        return _turned(pixels, rng), seen
-    return _turned(rendered.image, rng), subject
+        outline = Image.fromarray(np.ascontiguousarray(rendered.mask[window]))
+        mask = np.asarray(outline.resize((side, side), Image.Resampling.NEAREST))
+        return _turned(pixels, mask, seen, rng)
+    return _turned(rendered.image, rendered.mask, subject, rng)
 
 
-def _turned(pixels: np.ndarray, rng: Rng) -> np.ndarray:
+def _turned(pixels: np.ndarray, mask: np.ndarray, subject: Subject, rng: Rng) -> View:
     """Mirrored left to right, or not."""
-    return np.ascontiguousarray(pixels[:, ::-1] if rng.random() < 0.5 else pixels)
+    if rng.random() < 0.5:
+        pixels, mask = np.ascontiguousarray(pixels[:, ::-1]), np.ascontiguousarray(mask[:, ::-1])
+    return pixels, mask, subject

@@ -18,16 +18,19 @@ from bayes_pfl.pretraining.class_names import imagenet_names, pseudo_features
 from bayes_pfl.pretraining.config import PretrainConfig
 from bayes_pfl.pretraining.cost import Cost
 from bayes_pfl.pretraining.export import export_clip
+from bayes_pfl.pretraining.features import FeatureSet, read_features
 from bayes_pfl.pretraining.lite_weights import LiteWeights, load_lite_weights
 from bayes_pfl.pretraining.locked_tuning import TuningData, tune
 from bayes_pfl.pretraining.measures import Measures, measure
 from bayes_pfl.pretraining.pictures import (
-    FeatureSet,
+    PictureMaps,
     Progress,
     Renderer,
-    embed_pictures,
+    encode_pictures,
     plan,
 )
+from bayes_pfl.pretraining.split_trunk import SplitTrunk
+from bayes_pfl.pretraining.unlocking import unlock
 
 _log = logging.getLogger(__name__)
 _MEASURING_SEED = 1_000_003
@@ -71,26 +74,32 @@ def pretrain(
         out: folder for config, weights and model card.
         source: of pictures; None for the package's renderer.
         weights: of the image tower; None for those of the installed package.
-        cache: folder for the features of the pictures, so that a second run need not render.
+        cache: folder for the maps of the pictures, so that a second run need not render.
         progress: called as the work goes on.
 
     Raises:
         BackboneError: the image tower's weights are not installed.
         OSError: ``out`` cannot be written.
     """
-    source, weights = source or rendered_source(), weights or load_lite_weights()
+    source = source or rendered_source()
+    weights = weights or load_lite_weights(trunk=config.trunk)
     with _threads(config.threads):
         clip, tokenizer = build_clip(config, weights), _tokenizer()
-        pictures = _pictures(clip, source, config, cache, progress)
+        trunk = SplitTrunk(clip.visual.trunk, config.unlocked)
+        pictures = _pictures(trunk, source, config, cache, progress)
         begin = Cost.now()
-        data = tuning_data(pictures, weights)
-        losses = tune(clip, tokenizer, data, config, progress)
+        losses = unlock(trunk, pictures, weights, config, progress) if config.unlocked else {}
+        unlocking, begin = Cost.now().since(begin), Cost.now()
+        features = read_features(trunk, pictures, config.places, config.seed)
+        data = tuning_data(features, weights)
+        losses |= tune(clip, tokenizer, data, config, progress)
         tuning = Cost.now().since(begin)
         file = export_clip(clip, config, out)
         measures = measure_folder(out, source, data, config)
     facts = CardFacts(
-        config, source.training, source.held_out, pictures.cost, tuning, losses, measures, file
-    )
+        config, source.training, source.held_out, pictures.cost, unlocking, tuning, losses,
+        measures, file,
+    )  # fmt: skip
     card = model_card(facts)
     write_atomically(out / CARD_FILE, card)
     _log.info("wrote %s", out)
@@ -113,33 +122,33 @@ def measure_folder(
 
     with torch.random.fork_rng(devices=[]):  # loading draws initial weights first
         clip = open_clip.create_model(f"local-dir:{folder}").eval()
+    trunk = SplitTrunk(clip.visual.trunk, config.unlocked)
     count = config.validation_pictures * len(source.held_out)
-    known, held_out = (
-        embed_pictures(
-            clip.visual.trunk,
-            source.render,
-            plan(kinds, pictures, config.seed + _MEASURING_SEED),
-            size=config.image_size,
-            workers=config.workers,
+
+    def features(kinds: Mapping[str, Sequence[str]], pictures: int) -> FeatureSet:
+        requests = plan(kinds, pictures, config.seed + _MEASURING_SEED)
+        maps = encode_pictures(
+            trunk, source.render, requests, size=config.image_size, workers=config.workers
         )
-        for kinds, pictures in ((source.training, count // 2), (source.held_out, count))
-    )
+        return read_features(trunk, maps, 0, config.seed)
+
+    known, held_out = features(source.training, count // 2), features(source.held_out, count)
     return measure(clip, _tokenizer(), known, held_out, data)
 
 
 def _pictures(
-    clip: Any,
+    trunk: SplitTrunk,
     source: PictureSource,
     config: PretrainConfig,
     cache: Path | None,
     progress: Progress | None,
-) -> FeatureSet:
+) -> PictureMaps:
     kept = cache / f"pictures-{config.pictures_key()}.npz" if cache else None
     if kept and kept.is_file():
-        _log.info("features of the pictures: %s", kept)
-        return FeatureSet.load(kept)
-    pictures = embed_pictures(
-        clip.visual.trunk,
+        _log.info("maps of the pictures: %s", kept)
+        return PictureMaps.load(kept)
+    pictures = encode_pictures(
+        trunk,
         source.render,
         plan(source.training, config.pictures, config.seed),
         size=config.image_size,

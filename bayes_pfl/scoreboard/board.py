@@ -11,7 +11,9 @@ from dataclasses import dataclass, field
 
 import torch
 
+from bayes_pfl.benchmarks.subjects import Subject
 from bayes_pfl.checkpoints import load_checkpoint
+from bayes_pfl.config import BackboneConfig
 from bayes_pfl.data.records import Sample, count_labels
 from bayes_pfl.errors import ConfigError, DataError
 from bayes_pfl.evaluation_cache import model_fingerprint
@@ -73,7 +75,8 @@ class Board:
         methods: names of the rows, checkpoints first.
         skipped: (set, path, reason) of the images that could not be read.
         device: that the last checkpoint ran on.
-        fingerprints: SHA-256 of all weights, the backbone's included, by checkpoint.
+        fingerprints: SHA-256 of all weights, the backbone's included, by checkpoint; of a backbone
+            by itself, its own.
     """
 
     sets: dict[str, dict[str, CategoryBoard]]
@@ -97,27 +100,34 @@ def score_sets(
     settings: BoardSettings = BoardSettings(),  # noqa: B008  (frozen)
     progress: Progress | None = None,
     load: Load = load_checkpoint,
+    backbones: Sequence[str] = (),
+    load_bare: Load | None = None,
 ) -> Board:
     """Score every set by every checkpoint and baseline; one model is held at a time.
+
+    Args:
+        load: gives the model of a checkpoint.
+        backbones: as in training; they get a row for prompts by hand, without a checkpoint.
+        load_bare: gives a model of such a backbone; None for :func:`bare_model`.
 
     Raises:
         BayesPFLError: a checkpoint that cannot be loaded, settings that cannot be used.
     """
     progress = progress or Silence()
     images = sum(len(one.samples) for one in data)
-    if not images or not checkpoints:
+    if not images or not (checkpoints or backbones):
         raise DataError("nothing to score: give checkpoints, and sets with test images")
     board = Board({one.name: _empty(one) for one in data})
     baselines: list[str] = []
-    for place, (checkpoint, name) in enumerate(
-        zip(checkpoints, folder_names(checkpoints), strict=True)
-    ):
-        model = load(checkpoint)
+    titles = [*folder_names(checkpoints), *[""] * len(backbones)]
+    for place, (name, title) in enumerate(zip([*checkpoints, *backbones], titles, strict=True)):
+        model = load(name) if title else (load_bare or bare_model)(name)
         if not place:
-            progress.start("scoreboard", images * len(checkpoints))
+            progress.start("scoreboard", images * len(titles))
         board.device = str(model.device)
-        board.fingerprints[checkpoint] = model_fingerprint(model)
-        rows = _checkpoint_rows(name, model, settings)
+        own = model.config.backbone.sha256 if not title else None
+        board.fingerprints[name] = own or model_fingerprint(model)
+        rows = _checkpoint_rows(title, model, settings) if title else []
         others = _baseline_rows(model, baselines) if settings.baselines else []
         for one in data:
             _score_set(model, one, [*rows, *others], board, settings, progress)
@@ -132,6 +142,11 @@ def _empty(data: EvaluationData) -> dict[str, CategoryBoard]:
         name: CategoryBoard(normal, anomalous)
         for name, (normal, anomalous) in count_labels(data.samples).items()
     }
+
+
+def bare_model(backbone: str, pretrained: str | None = None, device: str | None = None) -> BayesPFL:
+    """A backbone with an untrained head, of which nothing is asked."""
+    return Subject(backbone=BackboneConfig(backbone, pretrained), device=device).model()
 
 
 def _checkpoint_rows(name: str, model: BayesPFL, settings: BoardSettings) -> list[Method]:

@@ -24,8 +24,12 @@ def run_scoreboard(
     settings: BoardSettings = BoardSettings(),  # noqa: B008  (frozen)
     progress: Progress | None = None,
     load: Load = load_checkpoint,
+    backbones: Sequence[str] = (),
+    load_bare: Load | None = None,
 ) -> tuple[list[Skipped], str]:
     """Score, and write scoreboard.md, scoreboard.csv and scoreboard.json into ``out``.
+
+    Arguments are those of :func:`score_sets`.
 
     Returns:
         (set, path, reason) of the images that could not be read, and the tables of the sets.
@@ -34,7 +38,7 @@ def run_scoreboard(
         BayesPFLError: a checkpoint that cannot be loaded, a folder that cannot be written.
     """
     prepare_folder(out)
-    board = score_sets(checkpoints, data, settings, progress, load)
+    board = score_sets(checkpoints, data, settings, progress, load, backbones, load_bare)
     sets = {
         one.name: {"images": len(one.samples), "first": str(one.samples[0].path)} for one in data
     }

@@ -1,0 +1,35 @@
+"""What both trainings share: how fast they learn, and what they say of it."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+
+import numpy as np
+from torch import Tensor
+
+LOG_EVERY = 100
+
+
+def rate(step: int, warmup: int, steps: int) -> float:
+    """Factor on the learning rate: linear warm-up, then a cosine to zero."""
+    if step < warmup:
+        return (step + 1) / warmup
+    done = (step - warmup) / max(1, steps - warmup)
+    return 0.5 * (1 + math.cos(math.pi * min(1.0, done)))
+
+
+class History:
+    """Losses, step by step."""
+
+    def __init__(self) -> None:
+        self._steps: list[dict[str, float]] = []
+
+    def add(self, losses: Mapping[str, Tensor]) -> None:
+        """Those of one more step."""
+        self._steps.append({name: value.item() for name, value in losses.items()})
+
+    def recent(self) -> dict[str, float]:
+        """The mean of each over the last steps."""
+        last = self._steps[-LOG_EVERY:]
+        return {name: round(float(np.mean([h[name] for h in last])), 4) for name in last[0]}

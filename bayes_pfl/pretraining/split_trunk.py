@@ -1,0 +1,65 @@
+"""The image trunk cut in two: early blocks that stay as they are, and late ones that may be tuned.
+
+Symbols: B images, S image side, C channels, h*w cells, V pooled width (1280).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+from typing import Any
+
+from torch import Tensor, nn
+
+
+@dataclass(frozen=True)
+class LateMaps:
+    """What the late part gives: the layers that a head taps, and the last map before pooling.
+
+    Attributes:
+        taps: (B, C_l, h_l, w_l) of each layer, the finest first.
+        last: (B, V, h, w).
+    """
+
+    taps: list[Tensor]
+    last: Tensor
+
+    @property
+    def pooled(self) -> Tensor:
+        """Global average, (B, V): what the trunk itself gives."""
+        return self.last.mean((2, 3))
+
+
+class SplitTrunk(nn.Module):
+    """A network of timm's EfficientNet family without its classifier.
+
+    Args:
+        trunk: the network; its weights are used, not copied.
+        late: how many of its last stages are the late part, at least 0.
+    """
+
+    def __init__(self, trunk: Any, late: int) -> None:
+        super().__init__()
+        self.trunk = trunk
+        self.first = len(trunk.blocks) - late
+        self._tapped = {int(x["module"].removeprefix("blocks.")) for x in trunk.feature_info}
+
+    def late_parts(self) -> Iterable[nn.Module]:
+        """The modules after the cut."""
+        return (*self.trunk.blocks[self.first :], self.trunk.conv_head, self.trunk.bn2)
+
+    def early(self, images: Tensor) -> Tensor:
+        """Images (B, 3, S, S), normalised -> the map at the cut (B, C, h, w)."""
+        maps = self.trunk.bn1(self.trunk.conv_stem(images))
+        for block in self.trunk.blocks[: self.first]:
+            maps = block(maps)
+        return maps
+
+    def late(self, maps: Tensor) -> LateMaps:
+        """The map at the cut -> the rest of the way."""
+        taps = [maps] if self.first - 1 in self._tapped else []
+        for number in range(self.first, len(self.trunk.blocks)):
+            maps = self.trunk.blocks[number](maps)
+            if number in self._tapped:
+                taps.append(maps)
+        return LateMaps(taps, self.trunk.bn2(self.trunk.conv_head(maps)))

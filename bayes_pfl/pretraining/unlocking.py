@@ -1,0 +1,155 @@
+"""The late blocks of the image trunk tuned on masks, before a text tower learns to read them.
+
+ImageNet's features tell things apart, and pay little heed to their state. Readers that are thrown
+away afterwards ask for it: linear maps of the tapped layers for the masks, as a head will read
+them, and one of the pooled features for normal or defective. What the classifier says of the
+pictures is kept (distillation of the tower as it came), and with it what ImageNet's names mean.
+
+Symbols: B views, N cells, V joined width.
+"""
+
+from __future__ import annotations
+
+import copy
+import logging
+from typing import Any
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from bayes_pfl.joined_layers import join_layers
+from bayes_pfl.pretraining.balance import balanced_chances
+from bayes_pfl.pretraining.config import PretrainConfig
+from bayes_pfl.pretraining.lite_weights import LiteWeights
+from bayes_pfl.pretraining.pictures import MASK_SIDE, PictureMaps, Progress
+from bayes_pfl.pretraining.schedule import LOG_EVERY, History, rate
+from bayes_pfl.pretraining.split_trunk import LateMaps, SplitTrunk
+
+_log = logging.getLogger(__name__)
+_READER_RATE = 10  # the readers begin from nothing: they learn faster than the trunk
+_HIGHEST = 3  # cells
+_WARMUP = 0.1  # of the steps
+
+
+class Readers(nn.Module):
+    """Linear maps of standardised features: of every cell, and of the pooled features."""
+
+    def __init__(self, joined: int, pooled: int) -> None:
+        super().__init__()
+        self.cells = nn.Sequential(nn.BatchNorm1d(joined, affine=False), nn.Linear(joined, 1))
+        self.views = nn.Sequential(nn.BatchNorm1d(pooled, affine=False), nn.Linear(pooled, 1))
+        for reader in (self.cells, self.views):
+            nn.init.zeros_(reader[1].weight)
+            nn.init.zeros_(reader[1].bias)
+
+    def forward(self, seen: LateMaps) -> tuple[Tensor, Tensor]:
+        """Logits of "defective": of cells (B, N) and of views (B,)."""
+        tokens = join_layers(seen.taps, (MASK_SIDE, MASK_SIDE))
+        cells = self.cells(tokens.flatten(0, 1)).view(tokens.shape[:2])
+        return cells, self.views(seen.pooled)[:, 0]
+
+
+def unlock(
+    trunk: SplitTrunk,
+    pictures: PictureMaps,
+    weights: LiteWeights,
+    config: PretrainConfig,
+    progress: Progress | None = None,
+) -> dict[str, float]:
+    """Tune the late part of ``trunk`` in place; batch norms keep their statistics.
+
+    Returns:
+        The mean of every loss over the last steps.
+    """
+    rng = np.random.default_rng((config.seed, 2))
+    chances = balanced_chances(pictures.subjects)
+    teacher = copy.deepcopy(trunk)
+    readers = _readers(trunk, pictures)
+    tuned = [p.requires_grad_() for part in trunk.late_parts() for p in part.parameters()]
+    optimizer = _optimizer(tuned, readers, config)
+    warmup = round(_WARMUP * config.unlock_steps)
+    schedule = torch.optim.lr_scheduler.LambdaLR(
+        optimizer, lambda step: rate(step, warmup, config.unlock_steps)
+    )
+    history = History()
+    for step in range(config.unlock_steps):
+        chosen = torch.from_numpy(rng.choice(len(chances), config.unlock_batch, p=chances))
+        maps, masks = _batch(pictures, chosen, rng)
+        labels = torch.tensor([pictures.subjects[i].defective for i in chosen.tolist()]).float()
+        seen = trunk.late(maps)
+        losses = reading_losses(*readers(seen), masks, labels)
+        if config.keep_classes:
+            with torch.no_grad():
+                wanted = weights.classify(teacher.late(maps).pooled)
+            losses["classes"] = config.keep_classes * _divergence(
+                weights.classify(seen.pooled), wanted
+            )
+        optimizer.zero_grad(set_to_none=True)
+        torch.stack(list(losses.values())).sum().backward()
+        nn.utils.clip_grad_norm_(tuned, 1.0)
+        optimizer.step()
+        schedule.step()
+        history.add(losses)
+        if progress:
+            progress("unlocking", step + 1, config.unlock_steps)
+        if (step + 1) % LOG_EVERY == 0:
+            _log.info("unlocking, step %d: %s", step + 1, history.recent())
+    trunk.requires_grad_(False)
+    return history.recent()
+
+
+def reading_losses(
+    cells: Tensor, views: Tensor, masks: Tensor, labels: Tensor
+) -> dict[str, Tensor]:
+    """What the readers are asked for.
+
+    Args:
+        cells: logits (B, N). views: logits (B,).
+        masks: defective shares (B, N), in [0, 1]. labels: (B,) in {0, 1}.
+    """
+    found, broken = cells.sigmoid(), 1 + 4 * masks
+    overlap = (2 * (found * masks).sum() + 1) / (found.sum() + masks.sum() + 1)
+    highest = cells.topk(min(_HIGHEST, cells.shape[1]), dim=1).values.mean(1)
+    return {
+        "cells": 4 * F.binary_cross_entropy_with_logits(cells, masks, weight=broken),
+        "overlap": 1 - overlap,
+        "views": F.binary_cross_entropy_with_logits(views, labels),
+        "highest": 0.5 * F.binary_cross_entropy_with_logits(highest, labels),
+    }
+
+
+def _divergence(logits: Tensor, wanted: Tensor) -> Tensor:
+    """Kullback-Leibler divergence from the teacher's classes."""
+    ours, theirs = logits.log_softmax(1), wanted.log_softmax(1)
+    return F.kl_div(ours, theirs, log_target=True, reduction="batchmean")
+
+
+def _readers(trunk: SplitTrunk, pictures: PictureMaps) -> Readers:
+    with torch.no_grad():
+        seen = trunk.late(pictures.maps[:1].float())
+    joined = join_layers(seen.taps, (MASK_SIDE, MASK_SIDE)).shape[-1]
+    with torch.random.fork_rng(devices=[]):  # initial weights are drawn, though replaced by zeros
+        return Readers(joined, seen.pooled.shape[-1])
+
+
+def _batch(
+    pictures: PictureMaps, chosen: Tensor, rng: np.random.Generator
+) -> tuple[Tensor, Tensor]:
+    """Maps (B, C, h, w), channels last, and shares (B, N); half of the views mirrored."""
+    maps, masks = pictures.maps[chosen].float(), pictures.masks[chosen].float() / 255
+    turn = torch.from_numpy(rng.random(len(chosen)) < 0.5)
+    maps = torch.where(turn[:, None, None, None], maps.flip(-1), maps)
+    masks = torch.where(turn[:, None, None], masks.flip(-1), masks)
+    return maps.contiguous(memory_format=torch.channels_last), masks.flatten(1)
+
+
+def _optimizer(tuned: list[Any], readers: Readers, config: PretrainConfig) -> torch.optim.Optimizer:
+    rate, decay = config.unlock_learning_rate, config.weight_decay
+    groups = [
+        {"params": [p for p in tuned if p.ndim >= 2], "lr": rate, "weight_decay": decay},
+        {"params": [p for p in tuned if p.ndim < 2], "lr": rate, "weight_decay": 0.0},
+        {"params": list(readers.parameters()), "lr": _READER_RATE * rate, "weight_decay": 0.01},
+    ]
+    return torch.optim.AdamW(groups, fused=True)
