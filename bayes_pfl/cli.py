@@ -27,6 +27,7 @@ from bayes_pfl.commands import (
     evaluate,
     hub,
     predict,
+    resize,
     scoreboard,
 )
 from bayes_pfl.commands.options import (
@@ -249,6 +250,7 @@ app.command()(evaluate.evaluate)
 app.command()(predict.predict)
 app.command()(scoreboard.scoreboard)
 app.command()(calibrate.calibrate)
+app.command()(resize.resize)
 app.command("class-names")(class_names.class_names)
 app.command("report")(pages.report)
 app.command("app")(pages.app)

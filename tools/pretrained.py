@@ -1,8 +1,8 @@
 """Make everything that the package brings with it again: python tools/pretrained.py --out FOLDER.
 
-The small CLIP, the rendered data, a head for each seed and their scoreboard, by the commands of
-the model cards. A step that is done is not done again, so that a stopped run goes on. Two cores,
-no GPU, no network; about 20 GB of disk for cached features.
+The small CLIP, the rendered data, a head for each seed at its final size and their scoreboard, by
+the commands of the model cards. A step that is done is not done again, so that a stopped run goes
+on. Two cores, no GPU, no network; about 20 GB of disk for cached features.
 """
 
 from __future__ import annotations
@@ -35,6 +35,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("--recipe", type=Path, default=RECIPE, help="TrainConfig as JSON")
     parser.add_argument(
         "--no-cache", action="store_true", help="encode fresh views in every epoch: for a GPU"
+    )
+    parser.add_argument(
+        "--image-size", type=int, default=352, help="side that the heads are used at, in pixels"
     )
     parser.add_argument("--normals", type=int, default=160, help="of a training category")
     parser.add_argument("--anomalies", type=int, default=220, help="of a training category")
@@ -69,13 +72,27 @@ def steps(options: argparse.Namespace) -> list[Step]:
         found.append(Step((*command, *words), finished))
     for seed in options.seeds:
         found.append(Step(_training(options, seed, tool), _head(out, seed) / "results.json"))
-    heads = [word for s in options.seeds for word in ("--checkpoint", str(_head(out, s) / "best"))]
+        found.append(_resizing(options, seed, tool))
+    heads = [word for s in options.seeds for word in ("--checkpoint", str(_sized(out, s)))]
     board = (*tool, "scoreboard", str(out / "board"), *heads, "--out", str(out / "scoreboard"))
     return [*found, Step(board, out / "scoreboard" / "scoreboard.json")]
 
 
 def _head(out: Path, seed: int) -> Path:
     return out / f"head-{seed}"
+
+
+def _sized(out: Path, seed: int) -> Path:
+    return out / f"sized-{seed}"
+
+
+def _resizing(options: argparse.Namespace, seed: int, tool: Sequence[str]) -> Step:
+    """Trained at the size of the rendered pictures, used at a larger one."""
+    folder = _sized(options.out, seed)
+    words = ("--image-size", str(options.image_size), "--out", str(folder))
+    validation = ("--validation-data", str(options.out / "val"))
+    command = (*tool, "resize", str(_head(options.out, seed)), *words, *validation)
+    return Step(command, folder / "model.safetensors")
 
 
 def _training(options: argparse.Namespace, seed: int, tool: Sequence[str]) -> tuple[str, ...]:

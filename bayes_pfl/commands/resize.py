@@ -1,0 +1,50 @@
+"""``bayes-pfl resize``."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from bayes_pfl.commands.options import (
+    BatchSize,
+    Device,
+    Pretrained,
+    Seed,
+    Workers,
+    bars,
+    say,
+)
+
+
+def resize(
+    checkpoint: Annotated[
+        str, typer.Argument(help="Embedded name, checkpoint or run folder, or repository org/name.")
+    ],
+    image_size: Annotated[int, typer.Option(min=1, help="Side of the input from now on, pixels.")],
+    out: Annotated[Path, typer.Option(help="Folder of the new checkpoint.")],
+    validation_data: Annotated[
+        Path | None,
+        typer.Option(help="MVTec-style tree whose maps give the range of the overlays' colours."),
+    ] = None,
+    pretrained: Pretrained = None,
+    batch_size: BatchSize = 8,
+    workers: Workers = 0,
+    device: Device = None,
+    seed: Seed = 0,
+) -> None:
+    """The same weights at another input size; see which one is better with the scoreboard."""
+    from bayes_pfl.data.sources import read_source
+    from bayes_pfl.evaluation import EvaluationSettings
+    from bayes_pfl.resizing import resize_checkpoint
+
+    validation = read_source(validation_data) if validation_data else []
+    settings = EvaluationSettings(batch_size=batch_size, workers=workers, seed=seed)
+    with bars() as progress:
+        model = resize_checkpoint(
+            checkpoint, image_size, out, validation, settings,
+            device=device, pretrained=pretrained, progress=progress,
+        )  # fmt: skip
+    low, high = model.config.scoring.map_range
+    say(f"{out}: {image_size} px, colours of overlays from {low:.3f} to {high:.3f}")
