@@ -39,7 +39,8 @@ def test_open_clip_itself_loads_the_backbone(model):
 
     with torch.random.fork_rng():
         clip = open_clip.create_model(f"local-dir:{CLIP}", require_pretrained=True).eval()
-    image = torch.randn(1, 3, 256, 256, generator=torch.Generator().manual_seed(0))
+    side = model.backbone.image_size  # a convolutional tower takes any
+    image = torch.randn(1, 3, side, side, generator=torch.Generator().manual_seed(0))
     with torch.no_grad():
         expected = clip.encode_image(image)
     features = model.backbone.encode_image(image)

@@ -37,7 +37,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         "--no-cache", action="store_true", help="encode fresh views in every epoch: for a GPU"
     )
     parser.add_argument(
-        "--image-size", type=int, default=352, help="side that the heads are used at, in pixels"
+        "--image-size", type=int, default=320, help="side that the heads are used at, in pixels"
     )
     parser.add_argument("--normals", type=int, default=160, help="of a training category")
     parser.add_argument("--anomalies", type=int, default=220, help="of a training category")
