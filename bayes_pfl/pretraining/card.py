@@ -55,6 +55,7 @@ weights, {_tuned(facts.config)}. Text tower and projection: trained by
 
 ```python
 import open_clip
+
 clip = open_clip.create_model("local-dir:checkpoints/bayes-pfl-clip-tiny")
 tokenizer = open_clip.get_tokenizer("local-dir:checkpoints/bayes-pfl-clip-tiny")
 ```
