@@ -81,11 +81,8 @@ def unlock(
         seen = trunk.late(maps)
         losses = reading_losses(*readers(seen), masks, labels)
         if config.keep_classes:
-            with torch.no_grad():
-                wanted = weights.classify(teacher.late(maps).pooled)
-            losses["classes"] = config.keep_classes * _divergence(
-                weights.classify(seen.pooled), wanted
-            )
+            kept = classes_kept(seen, teacher, maps, weights)
+            losses["classes"] = config.keep_classes * kept
         optimizer.zero_grad(set_to_none=True)
         torch.stack(list(losses.values())).sum().backward()
         nn.utils.clip_grad_norm_(tuned, 1.0)
@@ -120,10 +117,12 @@ def reading_losses(
     }
 
 
-def _divergence(logits: Tensor, wanted: Tensor) -> Tensor:
-    """Kullback-Leibler divergence from the teacher's classes."""
-    ours, theirs = logits.log_softmax(1), wanted.log_softmax(1)
-    return F.kl_div(ours, theirs, log_target=True, reduction="batchmean")
+def classes_kept(seen: LateMaps, teacher: SplitTrunk, maps: Tensor, weights: LiteWeights) -> Tensor:
+    """Kullback-Leibler divergence from what the tower as it came says of the same maps."""
+    with torch.no_grad():
+        wanted = weights.classify(teacher.late(maps).pooled).log_softmax(1)
+    found = weights.classify(seen.pooled).log_softmax(1)
+    return F.kl_div(found, wanted, log_target=True, reduction="batchmean")
 
 
 def _readers(trunk: SplitTrunk, pictures: PictureMaps) -> Readers:
