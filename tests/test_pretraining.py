@@ -92,9 +92,11 @@ def made(weights: LiteWeights, tmp_path_factory: pytest.TempPathFactory) -> Path
 
 def test_config_reports_all_faults_together() -> None:
     with pytest.raises(ConfigError) as caught:
-        PretrainConfig(steps=0, text_width=10, text_heads=3, unknown_noun=1.5, trunk="vit")
+        PretrainConfig(
+            steps=0, text_width=10, text_heads=3, unknown_noun=1.5, trunk="vit", unlocked=8
+        )
     message = str(caught.value)
-    wrong = ("steps = 0", "text_width = 10", "unknown_noun = 1.5", "trunk = 'vit'")
+    wrong = ("steps = 0", "text_width = 10", "unknown_noun = 1.5", "trunk = 'vit'", "unlocked = 8")
     assert all(name in message for name in wrong)
 
 

@@ -358,6 +358,12 @@ def test_a_backbone_alone_has_the_row_of_its_checkpoint(parts, clip_dir, tmp_pat
     assert not (tmp_path / "scoreboard.md").read_text(encoding="utf-8").count("bayes-pfl-tiny")
 
 
+def test_a_backbone_without_baselines_is_refused(parts, clip_dir, tmp_path, capsys):
+    words = ("--backbone", f"local-dir:{clip_dir}", "--no-baselines", "--out", tmp_path / "none")
+    assert command("scoreboard", parts, *words) == 2
+    assert "leave them in" in capsys.readouterr().err
+
+
 def test_half_precision_makes_no_ties_of_the_baselines(tiny_model, parts):
     data = [read_sets([str(parts)])[0].only(["cog"])]
     found = []

@@ -7,7 +7,7 @@ import json
 from dataclasses import asdict, dataclass
 
 from bayes_pfl.errors import ConfigError
-from bayes_pfl.pretraining.lite_weights import SOURCES
+from bayes_pfl.pretraining.lite_weights import SOURCES, STAGES
 
 
 @dataclass(frozen=True)
@@ -87,6 +87,8 @@ class PretrainConfig:
                 f"text_width = {self.text_width}: must be a multiple of text_heads "
                 f"({self.text_heads})"
             )
+        if self.unlocked > STAGES:
+            faults.append(f"unlocked = {self.unlocked}: must be at most {STAGES}, all stages")
         if self.trunk not in SOURCES:
             faults.append(f"trunk = {self.trunk!r}: must be one of {', '.join(SOURCES)}")
         if self.unknown_noun > 1:

@@ -50,6 +50,8 @@ SOURCES = {
     ),
 }
 """By timm's name of the network."""
+STAGES = 7
+"""Of every EfficientNet-Lite."""
 TRUNK = "tf_efficientnet_lite0"
 """The shipped model's."""
 

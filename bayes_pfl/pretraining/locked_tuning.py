@@ -26,7 +26,7 @@ from bayes_pfl.pretraining.objective import (
     state_pairs,
 )
 from bayes_pfl.pretraining.pictures import Progress
-from bayes_pfl.pretraining.schedule import LOG_EVERY, History, rate
+from bayes_pfl.pretraining.schedule import LOG_EVERY, History, cosine
 
 _log = logging.getLogger(__name__)
 _LARGEST_SCALE = math.log(100.0)
@@ -83,9 +83,7 @@ def tune(
     start_projection(clip, data)
     trained = [p for p in clip.parameters() if p.requires_grad]
     optimizer = _optimizer(clip, config)
-    schedule = torch.optim.lr_scheduler.LambdaLR(
-        optimizer, lambda step: rate(step, config.warmup, config.steps)
-    )
+    schedule = cosine(optimizer, config.warmup, config.steps)
     history = History()
     for step in range(config.steps):
         losses = batches.losses(rng)

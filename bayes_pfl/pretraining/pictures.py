@@ -143,7 +143,6 @@ def encode_pictures(
         workers: processes that share the work, one thread each: on CPUs faster than one process
             with as many threads. 0 works in this process.
     """
-    trunk = trunk.to(memory_format=torch.channels_last)
     loader = DataLoader(
         _Encoded(trunk, render, requests, size, views),
         batch_size=None,

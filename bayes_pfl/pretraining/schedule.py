@@ -7,8 +7,15 @@ from collections.abc import Mapping
 
 import numpy as np
 from torch import Tensor
+from torch.optim import Optimizer
+from torch.optim.lr_scheduler import LambdaLR
 
 LOG_EVERY = 100
+
+
+def cosine(optimizer: Optimizer, warmup: int, steps: int) -> LambdaLR:
+    """Learning rates by :func:`rate`."""
+    return LambdaLR(optimizer, lambda step: rate(step, warmup, steps))
 
 
 def rate(step: int, warmup: int, steps: int) -> float:

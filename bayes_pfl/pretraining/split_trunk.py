@@ -9,6 +9,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Any
 
+import torch
 from torch import Tensor, nn
 
 
@@ -40,7 +41,7 @@ class SplitTrunk(nn.Module):
 
     def __init__(self, trunk: Any, late: int) -> None:
         super().__init__()
-        self.trunk = trunk
+        self.trunk = trunk.to(memory_format=torch.channels_last)
         self.first = len(trunk.blocks) - late
         self._tapped = {int(x["module"].removeprefix("blocks.")) for x in trunk.feature_info}
 

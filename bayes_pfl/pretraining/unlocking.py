@@ -24,7 +24,7 @@ from bayes_pfl.pretraining.balance import balanced_chances
 from bayes_pfl.pretraining.config import PretrainConfig
 from bayes_pfl.pretraining.lite_weights import LiteWeights
 from bayes_pfl.pretraining.pictures import MASK_SIDE, PictureMaps, Progress
-from bayes_pfl.pretraining.schedule import LOG_EVERY, History, rate
+from bayes_pfl.pretraining.schedule import LOG_EVERY, History, cosine
 from bayes_pfl.pretraining.split_trunk import LateMaps, SplitTrunk
 
 _log = logging.getLogger(__name__)
@@ -70,9 +70,7 @@ def unlock(
     tuned = [p.requires_grad_() for part in trunk.late_parts() for p in part.parameters()]
     optimizer = _optimizer(tuned, readers, config)
     warmup = round(_WARMUP * config.unlock_steps)
-    schedule = torch.optim.lr_scheduler.LambdaLR(
-        optimizer, lambda step: rate(step, warmup, config.unlock_steps)
-    )
+    schedule = cosine(optimizer, warmup, config.unlock_steps)
     history = History()
     for step in range(config.unlock_steps):
         chosen = torch.from_numpy(rng.choice(len(chances), config.unlock_batch, p=chances))

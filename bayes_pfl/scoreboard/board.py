@@ -117,17 +117,21 @@ def score_sets(
     images = sum(len(one.samples) for one in data)
     if not images or not (checkpoints or backbones):
         raise DataError("nothing to score: give checkpoints, and sets with test images")
+    if backbones and not settings.baselines:
+        raise ConfigError("a backbone by itself has a row of the baselines: leave them in")
     board = Board({one.name: _empty(one) for one in data})
     baselines: list[str] = []
-    titles = [*folder_names(checkpoints), *[""] * len(backbones)]
-    for place, (name, title) in enumerate(zip([*checkpoints, *backbones], titles, strict=True)):
-        model = load(name) if title else (load_bare or bare_model)(name)
+    titles = dict(zip(checkpoints, folder_names(checkpoints), strict=True))
+    names = [*checkpoints, *backbones]
+    for place, name in enumerate(names):
+        bare = place >= len(checkpoints)
+        model = (load_bare or bare_model)(name) if bare else load(name)
         if not place:
-            progress.start("scoreboard", images * len(titles))
+            progress.start("scoreboard", images * len(names))
         board.device = str(model.device)
-        own = model.config.backbone.sha256 if not title else None
+        own = model.config.backbone.sha256 if bare else None
         board.fingerprints[name] = own or model_fingerprint(model)
-        rows = _checkpoint_rows(title, model, settings) if title else []
+        rows = [] if bare else _checkpoint_rows(titles[name], model, settings)
         others = _baseline_rows(model, baselines) if settings.baselines else []
         for one in data:
             _score_set(model, one, [*rows, *others], board, settings, progress)
