@@ -23,6 +23,9 @@ OPENAI_MEAN = (0.48145466, 0.4578275, 0.40821073)
 OPENAI_STD = (0.26862954, 0.26130258, 0.27577711)
 
 
+_CONVOLVED_AT_ONCE = 2  # images: the wide maps of more do not stay in a CPU's cache
+
+
 @dataclass(frozen=True)
 class ImageFeatures:
     """What the image tower gives.
@@ -169,9 +172,14 @@ class FrozenCLIP(nn.Module):
     def _stages(self, images: Tensor) -> tuple[Tensor, list[Tensor]]:
         # A common grid needs (B, C, h, w); towers without that form give tokens on a square.
         tower, indices = self.lean_visual(), [layer - 1 for layer in self.layers]
+        few = self._keeps_float32 and images.device.type == "cpu"
         with self._precision():
-            output = tower.forward_intermediates(images, indices=indices, output_fmt="NCHW")
-        return output["image_features"], list(output["image_intermediates"])
+            outputs = [
+                tower.forward_intermediates(part, indices=indices, output_fmt="NCHW")
+                for part in (images.split(_CONVOLVED_AT_ONCE) if few else [images])
+            ]
+        stages = zip(*(x["image_intermediates"] for x in outputs), strict=True)
+        return _cat([x["image_features"] for x in outputs]), [_cat(parts) for parts in stages]
 
     def _precision(self) -> AbstractContextManager[object]:
         return (
@@ -200,6 +208,10 @@ class FrozenCLIP(nn.Module):
         if self.joined:
             widths = (sum(widths) + UNLIKENESS_CHANNELS * len(widths) + 1,)
         return int(pooled.shape[-1]), widths, grid
+
+
+def _cat(parts: Sequence[Tensor]) -> Tensor:
+    return parts[0] if len(parts) == 1 else torch.cat(list(parts))
 
 
 def _forget_lean(backbone: FrozenCLIP, _: object) -> None:

@@ -33,6 +33,7 @@ from bayes_pfl.commands import (
 from bayes_pfl.commands.options import (
     EMBEDDED_BACKBONE,
     Backbone,
+    Grid,
     ImageSize,
     JoinLayers,
     Json,
@@ -165,6 +166,7 @@ def train(
     image_size: ImageSize = None,
     layers: Layers = None,
     join_layers: JoinLayers = False,
+    grid: Grid = None,
     config: Annotated[
         Path | None, typer.Option(help="TrainConfig as JSON; the options below override it.")
     ] = None,
@@ -228,7 +230,9 @@ def train(
     request = TrainingRequest(
         data=data,
         out=out,
-        backbone=replace(_backbone(backbone, pretrained, image_size, layers), joined=join_layers),
+        backbone=replace(
+            _backbone(backbone, pretrained, image_size, layers), joined=join_layers, grid=grid
+        ),
         config=_train_config(config, stages, settings),
         dataset=dataset,
         validation_data=validation_data,

@@ -182,6 +182,8 @@ class TrainConfig:
     ``cache_views``: augmented views per image where features are cached. ``text_checkpointing``:
     recompute the text tower's activations in the backward pass: less memory, more time.
     ``accumulate``: parts that each device takes its share of a batch in, one after the other.
+    ``max_gradient_norm``: of all gradients together; longer ones are scaled to it. None, as in the
+    published code, leaves them.
     ``augmentation_seed``: of the augmented views, so that runs of several seeds can share their
     cached features; None for that of the run.
     """
@@ -198,6 +200,7 @@ class TrainConfig:
     betas: tuple[float, float] = (0.5, 0.999)
     warmup_fraction: float = 0.1
     flow_weight: float = 0.01
+    max_gradient_norm: float | None = None
     validation: Literal["held-out", "authors"] = "held-out"
     held_out: float = 0.2
     validation_samples: int = 3
@@ -224,6 +227,7 @@ class TrainConfig:
             ("mosaic", self.mosaic, 0, 1),
             ("warmup_fraction", self.warmup_fraction, 0, 1),
             ("flow_weight", self.flow_weight, 0, math.inf),
+            ("max_gradient_norm", self.max_gradient_norm, 1e-9, math.inf),
             *(("betas", beta, 0, 1) for beta in self.betas),
             *((name, getattr(self, name), 0, math.inf) for name in _RATES),
         )

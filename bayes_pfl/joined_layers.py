@@ -21,7 +21,7 @@ UNLIKENESS_CHANNELS = 4
 
 _NEAR = 0.1  # of the side: cells so near share most of what they see, and do not count as others
 _EPSILON = 1e-6
-_AT_ONCE = 8  # images, whose (N, N) similarities are held together
+_AT_ONCE = 8  # images, whose (N, N) similarities are held together; on a CPU each fills the cache
 
 
 def join_layers(layers: Sequence[Tensor], grid: tuple[int, int]) -> Tensor:
@@ -33,7 +33,8 @@ def join_layers(layers: Sequence[Tensor], grid: tuple[int, int]) -> Tensor:
     parts = []
     for layer in layers:
         layer = layer.float()
-        unlike = torch.cat([unlikeness(to_grid(x, grid, True)) for x in layer.split(_AT_ONCE)])
+        some = layer.split(1 if layer.device.type == "cpu" else _AT_ONCE)
+        unlike = torch.cat([unlikeness(to_grid(x, grid, True)) for x in some])
         power = layer.square().mean((1, 2, 3), keepdim=True)
         parts += [to_grid(layer * (power + _EPSILON).rsqrt(), grid), to_grid(unlike, grid)]
     joined = torch.cat([*parts, torch.ones_like(parts[0][:, :1])], dim=1)

@@ -170,6 +170,7 @@ class Trainer:
                 self.progress.start(title, count)
             optimizer.zero_grad(set_to_none=True)
             values = gradients(micros, stage)
+            self._clip(gradients, optimizer)
             optimizer.step()
             schedule.step()
             self._check_finite(values, title, index)
@@ -179,6 +180,13 @@ class Trainer:
             self.progress.advance(1, values)
         means = {name: value / count for name, value in sums.items()}
         self._close_epoch(means, stage, time.perf_counter() - started, optimizer, schedule)
+
+    def _clip(self, gradients: GradientStep, optimizer: Any) -> None:
+        longest = self.config.max_gradient_norm
+        if longest is not None:
+            self.fabric.clip_gradients(
+                gradients.module, optimizer, max_norm=longest, error_if_nonfinite=False
+            )
 
     def _close_epoch(
         self, losses: dict[str, float], stage: int, seconds: float, optimizer: Any, schedule: Any

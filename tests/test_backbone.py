@@ -148,6 +148,19 @@ def test_stages_meet_on_one_grid_in_their_own_places():
         assert row < first.grid[0] // 2 <= column
 
 
+def test_an_image_s_stages_do_not_depend_on_its_batch():
+    """On a CPU a convolutional tower takes a batch in parts, the last of which may be smaller."""
+    clip, tokenizer = make_clip(clip_config(RESNET)), open_clip.get_tokenizer("ViT-B-32")
+    backbone = FrozenCLIP(clip, tokenizer, image_size=64)
+    images = torch.randn(5, 3, 64, 64, generator=torch.Generator().manual_seed(0))
+    together, alone = backbone.encode_image(images), backbone.encode_image(images[4:])
+    assert together.pooled.shape[0] == 5
+    for whole, one in zip(
+        (together.pooled, *together.tokens), (alone.pooled, *alone.tokens), strict=True
+    ):
+        assert torch.allclose(whole[4:], one, rtol=1e-4, atol=1e-5)
+
+
 @pytest.mark.parametrize("depth", range(1, 41))
 def test_default_taps_are_four_evenly_spaced_to_the_last(depth):
     layers = spaced_layers(depth)

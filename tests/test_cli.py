@@ -94,11 +94,14 @@ def test_train_then_evaluate_then_resume(run, clip_dir, tmp_path):
     run("synthesize", "--out", tree, "--categories", "wood,leather", "--normals", 2,
         "--anomalies", 2, "--size", 48)  # fmt: skip
     options = ("--epochs2", 1, "--steps-per-epoch", 1, "--batch-size", 2, "--held-out", 0.5,
-               "--accelerator", "cpu", "--backbone", f"local-dir:{clip_dir}")  # fmt: skip
+               "--accelerator", "cpu", "--backbone", f"local-dir:{clip_dir}",
+               "--join-layers", "--grid", 4)  # fmt: skip
     code, text, _ = run("train", "--data", tree, "--out", out, "--epochs", 1, *options)
     assert code == 0 and "best checkpoint" in text
     code, _, _ = run("train", "--data", tree, "--out", out, "--epochs", 1, *options, "--resume")
     assert code == 0
+    backbone = json.loads((out / "best" / "config.json").read_text())["model"]["backbone"]
+    assert (backbone["grid"], backbone["joined"]) == (4, True)
     code, text, _ = run("evaluate", "--checkpoint", out, "--data", tree, "--out", tmp_path / "eval",
                         "--protocol", "both", "--samples", 2)  # fmt: skip
     assert code == 0 and "wood" in text

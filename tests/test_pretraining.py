@@ -391,7 +391,9 @@ def test_card_tells_data_figures_and_hash(made: Path) -> None:
     assert config["model_cfg"]["vision_cfg"]["timm_model_name"] == TRUNK
 
 
-def test_cached_features_spare_the_rendering(weights: LiteWeights, tmp_path: Path) -> None:
+def test_a_second_run_neither_renders_nor_tunes_the_tower_again(
+    weights: LiteWeights, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     def refuse(*args: object, **settings: object) -> Picture:
         if args[1] == TINY.seed:
             raise AssertionError("rendered again")
@@ -400,9 +402,20 @@ def test_cached_features_spare_the_rendering(weights: LiteWeights, tmp_path: Pat
     for number, render in enumerate((draw, refuse)):
         source = PictureSource(render, SOURCE.training, SOURCE.held_out)
         pretrain(TINY, tmp_path / str(number), source=source, weights=weights, cache=tmp_path)
-    assert (tmp_path / "0" / WEIGHTS_FILE).read_bytes() == (
-        tmp_path / "1" / WEIGHTS_FILE
-    ).read_bytes()
+        monkeypatch.setattr("bayes_pfl.pretraining.recipe.unlock", refuse)
+    first, second = ((tmp_path / run / WEIGHTS_FILE).read_bytes() for run in "01")
+    assert first == second
+    assert "Its last 2 stages" in (tmp_path / "1" / "README.md").read_text(encoding="utf-8")
+    (tower,) = tmp_path.glob("tower-*.safetensors")
+    tower.write_bytes(b"broken")
+    with pytest.raises(DataError, match="not a tuned tower .*; delete it"):
+        pretrain(TINY, tmp_path / "2", source=source, weights=weights, cache=tmp_path)
+
+
+@pytest.mark.gpu
+def test_recipe_on_a_gpu(weights: LiteWeights, tmp_path: Path) -> None:
+    measures = pretrain(TINY, tmp_path, source=SOURCE, weights=weights, device="cuda")
+    assert (tmp_path / WEIGHTS_FILE).is_file() and 0 <= measures.held_out.state_mean <= 1
 
 
 def test_compact_keeps_vectors_exact() -> None:
@@ -419,6 +432,13 @@ def test_tool_refuses_a_bad_setting(
     tool = importlib.import_module("pretrain_backbone")
     assert tool.main(["--out", str(tmp_path), "--steps", "0"]) == 2
     assert "steps = 0" in capsys.readouterr().err
+    recipe = tmp_path / "recipe.json"
+    recipe.write_text('{"pictures": 1, "unlock_step": 3}', encoding="utf-8")
+    assert tool.main(["--out", str(tmp_path), "--config", str(recipe)]) == 2
+    assert "unknown entry 'unlock_step'" in capsys.readouterr().err
+    recipe.write_text('{"pictures": 1}', encoding="utf-8")
+    assert tool.main(["--out", str(tmp_path), "--config", str(recipe)]) == 2
+    assert "pictures = 1: must be at least 2" in capsys.readouterr().err
     sys.modules.pop("pretrain_backbone")
 
 

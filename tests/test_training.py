@@ -147,6 +147,22 @@ def test_same_seed_same_weights_other_seed_others(request_for, config):
     assert any(not torch.equal(a[name], c[name]) for name in a)
 
 
+@pytest.mark.parametrize("longest", [None, 0.05])
+def test_gradients_are_no_longer_than_asked_for(request_for, config, monkeypatch, longest):
+    lengths, step = [], torch.optim.Adam.step
+
+    def measured(optimizer, *args, **kwargs):
+        parameters = [p for group in optimizer.param_groups for p in group["params"]]
+        gradients = [p.grad.flatten() for p in parameters if p.grad is not None]
+        lengths.append(torch.cat(gradients).norm().item())
+        return step(optimizer, *args, **kwargs)
+
+    monkeypatch.setattr(torch.optim.Adam, "step", measured)
+    run_training(request_for(config=replace(config, max_gradient_norm=longest)))
+    assert len(lengths) == 10
+    assert (max(lengths) <= 0.0501) == (longest is not None)
+
+
 def test_global_random_state_is_left_alone(request_for):
     torch.manual_seed(3)
     before = torch.get_rng_state()

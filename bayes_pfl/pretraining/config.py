@@ -100,4 +100,14 @@ class PretrainConfig:
         """What the pictures' early maps depend on, as a short hash: names their cache."""
         relevant = ("seed", "trunk", "unlocked", "image_size", "pictures", "views")
         chosen = {name: value for name, value in asdict(self).items() if name in relevant}
-        return hashlib.sha256(json.dumps(chosen, sort_keys=True).encode()).hexdigest()[:12]
+        return _short_hash(chosen)
+
+    def tower_key(self) -> str:
+        """What the tuned tower depends on, as a short hash."""
+        chosen = {name: value for name, value in asdict(self).items() if name.startswith("unlock")}
+        chosen |= {"keep_classes": self.keep_classes, "threads": self.threads}
+        return _short_hash(chosen | {"pictures": self.pictures_key()})
+
+
+def _short_hash(settings: dict[str, object]) -> str:
+    return hashlib.sha256(json.dumps(settings, sort_keys=True).encode()).hexdigest()[:12]

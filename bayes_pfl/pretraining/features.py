@@ -5,7 +5,7 @@ Symbols: N views, V pooled width (1280), P places of each, h*w cells of the last
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import torch
 import torch.nn.functional as F
@@ -36,10 +36,15 @@ class FeatureSet:
     places: Tensor
     spoiled: Tensor
 
+    def to(self, device: torch.device) -> FeatureSet:
+        """The same on ``device``."""
+        names = ("features", "places", "spoiled")
+        return replace(self, **{name: getattr(self, name).to(device) for name in names})
+
 
 @torch.no_grad()
 def read_features(trunk: SplitTrunk, pictures: PictureMaps, places: int, seed: int) -> FeatureSet:
-    """Send the maps of all views through the late trunk.
+    """Send the maps of all views through the late trunk, where it lies; the result is on the CPU.
 
     Args:
         places: P, of each view; half of them in the defect of those that show one.
@@ -49,7 +54,8 @@ def read_features(trunk: SplitTrunk, pictures: PictureMaps, places: int, seed: i
     features, chosen, spoiled = [], [], []
     batches = zip(pictures.maps.split(_AT_ONCE), pictures.masks.split(_AT_ONCE), strict=True)
     for maps, masks in batches:
-        last = trunk.late(maps.float().contiguous(memory_format=torch.channels_last)).last
+        maps = maps.float().contiguous(memory_format=torch.channels_last)
+        last = trunk.late(maps.to(trunk.device)).last.cpu()
         features.append(last.mean((2, 3)))
         shares = F.adaptive_avg_pool2d(masks.float() / 255, last.shape[-2:]).flatten(1)
         cells = _choose(shares, places, generator)

@@ -70,6 +70,11 @@ class LiteWeights:
     class_vectors: Tensor
     class_biases: Tensor
 
+    def to(self, device: torch.device) -> LiteWeights:
+        """The same with its classifier on ``device``."""
+        vectors, biases = self.class_vectors.to(device), self.class_biases.to(device)
+        return LiteWeights(self.trunk, vectors, biases)
+
     def classify(self, features: Tensor) -> Tensor:
         """Pooled features (N, 1280) -> logits of the 1000 classes."""
         return features @ self.class_vectors.T + self.class_biases

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -19,6 +19,7 @@ from bayes_pfl.pretraining.captions import CaptionWriter, Subject, agreement
 from bayes_pfl.pretraining.class_names import ClassNames
 from bayes_pfl.pretraining.config import PretrainConfig
 from bayes_pfl.pretraining.features import FeatureSet
+from bayes_pfl.pretraining.lite_weights import LiteWeights
 from bayes_pfl.pretraining.objective import (
     distilled_names,
     named_classes,
@@ -37,13 +38,19 @@ _NAMED_PAIRS, _UNKNOWN_PAIRS = 16, 4  # of opposite sentences in a step, by thei
 class TuningData:
     """What the text tower is tuned on: views of pictures, and class features with their names.
 
-    ``classifier`` gives the classes of pooled features: (N, 1280) -> logits (N, 1000).
+    ``weights`` give the classes of pooled features: (N, 1280) -> logits (N, 1000). All lies on one
+    device, that of the model.
     """
 
     pictures: FeatureSet
     classes: Tensor
     names: ClassNames
-    classifier: Callable[[Tensor], Tensor]
+    weights: LiteWeights
+
+    def to(self, device: torch.device) -> TuningData:
+        """The same on ``device``."""
+        pictures, classes = self.pictures.to(device), self.classes.to(device)
+        return TuningData(pictures, classes, self.names, self.weights.to(device))
 
 
 def common_words(tokenizer: Any, shortest: int = 4) -> tuple[str, ...]:
@@ -120,7 +127,7 @@ class _Batches:
         return {
             "captions": self._captions(images, subjects, rng),
             **self._states(images, subjects, rows, rng),
-            **self._names(images, self.data.classifier(features), rng),
+            **self._names(images, self.data.weights.classify(features), rng),
         }
 
     def _captions(
@@ -128,7 +135,8 @@ class _Batches:
     ) -> Tensor:
         captions = list(dict.fromkeys(self.writer.write(subject, rng) for subject in subjects))
         texts = self._read([caption.text for caption in captions])
-        return soft_contrastive(images, texts, agreement(subjects, captions), self._scale)
+        true = agreement(subjects, captions).to(images.device)
+        return soft_contrastive(images, texts, true, self._scale)
 
     def _states(
         self, images: Tensor, subjects: list[Subject], rows: Tensor, rng: np.random.Generator
@@ -140,8 +148,8 @@ class _Batches:
         pair = (texts[::2], texts[1::2])
         applies = torch.tensor(
             [[noun is None or noun == s.class_name for noun in nouns] for s in subjects]
-        )
-        labels = torch.tensor([subject.defective for subject in subjects])
+        ).to(images.device)
+        labels = torch.tensor([s.defective for s in subjects]).to(images.device)
         losses = {"states": state_pairs(images, *pair, applies, labels, self._scale)}
         places = self.data.pictures.places[rows].float()
         if places.shape[1]:
@@ -155,9 +163,9 @@ class _Batches:
         classes, names = self.data.classes, self.data.names
         chosen = rng.choice(len(classes), min(self.config.class_names, len(classes)), False)
         if self.config.picture_names:  # half of them such as the pictures might be called
-            likely = rng.permutation(logits.topk(3).indices.flatten().unique().numpy())
+            likely = rng.permutation(logits.topk(3).indices.flatten().unique().cpu().numpy())
             chosen = np.unique(np.concatenate([chosen, likely])[len(chosen) // 2 :][: len(chosen)])
-        labels = torch.from_numpy(chosen)
+        labels = torch.from_numpy(chosen).to(images.device)
         texts = self._read([names.write(int(index), rng) for index in chosen])
         losses = {"names": named_classes(self._project(classes), texts, labels, self._scale)}
         if self.config.picture_names:
@@ -172,7 +180,8 @@ class _Batches:
         return F.normalize(projection(self.clip)(features), dim=-1)
 
     def _read(self, texts: Sequence[str]) -> Tensor:
-        return F.normalize(embed_texts(self.clip, self.tokenizer(list(texts))), dim=-1)
+        tokens = self.tokenizer(list(texts)).to(self.clip.logit_scale.device)
+        return F.normalize(embed_texts(self.clip, tokens), dim=-1)
 
 
 def _optimizer(clip: Any, config: PretrainConfig) -> torch.optim.Optimizer:

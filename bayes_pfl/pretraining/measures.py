@@ -84,8 +84,8 @@ def measure(
     classes = F.normalize(projection(clip)(data.classes), dim=-1)
     return Measures(
         *_top1_top5(texts @ classes.T, torch.arange(len(texts))),
-        _measure_pictures(clip, tokenizer, known, texts, data.classifier),
-        _measure_pictures(clip, tokenizer, held_out, texts, data.classifier),
+        _measure_pictures(clip, tokenizer, known, texts, data.weights.classify),
+        _measure_pictures(clip, tokenizer, held_out, texts, data.weights.classify),
     )
 
 

@@ -54,7 +54,7 @@ def named_classes(classes: Tensor, texts: Tensor, labels: Tensor, scale: Tensor)
     """
     logits = scale * texts @ classes.T
     by_text = F.cross_entropy(logits, labels)
-    by_class = F.cross_entropy(logits[:, labels].T, torch.arange(len(labels)))
+    by_class = F.cross_entropy(logits[:, labels].T, torch.arange(len(labels), device=labels.device))
     return (by_text + by_class) / 2
 
 

@@ -30,6 +30,7 @@ from bayes_pfl.pretraining.pictures import (
     plan,
 )
 from bayes_pfl.pretraining.split_trunk import SplitTrunk
+from bayes_pfl.pretraining.tower_cache import load_tower, save_tower
 from bayes_pfl.pretraining.unlocking import unlock
 
 _log = logging.getLogger(__name__)
@@ -66,6 +67,7 @@ def pretrain(
     source: PictureSource | None = None,
     weights: LiteWeights | None = None,
     cache: Path | None = None,
+    device: str = "cpu",
     progress: Progress | None = None,
 ) -> Measures:
     """Run the recipe and write the model's folder.
@@ -74,7 +76,9 @@ def pretrain(
         out: folder for config, weights and model card.
         source: of pictures; None for the package's renderer.
         weights: of the image tower; None for those of the installed package.
-        cache: folder for the maps of the pictures, so that a second run need not render.
+        cache: folder for the maps of the pictures and for the tuned tower, so that a run which was
+            stopped goes on after the last of the two.
+        device: to train on; pictures are rendered, encoded and measured on the CPU.
         progress: called as the work goes on.
 
     Raises:
@@ -87,12 +91,12 @@ def pretrain(
         clip, tokenizer = build_clip(config, weights), _tokenizer()
         trunk = SplitTrunk(clip.visual.trunk, config.unlocked)
         pictures = _pictures(trunk, source, config, cache, progress)
+        clip.to(device)
+        losses, unlocking = _unlocked(trunk, pictures, weights, config, cache, progress)
         begin = Cost.now()
-        losses = unlock(trunk, pictures, weights, config, progress) if config.unlocked else {}
-        unlocking, begin = Cost.now().since(begin), Cost.now()
         features = read_features(trunk, pictures, config.places, config.seed)
         data = tuning_data(features, weights)
-        losses |= tune(clip, tokenizer, data, config, progress)
+        losses |= tune(clip, tokenizer, data.to(trunk.device), config, progress)
         tuning = Cost.now().since(begin)
         file = export_clip(clip, config, out)
         measures = measure_folder(out, source, data, config)
@@ -111,7 +115,7 @@ def tuning_data(pictures: FeatureSet, weights: LiteWeights) -> TuningData:
     features = pictures.features
     spread = (features - features.mean(0)).norm(dim=1).mean().item()
     classes = pseudo_features(weights, spread)
-    return TuningData(pictures, classes, imagenet_names(), weights.classify)
+    return TuningData(pictures, classes, imagenet_names(), weights)
 
 
 def measure_folder(
@@ -160,6 +164,29 @@ def _pictures(
         kept.parent.mkdir(parents=True, exist_ok=True)
         pictures.save(kept)
     return pictures
+
+
+def _unlocked(
+    trunk: SplitTrunk,
+    pictures: PictureMaps,
+    weights: LiteWeights,
+    config: PretrainConfig,
+    cache: Path | None,
+    progress: Progress | None,
+) -> tuple[dict[str, float], Cost]:
+    """Tune the tower, or take it from the cache; its losses, and what it cost."""
+    if not config.unlocked:
+        return {}, Cost()
+    kept = cache / f"tower-{config.tower_key()}.safetensors" if cache else None
+    if kept and kept.is_file():
+        _log.info("tuned tower: %s", kept)
+        return load_tower(trunk, kept)
+    begin = Cost.now()
+    losses = unlock(trunk, pictures, weights, config, progress)
+    cost = Cost.now().since(begin)
+    if kept:
+        save_tower(trunk, kept, losses, cost)
+    return losses, cost
 
 
 def _tokenizer() -> Any:

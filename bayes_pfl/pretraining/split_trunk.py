@@ -45,6 +45,11 @@ class SplitTrunk(nn.Module):
         self.first = len(trunk.blocks) - late
         self._tapped = {int(x["module"].removeprefix("blocks.")) for x in trunk.feature_info}
 
+    @property
+    def device(self) -> torch.device:
+        """Where the weights lie."""
+        return next(self.trunk.parameters()).device
+
     def late_parts(self) -> Iterable[nn.Module]:
         """The modules after the cut."""
         return (*self.trunk.blocks[self.first :], self.trunk.conv_head, self.trunk.bn2)

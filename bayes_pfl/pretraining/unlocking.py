@@ -58,15 +58,15 @@ def unlock(
     config: PretrainConfig,
     progress: Progress | None = None,
 ) -> dict[str, float]:
-    """Tune the late part of ``trunk`` in place; batch norms keep their statistics.
+    """Tune the late part of ``trunk`` in place, where it lies; batch norms keep their statistics.
 
     Returns:
         The mean of every loss over the last steps.
     """
     rng = np.random.default_rng((config.seed, 2))
     chances = balanced_chances(pictures.subjects)
-    teacher = copy.deepcopy(trunk)
-    readers = _readers(trunk, pictures)
+    teacher, weights = copy.deepcopy(trunk), weights.to(trunk.device)
+    readers = _readers(trunk, pictures).to(trunk.device)
     tuned = [p.requires_grad_() for part in trunk.late_parts() for p in part.parameters()]
     optimizer = _optimizer(tuned, readers, config)
     warmup = round(_WARMUP * config.unlock_steps)
@@ -74,8 +74,9 @@ def unlock(
     history = History()
     for step in range(config.unlock_steps):
         chosen = torch.from_numpy(rng.choice(len(chances), config.unlock_batch, p=chances))
-        maps, masks = _batch(pictures, chosen, rng)
-        labels = torch.tensor([pictures.subjects[i].defective for i in chosen.tolist()]).float()
+        maps, masks = (x.to(trunk.device) for x in _batch(pictures, chosen, rng))
+        labels = torch.tensor([pictures.subjects[i].defective for i in chosen.tolist()])
+        labels = labels.float().to(trunk.device)
         seen = trunk.late(maps)
         losses = reading_losses(*readers(seen), masks, labels)
         if config.keep_classes:
@@ -125,7 +126,7 @@ def classes_kept(seen: LateMaps, teacher: SplitTrunk, maps: Tensor, weights: Lit
 
 def _readers(trunk: SplitTrunk, pictures: PictureMaps) -> Readers:
     with torch.no_grad():
-        seen = trunk.late(pictures.maps[:1].float())
+        seen = trunk.late(pictures.maps[:1].float().to(trunk.device))
     joined = join_layers(seen.taps, (MASK_SIDE, MASK_SIDE)).shape[-1]
     with torch.random.fork_rng(devices=[]):  # initial weights are drawn, though replaced by zeros
         return Readers(joined, seen.pooled.shape[-1])
