@@ -70,6 +70,7 @@ def load_checkpoint(
     local_files_only: bool = False,
     token: str | None = None,
     image_size: int | None = None,
+    grid: int | None = None,
 ) -> BayesPFL:
     """Load a model, ready for inference.
 
@@ -83,6 +84,7 @@ def load_checkpoint(
         local_files_only: take a hub repository from the cache alone.
         token: of the hub; None for the one of `hf auth login` or HF_TOKEN.
         image_size: side of the input, in pixels; None for the checkpoint's.
+        grid: tokens along a side, for towers in stages; None for the checkpoint's.
 
     Raises:
         CheckpointError: not found, not to be fetched, damaged, or made for another backbone.
@@ -94,8 +96,9 @@ def load_checkpoint(
     config = read_config(folder)
     if pretrained is not None:
         config = replace(config, backbone=_relocated(config.backbone, pretrained))
-    if image_size is not None:
-        config = replace(config, backbone=replace(config.backbone, image_size=image_size))
+    sizes = {"image_size": image_size, "grid": grid}
+    chosen = {name: size for name, size in sizes.items() if size is not None}
+    config = replace(config, backbone=replace(config.backbone, **chosen))
     state = read_weights(folder / WEIGHTS_NAME)
     with torch.random.fork_rng(devices=[]):  # first weights are random: not from the caller's state
         model = build_model(config)

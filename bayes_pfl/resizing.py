@@ -24,6 +24,7 @@ def resize_checkpoint(
     validation: list[Sample],
     settings: EvaluationSettings = EvaluationSettings(),  # noqa: B008  (frozen)
     *,
+    grid: int | None = None,
     device: str | None = None,
     pretrained: str | None = None,
     progress: Progress | None = None,
@@ -35,13 +36,17 @@ def resize_checkpoint(
         validation: images whose maps give the new range of colours, as at the end of training;
             none keeps the old one.
         settings: of their scoring.
+        grid: tokens along a side from now on, for towers in stages; None for the checkpoint's, or
+            what follows from the size.
 
     Raises:
         CheckpointError: not found, or ``out`` cannot be written.
         BackboneError: the image tower cannot take this size.
     """
     progress = progress or Silence()
-    model = load_checkpoint(checkpoint, device=device, pretrained=pretrained, image_size=image_size)
+    model = load_checkpoint(
+        checkpoint, device=device, pretrained=pretrained, image_size=image_size, grid=grid
+    )
     if validation:
         progress.start("validation", len(validation))
         records = evaluate(model, validation, settings, lambda n: progress.advance(n, {}))

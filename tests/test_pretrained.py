@@ -12,6 +12,7 @@ from typer.main import get_command
 
 from bayes_pfl.cli import app
 from bayes_pfl.config import TrainConfig, load_json
+from bayes_pfl.pretraining import PretrainConfig
 
 TOOL = Path(__file__).parent.parent / "tools" / "pretrained.py"
 
@@ -82,6 +83,16 @@ def test_a_failed_step_ends_it(tool, monkeypatch, tmp_path):
     assert not list(tmp_path.rglob("README.md"))
 
 
+def test_recipes_of_both_trainings_are_handed_on(tool, ran, tmp_path):
+    words = ["--clip-recipe", "clip.json", "--recipe", "head.json", "--device", "cuda"]
+    tool.main(["--out", str(tmp_path), "--seeds", "0", *words])
+    found = {c[3] if c[1] == "-m" else "pretrain": c for c in ran}
+    for step, recipe in (("pretrain", "clip.json"), ("train", "head.json")):
+        assert found[step][found[step].index("--config") + 1] == recipe
+        assert "cuda" in found[step]
+
+
 @pytest.mark.parametrize("recipe", sorted(TOOL.parent.parent.glob("recipes/*.json")), ids=str)
 def test_recipes_can_be_read(recipe):
-    assert load_json(TrainConfig, recipe).batch_size >= 1
+    kind = PretrainConfig if recipe.name.startswith("clip") else TrainConfig
+    load_json(kind, recipe)

@@ -52,6 +52,16 @@ def test_the_range_of_colours_is_that_of_the_validation_maps(checkpoint_dir, tre
     assert abs(np.quantile(pixels, 0.95) - high) < 0.05
 
 
+def test_a_tower_in_stages_gets_the_grid_that_is_asked_for(tmp_path):
+    out = tmp_path / "coarser"
+    size = ("--image-size", 128, "--grid", 6, "--device", "cpu")
+    assert command("resize", "bayes-pfl-tiny", *size, "--out", out) == 0
+    model = BayesPFL.from_pretrained(out, device="cpu")
+    assert model.backbone.grid == (6, 6) and model.backbone.image_size == 128
+    image = Image.fromarray(np.full((50, 40, 3), 90, np.uint8))
+    assert model.predict(image, "felt").anomaly_map.shape == (50, 40)
+
+
 def test_a_size_that_the_tower_cannot_take_is_told(checkpoint_dir, tmp_path, capsys):
     words = ("--image-size", 7, "--out", tmp_path / "none", "--device", "cpu")
     assert command("resize", checkpoint_dir, *words) == 2

@@ -2,7 +2,8 @@
 
 The small CLIP, the rendered data, a head for each seed at its final size and their scoreboard, by
 the commands of the model cards. A step that is done is not done again, so that a stopped run goes
-on. Two cores, no GPU, no network; about 20 GB of disk for cached features.
+on: within the CLIP after its pictures and its image tower, within a training after its last epoch.
+Two cores, no GPU, no network; about 20 GB of disk for cached features.
 """
 
 from __future__ import annotations
@@ -31,14 +32,16 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--out", type=Path, required=True, help="folder for all of it")
     parser.add_argument("--seeds", type=int, nargs="+", default=[0, 1, 2], help="one head for each")
-    parser.add_argument("--device", default="cpu", help="cpu, cuda or mps, to train heads on")
-    parser.add_argument("--recipe", type=Path, default=RECIPE, help="TrainConfig as JSON")
+    parser.add_argument("--device", default="cpu", help="cpu or cuda, to train on")
+    parser.add_argument("--clip-recipe", type=Path, help="PretrainConfig as JSON")
+    parser.add_argument("--recipe", type=Path, default=RECIPE, help="heads' TrainConfig as JSON")
     parser.add_argument(
         "--no-cache", action="store_true", help="encode fresh views in every epoch: for a GPU"
     )
     parser.add_argument(
         "--image-size", type=int, default=320, help="side that the heads are used at, in pixels"
     )
+    parser.add_argument("--grid", type=int, default=32, help="and their tokens along a side")
     parser.add_argument("--normals", type=int, default=160, help="of a training category")
     parser.add_argument("--anomalies", type=int, default=220, help="of a training category")
     options = parser.parse_args(arguments)
@@ -57,8 +60,7 @@ def steps(options: argparse.Namespace) -> list[Step]:
     """What is run, in order."""
     out: Path = options.out
     clip, tool = out / "clip", (sys.executable, "-m", "bayes_pfl.cli")
-    pretrain = (sys.executable, str(ROOT / "tools" / "pretrain_backbone.py"), "--out", str(clip))
-    found = [Step(pretrain, clip / "README.md")]
+    found = [Step(_pretraining(options, clip), clip / "README.md")]
     trees = (
         ("aux", "train", options.normals, options.anomalies, 0),
         ("val", "validation", 5, 8, 1),
@@ -89,10 +91,19 @@ def _sized(out: Path, seed: int) -> Path:
 def _resizing(options: argparse.Namespace, seed: int, tool: Sequence[str]) -> Step:
     """Trained at the size of the rendered pictures, used at a larger one."""
     folder = _sized(options.out, seed)
-    words = ("--image-size", str(options.image_size), "--out", str(folder))
+    size = ("--image-size", str(options.image_size), "--grid", str(options.grid))
+    words = (*size, "--out", str(folder))
     validation = ("--validation-data", str(options.out / "val"))
     command = (*tool, "resize", str(_head(options.out, seed)), *words, *validation)
     return Step(command, folder / "model.safetensors")
+
+
+def _pretraining(options: argparse.Namespace, clip: Path) -> tuple[str, ...]:
+    words = {"--out": clip, "--cache": options.out / "cache", "--device": options.device}
+    if options.clip_recipe:
+        words["--config"] = options.clip_recipe
+    flat = [str(word) for pair in words.items() for word in pair]
+    return (sys.executable, str(ROOT / "tools" / "pretrain_backbone.py"), *flat)
 
 
 def _training(options: argparse.Namespace, seed: int, tool: Sequence[str]) -> tuple[str, ...]:

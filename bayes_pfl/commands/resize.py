@@ -10,6 +10,7 @@ import typer
 from bayes_pfl.commands.options import (
     BatchSize,
     Device,
+    Grid,
     Pretrained,
     Seed,
     Workers,
@@ -28,6 +29,7 @@ def resize(
         Path | None,
         typer.Option(help="MVTec-style tree whose maps give the range of the overlays' colours."),
     ] = None,
+    grid: Grid = None,
     pretrained: Pretrained = None,
     batch_size: BatchSize = 8,
     workers: Workers = 0,
@@ -44,7 +46,7 @@ def resize(
     with bars() as progress:
         model = resize_checkpoint(
             checkpoint, image_size, out, validation, settings,
-            device=device, pretrained=pretrained, progress=progress,
+            grid=grid, device=device, pretrained=pretrained, progress=progress,
         )  # fmt: skip
     low, high = model.config.scoring.map_range
     say(f"{out}: {image_size} px, colours of overlays from {low:.3f} to {high:.3f}")
