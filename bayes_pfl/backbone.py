@@ -16,7 +16,7 @@ from torch import Tensor, nn
 
 from bayes_pfl.errors import BackboneError
 from bayes_pfl.joined_layers import UNLIKENESS_CHANNELS, join_layers, to_grid
-from bayes_pfl.lean_tower import active_dtype, lean_tower
+from bayes_pfl.lean_tower import active_dtype, few_at_once, lean_tower
 from bayes_pfl.text_tower import PromptTokens, TextTower
 
 OPENAI_MEAN = (0.48145466, 0.4578275, 0.40821073)
@@ -172,7 +172,7 @@ class FrozenCLIP(nn.Module):
     def _stages(self, images: Tensor) -> tuple[Tensor, list[Tensor]]:
         # A common grid needs (B, C, h, w); towers without that form give tokens on a square.
         tower, indices = self.lean_visual(), [layer - 1 for layer in self.layers]
-        few = self._keeps_float32 and images.device.type == "cpu"
+        few = self._keeps_float32 and few_at_once(images)
         with self._precision():
             outputs = [
                 tower.forward_intermediates(part, indices=indices, output_fmt="NCHW")

@@ -16,6 +16,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from bayes_pfl.lean_tower import few_at_once
+
 UNLIKENESS_CHANNELS = 4
 """Of each layer: two measures, each as it is and standardised over the image."""
 
@@ -33,7 +35,7 @@ def join_layers(layers: Sequence[Tensor], grid: tuple[int, int]) -> Tensor:
     parts = []
     for layer in layers:
         layer = layer.float()
-        some = layer.split(1 if layer.device.type == "cpu" else _AT_ONCE)
+        some = layer.split(1 if few_at_once(layer) else _AT_ONCE)
         unlike = torch.cat([unlikeness(to_grid(x, grid, True)) for x in some])
         power = layer.square().mean((1, 2, 3), keepdim=True)
         parts += [to_grid(layer * (power + _EPSILON).rsqrt(), grid), to_grid(unlike, grid)]

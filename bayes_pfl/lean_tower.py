@@ -54,6 +54,14 @@ def active_dtype(device: torch.device) -> torch.dtype | None:
     return torch.get_autocast_dtype(device.type)
 
 
+def few_at_once(images: Tensor) -> bool:
+    """Whether a batch should be taken a few images at a time, so that a CPU's cache holds them.
+
+    Not while compiling: the parts would be unrolled, and the tower compiled for each.
+    """
+    return images.device.type == "cpu" and not torch.compiler.is_compiling()
+
+
 # Attention ----------------------------------------------------------------------------------------
 
 
