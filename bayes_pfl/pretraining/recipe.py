@@ -11,6 +11,7 @@ from typing import Any
 
 import torch
 
+from bayes_pfl.errors import ConfigError
 from bayes_pfl.files import write_atomically
 from bayes_pfl.pretraining.architecture import build_clip
 from bayes_pfl.pretraining.card import CARD_FILE, CardFacts, model_card
@@ -83,8 +84,10 @@ def pretrain(
 
     Raises:
         BackboneError: the image tower's weights are not installed.
+        ConfigError: ``device`` is not there.
         OSError: ``out`` cannot be written.
     """
+    _check_device(device)
     source = source or rendered_source()
     weights = weights or load_lite_weights(trunk=config.trunk)
     with _threads(config.threads):
@@ -187,6 +190,14 @@ def _unlocked(
     if kept:
         save_tower(trunk, kept, losses, cost)
     return losses, cost
+
+
+def _check_device(device: str) -> None:
+    """Before anything is rendered."""
+    try:
+        torch.empty(1, device=device)
+    except (RuntimeError, AssertionError) as error:  # no such name, no driver, built without
+        raise ConfigError(f"device {device!r}: not to be had here; use cpu") from error
 
 
 def _tokenizer() -> Any:
