@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import gradio as gr
+from gradio.processing_utils import save_pil_to_cache
 from gradio.utils import get_upload_folder
 
 from bayes_pfl.app_inspection import Inspected, Inspector, Wish
@@ -127,7 +128,7 @@ def _answer(
     if not paths:
         yield "No images: drop some first.", [], []
         return
-    pictures: list[tuple[Any, str]] = []
+    pictures: list[tuple[str, str]] = []
     rows: list[list[str]] = []
     done = 0
     try:
@@ -135,7 +136,10 @@ def _answer(
         wish = Wish(checkpoint, class_name, int(samples), _number(threshold))
         for done, item in enumerate(inspector.inspect(paths, wish), start=1):
             if item.overlay is not None:
-                pictures.append((item.overlay, _caption(item)))
+                # Written once: Gradio would write an image anew at every answer, under the eyes of
+                # a browser that is fetching it.
+                file = save_pil_to_cache(item.overlay, get_upload_folder(), format="webp")
+                pictures.append((file, _caption(item)))
             rows.append(_row(item, inspector.settings.calibration is not None))
             yield f"{done} of {len(paths)} inspected", rows, pictures
     except BayesPFLError as error:

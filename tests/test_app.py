@@ -177,6 +177,23 @@ def test_only_uploads_are_inspected(inspector, files, tmp_path, monkeypatch):
 
 
 @needs_gradio
+def test_an_overlay_that_is_shown_is_not_written_again(inspector, files, tmp_path, monkeypatch):
+    """A browser may be fetching it while the next image is answered."""
+    from gradio.components import Gallery
+
+    from bayes_pfl.app_page import _answer
+
+    monkeypatch.setenv("GRADIO_TEMP_DIR", str(tmp_path))
+    uploads = [str(shutil.copy(f, tmp_path / f"{i}.png")) for i, f in enumerate(files[::2])]
+    asked, gallery, seen = (inspector.settings.checkpoints[0], 1), Gallery(), []
+    for _, _, pictures in _answer(inspector, uploads, "part", "", *asked):
+        shown = [item.image.path for item in gallery.postprocess(pictures).root]
+        seen.append({path: os.stat(path).st_mtime_ns for path in shown})
+    assert [len(one) for one in seen] == [1, 2, 2]
+    assert seen[0].items() <= seen[1].items() and seen[1] == seen[2]
+
+
+@needs_gradio
 def test_uploads_have_a_limit(inspector):
     limited = Inspector(AppSettings(inspector.settings.checkpoints, device="cpu", max_bytes=1000))
     with serving(limited) as address:
