@@ -30,6 +30,7 @@ from bayes_pfl.pretraining.split_trunk import LateMaps, SplitTrunk
 _log = logging.getLogger(__name__)
 _READER_RATE = 10  # the readers begin from nothing: they learn faster than the trunk
 _HIGHEST = 3  # cells
+_FULL = 4  # a cell is wanted in full from a quarter on: else small defects would hardly count
 _WARMUP = 0.1  # of the steps
 
 
@@ -105,14 +106,15 @@ def reading_losses(
         cells: logits (B, N). views: logits (B,).
         masks: defective shares (B, N), in [0, 1]. labels: (B,) in {0, 1}.
     """
-    found, broken = cells.sigmoid(), 1 + 4 * masks
-    overlap = (2 * (found * masks).sum() + 1) / (found.sum() + masks.sum() + 1)
+    wanted = (_FULL * masks).clamp(max=1)
+    found, broken = cells.sigmoid(), 1 + 4 * wanted
+    overlap = (2 * (found * wanted).sum() + 1) / (found.sum() + wanted.sum() + 1)
     highest = cells.topk(min(_HIGHEST, cells.shape[1]), dim=1).values.mean(1)
     return {
-        "cells": 4 * F.binary_cross_entropy_with_logits(cells, masks, weight=broken),
+        "cells": 4 * F.binary_cross_entropy_with_logits(cells, wanted, weight=broken),
         "overlap": 1 - overlap,
         "views": F.binary_cross_entropy_with_logits(views, labels),
-        "highest": 0.5 * F.binary_cross_entropy_with_logits(highest, labels),
+        "highest": F.binary_cross_entropy_with_logits(highest, labels),
     }
 
 

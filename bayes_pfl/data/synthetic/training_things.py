@@ -1,0 +1,155 @@
+"""Things on a background, to train on."""
+
+from __future__ import annotations
+
+from bayes_pfl.data.synthetic import (
+    cuttings,
+    edibles,
+    electric,
+    everyday,
+    fibres,
+    goods,
+    hardware,
+    metals,
+    minerals,
+    pills,
+)
+from bayes_pfl.data.synthetic.category import CLOTH, FOOD, HARD, PRINTED, SOLID, STEEL, WOOD, thing
+from bayes_pfl.data.synthetic.cuttings import Cutting
+
+CUT = (
+    thing(
+        "wooden_block", "wooden block", f"{WOOD} broken missing_part",
+        Cutting(
+            (fibres.wood,),
+            (cuttings.block, cuttings.bracket, cuttings.facet, cuttings.star),
+            bored=0.4, lettered=0.2,
+        ), 0.4, 0.98, 0.2,
+    ),
+    thing(
+        "stone", "stone", f"{HARD} broken dent",
+        Cutting(
+            (minerals.marble, minerals.concrete, minerals.asphalt),
+            (cuttings.pebble, cuttings.shard), (0.2, 0.9), 0.12,
+        ), 0.35, 0.98, 0.25,
+    ),
+    thing(
+        "metal_part", "metal part", STEEL,
+        Cutting(
+            (metals.brushed_metal, metals.rolled_steel, metals.casting, metals.turned_metal),
+            (cuttings.bracket, cuttings.block, cuttings.facet, cuttings.star, cuttings.bar),
+            (0.02, 0.15), bored=0.6, lettered=0.15,
+        ), 0.45, 1.0, 0.2,
+    ),
+    thing(
+        "plastic_part", "plastic part", PRINTED,
+        Cutting(
+            (metals.painted_sheet,),
+            (cuttings.bracket, cuttings.block, cuttings.star, cuttings.bar, cuttings.round_),
+            (0.03, 0.4), bored=0.4, lettered=0.4,
+        ), 0.35, 0.98, 0.25,
+    ),
+    thing(
+        "rubber_part", "rubber part",
+        "cut hole stain contamination discoloration crack chip broken",
+        Cutting(
+            (metals.rubber_mat,),
+            (cuttings.block, cuttings.round_, cuttings.star, cuttings.bracket), bored=0.6,
+        ), 0.4, 0.98, 0.2,
+    ),
+    thing(
+        "leather_patch", "leather patch",
+        "cut fold hole stain scratch contamination burn discoloration missing_part",
+        Cutting(
+            (fibres.leather,), (cuttings.block, cuttings.shard, cuttings.pebble), (0.02, 0.1), 0.03,
+            bored=0.2, lettered=0.2,
+        ), 0.5, 1.0, 0.1,
+    ),
+    thing(
+        "cloth_swatch", "cloth swatch", f"{CLOTH} missing_part",
+        Cutting(
+            (fibres.woven, fibres.knit, fibres.carpet), (cuttings.block, cuttings.shard),
+            (0.02, 0.1), 0.03,
+        ), 0.5, 1.0, 0.1,
+    ),
+    thing(
+        "glass_piece", "piece of glass", "scratch crack chip stain contamination hole broken",
+        Cutting(
+            (minerals.frosted_glass,), (cuttings.facet, cuttings.shard, cuttings.round_),
+            (0.03, 0.2),
+        ), 0.45, 1.0, 0.15,
+    ),
+    thing(
+        "paper_tag", "paper tag",
+        "fold cut hole stain burn contamination print_error print_error discoloration missing_part",
+        Cutting(
+            (fibres.paper,), (cuttings.block, cuttings.round_, cuttings.star), (0.01, 0.04), 0.02,
+            bored=0.3, lettered=0.8,
+        ), 0.45, 1.0, 0.15,
+    ),
+    thing(
+        "tile_piece", "piece of tile", f"{HARD} broken",
+        Cutting((minerals.tiles, minerals.bricks), (cuttings.shard, cuttings.block), (0.02, 0.1)),
+        0.5, 1.0, 0.1,
+    ),
+)  # fmt: skip
+"""Cut out of a material."""
+EVERYDAY = (
+    thing("battery", "battery", f"{PRINTED} corrosion", everyday.battery, 0.45, 0.98, 0.25),
+    thing("marker_pen", "marker pen", PRINTED, everyday.marker_pen, 0.5, 1.0, 0.2),
+    thing("domino", "domino", SOLID, everyday.domino, 0.4, 0.95, 0.25),
+    thing("power_socket", "power socket", SOLID, everyday.power_socket, 0.5, 1.0, 0.1),
+    thing("key", "key", STEEL, everyday.key, 0.5, 1.0, 0.15),
+    thing("badge", "badge", PRINTED, everyday.badge, 0.4, 0.95, 0.2),
+    thing(
+        "sponge", "sponge", "cut stain burn contamination discoloration missing_part mould broken",
+        everyday.sponge, 0.45, 0.98, 0.15,
+    ),
+    thing("cheese", "cheese", FOOD, everyday.cheese, 0.45, 0.98, 0.15),
+    thing("nut_bar", "cereal bar", FOOD, everyday.nut_bar, 0.45, 0.98, 0.2),
+    thing("seashell", "seashell", SOLID, everyday.seashell, 0.4, 0.95, 0.2),
+    thing(
+        "pumice", "pumice stone", "crack hole stain contamination discoloration broken cut",
+        everyday.pumice, 0.4, 0.98, 0.25,
+    ),
+    thing("keypad", "keypad", f"{SOLID} bent", everyday.button_panel, 0.5, 1.0, 0.1),
+    thing(
+        "spool", "spool of thread", "cut stain thread contamination discoloration broken chip burn",
+        everyday.spool, 0.4, 0.95, 0.2,
+    ),
+    thing("knob", "knob", SOLID, everyday.turn_knob, 0.4, 0.95, 0.2),
+)  # fmt: skip
+THINGS = (
+    thing("hex_nut", "metal nut", STEEL, hardware.hex_nut, 0.35, 0.98, 0.2),
+    thing("screw", "screw", STEEL, hardware.screw, 0.6, 1.0, 0.2),
+    thing("gear", "gear", STEEL, hardware.gear, 0.5, 1.0, 0.1),
+    thing("bottle_cap", "bottle cap", PRINTED, goods.bottle_cap, 0.4, 0.98, 0.25),
+    thing("bearing", "ball bearing", STEEL, hardware.bearing, 0.5, 1.0, 0.1),
+    thing("ic_package", "microchip", PRINTED, electric.ic_package, 0.5, 1.0, 0.15),
+    thing(
+        "cable_section", "cable", f"{SOLID} misaligned cut", electric.cable_section, 0.6, 1.0, 0.05
+    ),
+    thing("cookie", "cookie", FOOD, edibles.cookie, 0.45, 0.98, 0.15, 0.5),
+    thing("bread", "bread slice", FOOD, edibles.bread, 0.6, 1.0, 0.05, 0.4),
+    thing("tablet", "pill", PRINTED, pills.tablet, 0.35, 0.95, 0.3),
+    thing("hazelnut", "hazelnut", FOOD, edibles.hazelnut, 0.4, 0.95, 0.2),
+    thing("plate", "ceramic plate", SOLID, goods.plate, 0.6, 1.05, 0.05),
+    thing(
+        "fruit",
+        "fruit",
+        "dent hole stain cut mould discoloration crack contamination",
+        edibles.fruit,
+        0.5,
+        0.98,
+        0.2,
+    ),
+    thing(
+        "leaf",
+        "leaf",
+        "hole discoloration chip mould lesion burn cut stain",
+        edibles.leaf,
+        0.7,
+        1.05,
+        0.1,
+    ),
+)
