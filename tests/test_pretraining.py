@@ -35,7 +35,7 @@ from bayes_pfl.pretraining.objective import (
 from bayes_pfl.pretraining.pictures import PictureMaps, encode_pictures, plan, views_of
 from bayes_pfl.pretraining.recipe import tuning_data
 from bayes_pfl.pretraining.split_trunk import SplitTrunk
-from bayes_pfl.pretraining.unlocking import unlock
+from bayes_pfl.pretraining.unlocking import reading_losses, unlock
 
 ROOT = Path(__file__).resolve().parents[1]
 TINY = PretrainConfig(
@@ -284,7 +284,7 @@ def test_unlocking_learns_and_leaves_the_early_part_alone(weights: LiteWeights) 
         trunk = split(weights)
         return trunk, unlock(trunk, pictures, weights, replace(config, unlock_steps=steps))
 
-    (_, before), (trunk, after) = losses(1), losses(60)
+    (_, before), (trunk, after) = losses(1), losses(90)
     assert after["cells"] < 0.8 * before["cells"] and after["views"] < before["views"]
     tuned, first = trunk.trunk.state_dict(), trunk.first
     early = [n for n in tuned if n.startswith(tuple(f"blocks.{i}." for i in range(first)))]
@@ -293,6 +293,16 @@ def test_unlocking_learns_and_leaves_the_early_part_alone(weights: LiteWeights) 
     assert not torch.equal(tuned[kernel], weights.trunk[kernel])
     assert torch.equal(tuned["bn2.running_mean"], weights.trunk["bn2.running_mean"])
     assert not any(p.requires_grad for p in trunk.parameters())
+
+
+def test_a_cell_is_wanted_in_full_from_a_quarter_on() -> None:
+    shares, views, labels = torch.tensor([[0.0, 0.25, 0.9]]), torch.zeros(1), torch.ones(1)
+
+    def cells(*logits: float) -> float:
+        return reading_losses(torch.tensor([logits]).float(), views, shares, labels)["cells"].item()
+
+    assert cells(-9, 9, 9) < 0.01 < cells(-9, -1.1, 9)  # -1.1 says "a quarter"
+    assert cells(9, 9, 9) > 1
 
 
 def test_a_locked_tower_stays_as_it_came(weights: LiteWeights, tmp_path: Path) -> None:

@@ -216,7 +216,8 @@ def _cut_off(rng: Rng, scene: Scene) -> Mark:
     _, across = axes(size, rng.uniform(0, 2 * math.pi), shift)
     across = across + np.float32(rng.uniform(0.0, 0.06)) * fbm(rng, size, 0.15, 4, 0.6)
     _, labels = cv2.connectedComponents((scene.where > 0.1).astype(np.uint8))
-    thing = labels == labels[int(min(centre[1], size - 1)), int(min(centre[0], size - 1))]
+    here = labels[int(min(centre[1], size - 1)), int(min(centre[0], size - 1))]
+    thing = labels == here if here else labels > 0  # beside a thin thing, all of them
     far = float(np.percentile(across[thing & (scene.where > 0.1)], rng.uniform(45, 94)))
     gone = smoothstep(far, far + 0.01, across) * smoothstep(0.1, 0.5, scene.where)
     return Mark(scene.background, gone * thing)
