@@ -5,6 +5,7 @@ from __future__ import annotations
 import copy
 import csv
 import json
+import shutil
 
 import numpy as np
 import open_clip
@@ -12,6 +13,7 @@ import pytest
 import torch
 import torch.nn.functional as F
 from PIL import Image
+from safetensors.torch import load_file, save_file
 from sklearn.metrics import average_precision_score, roc_auc_score
 
 from bayes_pfl.backbone import FrozenCLIP
@@ -356,6 +358,21 @@ def test_a_backbone_alone_has_the_row_of_its_checkpoint(parts, clip_dir, tmp_pat
     found = json.loads((tmp_path / "scoreboard.json").read_text(encoding="utf-8"))
     assert len(found["methods"]) == 2 and found["methods"][0].startswith("prompts by hand")
     assert not (tmp_path / "scoreboard.md").read_text(encoding="utf-8").count("bayes-pfl-tiny")
+
+
+def test_two_backbones_in_folders_of_one_name_have_a_row_each(parts, clip_dir, tmp_path):
+    folders = [tmp_path / letter / "clip" for letter in "ab"]
+    for number, folder in enumerate(folders):
+        shutil.copytree(clip_dir, folder)
+        state = load_file(folder / "open_clip_model.safetensors")
+        state["logit_scale"] += number
+        save_file(state, folder / "open_clip_model.safetensors")
+    names = [f"local-dir:{folder}" for folder in (*folders, folders[0])]
+    words = [word for name in names for word in ("--backbone", name)]
+    command("scoreboard", parts, *words, "--out", tmp_path)
+    found = json.loads((tmp_path / "scoreboard.json").read_text(encoding="utf-8"))
+    by_hand = [name for name in found["methods"] if name.startswith("prompts by hand")]
+    assert len(by_hand) == 2 and str(folders[1]) in by_hand[1] and "(clip," in by_hand[0]
 
 
 def test_a_backbone_without_baselines_is_refused(parts, clip_dir, tmp_path, capsys):

@@ -6,7 +6,7 @@ Engine of ``bayes-pfl scoreboard``.
 from __future__ import annotations
 
 import random
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 
 import torch
@@ -120,7 +120,7 @@ def score_sets(
     if backbones and not settings.baselines:
         raise ConfigError("a backbone by itself has a row of the baselines: leave them in")
     board = Board({one.name: _empty(one) for one in data})
-    baselines: list[str] = []
+    baselines: dict[str, str | None] = {}  # names, each with the hash of its backbone
     titles = dict(zip(checkpoints, folder_names(checkpoints), strict=True))
     names = [*checkpoints, *backbones]
     for place, name in enumerate(names):
@@ -136,7 +136,7 @@ def score_sets(
         for one in data:
             _score_set(model, one, [*rows, *others], board, settings, progress)
         board.methods += [row.name for row in rows]
-        baselines += [row.name for row in others]
+        baselines |= {row.name: model.config.backbone.sha256 for row in others}
     board.methods += sorted(baselines, key=lambda name: name == ContrastMethod.name)
     return board
 
@@ -163,12 +163,18 @@ def _checkpoint_rows(name: str, model: BayesPFL, settings: BoardSettings) -> lis
     return [CheckpointMethod(title, model, one) for title, one in rows]
 
 
-def _baseline_rows(model: BayesPFL, known: Sequence[str]) -> list[Method]:
-    """Local contrast, once; prompts by hand, once for each backbone at each size."""
+def _baseline_rows(model: BayesPFL, known: Mapping[str, str | None]) -> list[Method]:
+    """Local contrast, once; prompts by hand, once for each backbone at each size.
+
+    Args:
+        known: names of the rows that there are, each with the hash of its backbone.
+    """
     config, size = model.config.backbone, model.backbone.image_size
     short = config.name.rstrip("/").rpartition("/")[2]
     sigma = model.config.scoring.smoothing * size
     title = f"prompts by hand ({short}, {size} px)"
+    if known.get(title, config.sha256) != config.sha256:  # another folder of the same name
+        title = f"prompts by hand ({config.name}, {size} px)"
     rows: list[Method] = [HandcraftedMethod(title, HandcraftedPrompts(model.backbone), sigma)]
     rows.append(ContrastMethod())
     return [row for row in rows if row.name not in known]
