@@ -13,6 +13,7 @@ from bayes_pfl.data.synthetic import (
     metals,
     minerals,
     pills,
+    rugged,
 )
 from bayes_pfl.data.synthetic.category import CLOTH, FOOD, HARD, PRINTED, SOLID, STEEL, WOOD, thing
 from bayes_pfl.data.synthetic.cuttings import Cutting
@@ -103,14 +104,14 @@ EVERYDAY = (
     thing("badge", "badge", PRINTED, everyday.badge, 0.4, 0.95, 0.2),
     thing(
         "sponge", "sponge", "cut stain burn contamination discoloration missing_part mould broken",
-        everyday.sponge, 0.45, 0.98, 0.15,
+        rugged.sponge, 0.45, 0.98, 0.15,
     ),
-    thing("cheese", "cheese", FOOD, everyday.cheese, 0.45, 0.98, 0.15),
-    thing("nut_bar", "cereal bar", FOOD, everyday.nut_bar, 0.45, 0.98, 0.2),
-    thing("seashell", "seashell", SOLID, everyday.seashell, 0.4, 0.95, 0.2),
+    thing("cheese", "cheese", FOOD, rugged.cheese, 0.45, 0.98, 0.15),
+    thing("nut_bar", "cereal bar", FOOD, rugged.nut_bar, 0.45, 0.98, 0.2),
+    thing("seashell", "seashell", SOLID, rugged.seashell, 0.4, 0.95, 0.2),
     thing(
         "pumice", "pumice stone", "crack hole stain contamination discoloration broken cut",
-        everyday.pumice, 0.4, 0.98, 0.25,
+        rugged.pumice, 0.4, 0.98, 0.25,
     ),
     thing("keypad", "keypad", f"{SOLID} bent", everyday.button_panel, 0.5, 1.0, 0.1),
     thing(
