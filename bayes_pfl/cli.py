@@ -283,7 +283,7 @@ def convert(
 def synthesize(
     out: Out,
     categories: Annotated[
-        str, typer.Option(help="train, validation, test, or names separated by commas.")
+        str, typer.Option(help="train, further, validation, test or names, separated by commas.")
     ] = "train",
     normals: Annotated[int, typer.Option(min=0, help="Normal test images per category.")] = 20,
     anomalies: Annotated[int, typer.Option(min=0, help="Anomalous ones per category.")] = 20,
@@ -385,14 +385,16 @@ def _rendered_categories(text: str) -> tuple[str, ...]:
 
     splits = {
         "train": synthetic.TRAIN_CATEGORIES,
+        "further": synthetic.FURTHER_CATEGORIES,
         "validation": synthetic.VALIDATION_CATEGORIES,
         "test": synthetic.TEST_CATEGORIES,
     }
-    names = splits.get(text) or names_in(text)
+    parts = (name for part in names_in(text) for name in splits.get(part, (part,)))
+    names = tuple(dict.fromkeys(parts))
     if unknown := [name for name in names if name not in synthetic.CATEGORIES]:
         raise ConfigError(
-            f"categories {', '.join(unknown)} cannot be rendered; give train, validation, test, or "
-            f"some of {', '.join(synthetic.CATEGORIES)}"
+            f"categories {', '.join(unknown)} cannot be rendered; give train, further, validation, "
+            f"test, or some of {', '.join(synthetic.CATEGORIES)}"
         )
     return names
 

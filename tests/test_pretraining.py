@@ -284,7 +284,7 @@ def test_unlocking_learns_and_leaves_the_early_part_alone(weights: LiteWeights) 
         trunk = split(weights)
         return trunk, unlock(trunk, pictures, weights, replace(config, unlock_steps=steps))
 
-    (_, before), (trunk, after) = losses(1), losses(90)
+    (_, before), (trunk, after) = losses(1), losses(60)
     assert after["cells"] < 0.8 * before["cells"] and after["views"] < before["views"]
     tuned, first = trunk.trunk.state_dict(), trunk.first
     early = [n for n in tuned if n.startswith(tuple(f"blocks.{i}." for i in range(first)))]
@@ -295,14 +295,17 @@ def test_unlocking_learns_and_leaves_the_early_part_alone(weights: LiteWeights) 
     assert not any(p.requires_grad for p in trunk.parameters())
 
 
-def test_a_cell_is_wanted_in_full_from_a_quarter_on() -> None:
+def test_a_cell_is_wanted_in_full_from_a_chosen_share_on() -> None:
     shares, views, labels = torch.tensor([[0.0, 0.25, 0.9]]), torch.zeros(1), torch.ones(1)
 
-    def cells(*logits: float) -> float:
-        return reading_losses(torch.tensor([logits]).float(), views, shares, labels)["cells"].item()
+    def cells(full_from: float, *logits: float) -> float:
+        given = torch.tensor([logits]).float()
+        return reading_losses(given, views, shares, labels, full_from)["cells"].item()
 
-    assert cells(-9, 9, 9) < 0.01 < cells(-9, -1.1, 9)  # -1.1 says "a quarter"
-    assert cells(9, 9, 9) > 1
+    quarter = -1.0986  # the logit of a quarter
+    assert cells(0.25, -9, 9, 9) < 0.01 < cells(0.25, -9, quarter, 9)
+    assert cells(1.0, -9, quarter, 9) < cells(1.0, -9, 9, 9)
+    assert cells(0.25, 9, 9, 9) > 1
 
 
 def test_a_locked_tower_stays_as_it_came(weights: LiteWeights, tmp_path: Path) -> None:

@@ -14,6 +14,7 @@ import torch
 from bayes_pfl.data.synthetic import (
     CATEGORIES,
     DEFECTS,
+    FURTHER_CATEGORIES,
     TEST_CATEGORIES,
     TRAIN_CATEGORIES,
     VALIDATION_CATEGORIES,
@@ -28,6 +29,8 @@ from bayes_pfl.data.synthetic.captions import PHRASES
 from bayes_pfl.data.synthetic.catalog import Category
 from bayes_pfl.errors import ConfigError
 
+from .commands import command
+
 ALL = sorted(CATEGORIES)
 
 
@@ -36,11 +39,11 @@ def kinds(category: Category) -> list[str]:
 
 
 def test_groups_are_disjoint_complete_and_large_enough():
-    groups = (TRAIN_CATEGORIES, VALIDATION_CATEGORIES, TEST_CATEGORIES)
-    assert [len(g) >= n for g, n in zip(groups, (30, 12, 12), strict=True)] == [True] * 3
+    groups = (TRAIN_CATEGORIES, FURTHER_CATEGORIES, VALIDATION_CATEGORIES, TEST_CATEGORIES)
+    assert [len(g) >= n for g, n in zip(groups, (30, 30, 12, 12), strict=True)] == [True] * 4
     assert sorted(sum(groups, ())) == ALL
     words = [{CATEGORIES[name].class_name for name in group} for group in groups]
-    assert not (words[0] & words[1] or words[0] & words[2] or words[1] & words[2])
+    assert len(set.union(*words)) == sum(map(len, words))
 
 
 def test_every_kind_of_fault_is_used_and_has_words():
@@ -162,6 +165,13 @@ def test_captions_name_the_thing_and_its_state(name):
         assert word in good.caption and word in bad.caption
         assert says_bad(bad.caption, bad.defect) and not says_good(bad.caption)
         assert not any(phrase in good.caption for phrase in PHRASES[bad.defect])
+
+
+def test_groups_and_names_can_be_asked_for_together(tmp_path):
+    out = tmp_path / "tree"
+    words = ("--normals", 1, "--anomalies", 0, "--size", 32, "--workers", 0)
+    assert command("synthesize", "--out", out, "--categories", "coin,further,coin", *words) == 0
+    assert {p.name for p in out.iterdir()} == {"coin", *FURTHER_CATEGORIES}
 
 
 def test_state_phrases_of_the_two_states_do_not_overlap():

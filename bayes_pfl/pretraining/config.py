@@ -18,12 +18,16 @@ class PretrainConfig:
         seed: of everything: pictures, captions, initial weights, batches.
         trunk: timm's name of the image tower, one of ``lite_weights.SOURCES``.
         image_size: side S of the pictures and of the image tower's input, in pixels.
+        further: whether the further categories of the renderer are drawn too.
         pictures: rendered pictures; ``views`` of each are embedded once (the whole, then crops).
         text_width, text_heads, text_layers: of the text tower; its width is also the joint width,
             so that prompt flows need no map between the two.
         unlocked: stages at the end of the image tower that are tuned on the pictures' masks before
             the text tower reads them; 0 leaves the whole tower as it came.
         unlock_steps, unlock_batch, unlock_learning_rate: updates of that, views in each, AdamW.
+        unlock_full_from: share of a cell that is defective from which on the readers of that
+            tuning are asked for it in full; less than 1 makes small defects count.
+        unlock_highest: weight of the loss by the highest cells of a view.
         keep_classes: weight of the loss that keeps the tuned tower's answers among ImageNet's
             classes what they were.
         places: single places of every view that are read like small pictures, so that text and
@@ -46,18 +50,21 @@ class PretrainConfig:
     seed: int = 0
     trunk: str = "tf_efficientnet_lite0"
     image_size: int = 256
-    pictures: int = 12000
+    further: bool = False
+    pictures: int = 9000
     views: int = 2
     text_width: int = 192
     text_heads: int = 3
     text_layers: int = 3
     unlocked: int = 2
-    unlock_steps: int = 1600
+    unlock_steps: int = 1200
     unlock_batch: int = 32
     unlock_learning_rate: float = 3e-4
+    unlock_full_from: float = 1.0
+    unlock_highest: float = 0.5
     keep_classes: float = 0.5
     places: int = 4
-    steps: int = 600
+    steps: int = 500
     warmup: int = 50
     batch: int = 128
     class_names: int = 64
@@ -74,6 +81,7 @@ class PretrainConfig:
             "image_size": 32, "pictures": 2, "views": 1, "text_width": 1, "text_heads": 1,
             "text_layers": 1, "steps": 1, "warmup": 0, "batch": 2, "class_names": 2,
             "unlocked": 0, "unlock_steps": 1, "unlock_batch": 2, "unlock_learning_rate": 0.0,
+            "unlock_full_from": 1 / 255, "unlock_highest": 0.0,
             "keep_classes": 0.0, "places": 0, "validation_pictures": 2, "threads": 0, "workers": 0,
             "learning_rate": 0.0, "weight_decay": 0.0, "unknown_noun": 0.0,
         }  # fmt: skip
@@ -98,7 +106,7 @@ class PretrainConfig:
 
     def pictures_key(self) -> str:
         """What the pictures' early maps depend on, as a short hash: names their cache."""
-        relevant = ("seed", "trunk", "unlocked", "image_size", "pictures", "views")
+        relevant = ("seed", "trunk", "unlocked", "image_size", "further", "pictures", "views")
         chosen = {name: value for name, value in asdict(self).items() if name in relevant}
         return _short_hash(chosen)
 

@@ -47,16 +47,21 @@ class PictureSource:
     held_out: Mapping[str, Sequence[str]]
 
 
-def rendered_source() -> PictureSource:
-    """The package's own renderer and its split; its test categories are left alone."""
+def rendered_source(further: bool = False) -> PictureSource:
+    """The package's own renderer and its split; its test categories are left alone.
+
+    Args:
+        further: train on the further categories too.
+    """
     from bayes_pfl.data import synthetic
 
     def kinds(names: Sequence[str]) -> dict[str, tuple[str, ...]]:
         return {name: tuple(synthetic.CATEGORIES[name].defects) for name in names}
 
+    more = synthetic.FURTHER_CATEGORIES if further else ()
     return PictureSource(
         synthetic.render,
-        kinds(synthetic.TRAIN_CATEGORIES),
+        kinds((*more, *synthetic.TRAIN_CATEGORIES)),
         kinds(synthetic.VALIDATION_CATEGORIES),
     )
 
@@ -88,7 +93,7 @@ def pretrain(
         OSError: ``out`` cannot be written.
     """
     _check_device(device)
-    source = source or rendered_source()
+    source = source or rendered_source(config.further)
     weights = weights or load_lite_weights(trunk=config.trunk)
     with _threads(config.threads):
         clip, tokenizer = build_clip(config, weights), _tokenizer()

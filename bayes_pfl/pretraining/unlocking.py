@@ -30,7 +30,6 @@ from bayes_pfl.pretraining.split_trunk import LateMaps, SplitTrunk
 _log = logging.getLogger(__name__)
 _READER_RATE = 10  # the readers begin from nothing: they learn faster than the trunk
 _HIGHEST = 3  # cells
-_FULL = 4  # a cell is wanted in full from a quarter on: else small defects would hardly count
 _WARMUP = 0.1  # of the steps
 
 
@@ -79,7 +78,9 @@ def unlock(
         labels = torch.tensor([pictures.subjects[i].defective for i in chosen.tolist()])
         labels = labels.float().to(trunk.device)
         seen = trunk.late(maps)
-        losses = reading_losses(*readers(seen), masks, labels)
+        losses = reading_losses(
+            *readers(seen), masks, labels, config.unlock_full_from, config.unlock_highest
+        )
         if config.keep_classes:
             kept = classes_kept(seen, teacher, maps, weights)
             losses["classes"] = config.keep_classes * kept
@@ -98,15 +99,22 @@ def unlock(
 
 
 def reading_losses(
-    cells: Tensor, views: Tensor, masks: Tensor, labels: Tensor
+    cells: Tensor,
+    views: Tensor,
+    masks: Tensor,
+    labels: Tensor,
+    full_from: float = 1.0,
+    highest_weight: float = 0.5,
 ) -> dict[str, Tensor]:
     """What the readers are asked for.
 
     Args:
         cells: logits (B, N). views: logits (B,).
         masks: defective shares (B, N), in [0, 1]. labels: (B,) in {0, 1}.
+        full_from: share from which on a cell is wanted in full, above 0.
+        highest_weight: of the loss by the highest cells.
     """
-    wanted = (_FULL * masks).clamp(max=1)
+    wanted = (masks / full_from).clamp(max=1)
     found, broken = cells.sigmoid(), 1 + 4 * wanted
     overlap = (2 * (found * wanted).sum() + 1) / (found.sum() + wanted.sum() + 1)
     highest = cells.topk(min(_HIGHEST, cells.shape[1]), dim=1).values.mean(1)
@@ -114,7 +122,7 @@ def reading_losses(
         "cells": 4 * F.binary_cross_entropy_with_logits(cells, wanted, weight=broken),
         "overlap": 1 - overlap,
         "views": F.binary_cross_entropy_with_logits(views, labels),
-        "highest": F.binary_cross_entropy_with_logits(highest, labels),
+        "highest": highest_weight * F.binary_cross_entropy_with_logits(highest, labels),
     }
 
 

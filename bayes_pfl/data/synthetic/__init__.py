@@ -11,6 +11,7 @@ from __future__ import annotations
 from bayes_pfl.data.synthetic.captions import state_phrases
 from bayes_pfl.data.synthetic.catalog import (
     CATEGORIES,
+    FURTHER_CATEGORIES,
     TEST_CATEGORIES,
     TRAIN_CATEGORIES,
     VALIDATION_CATEGORIES,
@@ -24,6 +25,7 @@ from bayes_pfl.data.synthetic.tree import class_names, write_mvtec_tree
 __all__ = [
     "CATEGORIES",
     "DEFECTS",
+    "FURTHER_CATEGORIES",
     "TEST_CATEGORIES",
     "TRAIN_CATEGORIES",
     "VALIDATION_CATEGORIES",
