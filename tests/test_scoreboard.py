@@ -369,7 +369,7 @@ def test_two_backbones_in_folders_of_one_name_have_a_row_each(parts, clip_dir, t
         save_file(state, folder / "open_clip_model.safetensors")
     names = [f"local-dir:{folder}" for folder in (*folders, folders[0])]
     words = [word for name in names for word in ("--backbone", name)]
-    command("scoreboard", parts, *words, "--out", tmp_path)
+    assert command("scoreboard", parts, *words, "--out", tmp_path) == 1  # a broken image
     found = json.loads((tmp_path / "scoreboard.json").read_text(encoding="utf-8"))
     by_hand = [name for name in found["methods"] if name.startswith("prompts by hand")]
     assert len(by_hand) == 2 and str(folders[1]) in by_hand[1] and "(clip," in by_hand[0]

@@ -133,7 +133,7 @@ def badge(style: Rng, rng: Rng, p: int, angle: float, light: Light) -> Item:
     return Item(colours, cover(distance), stamp_mark(style, rng, colours, angle, tall, 4, ink))
 
 
-def button_panel(style: Rng, rng: Rng, p: int, angle: float, light: Light) -> Item:
+def keypad(style: Rng, rng: Rng, p: int, angle: float, light: Light) -> Item:
     """A keypad or a remote control: rows of keys of one kind, some of another colour."""
     x, y = axes(p, angle)
     wide = style.uniform(0.35, 0.85)
@@ -171,7 +171,7 @@ def spool(style: Rng, rng: Rng, p: int, angle: float, light: Light) -> Item:
     return Item(shade(colours, across * np.float32(0.2 * p), light, 0.1), cover(distance))
 
 
-def turn_knob(style: Rng, rng: Rng, p: int, angle: float, light: Light) -> Item:
+def knob(style: Rng, rng: Rng, p: int, angle: float, light: Light) -> Item:
     """A ribbed knob with a pointer."""
     x, y = axes(p, angle)
     radius, theta = np.hypot(x, y), np.arctan2(y, x)

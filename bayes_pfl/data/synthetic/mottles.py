@@ -38,7 +38,8 @@ def gravel(rng: Rng, size: int) -> Scene:
     """Stones side by side, each with a tone of its own, dark between them."""
     light = Light.draw(rng)
     _, border, value = cells(rng, size, int(rng.integers(40, 400)), rng.uniform(0.7, 1.0))
-    border, value = wobble(rng, border, 0.05, 2 * size / 256), wobble(rng, value, 0.05, 2)
+    bent = 2 * size / 256
+    border, value = wobble(rng, border, 0.05, bent), wobble(rng, value, 0.05, bent)
     height = np.sqrt(np.clip(border, 0, 0.4)) * np.float32(rng.uniform(6, 16) * size / 256)
     shade = relief(height, light, 0.7) * (0.35 + smoothstep(0.0, 0.12, border))
     first, second = any_colour(rng, 0.5, 0.2, 0.8), any_colour(rng, 0.5, 0.2, 0.9)

@@ -1,40 +1,36 @@
-"""Surfaces and organic pictures, to train on."""
+"""Categories to train on: those that the embedded model was trained on."""
 
 from __future__ import annotations
 
 from bayes_pfl.data.synthetic import (
+    edibles,
     electric,
     fibres,
+    goods,
+    hardware,
     metals,
     minerals,
-    mottles,
     organic,
     patterns,
+    pills,
     scans,
 )
-from bayes_pfl.data.synthetic.category import CLOTH, HARD, METAL, WOOD, medical, surface
+from bayes_pfl.data.synthetic.category import (
+    CLOTH,
+    FOOD,
+    HARD,
+    METAL,
+    PRINTED,
+    SOLID,
+    STEEL,
+    WOOD,
+    Category,
+    medical,
+    surface,
+    thing,
+)
 
-MOTTLED = (
-    surface("gravel", "gravel", "stain contamination discoloration thread burn", mottles.gravel),
-    surface("camouflage", "camouflage cloth", CLOTH, mottles.camouflage),
-    surface("enamel", "speckled enamel", f"{HARD} dent corrosion", mottles.enamel),
-    surface(
-        "rubber_floor", "rubber floor",
-        "cut hole stain contamination discoloration burn scratch dent crack", mottles.rubber_floor,
-    ),
-    surface(
-        "wallpaper", "wallpaper",
-        "cut hole stain scratch fold discoloration missing_part misaligned print_error",
-        mottles.wallpaper,
-    ),
-    surface("foil", "foil", "cut hole stain contamination burn discoloration", mottles.foil),
-    surface(
-        "scales", "shingles", "crack hole stain missing_part contamination discoloration chip cut",
-        mottles.scales,
-    ),
-    surface("foam", "foam", "cut hole stain burn contamination discoloration", mottles.foam),
-)  # fmt: skip
-SURFACES = (
+_SURFACES = (
     surface("brushed_metal", "brushed metal", f"{METAL} print_error", metals.brushed_metal),
     surface("rolled_steel", "steel sheet", METAL, metals.rolled_steel),
     surface("casting", "metal casting", METAL, metals.casting),
@@ -103,10 +99,45 @@ SURFACES = (
         patterns.zipper,
     ),
 )
-ORGANIC = (
+_THINGS = (
+    thing("hex_nut", "metal nut", STEEL, hardware.hex_nut, 0.35, 0.98, 0.2),
+    thing("screw", "screw", STEEL, hardware.screw, 0.6, 1.0, 0.2),
+    thing("gear", "gear", STEEL, hardware.gear, 0.5, 1.0, 0.1),
+    thing("bottle_cap", "bottle cap", PRINTED, goods.bottle_cap, 0.4, 0.98, 0.25),
+    thing("bearing", "ball bearing", STEEL, hardware.bearing, 0.5, 1.0, 0.1),
+    thing("ic_package", "microchip", PRINTED, electric.ic_package, 0.5, 1.0, 0.15),
+    thing(
+        "cable_section", "cable", f"{SOLID} misaligned cut", electric.cable_section, 0.6, 1.0, 0.05
+    ),
+    thing("cookie", "cookie", FOOD, edibles.cookie, 0.45, 0.98, 0.15, 0.5),
+    thing("bread", "bread slice", FOOD, edibles.bread, 0.6, 1.0, 0.05, 0.4),
+    thing("tablet", "pill", PRINTED, pills.tablet, 0.35, 0.95, 0.3),
+    thing("hazelnut", "hazelnut", FOOD, edibles.hazelnut, 0.4, 0.95, 0.2),
+    thing("plate", "ceramic plate", SOLID, goods.plate, 0.6, 1.05, 0.05),
+    thing(
+        "fruit",
+        "fruit",
+        "dent hole stain cut mould discoloration crack contamination",
+        edibles.fruit,
+        0.5,
+        0.98,
+        0.2,
+    ),
+    thing(
+        "leaf",
+        "leaf",
+        "hole discoloration chip mould lesion burn cut stain",
+        edibles.leaf,
+        0.7,
+        1.05,
+        0.1,
+    ),
+)
+_ORGANIC = (
     medical("brain_scan", "brain", "tumour tumour lesion bleeding", scans.brain_scan),
     medical("abdomen_ct", "abdomen scan", "tumour lesion bleeding", scans.abdomen_ct),
     medical("skin", "skin", "lesion lesion bleeding burn cut rash", organic.skin),
     medical("colon", "colon", "polyp polyp bleeding lesion", organic.colon),
     medical("tissue_slide", "tissue", "tumour lesion bleeding discoloration", organic.tissue_slide),
 )
+TRAIN: tuple[Category, ...] = (*_SURFACES, *_THINGS, *_ORGANIC)

@@ -1,24 +1,23 @@
-"""Things on a background, to train on."""
+"""Further categories to train on, which the embedded model has not seen."""
 
 from __future__ import annotations
 
-from bayes_pfl.data.synthetic import (
-    cuttings,
-    edibles,
-    electric,
-    everyday,
-    fibres,
-    goods,
-    hardware,
-    metals,
-    minerals,
-    pills,
-    rugged,
+from bayes_pfl.data.synthetic import cuttings, everyday, fibres, metals, minerals, mottles, rugged
+from bayes_pfl.data.synthetic.category import (
+    CLOTH,
+    FOOD,
+    HARD,
+    PRINTED,
+    SOLID,
+    STEEL,
+    WOOD,
+    Category,
+    surface,
+    thing,
 )
-from bayes_pfl.data.synthetic.category import CLOTH, FOOD, HARD, PRINTED, SOLID, STEEL, WOOD, thing
 from bayes_pfl.data.synthetic.cuttings import Cutting
 
-CUT = (
+_CUT = (
     thing(
         "wooden_block", "wooden block", f"{WOOD} broken missing_part",
         Cutting(
@@ -94,8 +93,7 @@ CUT = (
         0.5, 1.0, 0.1,
     ),
 )  # fmt: skip
-"""Cut out of a material."""
-EVERYDAY = (
+_EVERYDAY = (
     thing("battery", "battery", f"{PRINTED} corrosion", everyday.battery, 0.45, 0.98, 0.25),
     thing("marker_pen", "marker pen", PRINTED, everyday.marker_pen, 0.5, 1.0, 0.2),
     thing("domino", "domino", SOLID, everyday.domino, 0.4, 0.95, 0.25),
@@ -113,44 +111,31 @@ EVERYDAY = (
         "pumice", "pumice stone", "crack hole stain contamination discoloration broken cut",
         rugged.pumice, 0.4, 0.98, 0.25,
     ),
-    thing("keypad", "keypad", f"{SOLID} bent", everyday.button_panel, 0.5, 1.0, 0.1),
+    thing("keypad", "keypad", f"{SOLID} bent", everyday.keypad, 0.5, 1.0, 0.1),
     thing(
         "spool", "spool of thread", "cut stain thread contamination discoloration broken chip burn",
         everyday.spool, 0.4, 0.95, 0.2,
     ),
-    thing("knob", "knob", SOLID, everyday.turn_knob, 0.4, 0.95, 0.2),
+    thing("knob", "knob", SOLID, everyday.knob, 0.4, 0.95, 0.2),
 )  # fmt: skip
-THINGS = (
-    thing("hex_nut", "metal nut", STEEL, hardware.hex_nut, 0.35, 0.98, 0.2),
-    thing("screw", "screw", STEEL, hardware.screw, 0.6, 1.0, 0.2),
-    thing("gear", "gear", STEEL, hardware.gear, 0.5, 1.0, 0.1),
-    thing("bottle_cap", "bottle cap", PRINTED, goods.bottle_cap, 0.4, 0.98, 0.25),
-    thing("bearing", "ball bearing", STEEL, hardware.bearing, 0.5, 1.0, 0.1),
-    thing("ic_package", "microchip", PRINTED, electric.ic_package, 0.5, 1.0, 0.15),
-    thing(
-        "cable_section", "cable", f"{SOLID} misaligned cut", electric.cable_section, 0.6, 1.0, 0.05
+_MOTTLED = (
+    surface("gravel", "gravel", "stain contamination discoloration thread burn", mottles.gravel),
+    surface("camouflage", "camouflage cloth", CLOTH, mottles.camouflage),
+    surface("enamel", "speckled enamel", f"{HARD} dent corrosion", mottles.enamel),
+    surface(
+        "rubber_floor", "rubber floor",
+        "cut hole stain contamination discoloration burn scratch dent crack", mottles.rubber_floor,
     ),
-    thing("cookie", "cookie", FOOD, edibles.cookie, 0.45, 0.98, 0.15, 0.5),
-    thing("bread", "bread slice", FOOD, edibles.bread, 0.6, 1.0, 0.05, 0.4),
-    thing("tablet", "pill", PRINTED, pills.tablet, 0.35, 0.95, 0.3),
-    thing("hazelnut", "hazelnut", FOOD, edibles.hazelnut, 0.4, 0.95, 0.2),
-    thing("plate", "ceramic plate", SOLID, goods.plate, 0.6, 1.05, 0.05),
-    thing(
-        "fruit",
-        "fruit",
-        "dent hole stain cut mould discoloration crack contamination",
-        edibles.fruit,
-        0.5,
-        0.98,
-        0.2,
+    surface(
+        "wallpaper", "wallpaper",
+        "cut hole stain scratch fold discoloration missing_part misaligned print_error",
+        mottles.wallpaper,
     ),
-    thing(
-        "leaf",
-        "leaf",
-        "hole discoloration chip mould lesion burn cut stain",
-        edibles.leaf,
-        0.7,
-        1.05,
-        0.1,
+    surface("foil", "foil", "cut hole stain contamination burn discoloration", mottles.foil),
+    surface(
+        "scales", "shingles", "crack hole stain missing_part contamination discoloration chip cut",
+        mottles.scales,
     ),
-)
+    surface("foam", "foam", "cut hole stain burn contamination discoloration", mottles.foam),
+)  # fmt: skip
+FURTHER: tuple[Category, ...] = (*_CUT, *_EVERYDAY, *_MOTTLED)
