@@ -386,6 +386,7 @@ def _rendered_categories(text: str) -> tuple[str, ...]:
     splits = {
         "train": synthetic.TRAIN_CATEGORIES,
         "further": synthetic.FURTHER_CATEGORIES,
+        "medical": synthetic.MEDICAL_CATEGORIES,
         "validation": synthetic.VALIDATION_CATEGORIES,
         "test": synthetic.TEST_CATEGORIES,
     }
@@ -393,8 +394,8 @@ def _rendered_categories(text: str) -> tuple[str, ...]:
     names = tuple(dict.fromkeys(parts))
     if unknown := [name for name in names if name not in synthetic.CATEGORIES]:
         raise ConfigError(
-            f"categories {', '.join(unknown)} cannot be rendered; give train, further, validation, "
-            f"test, or some of {', '.join(synthetic.CATEGORIES)}"
+            f"categories {', '.join(unknown)} cannot be rendered; give train, further, medical, "
+            f"validation, test, or some of {', '.join(synthetic.CATEGORIES)}"
         )
     return names
 

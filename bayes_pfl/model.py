@@ -272,7 +272,7 @@ class BayesPFL(nn.Module):
         masks: Tensor,
         labels: Tensor,
         noise: PromptNoise,
-        pair: int,
+        pair: int | None,
         *,
         stage: int = 1,
         flow_weight: float = 0.01,
@@ -283,7 +283,8 @@ class BayesPFL(nn.Module):
         Args:
             masks: (B, S, S) in {0, 1}.  labels: (B,) in {0, 1}.
             noise: one sample per image, specific (B, 1, D).
-            pair: index of the prompt pair that maps and logits are computed for, below M.
+            pair: index of the prompt pair that maps and logits are computed for, below M; None for
+                every pair, each as if it were an image of its own.
             stage: 2 trains on the image loss alone.
             part: where this is one part of a batch; the terms are then its shares of the batch's.
         """
@@ -291,9 +292,10 @@ class BayesPFL(nn.Module):
         with torch.set_grad_enabled(stage == 1 and torch.is_grad_enabled()):
             specific = self.specific_sample(features.pooled, samples)
             text = self.text_embeddings(specific, samples, class_names)
-        drawn = text[:, :, pair : pair + 1]
-        logits = self.image_logits(features, drawn, stage)[..., 0]
-        terms = {"classification": F.cross_entropy(logits, labels) / part.count}
+        drawn = text if pair is None else text[:, :, pair : pair + 1]
+        logits = self.image_logits(features, drawn, stage)
+        answers = labels[:, None].expand(-1, logits.shape[2])
+        terms = {"classification": F.cross_entropy(logits, answers) / part.count}
         if stage == 1:
             batch = len(labels) * part.count
             terms |= self._map_losses(features, drawn, masks, part)
@@ -311,7 +313,7 @@ class BayesPFL(nn.Module):
         class_names: Sequence[str],
         masks: Tensor,
         noise: PromptNoise,
-        pair: int,
+        pair: int | None,
     ) -> Tensor:
         """:class:`PixelSums` of each layer, (L, 4), that ``training_losses`` would divide by.
 
@@ -320,13 +322,14 @@ class BayesPFL(nn.Module):
         samples = self.samples_from(noise)
         specific = self.specific_sample(features.pooled, samples)
         text = self.text_embeddings(specific, samples, class_names, pair)
-        return torch.stack([pixel_sums(x, masks) for x in self._layer_maps(features, text)])
+        maps = self._layer_maps(features, text)
+        return torch.stack([pixel_sums(x, masks[:, None].expand_as(x)) for x in maps])
 
     def _layer_maps(self, features: ImageFeatures, text: Tensor) -> list[Tensor]:
-        """Abnormal probability of one prompt pair (B, 2, 1, D) by each layer, (B, S, S)."""
+        """Abnormal probability of prompt pairs (B, 2, K, D) by each layer, (B, K, S, S)."""
         size = self.backbone.image_size
         return [
-            upsampled_probability(logits, features.grid, size)[:, 0]
+            upsampled_probability(logits, features.grid, size)
             for logits in self.layer_logits(features, text)
         ]
 
@@ -334,6 +337,7 @@ class BayesPFL(nn.Module):
         self, features: ImageFeatures, text: Tensor, masks: Tensor, part: BatchPart
     ) -> dict[str, Tensor]:
         maps = self._layer_maps(features, text)
+        masks = masks[:, None].expand_as(maps[0])
         sums = part.whole_sums(torch.stack([pixel_sums(x, masks) for x in maps]))
         whole = [PixelSums(*layer) for layer in sums]
         focal = [focal_loss(x, masks, whole=w) for x, w in zip(maps, whole, strict=True)]

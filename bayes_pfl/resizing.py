@@ -2,7 +2,8 @@
 
 Things seem smaller to a network at test time than in training, where crops and scalings enlarge
 them; a larger input mends that (Touvron et al. 2019, arXiv 1906.06423), and small faults cover more
-cells. The weights stay what they are. What depends on the size is the range of the maps' colours.
+cells. The weights stay what they are. What depends on the size is the range of the maps' colours,
+and, where it is asked for, both temperatures.
 """
 
 from __future__ import annotations
@@ -15,6 +16,7 @@ from bayes_pfl.data.records import Sample
 from bayes_pfl.evaluation import EvaluationSettings, evaluate, map_range
 from bayes_pfl.model import BayesPFL
 from bayes_pfl.progress import Progress, Silence
+from bayes_pfl.temperature_scaling import scale_temperatures
 
 
 def resize_checkpoint(
@@ -25,6 +27,7 @@ def resize_checkpoint(
     settings: EvaluationSettings = EvaluationSettings(),  # noqa: B008  (frozen)
     *,
     grid: int | None = None,
+    fit_temperatures: bool = False,
     device: str | None = None,
     pretrained: str | None = None,
     progress: Progress | None = None,
@@ -38,15 +41,23 @@ def resize_checkpoint(
         settings: of their scoring.
         grid: tokens along a side from now on, for towers in stages; None for the checkpoint's, or
             what follows from the size.
+        fit_temperatures: to ``validation``, see :mod:`bayes_pfl.temperature_scaling`.
 
     Raises:
         CheckpointError: not found, or ``out`` cannot be written.
         BackboneError: the image tower cannot take this size.
+        DataError: temperatures cannot be fitted to these images.
     """
     progress = progress or Silence()
     model = load_checkpoint(
         checkpoint, device=device, pretrained=pretrained, image_size=image_size, grid=grid
     )
+    if fit_temperatures:
+        progress.start("temperatures", len(validation))
+        scale_temperatures(
+            model, validation, seed=settings.seed, batch_size=settings.batch_size,
+            workers=settings.workers, advance=lambda n: progress.advance(n, {}),
+        )  # fmt: skip
     if validation:
         progress.start("validation", len(validation))
         records = evaluate(model, validation, settings, lambda n: progress.advance(n, {}))

@@ -79,19 +79,22 @@ class TrainingBatches:
         return range(first, first + self.share, self.micro)
 
     def _micro(
-        self, start: int, batch: dict[str, Any], noise: PromptNoise, pair: int
+        self, start: int, batch: dict[str, Any], noise: PromptNoise, pair: int | None
     ) -> MicroBatch:
         names = [self.dataset.samples[i].class_name for i in batch["index"].tolist()]
         own = replace(noise, specific=noise.specific[start : start + self.micro])
         return MicroBatch(batch, names, own, pair)
 
-    def _draws(self, stage: int, epoch: int, index: int) -> tuple[PromptNoise, int]:
-        """Noise for the whole batch and a prompt pair, as functions of seed, epoch and step."""
+    def _draws(self, stage: int, epoch: int, index: int) -> tuple[PromptNoise, int | None]:
+        """Noise for the whole batch and a prompt pair, as functions of seed, epoch and step.
+
+        The pair is None where every pair is trained.
+        """
         generator = torch.Generator().manual_seed(self._seed(stage, epoch, index))
         width, count = self.model.backbone.embed_dim, self.config.batch_size
         noise = PromptNoise.draw(1, width, generator, batch=count)
         pair = int(torch.randint(self.model.config.prompts.pairs, (), generator=generator))
-        return noise.to(self.fabric.device), pair
+        return noise.to(self.fabric.device), None if self.config.every_pair else pair
 
     # Order --------------------------------------------------------------------------------------
 

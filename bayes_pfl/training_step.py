@@ -42,7 +42,7 @@ class TrainingStep(nn.Module):
         batch: dict[str, Any],
         names: list[str],
         noise: tuple[Tensor, Tensor, Tensor],
-        pair: int,
+        pair: int | None,
         stage: int,
         parts: int = 1,
         whole_sums: WholeSums | None = None,
@@ -79,13 +79,13 @@ class MicroBatch:
         batch: images or cached features, masks and labels, on the device.
         names: class name of each image.
         noise: of its images, and of the two states as in the whole batch.
-        pair: the prompt pair of the step.
+        pair: the prompt pair of the step; None for all of them.
     """
 
     batch: dict[str, Any]
     names: list[str]
     noise: PromptNoise
-    pair: int
+    pair: int | None
 
 
 class GradientStep:

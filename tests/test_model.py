@@ -65,6 +65,21 @@ def test_gradient_reaches_every_learnt_parameter_and_none_of_the_backbone(kind, 
     assert frozen and all(not p.requires_grad and p.grad is None for p in frozen.values())
 
 
+@pytest.mark.parametrize("stage", [1, 2])
+def test_every_pair_is_trained_at_once_as_an_image_of_its_own(stage, model, images):
+    together = losses(model, images, stage, pair=None)
+    apart = [losses(model, images, stage, pair) for pair in range(model.config.prompts.pairs)]
+    names = {"classification", "focal"} & set(together)  # means: dice is a quotient of sums
+    for name in names:
+        mean = torch.stack([terms[name] for terms in apart]).mean()
+        assert together[name].item() == pytest.approx(mean.item(), rel=1e-5)
+        assert len({terms[name].item() for terms in apart}) == len(apart)
+    together["total"].backward()
+    if stage == 1:
+        moved = model.prompts.state_abnormal.grad.flatten(1).abs().amax(1)
+        assert (moved > 0).all()
+
+
 def test_second_stage_trains_the_image_alignment_alone(model, images):
     terms = losses(model, images, stage=2)
     assert set(terms) == {"total", "classification"}

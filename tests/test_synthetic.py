@@ -15,6 +15,7 @@ from bayes_pfl.data.synthetic import (
     CATEGORIES,
     DEFECTS,
     FURTHER_CATEGORIES,
+    MEDICAL_CATEGORIES,
     TEST_CATEGORIES,
     TRAIN_CATEGORIES,
     VALIDATION_CATEGORIES,
@@ -39,8 +40,11 @@ def kinds(category: Category) -> list[str]:
 
 
 def test_groups_are_disjoint_complete_and_large_enough():
-    groups = (TRAIN_CATEGORIES, FURTHER_CATEGORIES, VALIDATION_CATEGORIES, TEST_CATEGORIES)
-    assert [len(g) >= n for g, n in zip(groups, (30, 30, 12, 12), strict=True)] == [True] * 4
+    groups = (
+        TRAIN_CATEGORIES, FURTHER_CATEGORIES, MEDICAL_CATEGORIES,
+        VALIDATION_CATEGORIES, TEST_CATEGORIES,
+    )  # fmt: skip
+    assert [len(g) >= n for g, n in zip(groups, (30, 30, 8, 12, 12), strict=True)] == [True] * 5
     assert sorted(sum(groups, ())) == ALL
     words = [{CATEGORIES[name].class_name for name in group} for group in groups]
     assert len(set.union(*words)) == sum(map(len, words))

@@ -116,8 +116,11 @@ def test_two_processes_equal_one_and_fill_its_cache(request_for, tmp_path, monke
     assert load_checkpoint(tmp_path / "two").config.scoring.map_range == two[2].map_range
 
 
-def test_micro_batches_equal_the_whole_batch(request_for):
-    assert_same_training(trained(request_for("parts", accumulate=4)), trained(request_for("whole")))
+@pytest.mark.parametrize("every_pair", [False, True])
+def test_micro_batches_equal_the_whole_batch(request_for, every_pair):
+    parts = request_for("parts", accumulate=4, every_pair=every_pair)
+    whole = request_for("whole", every_pair=every_pair)
+    assert_same_training(trained(parts), trained(whole))
 
 
 @pytest.mark.slow

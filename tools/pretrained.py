@@ -42,8 +42,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
         "--image-size", type=int, default=320, help="side that the heads are used at, in pixels"
     )
     parser.add_argument("--grid", type=int, default=32, help="and their tokens along a side")
-    parser.add_argument("--normals", type=int, default=160, help="of a training category")
-    parser.add_argument("--anomalies", type=int, default=220, help="of a training category")
+    parser.add_argument("--normals", type=int, default=90, help="of a training category")
+    parser.add_argument("--anomalies", type=int, default=115, help="of a training category")
     options = parser.parse_args(arguments)
     for step in steps(options):
         if step.done.exists():
@@ -62,7 +62,7 @@ def steps(options: argparse.Namespace) -> list[Step]:
     clip, tool = out / "clip", (sys.executable, "-m", "bayes_pfl.cli")
     found = [Step(_pretraining(options, clip), clip / "README.md")]
     trees = (
-        ("aux", "train", options.normals, options.anomalies, 0),
+        ("aux", "train,further,medical", options.normals, options.anomalies, 0),
         ("val", "validation", 5, 8, 1),
         ("board", "validation", 10, 10, 5),
     )
@@ -93,7 +93,7 @@ def _resizing(options: argparse.Namespace, seed: int, tool: Sequence[str]) -> St
     folder = _sized(options.out, seed)
     size = ("--image-size", str(options.image_size), "--grid", str(options.grid))
     words = (*size, "--out", str(folder))
-    validation = ("--validation-data", str(options.out / "val"))
+    validation = ("--validation-data", str(options.out / "val"), "--fit-temperatures")
     command = (*tool, "resize", str(_head(options.out, seed)), *words, *validation)
     return Step(command, folder / "model.safetensors")
 

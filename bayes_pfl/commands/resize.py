@@ -30,6 +30,9 @@ def resize(
         typer.Option(help="MVTec-style tree whose maps give the range of the overlays' colours."),
     ] = None,
     grid: Grid = None,
+    fit_temperatures: Annotated[
+        bool, typer.Option(help="Fit both temperatures to the validation data, too.")
+    ] = False,
     pretrained: Pretrained = None,
     batch_size: BatchSize = 8,
     workers: Workers = 0,
@@ -46,7 +49,11 @@ def resize(
     with bars() as progress:
         model = resize_checkpoint(
             checkpoint, image_size, out, validation, settings,
-            grid=grid, device=device, pretrained=pretrained, progress=progress,
+            grid=grid, fit_temperatures=fit_temperatures, device=device, pretrained=pretrained,
+            progress=progress,
         )  # fmt: skip
     low, high = model.config.scoring.map_range
+    if fit_temperatures:
+        pixel, image = model.log_scale_pixel.exp().item(), model.log_scale_image.exp().item()
+        say(f"temperatures fitted: {pixel:.1f} of pixels, {image:.1f} of images")
     say(f"{out}: {image_size} px, colours of overlays from {low:.3f} to {high:.3f}")

@@ -12,6 +12,7 @@ from bayes_pfl.data.synthetic.captions import state_phrases
 from bayes_pfl.data.synthetic.catalog import (
     CATEGORIES,
     FURTHER_CATEGORIES,
+    MEDICAL_CATEGORIES,
     TEST_CATEGORIES,
     TRAIN_CATEGORIES,
     VALIDATION_CATEGORIES,
@@ -26,6 +27,7 @@ __all__ = [
     "CATEGORIES",
     "DEFECTS",
     "FURTHER_CATEGORIES",
+    "MEDICAL_CATEGORIES",
     "TEST_CATEGORIES",
     "TRAIN_CATEGORIES",
     "VALIDATION_CATEGORIES",

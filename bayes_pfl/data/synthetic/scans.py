@@ -22,7 +22,7 @@ from bayes_pfl.data.synthetic.scene import Light, Scene, paint, rgb, text_stamp
 from bayes_pfl.data.synthetic.solids import wavy
 
 
-def _scan_scene(rng: Rng, value: Field, where: Field, noise: float) -> Scene:
+def scan_scene(rng: Rng, value: Field, where: Field, noise: float) -> Scene:
     """A grey picture from a scanner: no lamp, no shadow; noise of the machine, burnt-in text."""
     size = value.shape[0]
     value, where = value.astype(np.float32), where.astype(np.float32)
@@ -76,7 +76,7 @@ def brain_scan(rng: Rng, size: int, styles: tuple[str, ...] = ("t1", "t2", "flai
     value = value * (1 - gap) + fluid * 0.9 * gap
     value = value * (1 - brain) + tissue * brain
     value *= np.float32(rng.uniform(0.6, 1.15))
-    scene = _scan_scene(
+    scene = scan_scene(
         rng, value + np.float32(rng.uniform(0, 0.04)), brain, rng.uniform(0.005, 0.04)
     )
     return scene
@@ -161,7 +161,7 @@ def abdomen_ct(rng: Rng, size: int) -> Scene:
     value += (0.9 - value) * ribs
     vessels = smoothstep(0.75, 0.9, ridges(rng, size, 0.12, 1)) * where
     value += 0.08 * vessels + 0.03 * fbm(rng, size, 0.2, 3) * inside
-    return _scan_scene(rng, value, np.maximum(where, 0.001) * cavity, rng.uniform(0.01, 0.06))
+    return scan_scene(rng, value, np.maximum(where, 0.001) * cavity, rng.uniform(0.01, 0.06))
 
 
 def chest_xray(rng: Rng, size: int) -> Scene:
@@ -192,7 +192,7 @@ def chest_xray(rng: Rng, size: int) -> Scene:
     )
     value += 0.05 * ridges(rng, size, 0.1) * lungs + 0.03 * fbm(rng, size, 0.3, 4)
     body = smoothstep(1.05, 0.95, np.abs(x) + 0.25 * smoothstep(-0.4, -1, y))
-    return _scan_scene(rng, value * body, lungs * body, rng.uniform(0.008, 0.03))
+    return scan_scene(rng, value * body, lungs * body, rng.uniform(0.008, 0.03))
 
 
 def ultrasound(rng: Rng, size: int) -> Scene:
@@ -212,7 +212,7 @@ def ultrasound(rng: Rng, size: int) -> Scene:
     value *= 1.2 - 0.35 * radius
     vessel = smoothstep(0.75, 0.9, ridges(rng, size, 0.4, 1))
     value *= 1 - np.float32(rng.uniform(0, 0.8)) * vessel
-    return _scan_scene(rng, np.clip(value, 0, 1) * sector, sector, 0.005)
+    return scan_scene(rng, np.clip(value, 0, 1) * sector, sector, 0.005)
 
 
 def bone_xray(rng: Rng, size: int) -> Scene:
@@ -232,4 +232,4 @@ def bone_xray(rng: Rng, size: int) -> Scene:
         value += bone * (0.3 + 0.25 * shell + 0.04 * struts)
         where = np.maximum(where, bone)
     value += 0.02 * fbm(rng, size, 0.3, 4)
-    return _scan_scene(rng, value * rng.uniform(0.8, 1.2), where, rng.uniform(0.01, 0.04))
+    return scan_scene(rng, value * rng.uniform(0.8, 1.2), where, rng.uniform(0.01, 0.04))
