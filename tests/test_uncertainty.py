@@ -135,7 +135,7 @@ def error_figures(model, categories, normals, faulty):
 def test_errors_are_more_frequent_where_the_uncertainty_is_high():
     model = BayesPFL.from_pretrained("bayes-pfl-tiny", device="cpu")
     (spread, *_), images = error_figures(model, TEST_CATEGORIES[::5], normals=3, faulty=3)
-    assert images >= 10 and spread > 0.5
+    assert images >= 10 and spread > 0.6
 
 
 @pytest.mark.slow
@@ -146,7 +146,7 @@ def test_errors_and_uncertainty_over_all_unseen_categories(capsys):
         print(
             f"\n{images} images: uncertainty {spread:.3f}, ratio {ratio:.3f}, distance {near:.3f}"
         )
-    assert spread > 0.55 and near > spread
+    assert spread > 0.6 and near > spread
 
 
 def verdicts(model, categories, normals, others):
