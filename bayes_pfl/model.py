@@ -294,8 +294,9 @@ class BayesPFL(nn.Module):
             text = self.text_embeddings(specific, samples, class_names)
         drawn = text if pair is None else text[:, :, pair : pair + 1]
         logits = self.image_logits(features, drawn, stage)
-        answers = labels[:, None].expand(-1, logits.shape[2])
-        terms = {"classification": F.cross_entropy(logits, answers) / part.count}
+        answers = labels.repeat_interleave(logits.shape[2])
+        opinions = logits.transpose(1, 2).flatten(0, 1)
+        terms = {"classification": F.cross_entropy(opinions, answers) / part.count}
         if stage == 1:
             batch = len(labels) * part.count
             terms |= self._map_losses(features, drawn, masks, part)

@@ -418,7 +418,8 @@ def test_a_second_run_neither_renders_nor_tunes_the_tower_again(
         monkeypatch.setattr("bayes_pfl.pretraining.recipe.unlock", refuse)
     first, second = ((tmp_path / run / WEIGHTS_FILE).read_bytes() for run in "01")
     assert first == second
-    assert f"Its last {TINY.unlocked} stages" in (tmp_path / "1" / "README.md").read_text(encoding="utf-8")
+    card = (tmp_path / "1" / "README.md").read_text(encoding="utf-8")
+    assert f"Its last {TINY.unlocked} stages" in card
     (tower,) = tmp_path.glob("tower-*.safetensors")
     tower.write_bytes(b"broken")
     with pytest.raises(DataError, match="not a tuned tower .*; delete it"):
