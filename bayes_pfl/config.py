@@ -184,8 +184,7 @@ class TrainConfig:
     ``accumulate``: parts that each device takes its share of a batch in, one after the other.
     ``max_gradient_norm``: of all gradients together; longer ones are scaled to it. None, as in the
     published code, leaves them.
-    ``every_pair``: a step trains all prompt pairs, where the published code draws one: they come to
-    speak equally loud, and their spread tells of doubt rather than of loudness.
+    ``every_pair``: a step trains all prompt pairs, where the published code draws one.
     ``augmentation_seed``: of the augmented views, so that runs of several seeds can share their
     cached features; None for that of the run.
     """

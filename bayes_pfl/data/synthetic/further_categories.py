@@ -1,4 +1,4 @@
-"""Further categories to train on, which the embedded model has not seen."""
+"""Further categories to train on: things that stand out though normal, varied surfaces."""
 
 from __future__ import annotations
 

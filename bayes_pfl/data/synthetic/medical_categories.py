@@ -1,4 +1,4 @@
-"""Further medical categories to train on, which the embedded model's image tower has not seen."""
+"""Further medical categories to train on: the embedded head was, its CLIP was not."""
 
 from __future__ import annotations
 
