@@ -13,6 +13,7 @@ from bayes_pfl.data.synthetic.noise import (
     cells,
     fbm,
     grain,
+    pick,
     ridges,
     smoothstep,
     warp,
@@ -49,7 +50,7 @@ def _ellipse(
 def knee_mri(rng: Rng, size: int) -> Scene:
     """Two bones end to end, marrow bright or dark, cartilage between, muscle and fat round them."""
     x, y = axes(size, rng.normal(0, 0.12), tuple(rng.normal(0, 0.06, 2)))
-    x = x * np.float32(rng.choice([-1, 1]))
+    x = x * np.float32(pick(rng, [-1, 1]))
     marrow, muscle, fat = rng.uniform(0.25, 0.85), rng.uniform(0.2, 0.4), rng.uniform(0.5, 0.95)
     bend = np.float32(rng.uniform(-0.1, 0.1)) * y
     limb = smoothstep(1.0, 0.96, np.abs(x - bend) / np.float32(rng.uniform(0.68, 0.92)))
@@ -106,7 +107,7 @@ def lung_ct(rng: Rng, size: int) -> Scene:
 def mammogram(rng: Rng, size: int) -> Scene:
     """A breast from one edge of the film: fat, a web of bright glandular tissue, skin line."""
     x, y = axes(size, rng.normal(0, 0.05), (0.0, rng.normal(0, 0.12)))
-    x = x * np.float32(rng.choice([-1, 1]))
+    x = x * np.float32(pick(rng, [-1, 1]))
     reach = (rng.uniform(1.1, 1.75), rng.uniform(0.7, 1.0))
     away = _ellipse(rng, x, y, (-1, 0), reach, 0.03)
     where = smoothstep(1.0, 0.96, away)
