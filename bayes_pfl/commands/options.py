@@ -13,6 +13,7 @@ from rich.console import Console
 from bayes_pfl.errors import ConfigError
 
 if TYPE_CHECKING:
+    from bayes_pfl.config import BackboneConfig
     from bayes_pfl.model import BayesPFL
     from bayes_pfl.progress import Bars
 
@@ -105,3 +106,20 @@ def write_json(path: Path, data: Any) -> None:
         write_atomically(path, json.dumps(data, indent=2) + "\n")
     except OSError as error:
         raise ConfigError(f"{path}: not written ({error.strerror}); choose another file") from error
+
+
+def backbone_config(
+    name: str, pretrained: str | None, image_size: int | None, layers: str | None
+) -> BackboneConfig:
+    """Of --backbone, --pretrained, --image-size and --layers.
+
+    Raises:
+        ConfigError: layers that are no numbers.
+    """
+    from bayes_pfl.config import BackboneConfig
+
+    try:
+        taps = tuple(int(part) for part in layers.split(",")) if layers else None
+    except ValueError as error:
+        raise ConfigError(f"--layers {layers!r}: give numbers, as in 6,12,18,24") from error
+    return BackboneConfig(name, pretrained, image_size, taps)

@@ -14,7 +14,7 @@ import numpy as np
 from bayes_pfl.data.synthetic.catalog import CATEGORIES
 from bayes_pfl.data.synthetic.render import Rendered, render
 
-_TEST_START = 1_000_000
+TEST_START = 1_000_000
 """Pictures of train/ and test/ never share an index."""
 
 
@@ -61,15 +61,16 @@ def _write_category(
         else ("random",)
     )
     for i in range(train_normals):
-        _save(root, render(category, seed, i, size=size), "train", i)
+        save_picture(root, render(category, seed, i, size=size), "train", i)
     for i in range(normals):
-        _save(root, render(category, seed, _TEST_START + i, size=size), "test", i)
+        save_picture(root, render(category, seed, TEST_START + i, size=size), "test", i)
     for i in range(anomalies):
-        index, kind = _TEST_START + normals + i, kinds[i % len(kinds)]
-        _save(root, render(category, seed, index, size=size, defect=kind), "test", i)
+        index, kind = TEST_START + normals + i, kinds[i % len(kinds)]
+        save_picture(root, render(category, seed, index, size=size, defect=kind), "test", i)
 
 
-def _save(root: Path, picture: Rendered, split: str, number: int) -> None:
+def save_picture(root: Path, picture: Rendered, split: str, number: int) -> None:
+    """Write one picture of a tree, and its mask if it has a fault."""
     folder = root / picture.category
     _write_png(folder / split / picture.defect / f"{number:03d}.png", picture.image[..., ::-1])
     if picture.defect != "good":

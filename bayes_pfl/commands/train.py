@@ -1,0 +1,158 @@
+"""``bayes-pfl train``."""
+
+from __future__ import annotations
+
+from dataclasses import asdict, replace
+from enum import Enum
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from bayes_pfl.commands.options import (
+    EMBEDDED_BACKBONE,
+    Backbone,
+    Grid,
+    ImageSize,
+    JoinLayers,
+    Layers,
+    Out,
+    Pretrained,
+    backbone_config,
+    bars,
+    console,
+    names_in,
+)
+from bayes_pfl.processes import is_first_process
+
+if TYPE_CHECKING:
+    from bayes_pfl.config import TrainConfig
+
+
+class Validation(str, Enum):
+    """Choices of ``--validation``."""
+
+    held_out = "held-out"
+    authors = "authors"
+
+
+class Part(str, Enum):
+    """Choices of ``--without``: the switches of AblationConfig."""
+
+    flow = "flow"
+    specific = "specific"
+    agnostic = "agnostic"
+    attention = "attention"
+
+
+def train(
+    data: Annotated[
+        Path, typer.Option(help="MVTec-style tree or meta.json with masks; root of --dataset.")
+    ],
+    out: Out,
+    dataset: Annotated[
+        str | None, typer.Option(help="A benchmark's name or a card.yaml, found below --data.")
+    ] = None,
+    backbone: Backbone = EMBEDDED_BACKBONE,
+    pretrained: Pretrained = None,
+    image_size: ImageSize = None,
+    layers: Layers = None,
+    join_layers: JoinLayers = False,
+    grid: Grid = None,
+    config: Annotated[
+        Path | None, typer.Option(help="TrainConfig as JSON; the options below override it.")
+    ] = None,
+    epochs: Annotated[int | None, typer.Option(min=0, help="Stage 1, at most.")] = None,
+    epochs2: Annotated[int | None, typer.Option(min=0, help="Stage 2, at most.")] = None,
+    patience: Annotated[int | None, typer.Option(min=1, help="Epochs without gain.")] = None,
+    steps_per_epoch: Annotated[int | None, typer.Option(min=1)] = None,
+    batch_size: Annotated[int | None, typer.Option(min=1)] = None,
+    validation: Annotated[Validation | None, typer.Option(help="What ends a stage.")] = None,
+    held_out: Annotated[float | None, typer.Option(help="Share of categories held out.")] = None,
+    validation_data: Annotated[
+        Path | None, typer.Option(help="Another tree to validate on (needed for 'authors').")
+    ] = None,
+    validation_dataset: Annotated[
+        str | None, typer.Option(help="A benchmark or card to validate on, as --dataset.")
+    ] = None,
+    validation_categories: Annotated[
+        str | None, typer.Option(help="Which of its categories, separated by commas.")
+    ] = None,
+    mosaic: Annotated[float | None, typer.Option(min=0, max=1)] = None,
+    augment: Annotated[bool | None, typer.Option(help="Random rotation, light, noise.")] = None,
+    precision: Annotated[str | None, typer.Option(help="32-true, bf16-mixed or 16-mixed.")] = None,
+    accelerator: Annotated[str, typer.Option(help="auto, cpu, cuda, mps.")] = "auto",
+    devices: Annotated[
+        int, typer.Option(min=1, help="Of this machine; they share each batch out.")
+    ] = 1,
+    accumulate: Annotated[
+        int | None, typer.Option(min=1, help="Parts a device takes its share of a batch in.")
+    ] = None,
+    workers: Annotated[int | None, typer.Option(min=0)] = None,
+    seed: Annotated[int | None, typer.Option(min=0)] = None,
+    cache_features: Annotated[
+        Path | None, typer.Option(help="Folder for tokens of augmented views: fast epochs.")
+    ] = None,
+    text_checkpointing: Annotated[
+        bool | None, typer.Option(help="Text activations made anew in the backward pass.")
+    ] = None,
+    without: Annotated[
+        list[Part] | None, typer.Option(help="Leave a part of the model out; repeatable.")
+    ] = None,
+    resume: Annotated[bool, typer.Option("--resume", help="Go on after the last epoch.")] = False,
+) -> None:
+    """Train the prompts, flows and attention on one auxiliary dataset; the backbone is frozen."""
+    from bayes_pfl.config import AblationConfig
+    from bayes_pfl.training_run import TrainingRequest, run_training
+
+    stages = {"epochs": epochs, "epochs2": epochs2, "patience": patience}
+    settings = {
+        "steps_per_epoch": steps_per_epoch,
+        "batch_size": batch_size,
+        "validation": validation.value if validation else None,
+        "held_out": held_out,
+        "mosaic": mosaic,
+        "augment": augment,
+        "precision": precision,
+        "workers": workers,
+        "seed": seed,
+        "text_checkpointing": text_checkpointing,
+        "accumulate": accumulate,
+    }
+    request = TrainingRequest(
+        data=data,
+        out=out,
+        backbone=replace(
+            backbone_config(backbone, pretrained, image_size, layers), joined=join_layers, grid=grid
+        ),
+        config=_train_config(config, stages, settings),
+        dataset=dataset,
+        validation_data=validation_data,
+        validation_dataset=validation_dataset,
+        validation_categories=names_in(validation_categories),
+        accelerator=accelerator,
+        devices=devices,
+        cache=cache_features,
+        resume=resume,
+        ablation=AblationConfig(**{part.value: False for part in without or ()}),
+    )
+    with bars() as progress:
+        state = run_training(request, progress)
+    if is_first_process():
+        console.print(f"best checkpoint: {out / 'best'} (validation AP {state.best:.4f})")
+
+
+def _train_config(
+    path: Path | None, stages: dict[str, int | None], settings: dict[str, Any]
+) -> TrainConfig:
+    from bayes_pfl.config import TrainConfig, from_dict, load_json
+
+    config = load_json(TrainConfig, path) if path else TrainConfig()
+    patience = stages["patience"]
+    for name, epochs in (("stage1", stages["epochs"]), ("stage2", stages["epochs2"])):
+        stage = getattr(config, name)
+        stage = replace(stage, epochs=stage.epochs if epochs is None else epochs)
+        stage = replace(stage, patience=stage.patience if patience is None else patience)
+        config = replace(config, **{name: stage})
+    chosen = {key: value for key, value in settings.items() if value is not None}
+    return from_dict(TrainConfig, asdict(config) | chosen, "options")
