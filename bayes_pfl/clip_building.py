@@ -72,6 +72,9 @@ def _load(clip: nn.Module, state: dict[str, Tensor], factory: Any, model: Any) -
         else:  # scores use temperatures of their own: a missing one harms nothing
             state[scalar] = state.get(scalar, own.detach()).reshape(own.shape)
     state = {k: v for k, v in state.items() if not k.endswith("attn_mask")}
+    positions = "visual.positional_embedding"
+    if positions in state:  # half precision has no antialiased resizing on the CPU
+        state[positions] = state[positions].float()
     model.resize_pos_embed(state, clip)
     clip.load_state_dict(state, strict=True)
 

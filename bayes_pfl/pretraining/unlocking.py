@@ -12,7 +12,8 @@ from __future__ import annotations
 
 import copy
 import logging
-from typing import Any
+from collections.abc import Iterable, Sequence
+from typing import Protocol
 
 import numpy as np
 import torch
@@ -20,6 +21,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from bayes_pfl.joined_layers import join_layers
+from bayes_pfl.pretraining.architecture import Trunk
 from bayes_pfl.pretraining.balance import balanced_chances
 from bayes_pfl.pretraining.config import PretrainConfig
 from bayes_pfl.pretraining.lite_weights import LiteWeights
@@ -28,9 +30,20 @@ from bayes_pfl.pretraining.schedule import LOG_EVERY, History, cosine
 from bayes_pfl.pretraining.split_trunk import LateMaps, SplitTrunk
 
 _log = logging.getLogger(__name__)
-_READER_RATE = 10  # the readers begin from nothing: they learn faster than the trunk
+_READER_RATE = 10  # the readers are shallow, and begin from nothing: they learn faster
 _HIGHEST = 3  # cells
 _WARMUP = 0.1  # of the steps
+
+
+class Beside(Protocol):
+    """What a tower is asked for beside its readers; ``learners`` learn with them, as fast."""
+
+    @property
+    def learners(self) -> Iterable[nn.Parameter]: ...
+
+    def losses(self, seen: LateMaps, maps: Tensor) -> dict[str, Tensor]:
+        """By name, of what the tower has ``seen`` in a batch of ``maps``."""
+        ...
 
 
 class Readers(nn.Module):
@@ -63,12 +76,27 @@ def unlock(
     Returns:
         The mean of every loss over the last steps.
     """
+    return tune_trunk(trunk, pictures, _Keeping(trunk, weights, config), config, progress)
+
+
+def tune_trunk(
+    trunk: Trunk,
+    pictures: PictureMaps,
+    beside: Beside,
+    config: PretrainConfig,
+    progress: Progress | None = None,
+    stage: str = "unlocking",
+) -> dict[str, float]:
+    """Train the late part of ``trunk`` in place on masks, and on the losses ``beside``.
+
+    Returns:
+        The mean of every loss over the last steps.
+    """
     rng = np.random.default_rng((config.seed, 2))
     chances = balanced_chances(pictures.subjects)
-    teacher, weights = copy.deepcopy(trunk), weights.to(trunk.device)
     readers = _readers(trunk, pictures).to(trunk.device)
-    tuned = [p.requires_grad_() for part in trunk.late_parts() for p in part.parameters()]
-    optimizer = _optimizer(tuned, readers, config)
+    tuned = [p.requires_grad_() for p in trunk.late_parameters()]
+    optimizer = _optimizer(tuned, [*readers.parameters(), *beside.learners], config)
     warmup = round(_WARMUP * config.unlock_steps)
     schedule = cosine(optimizer, warmup, config.unlock_steps)
     history = History()
@@ -81,9 +109,7 @@ def unlock(
         losses = reading_losses(
             *readers(seen), masks, labels, config.unlock_full_from, config.unlock_highest
         )
-        if config.keep_classes:
-            kept = classes_kept(seen, teacher, maps, weights)
-            losses["classes"] = config.keep_classes * kept
+        losses |= beside.losses(seen, maps)
         optimizer.zero_grad(set_to_none=True)
         torch.stack(list(losses.values())).sum().backward()
         nn.utils.clip_grad_norm_(tuned, 1.0)
@@ -91,11 +117,29 @@ def unlock(
         schedule.step()
         history.add(losses)
         if progress:
-            progress("unlocking", step + 1, config.unlock_steps)
+            progress(stage, step + 1, config.unlock_steps)
         if (step + 1) % LOG_EVERY == 0:
-            _log.info("unlocking, step %d: %s", step + 1, history.recent())
-    trunk.requires_grad_(False)
+            _log.info("%s, step %d: %s", stage, step + 1, history.recent())
+    for parameter in tuned:
+        parameter.requires_grad_(False)
     return history.recent()
+
+
+class _Keeping:
+    """The tower's answers among ImageNet's classes stay what they were as it came."""
+
+    learners: Sequence[nn.Parameter] = ()
+
+    def __init__(self, trunk: SplitTrunk, weights: LiteWeights, config: PretrainConfig) -> None:
+        self.teacher, self.weights = copy.deepcopy(trunk), weights.to(trunk.device)
+        self.weight = config.keep_classes
+
+    def losses(self, seen: LateMaps, maps: Tensor) -> dict[str, Tensor]:
+        if not self.weight:
+            return {}
+        with torch.no_grad():
+            wanted = self.teacher.late(maps).pooled
+        return {"classes": self.weight * classes_kept(seen.pooled, wanted, self.weights)}
 
 
 def reading_losses(
@@ -126,15 +170,13 @@ def reading_losses(
     }
 
 
-def classes_kept(seen: LateMaps, teacher: SplitTrunk, maps: Tensor, weights: LiteWeights) -> Tensor:
-    """Kullback-Leibler divergence from what the tower as it came says of the same maps."""
-    with torch.no_grad():
-        wanted = weights.classify(teacher.late(maps).pooled).log_softmax(1)
-    found = weights.classify(seen.pooled).log_softmax(1)
-    return F.kl_div(found, wanted, log_target=True, reduction="batchmean")
+def classes_kept(found: Tensor, wanted: Tensor, weights: LiteWeights) -> Tensor:
+    """Kullback-Leibler divergence from what the classifier says of pooled features ``wanted``."""
+    answers = [weights.classify(x).log_softmax(1) for x in (found, wanted)]
+    return F.kl_div(*answers, log_target=True, reduction="batchmean")
 
 
-def _readers(trunk: SplitTrunk, pictures: PictureMaps) -> Readers:
+def _readers(trunk: Trunk, pictures: PictureMaps) -> Readers:
     with torch.no_grad():
         seen = trunk.late(pictures.maps[:1].float().to(trunk.device))
     joined = join_layers(seen.taps, (MASK_SIDE, MASK_SIDE)).shape[-1]
@@ -153,11 +195,13 @@ def _batch(
     return maps.contiguous(memory_format=torch.channels_last), masks.flatten(1)
 
 
-def _optimizer(tuned: list[Any], readers: Readers, config: PretrainConfig) -> torch.optim.Optimizer:
+def _optimizer(
+    tuned: list[nn.Parameter], fast: list[nn.Parameter], config: PretrainConfig
+) -> torch.optim.Optimizer:
     rate, decay = config.unlock_learning_rate, config.weight_decay
     groups = [
         {"params": [p for p in tuned if p.ndim >= 2], "lr": rate, "weight_decay": decay},
         {"params": [p for p in tuned if p.ndim < 2], "lr": rate, "weight_decay": 0.0},
-        {"params": list(readers.parameters()), "lr": _READER_RATE * rate, "weight_decay": 0.01},
+        {"params": fast, "lr": _READER_RATE * rate, "weight_decay": 0.01},
     ]
     return torch.optim.AdamW(groups, fused=True)
