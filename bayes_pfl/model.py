@@ -23,6 +23,7 @@ from bayes_pfl.anomaly_maps import (
     upsampled_probability,
 )
 from bayes_pfl.backbone import FrozenCLIP, ImageFeatures
+from bayes_pfl.class_names import embeddings
 from bayes_pfl.config import ModelConfig
 from bayes_pfl.cross_attention import ResidualCrossModalAttention
 from bayes_pfl.draws import PromptNoise, RunSamples, TextCache
@@ -231,7 +232,7 @@ class BayesPFL(nn.Module):
     def score_batch(
         self, images: Tensor, class_names: Sequence[str], samples: RunSamples
     ) -> BatchScores:
-        """Score normalised images (B, 3, S, S), each with its class name; see BatchScores."""
+        """Score normalised images (B, 3, S, S), each with its class name or synonyms a|b."""
         return self.score_encoded(self.backbone.encode_image(images), class_names, samples)
 
     @torch.no_grad()
@@ -239,7 +240,7 @@ class BayesPFL(nn.Module):
         self, features: ImageFeatures, class_names: Sequence[str], samples: RunSamples
     ) -> BatchScores:
         """As :meth:`score_batch`, for images that have been through the image tower."""
-        text = self.prompt_embeddings(features.pooled, samples, class_names)
+        text = embeddings(self, features.pooled, samples, class_names)
         return self.score_features(features, text)
 
     @torch.no_grad()

@@ -59,6 +59,14 @@ def test_synonyms_in_prediction(tiny_model):
     assert synonyms("a, b") == ("a, b",)
 
 
+def test_synonyms_are_scored_as_they_are_predicted(tiny_model):
+    pictures, names = [picture(index) for index in range(2)], ["screw|bolt", "wood"]
+    images = torch.stack([tiny_model.transform(image) for image in pictures])
+    scores = tiny_model.score_batch(images, names, tiny_model.draw(3))
+    found = predict(tiny_model, pictures, names, samples=3, batch_size=2)
+    assert scores.pair_scores.mean(1).tolist() == pytest.approx([r.score for r in found], abs=1e-5)
+
+
 def test_words_that_the_tokenizer_hardly_knows(tiny_model):
     for plain in ("zipper", "metal nut", "circuit board", "screw|bolt", "leather", "tile"):
         assert unusual_words(tiny_model, plain) == []

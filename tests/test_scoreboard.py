@@ -151,8 +151,8 @@ def test_wordings_name_the_thing_and_no_sentence_is_on_both_sides():
 def test_direction_of_a_wording_is_the_mean_of_clips_own_embeddings(tiny_model, clip_dir):
     clip = open_clip.create_model(f"local-dir:{clip_dir}", require_pretrained=True).eval()
     prompts = HandcraftedPrompts(tiny_model.backbone)
-    found = prompts.embeddings(["cog", "metal nut"])
-    texts = sentences("metal nut", DAMAGED_STATES)
+    found = prompts.embeddings(["cog", "metal nut|bolt"])
+    texts = [s for name in ("metal nut", "bolt") for s in sentences(name, DAMAGED_STATES)]
     with torch.no_grad():
         ids = open_clip.get_tokenizer("ViT-B-32")(texts)
         each = F.normalize(clip.encode_text(ids), dim=-1)
@@ -379,6 +379,18 @@ def test_a_backbone_without_baselines_is_refused(parts, clip_dir, tmp_path, caps
     words = ("--backbone", f"local-dir:{clip_dir}", "--no-baselines", "--out", tmp_path / "none")
     assert command("scoreboard", parts, *words) == 2
     assert "leave them in" in capsys.readouterr().err
+
+
+def test_a_backbone_alone_may_have_another_size(parts, clip_dir, tmp_path):
+    words = ("--backbone", f"local-dir:{clip_dir}", "--image-size", 96, "--out", tmp_path)
+    assert command("scoreboard", parts, *words) == 1  # a broken image
+    found = json.loads((tmp_path / "scoreboard.json").read_text(encoding="utf-8"))
+    assert ", 96 px)" in found["methods"][0]
+
+
+def test_a_size_without_a_backbone_is_refused(parts, tmp_path, capsys):
+    assert command("scoreboard", parts, "--image-size", 96, "--out", tmp_path / "none") == 2
+    assert "name one" in capsys.readouterr().err
 
 
 def test_half_precision_makes_no_ties_of_the_baselines(tiny_model, parts):

@@ -11,6 +11,7 @@ from bayes_pfl.commands.options import (
     EMBEDDED_CHECKPOINT,
     BatchSize,
     Device,
+    ImageSize,
     Out,
     Precision,
     Pretrained,
@@ -51,6 +52,7 @@ def scoreboard(
         ),
     ] = None,
     pretrained: Pretrained = None,
+    image_size: ImageSize = None,
     samples: Annotated[
         list[int] | None,
         typer.Option(
@@ -74,9 +76,11 @@ def scoreboard(
 ) -> None:
     """Checkpoints beside baselines without training, with 95% intervals: scoreboard.md.
 
-    Exit code 1: images were skipped.
+    Exit code 1: images were skipped. --image-size is that of every --backbone; a checkpoint has its
+    own.
     """
     from bayes_pfl.checkpoints import find_checkpoint, read_config
+    from bayes_pfl.errors import ConfigError
     from bayes_pfl.evaluation_files import prepare_folder
     from bayes_pfl.scoreboard.board import BoardSettings, bare_model
     from bayes_pfl.scoreboard.resampling import BootstrapSettings
@@ -84,6 +88,8 @@ def scoreboard(
     from bayes_pfl.scoreboard.sets import read_sets
 
     backbones = tuple(dict.fromkeys(backbone or []))
+    if image_size and not backbones:
+        raise ConfigError("--image-size belongs to a --backbone: name one, or use bayes-pfl resize")
     default = [] if backbones else [EMBEDDED_CHECKPOINT]
     checkpoints = tuple(dict.fromkeys(checkpoint or default))
     for name in checkpoints:  # the last one's mistakes should not show after the first one's hours
@@ -108,7 +114,7 @@ def scoreboard(
             progress,
             load=lambda name: load_model(name, device, pretrained),
             backbones=backbones,
-            load_bare=lambda name: bare_model(name, pretrained, device),
+            load_bare=lambda name: bare_model(name, pretrained, device, image_size),
         )
     say(table)
     say(f"written to {out}")

@@ -148,9 +148,15 @@ def _empty(data: EvaluationData) -> dict[str, CategoryBoard]:
     }
 
 
-def bare_model(backbone: str, pretrained: str | None = None, device: str | None = None) -> BayesPFL:
+def bare_model(
+    backbone: str,
+    pretrained: str | None = None,
+    device: str | None = None,
+    image_size: int | None = None,
+) -> BayesPFL:
     """A backbone with an untrained head, of which nothing is asked."""
-    return Subject(backbone=BackboneConfig(backbone, pretrained), device=device).model()
+    config = BackboneConfig(backbone, pretrained, image_size)
+    return Subject(backbone=config, device=device).model()
 
 
 def _checkpoint_rows(name: str, model: BayesPFL, settings: BoardSettings) -> list[Method]:

@@ -12,6 +12,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from bayes_pfl.backbone import FrozenCLIP, ImageFeatures
+from bayes_pfl.class_names import synonyms
 from bayes_pfl.draws import TextCache
 from bayes_pfl.scoreboard.dense import dense_reason, joint_patches
 from bayes_pfl.scoreboard.wordings import DAMAGED_STATES, NORMAL_STATES, sentences
@@ -39,7 +40,7 @@ class HandcraftedPrompts:
 
     def _encode(self, class_names: list[str]) -> Tensor:
         sides = [
-            torch.stack([self._direction(sentences(name, states)) for name in class_names])
+            torch.stack([self._direction(_sentences(name, states)) for name in class_names])
             for states in (NORMAL_STATES, DAMAGED_STATES)
         ]
         return torch.stack(sides, dim=1)
@@ -75,3 +76,8 @@ class HandcraftedPrompts:
         return F.interpolate(
             values.unflatten(1, grid)[:, None], (size, size), mode="bilinear", align_corners=True
         )[:, 0]
+
+
+def _sentences(class_name: str, states: tuple[str, ...]) -> list[str]:
+    """Of every synonym."""
+    return [text for name in synonyms(class_name) for text in sentences(name, states)]
