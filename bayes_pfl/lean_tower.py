@@ -24,6 +24,8 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.nn.utils import fuse_conv_bn_eval
 
+from bayes_pfl.precision import computed_here
+
 _SCORES_AT_ONCE = 2_000_000  # numbers: 4 MB in half precision, within the reach of a last cache
 
 
@@ -218,9 +220,9 @@ def _packs_here() -> bool:
     The operators are the ones that `torch.compile` emits; they are not documented, so their absence
     or a change of theirs must do no harm.
     """
+    if not computed_here(torch.bfloat16):
+        return False
     try:
-        if not torch.ops.mkldnn._is_mkldnn_bf16_supported():
-            return False
         trial = PackedLinear(_linear(torch.eye(32), None))
         row = torch.arange(32.0)[None]
         return torch.equal(trial(row).float(), row)

@@ -1,12 +1,16 @@
-"""Names of precisions, and the context that applies one."""
+"""Names of precisions, the context that applies one, and whether a processor computes in it."""
 
 from __future__ import annotations
 
+import functools
+import logging
 from contextlib import AbstractContextManager, nullcontext
 
 import torch
 
 from bayes_pfl.errors import ConfigError
+
+logger = logging.getLogger(__name__)
 
 _DTYPES = {
     "float32": None,
@@ -16,15 +20,60 @@ _DTYPES = {
     "float16": torch.float16,
     "fp16": torch.float16,
 }
+_CHECKS = {
+    torch.bfloat16: "_is_mkldnn_bf16_supported",
+    torch.float16: "_is_mkldnn_fp16_supported",
+}
 
 
-def autocast(device: torch.device, precision: str) -> AbstractContextManager[object]:
-    """Run matrix products in ``precision`` on ``device``; scores and maps stay float32.
+def half_dtype(precision: str) -> torch.dtype | None:
+    """What a name means; None for float32.
 
     Raises:
         ConfigError: unknown name.
     """
     if precision not in _DTYPES:
         raise ConfigError(f"precision = {precision!r}: use one of {', '.join(_DTYPES)}")
-    dtype = _DTYPES[precision]
-    return nullcontext() if dtype is None else torch.autocast(device.type, dtype)
+    return _DTYPES[precision]
+
+
+def autocast(device: torch.device, precision: str) -> AbstractContextManager[object]:
+    """Run matrix products in ``precision`` on ``device``; scores and maps stay float32.
+
+    Logs a warning, once, where that costs time instead of saving it.
+
+    Raises:
+        ConfigError: unknown name.
+    """
+    dtype = half_dtype(precision)
+    if dtype is None:
+        return nullcontext()
+    tell_if_slow(device, dtype)
+    return torch.autocast(device.type, dtype)
+
+
+def tell_if_slow(device: torch.device, dtype: torch.dtype) -> None:
+    """Log a warning, once, if ``device`` is a processor that does not compute in ``dtype``."""
+    if device.type == "cpu" and not computed_here(dtype):
+        _tell_slow(dtype)
+
+
+@functools.cache
+def _tell_slow(dtype: torch.dtype) -> None:
+    logger.warning(
+        "%s is slow here: this processor has no instructions for it; use float32",
+        str(dtype).removeprefix("torch."),
+    )
+
+
+@functools.cache
+def computed_here(dtype: torch.dtype) -> bool:
+    """Whether this processor's matrix products take half precision ``dtype`` as it is.
+
+    Others convert every number, which makes them several times as slow as in float32
+    (docs/benchmarks.md). True where it cannot be told: PyTorch does not document the question.
+    """
+    try:
+        return bool(getattr(torch.ops.mkldnn, _CHECKS[dtype])())
+    except (AttributeError, RuntimeError):
+        return True

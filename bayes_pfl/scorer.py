@@ -18,7 +18,7 @@ from bayes_pfl.class_names import embeddings
 from bayes_pfl.draws import PromptNoise, RunSamples
 from bayes_pfl.errors import ConfigError
 from bayes_pfl.model import BatchScores, BayesPFL
-from bayes_pfl.precision import autocast
+from bayes_pfl.precision import autocast, half_dtype
 from bayes_pfl.scoring import DEPLOY_FRACTION, gaussian_smooth, top_mean
 
 CREDIBLE_MASS = 0.95
@@ -79,7 +79,7 @@ class Scorer:
         spread: bool = True,
         compile: bool = False,
     ) -> None:
-        autocast(model.device, precision)  # an unknown name should be told before any work
+        half_dtype(precision)  # an unknown name should be told before any work
         self.model, self.precision = model, precision
         self.draws = run_draws(model, samples, seed, generator)
         self.sigma = model.config.scoring.smoothing * model.backbone.image_size if smoothing else 0

@@ -14,6 +14,7 @@ from bayes_pfl.data.records import Sample
 from bayes_pfl.data.sources import hold_out, read_source, select_categories
 from bayes_pfl.errors import CheckpointError, ConfigError, DataError
 from bayes_pfl.files import write_atomically
+from bayes_pfl.precision import tell_if_slow
 from bayes_pfl.processes import (
     count_processes,
     is_first_process,
@@ -94,6 +95,8 @@ def _train(
 
     config = request.config
     fabric = join_devices(request.accelerator, request.devices, config.precision)
+    if config.precision == "bf16-mixed":
+        tell_if_slow(fabric.device, torch.bfloat16)
     with torch.random.fork_rng(devices=[]):  # modules take initial values from the global state
         torch.manual_seed(config.seed)
         model = build_model(ModelConfig(backbone=request.backbone, ablation=request.ablation))

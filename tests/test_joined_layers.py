@@ -7,7 +7,7 @@ from dataclasses import replace
 import pytest
 import torch
 
-from bayes_pfl import BayesPFL
+from bayes_pfl import BayesPFL, joined_layers
 from bayes_pfl.backbone_loading import load_backbone
 from bayes_pfl.checkpoints import build_model
 from bayes_pfl.joined_layers import join_layers, unlikeness
@@ -25,6 +25,13 @@ def test_layers_lie_side_by_side_on_the_common_grid(layers):
     assert torch.equal(tokens[..., -1], torch.ones(2, 64))
     middle = layers[1] / layers[1].square().mean((1, 2, 3), keepdim=True).sqrt()
     assert torch.allclose(tokens[..., 10:20], middle.flatten(2).transpose(1, 2), atol=1e-5)
+
+
+@pytest.mark.parametrize("numbers", [1, 2 * 64**2, 2**30])
+def test_parts_of_the_batch_change_nothing(layers, monkeypatch, numbers):
+    whole = join_layers(layers, (8, 8))
+    monkeypatch.setattr(joined_layers, "_CACHED", numbers)
+    assert torch.allclose(join_layers(layers, (8, 8)), whole, atol=1e-5)
 
 
 def test_a_layer_s_scale_does_not_matter(layers):

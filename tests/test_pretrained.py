@@ -54,6 +54,12 @@ def test_every_command_exists_with_its_options(tool, ran, tmp_path):
     assert own[-1].count("--checkpoint") == 2
 
 
+def test_one_head_is_made_unless_told_otherwise(tool, ran, tmp_path):
+    assert tool.main(["--out", str(tmp_path)]) == 0
+    trainings = [c for c in ran if c[3] == "train"]
+    assert [c[c.index("--seed") + 1] for c in trainings] == ["0"]
+
+
 def test_what_is_done_is_not_done_again(tool, ran, tmp_path):
     tool.main(["--out", str(tmp_path), "--seeds", "0"])
     first = len(ran)

@@ -11,6 +11,7 @@ from dataclasses import replace
 import pytest
 import torch
 
+from bayes_pfl import precision
 from bayes_pfl.checkpoints import load_checkpoint
 from bayes_pfl.config import BackboneConfig, StageConfig, TrainConfig
 from bayes_pfl.data.sources import hold_out, read_source
@@ -290,9 +291,13 @@ def test_refusals_come_before_any_work(request_for, tree, tmp_path):
         run_training(request_for("file/run"))
 
 
-def test_bfloat16_autocast_trains(request_for, config):
+def test_bfloat16_autocast_trains(request_for, config, monkeypatch, caplog):
+    monkeypatch.setattr(precision, "computed_here", lambda dtype: False)
+    precision._tell_slow.cache_clear()
     request = request_for(config=replace(config, precision="bf16-mixed"))
     assert run_training(request).history[-1]["stage"] == 2
+    assert "bfloat16 is slow here" in caplog.text
+    precision._tell_slow.cache_clear()
 
 
 def test_a_card_can_be_trained_on_and_validated_on(request_for, tree, tmp_path):

@@ -25,7 +25,7 @@ from bayes_pfl.benchmarks.timing import interleaved, medians
 from bayes_pfl.inference import predict, predict_stream
 from bayes_pfl.metrics import pixel_metrics
 from bayes_pfl.model import BayesPFL
-from bayes_pfl.precision import autocast
+from bayes_pfl.precision import half_dtype
 from bayes_pfl.prediction import predict_folder
 from bayes_pfl.run_files import environment
 
@@ -64,7 +64,7 @@ def benchmark_inference(subject: Subject, settings: InferenceSettings) -> dict[s
         "accuracy" (likewise: see :func:`precision_price`), "end_to_end" (with files), "settings",
         "seconds_per_batch", "environment"}
     """
-    autocast(torch.device("cpu"), settings.precision)  # told before any work
+    half_dtype(settings.precision)  # told before any work
     model = subject.model()
     works = _works(model, settings)
     taken = interleaved(works, settings.repeats, model.device)

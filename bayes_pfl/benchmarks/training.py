@@ -20,7 +20,7 @@ from bayes_pfl.draws import PromptNoise
 from bayes_pfl.feature_cache import FeatureCache
 from bayes_pfl.model import BayesPFL
 from bayes_pfl.parameter_groups import parameter_groups, set_stage
-from bayes_pfl.precision import autocast
+from bayes_pfl.precision import autocast, half_dtype
 from bayes_pfl.run_files import environment
 from bayes_pfl.training import TrainingStep
 
@@ -47,7 +47,7 @@ def benchmark_training(subject: Subject, settings: TrainingSettings) -> dict[str
         "cached_images_per_second", "peak_memory_bytes", "cached_peak_memory_bytes" (weights
         included; None where unknown), "settings", "seconds", "environment"}
     """
-    autocast(torch.device("cpu"), settings.precision)  # told before any work
+    half_dtype(settings.precision)  # told before any work
     with tempfile.TemporaryDirectory() as folder:
         bench = _Bench(subject.model(), settings, Path(folder))
         device = bench.model.device

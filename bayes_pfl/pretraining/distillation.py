@@ -14,7 +14,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from bayes_pfl.lean_tower import few_at_once, lean_tower
+from bayes_pfl.lean_tower import lean_tower
 from bayes_pfl.pretraining.class_names import mean_features
 from bayes_pfl.pretraining.config import PretrainConfig
 from bayes_pfl.pretraining.features import read_pooled
@@ -25,7 +25,6 @@ from bayes_pfl.pretraining.student_trunk import StudentTrunk
 from bayes_pfl.pretraining.unlocking import classes_kept, tune_trunk
 
 _VIEWS_FOR_MEAN = 512
-_TAUGHT_AT_ONCE = 2  # views: the wide early maps of more do not stay in a CPU's cache
 
 
 def distil(
@@ -89,9 +88,7 @@ class Following:
     def _taught(self, maps: Tensor) -> Tensor:
         """The teacher's last map, channels last: (B, h', w', W)."""
         images = self.prepare(maps).contiguous(memory_format=torch.channels_last)
-        parts = images.split(_TAUGHT_AT_ONCE) if few_at_once(images) else [images]
-        seen = [self.teacher.late(self.teacher.early(part)).last for part in parts]
-        return torch.cat(seen).permute(0, 2, 3, 1)
+        return self.teacher.late(self.teacher.early(images)).last.permute(0, 2, 3, 1)
 
 
 def teacher_trunk(weights: LiteWeights, image_size: int) -> SplitTrunk:

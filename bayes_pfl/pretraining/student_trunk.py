@@ -16,6 +16,7 @@ import torch
 from torch import Tensor, nn
 
 from bayes_pfl.backbone import spaced_layers
+from bayes_pfl.precision import computed_here
 from bayes_pfl.pretraining.lite_weights import MEAN, POOLED_WIDTH, STD
 from bayes_pfl.pretraining.split_trunk import LateMaps
 
@@ -88,9 +89,11 @@ class StudentTrunk(nn.Module):
     def late(self, maps: Tensor) -> LateMaps:
         """Pixels (B, 3, S, S) in [0, 255] -> the whole way.
 
-        While gradients are kept, in bfloat16, which is faster on a CPU that has it.
+        While gradients are kept, in bfloat16, but on a CPU that does not compute in it.
         """
-        with torch.autocast(self.device.type, torch.bfloat16, enabled=torch.is_grad_enabled()):
+        kind = self.device.type
+        fast = kind != "cpu" or computed_here(torch.bfloat16)
+        with torch.autocast(kind, torch.bfloat16, enabled=fast and torch.is_grad_enabled()):
             seen = self.visual.forward_intermediates(
                 self.normalise(maps), indices=self._tapped, intermediates_only=True
             )
