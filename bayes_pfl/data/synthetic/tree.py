@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import multiprocessing
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from concurrent.futures import ProcessPoolExecutor
 from functools import partial
 from pathlib import Path
+from typing import NamedTuple
 
 import cv2
 import numpy as np
@@ -14,7 +15,7 @@ import numpy as np
 from bayes_pfl.data.synthetic.catalog import CATEGORIES
 from bayes_pfl.data.synthetic.render import Rendered, render
 
-TEST_START = 1_000_000
+_TEST_START = 1_000_000
 """Pictures of train/ and test/ never share an index."""
 
 
@@ -54,28 +55,45 @@ def write_mvtec_tree(
 def _write_category(
     root: Path, numbers: tuple[int, int, int], size: int, seed: int, category: str
 ) -> None:
-    normals, anomalies, train_normals = numbers
     kinds = (
         tuple(dict.fromkeys(CATEGORIES[category].defects))
         if category in CATEGORIES
         else ("random",)
     )
+    for order in orders(category, kinds, *numbers):
+        picture = render(category, seed, order.index, size=size, defect=order.defect)
+        save_picture(root, picture, order)
+
+
+class Order(NamedTuple):
+    """A picture of a tree: which one is rendered, and where its file goes."""
+
+    category: str
+    split: str
+    number: int
+    index: int
+    defect: str
+
+
+def orders(
+    category: str, kinds: Sequence[str], normals: int, anomalies: int, train_normals: int
+) -> Iterator[Order]:
+    """All pictures of a category, with its kinds of fault in turn."""
     for i in range(train_normals):
-        save_picture(root, render(category, seed, i, size=size), "train", i)
+        yield Order(category, "train", i, i, "good")
     for i in range(normals):
-        save_picture(root, render(category, seed, TEST_START + i, size=size), "test", i)
+        yield Order(category, "test", i, _TEST_START + i, "good")
     for i in range(anomalies):
-        index, kind = TEST_START + normals + i, kinds[i % len(kinds)]
-        save_picture(root, render(category, seed, index, size=size, defect=kind), "test", i)
+        yield Order(category, "test", i, _TEST_START + normals + i, kinds[i % len(kinds)])
 
 
-def save_picture(root: Path, picture: Rendered, split: str, number: int) -> None:
+def save_picture(root: Path, picture: Rendered, order: Order) -> None:
     """Write one picture of a tree, and its mask if it has a fault."""
-    folder = root / picture.category
-    _write_png(folder / split / picture.defect / f"{number:03d}.png", picture.image[..., ::-1])
+    folder, name = root / picture.category, f"{order.number:03d}"
+    _write_png(folder / order.split / picture.defect / f"{name}.png", picture.image[..., ::-1])
     if picture.defect != "good":
         mask = picture.mask.astype(np.uint8) * 255
-        _write_png(folder / "ground_truth" / picture.defect / f"{number:03d}_mask.png", mask)
+        _write_png(folder / "ground_truth" / picture.defect / f"{name}_mask.png", mask)
 
 
 def _write_png(path: Path, pixels: np.ndarray) -> None:

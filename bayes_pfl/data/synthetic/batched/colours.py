@@ -28,6 +28,17 @@ def any_colour(
     return hsv(d.uniform("hue"), vivid, d.uniform("value", low, high))
 
 
+def colour_within(
+    draws: Draws,
+    hue: tuple[float, float],
+    vivid: tuple[float, float],
+    value: tuple[float, float],
+) -> Tensor:
+    """A colour whose hue, saturation and value lie in these ranges."""
+    ranges = {"hue": hue, "vivid": vivid, "value": value}
+    return hsv(*(draws.uniform(name, *ends) for name, ends in ranges.items()))
+
+
 def vary(draws: Draws, name: str, colour: Tensor, amount: float = 0.06) -> Tensor:
     """The same colour, a little lighter or darker, and a little off in hue."""
     shift = amount * draws.white(name, 1, 1, 1) + 0.35 * amount * draws.white(

@@ -7,7 +7,14 @@ import math
 import torch
 from torch import Tensor
 
-from bayes_pfl.data.synthetic.batched.colours import any_colour, either, hsv, mix, vary
+from bayes_pfl.data.synthetic.batched.colours import (
+    any_colour,
+    colour_within,
+    either,
+    hsv,
+    mix,
+    vary,
+)
 from bayes_pfl.data.synthetic.batched.fields import (
     Place,
     fbm,
@@ -40,9 +47,7 @@ def wood(d: Draws, at: Place) -> Look:
     rings = across * d.log_uniform("rings", 8, 45) + d.uniform("wander", 0.2, 1.6) * slow + ring
     late = smoothstep(0.1, 1.0, rings % 1) * smoothstep(1.0, 0.93, rings % 1)
     fibres = fbm(d, "fibres", (run, across), 0.012, 3, 0.7, stretch=18.0)
-    early = hsv(
-        d.uniform("hue", 0.03, 0.12), d.uniform("vivid", 0.2, 0.75), d.uniform("value", 0.3, 0.95)
-    )
+    early = colour_within(d, (0.03, 0.12), (0.2, 0.75), (0.3, 0.95))
     early = mix(early, any_colour(d, "paint", 0.6, 0.3, 0.9), d.chance("painted", 0.12))
     dark = vary(d, "late", early * d.uniform("deep", 0.45, 0.85)[:, None], 0.04)
     colour = mix(early, dark, (0.85 * late + 0.12 * slow).clamp(0, 1))

@@ -6,7 +6,7 @@ import math
 
 import torch
 
-from bayes_pfl.data.synthetic.batched.colours import any_colour, either, hsv, mix, vary
+from bayes_pfl.data.synthetic.batched.colours import any_colour, colour_within, either, mix, vary
 from bayes_pfl.data.synthetic.batched.fields import (
     Place,
     cells,
@@ -93,9 +93,7 @@ def ribs(d: Draws, at: Place) -> Look:
 
 def leather(d: Draws, at: Place) -> Look:
     """Cells between wrinkles, coarse and fine, drawn out; creases; a seam now and then."""
-    brown = hsv(
-        d.uniform("hue", 0.02, 0.11), d.uniform("vivid", 0.3, 0.8), d.uniform("value", 0.12, 0.8)
-    )
+    brown = colour_within(d, (0.02, 0.11), (0.3, 0.8), (0.12, 0.8))
     base = either(d.chance("dyed", 0.35), any_colour(d, "dye", 0.8, 0.06, 0.9), brown)
     sway = fbm(d, "sway", at, 0.12, 2)
     u, v = turned(moved(at, (0.015 * sway, 0.012 * sway)), d.uniform("run", 0, math.pi))

@@ -7,7 +7,14 @@ import math
 import torch
 from torch import Tensor
 
-from bayes_pfl.data.synthetic.batched.colours import any_colour, either, hsv, mix, vary
+from bayes_pfl.data.synthetic.batched.colours import (
+    any_colour,
+    colour_within,
+    either,
+    hsv,
+    mix,
+    vary,
+)
 from bayes_pfl.data.synthetic.batched.fields import (
     Place,
     fbm,
@@ -109,7 +116,7 @@ def mesh(d: Draws, at: Place) -> Look:
     blur = smoothstep(-1.5, 1.5, fbm(d, "behind", at, d.log_uniform("blur", 0.1, 0.5), 3))
     far, near = (any_colour(d, name, 0.7, 0.02, 0.9) for name in ("far", "near"))
     behind = mix(far, near, blur)
-    base = hsv(d.uniform("hue"), d.uniform("vivid", 0.0, 0.4), d.uniform("value", 0.25, 0.9))
+    base = colour_within(d, (0, 1), (0.0, 0.4), (0.25, 0.9))
     worn = 0.9 + 0.1 * fbm(d, "worn", at, 0.04, 3) + 0.04 * grain(d, "grit", size)
     depth = smoothstep(-0.6, 1.2, torch.maximum(first, other)) * (1 - punched) + punched
     return Look(mix(behind, base * (worn * (0.55 + 0.45 * depth))[:, None], solid), rise * solid)

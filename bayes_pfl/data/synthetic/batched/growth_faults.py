@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import torch
 
-from bayes_pfl.data.synthetic.batched.colours import either, hsv, mix
+from bayes_pfl.data.synthetic.batched.colours import colour_within, either, mix
 from bayes_pfl.data.synthetic.batched.fields import cells, fbm, hill, smoothstep
 from bayes_pfl.data.synthetic.batched.hashing import Draws
 from bayes_pfl.data.synthetic.batched.marks import Mark, Spot, apart, patch, radius_for, toned
@@ -21,14 +21,7 @@ def lesion(d: Draws, scene: Scene, spot: Spot) -> Mark:
     ).clamp(min=0)
     mottle = fbm(d, "mottle", at, 0.6 * radius, 4, 0.65)
     tone = apart(d, scene, spot, 0.25, 0.8)
-    warm = toned(
-        scene,
-        hsv(
-            d.uniform("hue", 0.94, 1.08),
-            d.uniform("vivid", 0.3, 0.9),
-            d.uniform("value", 0.15, 0.7),
-        ),
-    )
+    warm = toned(scene, colour_within(d, (0.94, 1.08), (0.3, 0.9), (0.15, 0.7)))
     tone = either(d.chance("warm", 0.5) * (~scene.grey)[:, None, None], warm, tone)
     keep = d.uniform("keep", 0.1, 0.6)[:, None]
     target = (tone * (1 + 0.16 * mottle)[:, None]) * (1 - keep) + keep * scene.image * (
@@ -54,14 +47,7 @@ def tumour(d: Draws, scene: Scene, spot: Spot) -> Mark:
     nuclei = smoothstep(0.5, 0.25, near) * (own < 0.9)
     crowd = torch.where(scene.grey[:, None, None], 0.25, d.uniform("crowded", 0.3, 0.9)) * nuclei
     tone = apart(d, scene, spot, 0.2, 0.75)
-    other = toned(
-        scene,
-        hsv(
-            d.uniform("hue", 0.66, 0.95),
-            d.uniform("vivid", 0.3, 0.7),
-            d.uniform("value", 0.2, 0.55),
-        ),
-    )
+    other = toned(scene, colour_within(d, (0.66, 0.95), (0.3, 0.7), (0.2, 0.55)))
     dark = either(1.0 * scene.grey[:, None, None], tone * 0.75, other)
     target = mix(tone * (1 + 0.12 * fbm(d, "mottle", at, 0.5 * radius, 3))[:, None], dark, crowd)
     dead = either(d.chance("pale", 0.5), 0.5 + 0.5 * tone, 0.35 * tone)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 
-from bayes_pfl.data.synthetic.batched.colours import any_colour, either, hsv, mix, vary
+from bayes_pfl.data.synthetic.batched.colours import any_colour, colour_within, either, mix, vary
 from bayes_pfl.data.synthetic.batched.fields import (
     Place,
     cells,
@@ -20,7 +20,7 @@ from bayes_pfl.data.synthetic.batched.scene import Look
 
 def stone(d: Draws, at: Place) -> Look:
     """From speckled granite to veined marble; polished, or rough from the saw."""
-    base = hsv(d.uniform("hue"), d.uniform("vivid", 0.0, 0.35), d.uniform("value", 0.2, 0.9))
+    base = colour_within(d, (0, 1), (0.0, 0.35), (0.2, 0.9))
     other = vary(d, "other", base, 0.16)
     clouds = fbm(d, "clouds", at, d.log_uniform("cloud", 0.08, 0.6), 5)
     colour = mix(base, other, smoothstep(-1.2, 1.2, clouds))
@@ -47,7 +47,7 @@ def stone(d: Draws, at: Place) -> Look:
 
 def terrazzo(d: Draws, at: Place) -> Look:
     """Chips of two sizes and several colours, set in cement and ground flat; sometimes cobbles."""
-    ground = hsv(d.uniform("hue"), d.uniform("vivid", 0.0, 0.3), d.uniform("value", 0.25, 0.9))
+    ground = colour_within(d, (0, 1), (0.0, 0.3), (0.25, 0.9))
     dust = fbm(d, "dust", at, 0.03, 3, 0.7)
     colour = ground * (1 + 0.06 * dust)[:, None]
     height = 0.3 * dust

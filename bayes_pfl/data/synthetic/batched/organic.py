@@ -7,7 +7,7 @@ import math
 import torch
 from torch import Tensor
 
-from bayes_pfl.data.synthetic.batched.colours import hsv, mix, vary
+from bayes_pfl.data.synthetic.batched.colours import colour_within, hsv, mix, vary
 from bayes_pfl.data.synthetic.batched.fields import (
     Place,
     cells,
@@ -74,9 +74,7 @@ def _nuclei(d: Draws, at: Place, crowd: Tensor, fibres: Tensor) -> tuple[Tensor,
 
 def skin(d: Draws, at: Place) -> Look:
     """Skin from near: the net of its furrows, pores, freckles, veins, hair."""
-    tone = hsv(
-        d.uniform("hue", 0.02, 0.09), d.uniform("vivid", 0.2, 0.65), d.uniform("value", 0.3, 0.97)
-    )
+    tone = colour_within(d, (0.02, 0.09), (0.2, 0.65), (0.3, 0.97))
     blush = fbm(d, "blush", at, 0.3, 3)
     u, v = turned(moved(at, (0.01 * blush, 0.01 * blush)), d.uniform("run", 0, math.pi))
     size = d.log_uniform("furrows", 0.025, 0.07)

@@ -17,7 +17,7 @@ from bayes_pfl.data.synthetic.batched.fields import plane
 from bayes_pfl.data.synthetic.batched.hashing import Draws
 from bayes_pfl.data.synthetic.batched.scene import Scene
 from bayes_pfl.data.synthetic.captions import caption
-from bayes_pfl.data.synthetic.render import MAX_SIZE, MIN_SIZE, Rendered
+from bayes_pfl.data.synthetic.render import Rendered, check_size, kind_of
 from bayes_pfl.errors import ConfigError
 
 
@@ -167,21 +167,17 @@ def _check(
             f"{numbers[0]} categories, {numbers[1]} indices and {numbers[2]} defects: "
             "give as many of each, at least one"
         )
-    if not MIN_SIZE <= size <= MAX_SIZE:
-        raise ConfigError(f"size {size} is not allowed: choose {MIN_SIZE} to {MAX_SIZE} pixels")
+    check_size(size)
 
 
 def _kind(name: str, seed: int, index: int, defect: str | None) -> str:
-    allowed = BATCHED[name].defects
-    if defect in (None, "good"):
-        return "good"
-    if defect == "random":
-        bits = Draws.of([name], seed, [index], torch.device("cpu")).bits("kind", 1)
-        return allowed[int(bits) % len(allowed)]
-    if defect not in allowed:
-        names = ", ".join(("good", "random", *allowed))
-        raise ConfigError(f"{name} has no defect {defect!r}: choose one of {names}")
-    return str(defect)
+    kinds = BATCHED[name].defects
+
+    def pick() -> int:
+        draws = Draws.of([name], seed, [index], torch.device("cpu"))
+        return int(draws.bits("kind", 1)) % len(kinds)
+
+    return kind_of(name, kinds, defect, pick)
 
 
 def _words(category: str, seed: int, index: int) -> np.random.Generator:
