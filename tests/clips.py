@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import warnings
 from pathlib import Path
 
 import open_clip
@@ -14,6 +15,13 @@ TEXT = {"context_length": 77, "vocab_size": 49408, "width": 64, "heads": 1, "lay
 VIT = {"image_size": 32, "patch_size": 8, "layers": 4, "width": 64, "head_width": 64}
 RESNET = {"image_size": 64, "layers": [1, 1, 1, 1], "width": 16}
 EMBED_DIM = 64
+SIGLIP_TEXT = {
+    "context_length": 32,
+    "vocab_size": 1000,
+    "no_causal_mask": True,
+    "pool_type": "last",
+    "proj_bias": True,
+}
 
 
 def timm_tower(name: str, size: int, pool: str = "", projection: str = "linear") -> dict:
@@ -96,3 +104,22 @@ class WordTokenizer:
             words = [2 + sum(map(ord, word)) % 997 for word in text.lower().split()]
             ids[row, : len(words)] = torch.tensor(words[:context_length])
         return ids
+
+
+def activations(module: nn.Module) -> tuple[set[str], list[str | None]]:
+    """Kinds of the activations in a transformer's blocks, and how each is approximated."""
+    blocks = [m.mlp.gelu for m in module.modules() if hasattr(getattr(m, "mlp", None), "gelu")]
+    return {type(x).__name__ for x in blocks}, [getattr(x, "approximate", None) for x in blocks]
+
+
+def openai_files(folder: Path, vision: dict, size: int) -> tuple[nn.Module, Path, Path]:
+    """A CLIP, and its weights as a plain state dict and as a TorchScript archive."""
+    clip = make_clip(clip_config(vision, quick_gelu=True))
+    state = openai_state(clip, size)
+    clip.load_state_dict({k: v.float() for k, v in state.items() if k in clip.state_dict()})
+    plain, archive = folder / "plain.pt", folder / "archive.pt"
+    torch.save(state, plain)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # scripting is deprecated; the published files stay
+        torch.jit.script(as_modules(state)).save(str(archive))
+    return clip, plain, archive
