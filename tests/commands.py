@@ -1,8 +1,11 @@
-"""Runs the command line as a user does: arguments in, exit code out."""
+"""Runs the command line as a user does, arguments in, exit code out; and loads scripts."""
 
 from __future__ import annotations
 
 import sys
+from importlib.util import module_from_spec, spec_from_file_location
+from pathlib import Path
+from types import ModuleType
 
 import pytest
 
@@ -15,3 +18,13 @@ def command(*arguments: object) -> int:
         patch.setattr(sys, "argv", ["bayes-pfl", *map(str, arguments)])
         main()
     return int(stopped.value.code or 0)
+
+
+def load_script(path: Path) -> ModuleType:
+    """A Python file that is in no package, as a module."""
+    spec = spec_from_file_location(f"script_{path.stem}", path)
+    module = module_from_spec(spec)
+    with pytest.MonkeyPatch.context() as patch:  # its dataclasses look for their module there
+        patch.setitem(sys.modules, spec.name, module)
+        spec.loader.exec_module(module)
+    return module

@@ -1,7 +1,6 @@
 """The scripts of docs/examples run, and do what they say."""
 
 from dataclasses import replace
-from importlib.util import module_from_spec, spec_from_file_location
 from pathlib import Path
 
 import numpy as np
@@ -11,15 +10,14 @@ from PIL import Image
 from bayes_pfl.calibration import load_calibration
 from bayes_pfl.config import StageConfig
 
+from .commands import load_script
+
 FOLDER = Path(__file__).parents[1] / "docs" / "examples"
 
 
 @pytest.fixture
 def example(request):
-    spec = spec_from_file_location(request.param, FOLDER / f"{request.param}.py")
-    module = module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return module
+    return load_script(FOLDER / f"{request.param}.py")
 
 
 def test_every_example_is_run_here():

@@ -3,25 +3,19 @@
 from __future__ import annotations
 
 import csv
-import importlib.util
-import sys
 from pathlib import Path
 
 import pytest
 
-from .commands import command
+from .commands import command, load_script
 from .layout_trees import BUILDERS, Painter
 
 TOOL = Path(__file__).parent.parent / "tools" / "faults.py"
 
 
 @pytest.fixture
-def tool(monkeypatch):
-    spec = importlib.util.spec_from_file_location("faults_tool", TOOL)
-    module = importlib.util.module_from_spec(spec)
-    monkeypatch.setitem(sys.modules, spec.name, module)
-    spec.loader.exec_module(module)
-    return module
+def tool():
+    return load_script(TOOL)
 
 
 @pytest.fixture
@@ -57,9 +51,12 @@ def write(out, rows):
         table.writerows(rows)
 
 
-def test_faults_are_held_against_the_normal_images_of_their_category(tool, evaluated, capsys):
+def test_faults_are_held_against_the_normal_images_of_their_category(
+    tool, evaluated, capsys, monkeypatch
+):
     tree, out, _ = evaluated
-    assert tool.main([str(tree), str(out)]) == 0
+    monkeypatch.chdir(tree.parent)
+    assert tool.main([tree.name, str(out)]) == 0
     told = capsys.readouterr().out
     assert "| 3 to 100% | 4 | 56.2 |" in told  # (0.5 + 0.75 + 1 + 0) / 4
     assert told.index("| broken large | 2 | 37.5 |") < told.index("| bent | 2 | 75.0 |")

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import importlib.util
-import sys
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -14,16 +12,14 @@ from bayes_pfl.cli import app
 from bayes_pfl.config import TrainConfig, load_json
 from bayes_pfl.pretraining import PretrainConfig
 
+from .commands import load_script
+
 TOOL = Path(__file__).parent.parent / "tools" / "pretrained.py"
 
 
 @pytest.fixture
-def tool(monkeypatch):
-    spec = importlib.util.spec_from_file_location("pretrained_tool", TOOL)
-    module = importlib.util.module_from_spec(spec)
-    monkeypatch.setitem(sys.modules, spec.name, module)
-    spec.loader.exec_module(module)
-    return module
+def tool():
+    return load_script(TOOL)
 
 
 @pytest.fixture

@@ -48,11 +48,9 @@ def main(arguments: list[str] | None = None) -> int:
     except BayesPFLError as error:
         print(f"error: {error}", file=sys.stderr)
         return 2
-    sizes = defaultdict(list)
+    sizes, kinds = defaultdict(list), defaultdict(list)
     for fault in found:
         sizes[size_name(fault.size)].append(fault.above)
-    kinds = defaultdict(list)
-    for fault in found:
         kinds[fault.kind].append(fault.above)
     order = [size_name(end) for end in SIZES] + [size_name(None)]
     print(table("size of the fault", {name: sizes[name] for name in order if sizes[name]}))
@@ -69,7 +67,8 @@ def read_scores(path: Path, score: str) -> dict[Path, float]:
     try:
         with path.open(encoding="utf-8", newline="") as file:
             rows = [
-                (Path(row["path"]), row["seed"], float(row[score])) for row in csv.DictReader(file)
+                (Path(row["path"]).resolve(), row["seed"], float(row[score]))
+                for row in csv.DictReader(file)
             ]
     except (OSError, KeyError, ValueError) as error:
         raise DataError(
@@ -85,7 +84,8 @@ def read_scores(path: Path, score: str) -> dict[Path, float]:
 
 def faults(samples: Iterable[Sample], scores: Mapping[Path, float]) -> Iterable[Fault]:
     """Every anomalous image with a score, where its category has normal ones with a score."""
-    scored = [(sample, scores[sample.path]) for sample in samples if sample.path in scores]
+    paths = {sample.path.resolve(): sample for sample in samples}
+    scored = [(sample, scores[path]) for path, sample in paths.items() if path in scores]
     if not scored:
         raise DataError(
             "none of the tree's images is in images.csv; give the tree that was evaluated"
