@@ -20,8 +20,9 @@ def command(*arguments: object) -> int:
     return int(stopped.value.code or 0)
 
 
-def load_script(path: Path) -> ModuleType:
-    """A Python file that is in no package, as a module."""
+def load_script(name: str) -> ModuleType:
+    """A Python file that is in no package, by its path in the repository, as a module."""
+    path = Path(__file__).parents[1] / name
     spec = spec_from_file_location(f"script_{path.stem}", path)
     module = module_from_spec(spec)
     with pytest.MonkeyPatch.context() as patch:  # its dataclasses look for their module there

@@ -17,7 +17,7 @@ FOLDER = Path(__file__).parents[1] / "docs" / "examples"
 
 @pytest.fixture
 def example(request):
-    return load_script(FOLDER / f"{request.param}.py")
+    return load_script(f"docs/examples/{request.param}.py")
 
 
 def test_every_example_is_run_here():

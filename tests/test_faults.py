@@ -10,12 +10,10 @@ import pytest
 from .commands import command, load_script
 from .layout_trees import BUILDERS, Painter
 
-TOOL = Path(__file__).parent.parent / "tools" / "faults.py"
-
 
 @pytest.fixture
 def tool():
-    return load_script(TOOL)
+    return load_script("tools/faults.py")
 
 
 @pytest.fixture

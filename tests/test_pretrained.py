@@ -14,12 +14,12 @@ from bayes_pfl.pretraining import PretrainConfig
 
 from .commands import load_script
 
-TOOL = Path(__file__).parent.parent / "tools" / "pretrained.py"
+RECIPES = Path(__file__).parents[1] / "recipes"
 
 
 @pytest.fixture
 def tool():
-    return load_script(TOOL)
+    return load_script("tools/pretrained.py")
 
 
 @pytest.fixture
@@ -94,7 +94,7 @@ def test_recipes_of_both_trainings_are_handed_on(tool, ran, tmp_path):
         assert "cuda" in found[step]
 
 
-@pytest.mark.parametrize("recipe", sorted(TOOL.parent.parent.glob("recipes/*.json")), ids=str)
+@pytest.mark.parametrize("recipe", sorted(RECIPES.glob("*.json")), ids=str)
 def test_recipes_can_be_read(recipe):
     kind = PretrainConfig if recipe.name.startswith("clip") else TrainConfig
     load_json(kind, recipe)
