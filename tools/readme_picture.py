@@ -1,21 +1,48 @@
-"""Pictures of the README and of the model card: rendered things that the shipped head never saw.
+"""Pictures of the README and of the model cards: rendered things that the models never saw.
 
 python tools/readme_picture.py docs/images/overview.png
-python tools/readme_picture.py docs/images/failures.png --worst
+python tools/readme_picture.py docs/images/failures.jpg --worst
+python tools/readme_picture.py docs/images/failures-by-hand.jpg --worst --by-hand
 """
 
 import argparse
+from collections.abc import Callable
+from dataclasses import dataclass
 from pathlib import Path
 
+import numpy as np
 from PIL import Image
 from sklearn.metrics import roc_auc_score
 
 from bayes_pfl import BayesPFL
 from bayes_pfl.data.synthetic import CATEGORIES, TEST_CATEGORIES, render
+from bayes_pfl.report.overlays import overlay
+from bayes_pfl.results import score_note
+from bayes_pfl.scoreboard.board import bare_model
+from bayes_pfl.scoreboard.handcrafted import HandcraftedPrompts
+from bayes_pfl.scoreboard.methods import HandcraftedMethod, encode
 
 # Three that work, and one (granite) that does not.
 SHOWN = (("galvanised", 0), ("slate", 0), ("head_ct", 2), ("granite", 3))
 SEED, SIZE, COLUMNS = 7, 384, 2
+
+Look = Callable[[np.ndarray, str], tuple[np.ndarray, str]]
+"""Image and class name -> anomaly map and a note of its score."""
+
+
+@dataclass(frozen=True)
+class Seen:
+    """A rendered picture and its map.
+
+    found    pixel AUROC within the picture
+    """
+
+    image: np.ndarray
+    mask: np.ndarray
+    title: str
+    note: str
+    anomaly_map: np.ndarray
+    found: float
 
 
 def main() -> None:
@@ -24,35 +51,69 @@ def main() -> None:
     parser.add_argument(
         "--worst", action="store_true", help="of each test category's first three, the worst four"
     )
+    parser.add_argument("--by-hand", action="store_true", help="the CLIP alone, prompts by hand")
     options = parser.parse_args()
-    model = BayesPFL.from_pretrained("bayes-pfl-tiny", device="cpu")
+    look, limits = by_hand() if options.by_hand else by_head()
+    wanted = SHOWN
     if options.worst:
         wanted = [(category, index) for category in TEST_CATEGORIES for index in range(3)]
-        tiles = [tile for _, tile in sorted(map(shown(model), wanted), key=lambda x: x[0])[:4]]
-    else:
-        tiles = [tile for _, tile in map(shown(model), SHOWN)]
+    seen = [show(look, category, index) for category, index in wanted]
+    if limits is None:
+        limits = tuple(np.quantile([one.anomaly_map for one in seen], (0.5, 0.95)))
+    if options.worst:
+        seen = sorted(seen, key=lambda one: one.found)[:4]
+    options.out.parent.mkdir(parents=True, exist_ok=True)
+    sheet([drawn(one, limits) for one in seen]).save(options.out, optimize=True)
+
+
+def by_head() -> tuple[Look, tuple[float, float]]:
+    """The shipped head, and the ends of its colours."""
+    model = BayesPFL.from_pretrained("bayes-pfl-tiny", device="cpu")
+
+    def look(image: np.ndarray, name: str) -> tuple[np.ndarray, str]:
+        result = model.predict(image, class_name=name)
+        return result.anomaly_map, score_note(result.score, result.interval)
+
+    return look, model.config.scoring.map_range
+
+
+def by_hand() -> tuple[Look, None]:
+    """The scoreboard's row of the shipped CLIP; the ends of its colours are not known."""
+    model = bare_model("bayes-pfl-clip-tiny", device="cpu", image_size=320)
+    sigma = model.config.scoring.smoothing * model.backbone.image_size
+    method = HandcraftedMethod("by hand", HandcraftedPrompts(model.backbone), sigma)
+
+    def look(image: np.ndarray, name: str) -> tuple[np.ndarray, str]:
+        batch = encode(model, model.transform(Image.fromarray(image))[None], [name])
+        outcome = method.score(batch)
+        return outcome.maps[0], f"score {outcome.scores[0]:.3f}"
+
+    return look, None
+
+
+def show(look: Look, category: str, index: int) -> Seen:
+    picture = render(category, SEED, index, size=SIZE, defect="random")
+    name = CATEGORIES[category].class_name
+    anomaly_map, note = look(picture.image, name)
+    truth = Image.fromarray(picture.mask).resize(anomaly_map.shape[::-1], Image.Resampling.NEAREST)
+    found = roc_auc_score(np.asarray(truth).ravel(), anomaly_map.ravel())
+    title = f"{name}, {picture.defect.replace('_', ' ')}"
+    return Seen(picture.image, picture.mask, title, note, anomaly_map, found)
+
+
+def drawn(seen: Seen, limits: tuple[float, float]) -> Image.Image:
+    image = Image.fromarray(seen.image)
+    words = {"title": seen.title, "note": seen.note}
+    return overlay(image, seen.anomaly_map, mask=seen.mask, limits=limits, **words)
+
+
+def sheet(tiles: list[Image.Image]) -> Image.Image:
     width, height = max(t.width for t in tiles), max(t.height for t in tiles)
     rows = -(-len(tiles) // COLUMNS)
-    sheet = Image.new("RGB", (COLUMNS * width, rows * height), "white")
+    whole = Image.new("RGB", (COLUMNS * width, rows * height), "white")
     for position, tile in enumerate(tiles):
-        sheet.paste(tile, (position % COLUMNS * width, position // COLUMNS * height))
-    options.out.parent.mkdir(parents=True, exist_ok=True)
-    sheet.save(options.out, optimize=True)
-
-
-def shown(model):
-    """(category, index) -> the pixel AUROC within that picture, and its overlay."""
-
-    def show(chosen):
-        category, index = chosen
-        picture = render(category, SEED, index, size=SIZE, defect="random")
-        name = CATEGORIES[category].class_name
-        result = model.predict(picture.image, class_name=name)
-        found = roc_auc_score(picture.mask.ravel(), result.anomaly_map.ravel())
-        title = f"{name}, {picture.defect.replace('_', ' ')}"
-        return found, result.overlay(title=title, mask=picture.mask)
-
-    return show
+        whole.paste(tile, (position % COLUMNS * width, position // COLUMNS * height))
+    return whole
 
 
 if __name__ == "__main__":
