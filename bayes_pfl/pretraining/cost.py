@@ -22,3 +22,7 @@ class Cost:
     def since(self, begin: Cost) -> Cost:
         """What was spent between ``begin`` and this moment."""
         return Cost(self.wall - begin.wall, self.processor - begin.processor)
+
+    def plus(self, other: Cost) -> Cost:
+        """Both together."""
+        return Cost(self.wall + other.wall, self.processor + other.processor)

@@ -22,6 +22,7 @@ from bayes_pfl.pretraining.lite_weights import TRUNK, LiteWeights
 from bayes_pfl.pretraining.pictures import PictureMaps, Progress
 from bayes_pfl.pretraining.split_trunk import LateMaps, SplitTrunk, fill_trunk
 from bayes_pfl.pretraining.student_trunk import StudentTrunk
+from bayes_pfl.pretraining.tuning_state import TuningState
 from bayes_pfl.pretraining.unlocking import classes_kept, tune_trunk
 
 _VIEWS_FOR_MEAN = 512
@@ -33,14 +34,18 @@ def distil(
     weights: LiteWeights,
     config: PretrainConfig,
     progress: Progress | None = None,
+    state: TuningState | None = None,
 ) -> dict[str, float]:
     """Train ``trunk`` in place, where it lies, with the steps and rates of an unlocking.
+
+    Args:
+        state: of this tuning, which goes on from there; None to begin, and keep nothing.
 
     Returns:
         The mean of every loss over the last steps.
     """
     following = Following(trunk, weights, config)
-    losses = tune_trunk(trunk, pictures, following, config, progress, stage="distillation")
+    losses = tune_trunk(trunk, pictures, following, config, progress, "distillation", state)
     step = max(1, len(pictures.maps) // _VIEWS_FOR_MEAN)
     trunk.centre(read_pooled(trunk, pictures.maps[::step]).mean(0).to(trunk.device))
     return losses

@@ -34,6 +34,7 @@ from bayes_pfl.pretraining.pictures import (
 )
 from bayes_pfl.pretraining.student_trunk import StudentTrunk
 from bayes_pfl.pretraining.tower_cache import load_tower, save_tower
+from bayes_pfl.pretraining.tuning_state import TuningState
 from bayes_pfl.pretraining.unlocking import unlock
 
 _log = logging.getLogger(__name__)
@@ -84,8 +85,9 @@ def pretrain(
         out: folder for config, weights and model card.
         source: of pictures; None for the package's renderer.
         weights: of the image tower; None for those of the installed package.
-        cache: folder for the maps of the pictures and for the tuned tower, so that a run which was
-            stopped goes on after the last of the two.
+        cache: folder for the maps of the pictures and for the tower, tuned and as it is tuned, so
+            that a run which was stopped goes on after the pictures, within the tuning (two
+            minutes are lost at most) or after it.
         device: to train on; pictures are rendered, encoded and measured on the CPU.
         progress: called as the work goes on.
 
@@ -208,12 +210,13 @@ def _unlocked(
     if kept and kept.is_file():
         _log.info("tuned tower: %s", kept)
         return load_tower(trunk, kept)
-    begin = Cost.now()
+    state = TuningState(kept and kept.with_suffix(".part"))
     train = distil if isinstance(trunk, StudentTrunk) else unlock
-    losses = train(trunk, pictures, weights, config, progress)
-    cost = Cost.now().since(begin)
+    losses = train(trunk, pictures, weights, config, progress, state)
+    cost = state.cost
     if kept:
         save_tower(trunk, kept, losses, cost)
+        state.remove()
     return losses, cost
 
 

@@ -36,6 +36,14 @@ class History:
         """Those of one more step."""
         self._steps.append({name: value.item() for name, value in losses.items()})
 
+    def state_dict(self) -> dict[str, list[dict[str, float]]]:
+        """The last steps, which are all that is asked for."""
+        return {"steps": self._steps[-LOG_EVERY:]}
+
+    def load_state_dict(self, state: dict[str, list[dict[str, float]]]) -> None:
+        """Put them back."""
+        self._steps = list(state["steps"])
+
     def recent(self) -> dict[str, float]:
         """The mean of each over the last steps."""
         last = self._steps[-LOG_EVERY:]

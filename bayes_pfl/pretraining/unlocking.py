@@ -28,6 +28,7 @@ from bayes_pfl.pretraining.lite_weights import LiteWeights
 from bayes_pfl.pretraining.pictures import MASK_SIDE, PictureMaps, Progress
 from bayes_pfl.pretraining.schedule import LOG_EVERY, History, cosine
 from bayes_pfl.pretraining.split_trunk import LateMaps, SplitTrunk
+from bayes_pfl.pretraining.tuning_state import Draws, TuningState
 
 _log = logging.getLogger(__name__)
 _READER_RATE = 10  # the readers are shallow, and begin from nothing: they learn faster
@@ -70,13 +71,18 @@ def unlock(
     weights: LiteWeights,
     config: PretrainConfig,
     progress: Progress | None = None,
+    state: TuningState | None = None,
 ) -> dict[str, float]:
     """Tune the late part of ``trunk`` in place, where it lies; batch norms keep their statistics.
+
+    Args:
+        state: of this tuning, which goes on from there; None to begin, and keep nothing.
 
     Returns:
         The mean of every loss over the last steps.
     """
-    return tune_trunk(trunk, pictures, _Keeping(trunk, weights, config), config, progress)
+    beside = _Keeping(trunk, weights, config)
+    return tune_trunk(trunk, pictures, beside, config, progress, state=state)
 
 
 def tune_trunk(
@@ -86,8 +92,12 @@ def tune_trunk(
     config: PretrainConfig,
     progress: Progress | None = None,
     stage: str = "unlocking",
+    state: TuningState | None = None,
 ) -> dict[str, float]:
     """Train the late part of ``trunk`` in place on masks, and on the losses ``beside``.
+
+    Args:
+        beside: made of the trunk as it came; its learners are parts of the trunk, if any.
 
     Returns:
         The mean of every loss over the last steps.
@@ -99,8 +109,10 @@ def tune_trunk(
     optimizer = _optimizer(tuned, [*readers.parameters(), *beside.learners], config)
     warmup = round(_WARMUP * config.unlock_steps)
     schedule = cosine(optimizer, warmup, config.unlock_steps)
-    history = History()
-    for step in range(config.unlock_steps):
+    history, state = History(), state or TuningState()
+    parts = {"trunk": trunk, "readers": readers, "optimizer": optimizer, "schedule": schedule,
+             "history": history, "draws": Draws(rng)}  # fmt: skip
+    for step in range(state.restore(parts), config.unlock_steps):
         chosen = torch.from_numpy(rng.choice(len(chances), config.unlock_batch, p=chances))
         maps, masks = (x.to(trunk.device) for x in _batch(pictures, chosen, rng))
         labels = torch.tensor([pictures.subjects[i].defective for i in chosen.tolist()])
@@ -116,6 +128,7 @@ def tune_trunk(
         optimizer.step()
         schedule.step()
         history.add(losses)
+        state.keep(step + 1, parts)
         if progress:
             progress(stage, step + 1, config.unlock_steps)
         if (step + 1) % LOG_EVERY == 0:
