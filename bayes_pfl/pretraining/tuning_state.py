@@ -1,4 +1,4 @@
-"""A tuning of the tower on disk as it goes, so that one which is stopped goes on near its end."""
+"""A tuning of the tower on disk as it goes, so that one which was stopped can be gone on with."""
 
 from __future__ import annotations
 
