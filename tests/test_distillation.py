@@ -22,12 +22,12 @@ from bayes_pfl.pretraining.class_names import mean_features
 from bayes_pfl.pretraining.distillation import distil, teacher_trunk, unexplained, unlike_cells
 from bayes_pfl.pretraining.export import WEIGHTS_FILE
 from bayes_pfl.pretraining.features import FeatureSet, read_pooled
-from bayes_pfl.pretraining.lite_weights import TRUNK, LiteWeights, match_weights
+from bayes_pfl.pretraining.lite_weights import TRUNK, LiteWeights
 from bayes_pfl.pretraining.pictures import PictureMaps, encode_pictures, plan
 from bayes_pfl.pretraining.student_trunk import STUDENTS, StudentTrunk, ViTShape
 from bayes_pfl.pretraining.tower_cache import load_tower
 from bayes_pfl.scoreboard.dense import dense_reason, joint_patches
-from tests.test_pretraining import SOURCE, draw
+from tests.test_pretraining import SOURCE, draw, random_weights
 
 SHIPPABLE, NAME = "vit_tiny_patch16_blocks8", "vit_of_a_test"
 SMALL = ViTShape(layers=5, width=48, heads=3, patch=16)
@@ -51,11 +51,7 @@ def small() -> Iterator[None]:
 @pytest.fixture(scope="module")
 def weights() -> LiteWeights:
     """A teacher at random, whose pooled features differ from picture to picture."""
-    import timm
-
-    with torch.random.fork_rng():
-        torch.manual_seed(0)
-        found = match_weights(timm.create_model(TRUNK, num_classes=1000).state_dict())
+    found = random_weights()
     spread = {"conv_head.weight": 30 * found.trunk["conv_head.weight"]}
     return replace(found, trunk=found.trunk | spread)
 

@@ -72,15 +72,19 @@ SOURCE = PictureSource(
 )
 
 
-@pytest.fixture(scope="module")
-def weights() -> LiteWeights:
-    """Random weights of the image tower; batch norm scales kept positive, as trained ones are."""
+def random_weights() -> LiteWeights:
+    """Of the image tower; batch norm scales are positive, as trained ones are."""
     import timm
 
     with torch.random.fork_rng():
         torch.manual_seed(0)
         state = timm.create_model(TRUNK, num_classes=1000).state_dict()
     return match_weights(state)
+
+
+@pytest.fixture(scope="module")
+def weights() -> LiteWeights:
+    return random_weights()
 
 
 @pytest.fixture(scope="module")

@@ -14,13 +14,13 @@ from bayes_pfl.errors import DataError
 from bayes_pfl.pretraining import pretrain
 from bayes_pfl.pretraining.architecture import build_clip, image_trunk
 from bayes_pfl.pretraining.distillation import distil
-from bayes_pfl.pretraining.lite_weights import TRUNK, LiteWeights, match_weights
+from bayes_pfl.pretraining.lite_weights import LiteWeights
 from bayes_pfl.pretraining.pictures import encode_pictures, plan
 from bayes_pfl.pretraining.student_trunk import STUDENTS, ViTShape
 from bayes_pfl.pretraining.tuning_state import TuningState
 from bayes_pfl.pretraining.unlocking import unlock
 
-from .test_pretraining import SOURCE, TINY, draw
+from .test_pretraining import SOURCE, TINY, draw, random_weights
 
 STEPS = 5
 
@@ -39,11 +39,7 @@ def stop_after(step: int):
 
 @pytest.fixture(scope="module")
 def weights() -> LiteWeights:
-    import timm
-
-    with torch.random.fork_rng():
-        torch.manual_seed(0)
-        return match_weights(timm.create_model(TRUNK, num_classes=1000).state_dict())
+    return random_weights()
 
 
 @pytest.fixture(params=["unlocking", "distillation"])
