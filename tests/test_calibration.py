@@ -17,7 +17,8 @@ from bayes_pfl.inference import predict
 from bayes_pfl.prediction import predict_folder
 from bayes_pfl.scorer import Scorer
 from tests.commands import command
-from tests.test_prediction import picture, rows_of, save
+
+from .folders import picture, rows_of, save
 
 COUNT, NAME = 24, "metal nut"
 

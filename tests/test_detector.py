@@ -12,7 +12,8 @@ from sklearn.preprocessing import FunctionTransformer
 
 from bayes_pfl import AnomalyDetector, BayesPFL
 from bayes_pfl.errors import BayesPFLError, DataError
-from tests.test_prediction import picture
+
+from .folders import picture
 
 
 @pytest.fixture(scope="module")

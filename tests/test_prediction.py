@@ -1,10 +1,8 @@
-"""Folders of images: what is written, what is survived, what is refused."""
+"""Folders of images: what is written, and that it depends on nothing else."""
 
-import csv
 import json
 import os
 import sys
-from pathlib import Path
 
 import cv2
 import numpy as np
@@ -13,54 +11,15 @@ import torch
 from PIL import Image
 
 from bayes_pfl.data import decoding
-from bayes_pfl.errors import ConfigError, DataError
 from bayes_pfl.inference import predict
 from bayes_pfl.prediction import predict_folder
 from bayes_pfl.prediction_files import Row, RowFile, encode_map, mirrored
 from bayes_pfl.report.overlays import MAX_SIDE
 
+from .folders import Counting, picture, rows_of, run, save
+
 COLUMNS = ["path", "class_name", "score", "label", "uncertainty", "text_score", "map_score"]
 COLUMNS += ["width", "height", "error", "score_low", "score_high", "needs_review", "p_value"]
-
-
-def rows_of(out):
-    path = Path(out, "predictions.csv")
-    with path.open(encoding="utf-8", errors="surrogateescape", newline="") as file:
-        return list(csv.DictReader(file))
-
-
-def picture(index=0, size=(40, 30)):
-    cells = np.random.default_rng(index).integers(0, 255, (4, 4, 3), dtype=np.uint8)
-    return Image.fromarray(cells).resize(size, Image.Resampling.BICUBIC)
-
-
-def save(folder, names, size=(40, 30)):
-    for index, name in enumerate(names):
-        path = Path(folder, name)
-        path.parent.mkdir(parents=True, exist_ok=True)
-        picture(index, size).save(path, "PNG")
-    return folder
-
-
-def run(model, folder, out, **options):
-    least = {"class_name": "metal nut", "maps": "none", "overlays": False, "report": False}
-    return predict_folder(model, folder, out, **least | options)
-
-
-class Counting:
-    """Progress that counts, and interrupts as a user would."""
-
-    def __init__(self, stop=None):
-        self.steps = self.done = 0
-        self.stop = stop
-
-    def start(self, title, steps):
-        self.steps += steps
-
-    def advance(self, done, values):
-        self.done += done
-        if self.done == self.stop:
-            raise KeyboardInterrupt
 
 
 def assert_rows_equal(left, right):
@@ -320,88 +279,6 @@ def test_the_table_appears_whole_or_not_at_all(tmp_path):
     assert path.read_text() == "old" and len(list(tmp_path.iterdir())) == 1
 
 
-def test_an_interrupted_run_leaves_no_table_and_no_thread(tiny_model, tmp_path):
-    import threading
-
-    folder = save(tmp_path / "in", [f"{k}.png" for k in range(30)])
-    before = threading.active_count()  # other tests may have left some
-
-    with pytest.raises(KeyboardInterrupt):
-        run(tiny_model, folder, tmp_path / "out", batch_size=2, progress=Counting(stop=3))
-    names = [path.name for path in (tmp_path / "out").iterdir()]
-    assert names == ["predictions.journal.jsonl"]
-    assert threading.active_count() == before
-
-
-def test_a_map_that_cannot_be_written_costs_its_row_alone(tiny_model, tmp_path):
-    folder = save(tmp_path / "in", ["a.png", "b.png"])
-    (tmp_path / "out/maps/a.png.png/blocked").mkdir(parents=True)
-    summary = run(tiny_model, folder, tmp_path / "out", maps="png16")
-    first, second = rows_of(tmp_path / "out")
-    assert first["error"].startswith("map not written: ") and float(first["score"]) > 0
-    assert second["error"] == ""
-    assert (summary.failed, summary.succeeded) == (1, 1)
-
-
-def test_a_picture_that_cannot_be_drawn_costs_its_row_alone(tiny_model, tmp_path, monkeypatch):
-    def fail(image, anomaly_map, *, title, **options):
-        if title == "a.png":
-            raise ValueError("no font\nhere")
-        return image
-
-    monkeypatch.setattr("bayes_pfl.prediction_files.overlay", fail)
-    folder = save(tmp_path / "in", ["a.png", "b.png"])
-    run(tiny_model, folder, tmp_path / "out", overlays=True)
-    errors = [row["error"] for row in rows_of(tmp_path / "out")]
-    assert errors == ["overlay not written: no font here", ""]
-
-
-def test_a_name_as_long_as_can_be(tiny_model, tmp_path):
-    name = "n" * 251 + ".png"
-    folder = save(tmp_path / "in", [name])
-    run(tiny_model, folder, tmp_path / "out", maps="png16")
-    (row,) = rows_of(tmp_path / "out")
-    assert row["path"] == name and float(row["score"]) > 0
-    assert "too long" in row["error"].lower()
-
-
-def test_linked_files_out_of_reach_are_rows(tiny_model, tmp_path):
-    folder = save(tmp_path / "in", ["a.png"])
-    try:
-        (folder / "broken.png").symlink_to(folder / "gone.png")
-    except OSError:
-        pytest.skip("links are not allowed here")
-    assert run(tiny_model, folder, tmp_path / "out").failed == 1
-    assert "no such file" in rows_of(tmp_path / "out")[1]["error"]
-
-
-@pytest.mark.skipif(not hasattr(os, "geteuid") or os.geteuid() == 0, reason="root may read all")
-def test_files_without_permission_are_rows(tiny_model, tmp_path):
-    folder = save(tmp_path / "in", ["a.png", "secret.png"])
-    (folder / "secret.png").chmod(0)
-    assert run(tiny_model, folder, tmp_path / "out").failed == 1
-    assert "ermission" in rows_of(tmp_path / "out")[1]["error"]
-
-
-def test_all_files_bad_is_still_a_table(tiny_model, tmp_path):
-    (tmp_path / "in").mkdir()
-    (tmp_path / "in/a.png").touch()
-    summary = run(tiny_model, tmp_path / "in", tmp_path / "out", maps="png16", overlays=True)
-    assert (summary.succeeded, summary.failed, summary.highest) == (0, 1, [])
-    assert len(rows_of(tmp_path / "out")) == 1
-
-
-def test_an_overflow_is_a_row_with_its_reason(tiny_model, tiny_config, tmp_path):
-    from bayes_pfl import BayesPFL
-
-    model = BayesPFL(tiny_config, tiny_model.backbone).eval()
-    model.log_scale_image.data.fill_(float("nan"))
-    folder = save(tmp_path / "in", ["a.png"])
-    assert run(model, folder, tmp_path / "out", overlays=True).failed == 1
-    assert "not finite" in rows_of(tmp_path / "out")[0]["error"]
-    assert rows_of(tmp_path / "out")[0]["score"] == ""
-
-
 def test_nothing_global_changes(tiny_model, tmp_path):
     folder = save(tmp_path / "in", ["a.png", "b.png"])
 
@@ -411,24 +288,6 @@ def test_nothing_global_changes(tiny_model, tmp_path):
     before = state()
     run(tiny_model, folder, tmp_path / "out", workers=1, overlays=True)
     assert state() == before
-
-
-def crash(path):
-    os._exit(9)
-
-
-@pytest.mark.slow
-@pytest.mark.skipif(sys.platform != "linux", reason="needs workers that fork")
-def test_a_crashing_decoder_costs_its_file_alone(tiny_model, tmp_path, monkeypatch):
-    folder = save(tmp_path / "in", ["a.png", "b.png", "c.png", "d.png", "e.png"])
-    read_image = decoding.read_image
-    monkeypatch.setattr(
-        decoding, "read_image", lambda path: (crash if path.stem == "c" else read_image)(path)
-    )
-    run(tiny_model, folder, tmp_path / "out", workers=1, batch_size=2)
-    errors = {row["path"]: row["error"] for row in rows_of(tmp_path / "out")}
-    assert list(errors) == ["a.png", "b.png", "c.png", "d.png", "e.png"]
-    assert "crashed" in errors.pop("c.png") and not any(errors.values())
 
 
 def test_read_ahead_passes_items_and_errors_on():
@@ -452,47 +311,3 @@ def test_deep_maps_round_to_the_nearest_step(rows):
     stored = np.asarray(Image.open(io.BytesIO(encode_map(values, "png16"))))
     assert stored[0].tolist() == [0, 65535, 32768]
     np.testing.assert_allclose(stored / 65535, values, rtol=0, atol=0.51 / 65535)
-
-
-def test_folders_that_cannot_be_read(tiny_model, tmp_path):
-    out = tmp_path / "out"
-    with pytest.raises(DataError, match="gone does not exist"):
-        run(tiny_model, tmp_path / "gone", out)
-    (tmp_path / "notes.txt").touch()
-    with pytest.raises(DataError, match="notes.txt is not a folder"):
-        run(tiny_model, tmp_path / "notes.txt", out)
-    with pytest.raises(DataError, match=r"no images; .*\.png .*\.webp"):
-        run(tiny_model, tmp_path, out)
-    assert not out.exists()
-
-
-def test_outputs_that_cannot_be_written(tiny_model, tmp_path):
-    folder = save(tmp_path / "in", ["a.png"])
-    (tmp_path / "file").touch()
-    with pytest.raises(ConfigError, match="file: cannot be written .it is a file.*choose"):
-        run(tiny_model, folder, tmp_path / "file")
-    with pytest.raises(ConfigError, match="below: cannot be written"):
-        run(tiny_model, folder, tmp_path / "file" / "below")
-    (tmp_path / "out" / "predictions.csv").mkdir(parents=True)
-    with pytest.raises(ConfigError, match="out: cannot be written"):
-        run(tiny_model, folder, tmp_path / "out")
-    assert [path.name for path in (tmp_path / "out").iterdir()] == ["predictions.csv"]
-
-
-@pytest.mark.parametrize(
-    ("options", "told"),
-    [
-        ({"maps": "tiff"}, "maps = 'tiff': use one of png16, npy, none"),
-        ({"workers": -1}, "workers = -1"),
-        ({"batch_size": 0}, "batch_size = 0"),
-        ({"samples": -1}, "samples = -1"),
-        ({"precision": "int8"}, "precision = 'int8'"),
-        ({"class_name": ""}, "class name is empty"),
-        ({"class_name": "nut " * 100}, "shorten it"),
-    ],
-)
-def test_settings_that_cannot_be_used_cost_nothing(tiny_model, tmp_path, options, told):
-    folder = save(tmp_path / "in", ["a.png"])
-    with pytest.raises((ConfigError, DataError), match=told):
-        run(tiny_model, folder, tmp_path / "out", **options)
-    assert not (tmp_path / "out").exists()

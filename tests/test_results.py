@@ -10,7 +10,8 @@ from PIL import Image
 from bayes_pfl.errors import ConfigError, DataError
 from bayes_pfl.inference import predict
 from bayes_pfl.regions import Box, boxes, contours
-from tests.test_prediction import picture
+
+from .folders import picture
 
 
 @pytest.fixture(scope="module")

@@ -1,4 +1,4 @@
-"""The scoreboard: resampled figures, baselines without training, what the command leaves behind."""
+"""The scoreboard: its rows, means and intervals, and what the command leaves behind."""
 
 from __future__ import annotations
 
@@ -8,216 +8,18 @@ import json
 import shutil
 
 import numpy as np
-import open_clip
 import pytest
-import torch
-import torch.nn.functional as F
 from PIL import Image
 from safetensors.torch import load_file, save_file
-from sklearn.metrics import average_precision_score, roc_auc_score
 
-from bayes_pfl.backbone import FrozenCLIP
 from bayes_pfl.errors import ConfigError, DataError
-from bayes_pfl.metrics import PixelMetrics, aupro
-from bayes_pfl.scoreboard import rowwise
 from bayes_pfl.scoreboard.board import BoardSettings, score_sets
-from bayes_pfl.scoreboard.dense import dense_reason, joint_patches
-from bayes_pfl.scoreboard.handcrafted import HandcraftedPrompts
-from bayes_pfl.scoreboard.local_contrast import local_contrast
-from bayes_pfl.scoreboard.pixel_counts import PixelCounter
-from bayes_pfl.scoreboard.resampling import (
-    BootstrapSettings,
-    image_replicates,
-    image_weights,
-    interval,
-    pixel_replicates,
-)
+from bayes_pfl.scoreboard.resampling import BootstrapSettings, interval
 from bayes_pfl.scoreboard.sets import read_sets
-from bayes_pfl.scoreboard.wordings import DAMAGED_STATES, NORMAL_STATES, sentences
 
-from .clips import RESNET, VIT, clip_config, make_clip, timm_tower
 from .commands import command
 
 FEW = BootstrapSettings(resamples=20)
-
-
-@pytest.fixture
-def rng():
-    return np.random.default_rng(0)
-
-
-# Resampling ---------------------------------------------------------------------------------------
-
-
-def blobs(rng, images=40, side=24, strength=1.0):
-    """Maps (I, side, side) with a brighter square in every second one, and their masks."""
-    maps = rng.normal(size=(images, side, side)).astype(np.float32)
-    masks = np.zeros(maps.shape, bool)
-    for index in range(0, images, 2):
-        top, left = rng.integers(0, side - 6, 2)
-        masks[index, top : top + 5, left : left + 6] = True
-        masks[index, 0, 0] = True  # a second region
-    maps[masks] += strength
-    return maps, masks
-
-
-def test_replicates_of_images_are_those_of_the_drawn_images(rng):
-    labels = (rng.random(30) < 0.4).astype(int)
-    scores = rng.normal(size=30).round(1) + labels  # rounded: ties
-    weights = image_weights(labels, BootstrapSettings(resamples=25))
-    found = image_replicates(scores, labels, weights)
-    for row, auroc, ap in zip(weights, found["auroc"], found["ap"], strict=True):
-        drawn = np.repeat(np.arange(30), row)
-        assert auroc == pytest.approx(roc_auc_score(labels[drawn], scores[drawn]), abs=1e-12)
-        expected = average_precision_score(labels[drawn], scores[drawn])
-        assert ap == pytest.approx(expected, abs=1e-12)
-
-
-def test_replicates_of_pixels_are_those_of_the_drawn_maps(rng):
-    maps, masks = blobs(rng)
-    counter = PixelCounter(pilots=10)  # most maps come after the scale is laid
-    for pair in zip(maps, masks, strict=True):
-        counter.add(*pair)
-    labels = masks.any((1, 2)).astype(int)
-    weights = image_weights(labels, BootstrapSettings(resamples=8))
-    found = pixel_replicates(counter.counts(), weights, 0.3)
-    for place, row in enumerate(weights):
-        drawn = np.repeat(np.arange(len(maps)), row)
-        metrics = PixelMetrics("exact")
-        metrics.update(maps[drawn], masks[drawn])
-        exact = metrics.compute()
-        for key, values in found.items():
-            assert values[place] == pytest.approx(exact[key], abs=2e-3)
-
-
-def test_aupro_of_rows_is_the_exact_one_at_every_limit(rng):
-    maps, masks = blobs(rng, images=4)
-    counter = PixelCounter(steps=10**6)  # a level for every pixel
-    for pair in zip(maps, masks, strict=True):
-        counter.add(*pair)
-    counts = counter.counts()
-    sums = [x.sum(0, keepdims=True) for x in (counts.negatives, counts.overlap)]
-    for limit in (0.013, 0.3, 1.0):
-        found = rowwise.aupro(*sums, counts.regions.sum(keepdims=True), limit)
-        assert found[0] == pytest.approx(aupro(maps, masks, limit), abs=1e-6)
-
-
-def test_labels_keep_their_numbers_and_streams_are_independent():
-    labels = np.array([0, 1, 1, 0, 1])
-    settings = BootstrapSettings(resamples=200)
-    weights = image_weights(labels, settings, "screw")
-    assert (weights[:, labels == 1].sum(1) == 3).all()
-    assert (weights[:, labels == 0].sum(1) == 2).all()
-    assert np.array_equal(weights, image_weights(labels, settings, "screw"))
-    assert not np.array_equal(weights, image_weights(labels, settings, "nut"))
-
-
-def test_intervals_hold_the_truth_as_often_as_they_say(rng):
-    # AUROC of N(1, 1) against N(0, 1) is Phi(1 / sqrt(2)).
-    truth, inside, trials = 0.760250, 0, 150
-    labels = np.repeat([0, 1], 60)
-    for trial in range(trials):
-        scores = rng.normal(size=120) + labels
-        weights = image_weights(labels, BootstrapSettings(resamples=300, seed=trial))
-        low, high = interval(image_replicates(scores, labels, weights)["auroc"], 0.95)
-        inside += low <= truth <= high
-    assert 0.89 <= inside / trials <= 0.99
-
-
-def test_an_undefined_figure_has_no_interval():
-    replicates = rowwise.auroc(np.array([[1, 2]]), np.array([[0, 0]]))
-    assert np.isnan(replicates).all()
-    assert interval(replicates, 0.95) is None
-
-
-# Baselines ----------------------------------------------------------------------------------------
-
-
-def test_contrast_finds_a_spot_and_not_a_slope():
-    slope = np.linspace(0, 200, 64).astype(np.uint8)
-    image = np.repeat(np.tile(slope, (64, 1))[..., None], 3, axis=2)
-    image[30:34, 40:44] = 255
-    found = local_contrast(image)
-    assert np.unravel_index(found.argmax(), found.shape) == pytest.approx((31.5, 41.5), abs=1.5)
-    assert found[32, 10] < found.max() / 5
-
-
-def test_wordings_name_the_thing_and_no_sentence_is_on_both_sides():
-    sides = [sentences("metal nut", states) for states in (NORMAL_STATES, DAMAGED_STATES)]
-    assert all("metal nut" in text for side in sides for text in side)
-    assert len({*sides[0], *sides[1]}) == len(sides[0]) + len(sides[1]) == 30
-
-
-def test_direction_of_a_wording_is_the_mean_of_clips_own_embeddings(tiny_model, clip_dir):
-    clip = open_clip.create_model(f"local-dir:{clip_dir}", require_pretrained=True).eval()
-    prompts = HandcraftedPrompts(tiny_model.backbone)
-    found = prompts.embeddings(["cog", "metal nut|bolt"])
-    texts = [s for name in ("metal nut", "bolt") for s in sentences(name, DAMAGED_STATES)]
-    with torch.no_grad():
-        ids = open_clip.get_tokenizer("ViT-B-32")(texts)
-        each = F.normalize(clip.encode_text(ids), dim=-1)
-    assert torch.allclose(found[1, 1], F.normalize(each.mean(0), dim=-1), atol=1e-5)
-
-
-def frozen(vision, size, **top):
-    clip = make_clip(clip_config(vision, **top))
-    return clip, FrozenCLIP(clip, open_clip.get_tokenizer("ViT-B-32"), image_size=size)
-
-
-def encoded(backbone, size):
-    images = torch.randn(2, 3, size, size, generator=torch.Generator().manual_seed(0))
-    return images, backbone.encode_image(images)
-
-
-@pytest.mark.parametrize("proj", ["linear", ""])
-def test_mean_of_the_places_is_the_pooled_embedding_of_an_averaging_tower(proj):
-    tower = timm_tower("tf_efficientnet_lite0", 64, "avg", proj)
-    _, backbone = frozen(tower, 64)
-    images, features = encoded(backbone, 64)
-    assert dense_reason(backbone) is None
-    patches, grid = joint_patches(backbone, images, features)
-    assert patches.shape == (2, grid[0] * grid[1], backbone.embed_dim)
-    assert torch.allclose(patches.mean(1), features.pooled, atol=1e-4)
-
-
-def test_patches_of_a_vit_are_those_that_open_clip_gives():
-    clip, backbone = frozen(VIT, 32)
-    images, features = encoded(backbone, 32)
-    clip.visual.output_tokens = True
-    with torch.no_grad():
-        expected = clip.visual(images)[1] @ clip.visual.proj
-    clip.visual.output_tokens = False
-    patches, grid = joint_patches(backbone, images, features)
-    assert grid == (4, 4)
-    assert torch.allclose(patches, expected, atol=1e-5)
-
-
-def test_mean_of_the_patches_is_the_pooled_embedding_of_an_averaging_vit():
-    tower = timm_tower("vit_tiny_patch16_224", 224, "avg")
-    _, backbone = frozen(tower, 224)
-    images, features = encoded(backbone, 224)
-    patches, grid = joint_patches(backbone, images, features)
-    assert grid == (14, 14)
-    assert torch.allclose(patches.mean(1), features.pooled, atol=1e-4)
-
-
-def test_a_tower_that_pools_by_attention_gives_scores_and_says_why_no_maps():
-    _, backbone = frozen(RESNET, 64)
-    prompts = HandcraftedPrompts(backbone)
-    assert "pools by attention" in prompts.reason
-    scores = prompts.image_scores(encoded(backbone, 64)[1], ["cog", "cog"])
-    assert ((scores >= 0) & (scores <= 1)).all()
-
-
-def test_maps_by_hand_are_cosines_not_saturated(tiny_model):
-    prompts = HandcraftedPrompts(tiny_model.backbone)
-    images, features = encoded(tiny_model.backbone, 48)
-    maps = prompts.maps(images, features, ["cog", "nut"])
-    assert maps.shape == (2, 48, 48)
-    assert len(maps[0].unique()) > 1000 and maps.min() > 0 and maps.max() < 1
-
-
-# The board ----------------------------------------------------------------------------------------
 
 
 def write_category(root, rng, masks=True, broken=False):

@@ -20,7 +20,7 @@ from bayes_pfl.pretraining.student_trunk import STUDENTS, ViTShape
 from bayes_pfl.pretraining.tuning_state import TuningState
 from bayes_pfl.pretraining.unlocking import unlock
 
-from .test_pretraining import SOURCE, TINY, draw, random_weights
+from .small_recipe import SOURCE, TINY, draw, random_weights
 
 STEPS = 5
 

@@ -1,0 +1,49 @@
+"""Folders of small pictures, and predictions over them."""
+
+import csv
+from pathlib import Path
+
+import numpy as np
+from PIL import Image
+
+from bayes_pfl.prediction import predict_folder
+
+
+def rows_of(out):
+    path = Path(out, "predictions.csv")
+    with path.open(encoding="utf-8", errors="surrogateescape", newline="") as file:
+        return list(csv.DictReader(file))
+
+
+def picture(index=0, size=(40, 30)):
+    cells = np.random.default_rng(index).integers(0, 255, (4, 4, 3), dtype=np.uint8)
+    return Image.fromarray(cells).resize(size, Image.Resampling.BICUBIC)
+
+
+def save(folder, names, size=(40, 30)):
+    for index, name in enumerate(names):
+        path = Path(folder, name)
+        path.parent.mkdir(parents=True, exist_ok=True)
+        picture(index, size).save(path, "PNG")
+    return folder
+
+
+def run(model, folder, out, **options):
+    least = {"class_name": "metal nut", "maps": "none", "overlays": False, "report": False}
+    return predict_folder(model, folder, out, **least | options)
+
+
+class Counting:
+    """Progress that counts, and interrupts as a user would."""
+
+    def __init__(self, stop=None):
+        self.steps = self.done = 0
+        self.stop = stop
+
+    def start(self, title, steps):
+        self.steps += steps
+
+    def advance(self, done, values):
+        self.done += done
+        if self.done == self.stop:
+            raise KeyboardInterrupt
