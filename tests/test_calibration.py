@@ -17,8 +17,7 @@ from bayes_pfl.inference import predict
 from bayes_pfl.prediction import predict_folder
 from bayes_pfl.scorer import Scorer
 from tests.commands import command
-
-from .folders import picture, rows_of, save
+from tests.folders import picture, rows_of, save
 
 COUNT, NAME = 24, "metal nut"
 

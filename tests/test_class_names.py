@@ -13,8 +13,7 @@ from bayes_pfl.inference import predict
 from bayes_pfl.name_sensitivity import NameEffect, name_sensitivity
 from bayes_pfl.prediction import predict_folder
 from tests.commands import command
-
-from .folders import picture, rows_of, save
+from tests.folders import picture, rows_of, save
 
 
 def encoded(model, count):

@@ -12,8 +12,7 @@ from sklearn.preprocessing import FunctionTransformer
 
 from bayes_pfl import AnomalyDetector, BayesPFL
 from bayes_pfl.errors import BayesPFLError, DataError
-
-from .folders import picture
+from tests.folders import picture
 
 
 @pytest.fixture(scope="module")

@@ -27,8 +27,7 @@ from bayes_pfl.pretraining.pictures import PictureMaps, encode_pictures, plan
 from bayes_pfl.pretraining.student_trunk import STUDENTS, StudentTrunk, ViTShape
 from bayes_pfl.pretraining.tower_cache import load_tower
 from bayes_pfl.scoreboard.dense import dense_reason, joint_patches
-
-from .small_recipe import SOURCE, draw, random_weights
+from tests.small_recipe import SOURCE, draw, random_weights
 
 SHIPPABLE, NAME = "vit_tiny_patch16_blocks8", "vit_of_a_test"
 SMALL = ViTShape(layers=5, width=48, heads=3, patch=16)

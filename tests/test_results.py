@@ -10,8 +10,7 @@ from PIL import Image
 from bayes_pfl.errors import ConfigError, DataError
 from bayes_pfl.inference import predict
 from bayes_pfl.regions import Box, boxes, contours
-
-from .folders import picture
+from tests.folders import picture
 
 
 @pytest.fixture(scope="module")

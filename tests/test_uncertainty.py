@@ -13,9 +13,8 @@ from bayes_pfl.decision import Decision
 from bayes_pfl.inference import predict, predict_stream
 from bayes_pfl.scorer import credible_interval
 from bayes_pfl.scoring import deploy_score
+from tests.folders import picture
 from tests.test_anomaly_maps import GRID, PAIRS, SIZE, differences, layer_logits, plain_path
-
-from .folders import picture
 
 
 @pytest.mark.parametrize("layers", [1, 3])
