@@ -190,26 +190,6 @@ def metrics(
 
 
 @app.command()
-def rendering(
-    pictures: Annotated[int, typer.Option(min=2, help="Of each renderer.")] = 64,
-    size: Annotated[int, typer.Option(min=32, help="Their side in pixels.")] = 256,
-    batch_size: Annotated[int, typer.Option(min=1, help="Pictures drawn at once.")] = 32,
-    device: Annotated[str, typer.Option(help="Draws the batches: cpu, cuda or auto.")] = "auto",
-    json_out: Json = None,
-) -> None:
-    """Pictures a second of one process: drawn one at a time, and by the batch."""
-    from bayes_pfl.benchmarks.rendering import benchmark_rendering
-
-    report = benchmark_rendering(pictures, size, batch_size, device)
-    say(
-        f"one at a time {report['single']:.1f} pictures/s, by the batch {report['batched']:.1f}: "
-        f"ratio {report['ratio']:.2f}"
-    )
-    if json_out:
-        write_json(json_out, report)
-
-
-@app.command()
 def soak(
     images: Annotated[int, typer.Option(min=10, help="To predict.")] = 100_000,
     evaluated: Annotated[int, typer.Option(min=10, help="To evaluate.")] = 20_000,

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import zlib
-from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -76,16 +75,12 @@ def expose(
 ) -> Exposure:
     """What the camera will see: the same scene with and without its fault, and the mask."""
     entry = _entry(category)
-    check_size(size)
+    if not MIN_SIZE <= size <= MAX_SIZE:
+        raise ConfigError(f"size {size} is not allowed: choose {MIN_SIZE} to {MAX_SIZE} pixels")
     scene = entry.build(_rng(category, seed, index, size, "scene"), size)
     _expose_well(scene)
     clean = np.clip(scene.lit(scene.image), 0, 1)
-
-    def pick() -> int:
-        rng = _rng(category, seed, index, size, "kind")
-        return int(rng.integers(len(entry.defects)))
-
-    kind = kind_of(category, entry.defects, defect, pick)
+    kind = _kind(entry, seed, index, size, defect)
     if kind == "good":
         return Exposure(scene, clean, clean, np.zeros((size, size), bool), kind)
     spoiled, mask = spoil(_rng(category, seed, index, size, kind), scene, kind)
@@ -114,27 +109,20 @@ def _entry(category: str) -> Category:
     return CATEGORIES[category]
 
 
-def kind_of(
-    category: str, kinds: Sequence[str], defect: str | None, pick: Callable[[], int]
-) -> str:
-    """ "good", or the kind of fault that is asked for; for "random" number ``pick()`` of ``kinds``.
+def _kind(entry: Category, seed: int, index: int, size: int, defect: str | None) -> str:
+    """ "good", or the kind of fault that is asked for; for "random" one of the category's.
 
-    Raises ConfigError for a kind that is not among them.
+    Raises ConfigError for a kind that the category does not list.
     """
     if defect in (None, "good"):
         return "good"
     if defect == "random":
-        return kinds[pick()]
-    if defect not in kinds:
-        allowed = ", ".join(("good", "random", *dict.fromkeys(kinds)))
-        raise ConfigError(f"{category} has no defect {defect!r}: choose one of {allowed}")
+        rng = _rng(entry.name, seed, index, size, "kind")
+        return entry.defects[int(rng.integers(len(entry.defects)))]
+    if defect not in entry.defects:
+        allowed = ", ".join(("good", "random", *dict.fromkeys(entry.defects)))
+        raise ConfigError(f"{entry.name} has no defect {defect!r}: choose one of {allowed}")
     return str(defect)
-
-
-def check_size(size: int) -> None:
-    """Raises ConfigError for a side, in pixels, that is too small or too large."""
-    if not MIN_SIZE <= size <= MAX_SIZE:
-        raise ConfigError(f"size {size} is not allowed: choose {MIN_SIZE} to {MAX_SIZE} pixels")
 
 
 def _rng(category: str, seed: int, index: int, size: int, purpose: str) -> Rng:

@@ -3,11 +3,10 @@
 from __future__ import annotations
 
 import multiprocessing
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from concurrent.futures import ProcessPoolExecutor
 from functools import partial
 from pathlib import Path
-from typing import NamedTuple
 
 import cv2
 import numpy as np
@@ -55,42 +54,25 @@ def write_mvtec_tree(
 def _write_category(
     root: Path, numbers: tuple[int, int, int], size: int, seed: int, category: str
 ) -> None:
+    normals, anomalies, train_normals = numbers
     kinds = (
         tuple(dict.fromkeys(CATEGORIES[category].defects))
         if category in CATEGORIES
         else ("random",)
     )
-    for order in orders(category, kinds, *numbers):
-        picture = render(category, seed, order.index, size=size, defect=order.defect)
-        save_picture(root, picture, order)
-
-
-class Order(NamedTuple):
-    """A picture of a tree: which one is rendered, and where its file goes."""
-
-    category: str
-    split: str
-    number: int
-    index: int
-    defect: str
-
-
-def orders(
-    category: str, kinds: Sequence[str], normals: int, anomalies: int, train_normals: int
-) -> Iterator[Order]:
-    """All pictures of a category, with its kinds of fault in turn."""
     for i in range(train_normals):
-        yield Order(category, "train", i, i, "good")
+        _save(root, render(category, seed, i, size=size), "train", i)
     for i in range(normals):
-        yield Order(category, "test", i, _TEST_START + i, "good")
+        _save(root, render(category, seed, _TEST_START + i, size=size), "test", i)
     for i in range(anomalies):
-        yield Order(category, "test", i, _TEST_START + normals + i, kinds[i % len(kinds)])
+        index, kind = _TEST_START + normals + i, kinds[i % len(kinds)]
+        _save(root, render(category, seed, index, size=size, defect=kind), "test", i)
 
 
-def save_picture(root: Path, picture: Rendered, order: Order) -> None:
+def _save(root: Path, picture: Rendered, split: str, number: int) -> None:
     """Write one picture of a tree, and its mask if it has a fault."""
-    folder, name = root / picture.category, f"{order.number:03d}"
-    _write_png(folder / order.split / picture.defect / f"{name}.png", picture.image[..., ::-1])
+    folder, name = root / picture.category, f"{number:03d}"
+    _write_png(folder / split / picture.defect / f"{name}.png", picture.image[..., ::-1])
     if picture.defect != "good":
         mask = picture.mask.astype(np.uint8) * 255
         _write_png(folder / "ground_truth" / picture.defect / f"{name}_mask.png", mask)
