@@ -1,4 +1,4 @@
-"""AUPRO and AUPIMO against slow, obvious implementations."""
+"""AUPRO against a slow, obvious implementation."""
 
 import numpy as np
 import pytest
@@ -8,7 +8,7 @@ from hypothesis.extra.numpy import arrays
 from scipy.ndimage import label
 
 from bayes_pfl.errors import ConfigError
-from bayes_pfl.metrics import PerImageMetrics, PixelMetrics, aupimo, aupro, pixel_metrics
+from bayes_pfl.metrics import PixelMetrics, aupro, pixel_metrics
 from bayes_pfl.metrics.pro import region_weights
 
 MODES = ("exact", "binned")
@@ -33,21 +33,6 @@ def slow_aupro(maps, masks, limit):
             return (area + (limit - left) * (low + high) / 2) / limit
         area += (right - left) * (low + high) / 2
     return area / limit
-
-
-def slow_aupimo(maps, masks, low, high):
-    """For many rates: the largest overlap of any threshold that keeps the rate."""
-    normal = maps[~masks.any(axis=(1, 2))]
-    thresholds = np.append(np.unique(maps), np.inf)
-    rates = np.array([(normal >= threshold).mean() for threshold in thresholds])
-    wanted = np.exp(np.linspace(np.log(low), np.log(high), 4001))
-    wanted = np.sqrt(wanted[1:] * wanted[:-1])
-    result = []
-    for scores, mask in zip(maps, masks, strict=True):
-        if mask.any():
-            overlaps = np.array([(scores[mask] >= threshold).mean() for threshold in thresholds])
-            result.append(np.mean([overlaps[rates <= rate].max() for rate in wanted]))
-    return result
 
 
 @st.composite
@@ -115,68 +100,3 @@ def test_no_normal_pixels_leave_aupro_undefined(mode):
 def test_a_limit_out_of_range_is_refused(limit):
     with pytest.raises(ConfigError, match="fpr_limit"):
         PixelMetrics().compute(fpr_limit=limit)
-
-
-@pytest.mark.parametrize("levels", [8, 300])
-@settings(max_examples=15, deadline=None)
-@given(seed=st.integers(0, 2**32 - 1))
-def test_aupimo_is_that_of_the_obvious_implementation(levels, seed):
-    rng = np.random.default_rng(seed)
-    maps = (rng.integers(0, levels, (5, 9, 11)) / 256).astype(np.float32)
-    masks = rng.random(maps.shape) < 0.2
-    masks[:2] = False
-    ours = aupimo(maps, masks, fpr_range=(0.01, 0.2))
-    slow = slow_aupimo(maps, masks, 0.01, 0.2)
-    assert [value for _, value in ours["per_image"]] == pytest.approx(slow, abs=2e-3)
-    assert ours["aupimo"] == pytest.approx(np.mean(slow), abs=2e-3)
-
-
-def test_aupimo_is_exact_where_each_score_has_its_own_bin():
-    """Scores of neighbouring bins, each 2**8 float32 numbers wide."""
-    rng = np.random.default_rng(6)
-    maps = (1 + rng.integers(0, 60, (4, 20, 20)) / 2**15).astype(np.float32)
-    maps[0, :, :7] = (0.25 + np.arange(140).reshape(20, 7) % 128 / 2**9).astype(np.float32)
-    masks = np.zeros(maps.shape, np.bool_)
-    masks[2:, 3:9, 3:9] = True
-    metrics = PerImageMetrics((0.01, 1.0), bins=2**16)
-    metrics.update(maps, masks)
-    slow = slow_aupimo(maps, masks, 0.01, 1.0)
-    assert [value for _, value in metrics.compute()["per_image"]] == pytest.approx(slow, abs=1e-3)
-
-
-def test_aupimo_merges_and_names_its_images():
-    rng = np.random.default_rng(4)
-    maps = rng.random((4, 30, 30), dtype=np.float32)
-    masks = np.zeros(maps.shape, np.bool_)
-    masks[1, 5:9, 5:9] = masks[3, 1:3, 1:3] = True
-    names, whole, parts = ["a", "b", "c", "d"], PerImageMetrics((0.01, 0.1)), []
-    whole.update(maps, masks, names)
-    for half in (slice(0, 2), slice(2, 4)):
-        part = PerImageMetrics((0.01, 0.1))
-        part.update(maps[half], masks[half], names[half])
-        parts.append(part)
-    merged = parts[0].merge(parts[1]).compute()
-    assert [name for name, _ in merged["per_image"]] == ["b", "d"]
-    assert dict(merged["per_image"]) == pytest.approx(dict(whole.compute()["per_image"]), abs=1e-12)
-
-
-def test_aupimo_keeps_a_bounded_number_of_scores_of_an_image():
-    rng = np.random.default_rng(5)
-    maps = rng.random((2, 100, 100), dtype=np.float32)
-    masks = np.zeros(maps.shape, np.bool_)
-    masks[1] = True
-    maps[1] += 0.5
-    results = []
-    for kept in (500, 10_000):
-        metrics = PerImageMetrics((0.001, 0.1), scores_kept=kept)
-        metrics.update(maps, masks)
-        results.append(metrics.compute()["aupimo"])
-    assert results[0] == pytest.approx(results[1], abs=1 / 500)
-
-
-def test_aupimo_without_enough_normal_pixels_tells_why():
-    masks = np.zeros((2, 4, 4), np.bool_)
-    masks[0, 0, 0] = True
-    result = aupimo(np.random.default_rng(0).random((2, 4, 4)), masks)
-    assert np.isnan(result["aupimo"])
-    assert "16 pixels of normal images" in result["reason"]["aupimo"]

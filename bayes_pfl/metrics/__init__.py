@@ -7,14 +7,11 @@
 """
 
 from bayes_pfl.metrics.image import ImageMetrics, image_metrics
-from bayes_pfl.metrics.pimo import PerImageMetrics, aupimo
 from bayes_pfl.metrics.pixel import PixelMetrics, aupro, pixel_metrics
 
 __all__ = [
     "ImageMetrics",
-    "PerImageMetrics",
     "PixelMetrics",
-    "aupimo",
     "aupro",
     "image_metrics",
     "pixel_metrics",

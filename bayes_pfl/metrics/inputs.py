@@ -24,8 +24,8 @@ def to_numpy(values: ArrayLike) -> np.ndarray:
 
 def check_images(
     maps: ArrayLike, masks: ArrayLike, names: Sequence[str] | str | None, seen: int = 0
-) -> tuple[np.ndarray, np.ndarray, list[str]]:
-    """Maps and masks (B,H,W) or (H,W) -> (maps (B,H,W) float, masks (B,H,W) bool, B names).
+) -> tuple[np.ndarray, np.ndarray]:
+    """Maps and masks (B,H,W) or (H,W) -> (maps (B,H,W) float, masks (B,H,W) bool).
 
     Raises:
         DataError: shapes that differ, NaN or infinite scores, mask values other than 0 and 1.
@@ -41,7 +41,7 @@ def check_images(
     names = _names(names, len(maps), seen)
     masks = _binary(masks, names, "mask")
     _refuse_non_finite(maps, names, "anomaly map")
-    return maps, masks, names
+    return maps, masks
 
 
 def check_scores(

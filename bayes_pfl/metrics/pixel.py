@@ -72,7 +72,7 @@ class PixelMetrics:
             DataError: shapes that differ, a NaN or infinite score (its image named), mask values
                 other than 0 and 1. Nothing of the batch is counted then.
         """
-        maps, masks, _ = check_images(maps, masks, names, self._images)
+        maps, masks = check_images(maps, masks, names, self._images)
         for some_maps, some_masks in _chunks(maps, masks):
             weights, counts = zip(*map(region_weights, some_masks), strict=True)
             self._store.add(some_maps.reshape(-1), some_masks.reshape(-1), np.concatenate(weights))
