@@ -2,25 +2,21 @@
 
 from __future__ import annotations
 
-from importlib import metadata
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from bayes_pfl.api.model import BayesPFL
     from bayes_pfl.detector import AnomalyDetector
-    from bayes_pfl.model import BayesPFL
     from bayes_pfl.results import AnomalyResult
 
 __all__ = ["AnomalyDetector", "AnomalyResult", "BayesPFL", "__version__"]
 
-try:
-    __version__ = metadata.version("bayes-pfl")
-except metadata.PackageNotFoundError:  # a source tree on the path, not installed
-    __version__ = "0.1.0"
+__version__ = "0.1.0"  # the only place: pyproject.toml reads it from here
 
 _HOMES = {
     "AnomalyDetector": "bayes_pfl.detector",
     "AnomalyResult": "bayes_pfl.results",
-    "BayesPFL": "bayes_pfl.model",
+    "BayesPFL": "bayes_pfl.api.model",
 }
 
 
