@@ -122,12 +122,83 @@ def tools(monkeypatch):
     return dependencies, audit
 
 
-def test_licences_of_all_that_runs_are_allowed(tools):
+@pytest.fixture
+def invented(tmp_path, monkeypatch, tools):
+    """Installs packages that do not exist, so that no release of a real one decides a test.
+
+    The first one stands for this package. Values are lines of METADATA.
+    """
+
+    def install(**packages: list[str]) -> None:
+        for name, lines in packages.items():
+            name = name.replace("_", "-")
+            folder = tmp_path / f"{name.replace('-', '_')}-1.0.dist-info"
+            folder.mkdir()
+            head = ["Metadata-Version: 2.4", f"Name: {name}", "Version: 1.0"]
+            (folder / "METADATA").write_text("\n".join([*head, *lines, ""]), encoding="utf-8")
+        for module in tools:
+            monkeypatch.setattr(module, "PACKAGE", next(iter(packages)).replace("_", "-"))
+
+    monkeypatch.syspath_prepend(str(tmp_path))
+    return install
+
+
+def test_closure_follows_what_is_installed_and_asked_for(tools, invented):
     dependencies, _ = tools
-    found = {name: dependencies.licence(name) for name in dependencies.closure()}
-    assert {"torch", "pillow", "safetensors"} <= found.keys() and "pytest" not in found
-    odd = {name: text for name, text in found.items() if dependencies.refused(name, text)}
-    assert odd == {}
+    invented(
+        invented_own=[
+            "Requires-Dist: invented-first[more]>=0.1",
+            "Requires-Dist: invented-for-tests; extra == 'dev'",
+            "Requires-Dist: invented-elsewhere; sys_platform == 'another'",
+        ],
+        invented_first=[
+            "Requires-Dist: invented-second; extra == 'more'",
+            "Requires-Dist: invented-not-installed",
+        ],
+        invented_second=["Requires-Dist: invented-first"],  # a circle
+        invented_for_tests=[],
+        invented_elsewhere=[],
+    )
+    assert dependencies.direct() == ["invented-first"]
+    assert dependencies.closure() == {"invented-first": "1.0", "invented-second": "1.0"}
+
+
+@pytest.mark.parametrize(
+    ("lines", "licence"),
+    [
+        (["License-Expression: MIT AND 0BSD"], "MIT AND 0BSD"),
+        (["Classifier: License :: OSI Approved :: Apache Software License"], "Apache-2.0"),
+        (["License: 3-Clause BSD License"], "BSD-3-Clause"),
+        (
+            ["License: BSD-3-Clause", "Classifier: License :: OSI Approved :: BSD License"],
+            "BSD-3-Clause",
+        ),
+        (["License: " + "many words " * 9], "unknown"),
+        ([], "unknown"),
+    ],
+)
+def test_licence_is_read_from_any_of_the_three_fields(tools, invented, lines, licence):
+    dependencies, _ = tools
+    invented(invented=lines)
+    assert dependencies.licence("invented") == licence
+
+
+@pytest.mark.parametrize(
+    "lines",
+    [
+        [],
+        ["License: NVIDIA Proprietary Software"],
+        ["Classifier: License :: Other/Proprietary License"],
+        ["License-Expression: LicenseRef-Something-New"],
+    ],
+)
+def test_vendors_words_for_their_licence_do_not_matter(tools, invented, lines):
+    dependencies, _ = tools
+    invented(nvidia_invented=lines, cuda_invented=["License-Expression: Apache-2.0"], other=lines)
+    found = dependencies.licence("nvidia-invented")
+    assert found == dependencies.VENDOR and not dependencies.refused("nvidia-invented", found)
+    assert dependencies.licence("cuda-invented") == "Apache-2.0"
+    assert dependencies.refused("other", dependencies.licence("other"))
 
 
 def test_other_licences_would_be_refused(tools):
@@ -174,6 +245,25 @@ def test_audit_tells_what_is_known_and_what_nobody_answered(tools, tmp_path, cap
     tool(tmp_path, "pip-audit", "no network")
     assert audit.vulnerabilities(tmp_path, packages) == []
     assert "NOT AUDITED: the list of advisories cannot be reached" in capsys.readouterr().out
+
+
+@pytest.mark.skipif(os.name == "nt", reason="stands in for the tools by shell scripts")
+@pytest.mark.parametrize("licence", ["MIT", "GPL-3.0-only"])
+def test_audit_fails_at_a_licence_that_is_not_allowed(tools, invented, tmp_path, licence, capsys):
+    _, audit = tools
+    invented(own=["Requires-Dist: invented"], invented=[f"License-Expression: {licence}"])
+    tool(tmp_path, "pip-audit", {"dependencies": [{"name": "invented", "version": "1.0"}]})
+    part = {"name": "invented", "bom-ref": "invented==1.0"}
+    tool(tmp_path, "cyclonedx-py", {"components": [part]})
+    out = tmp_path / "dist" / "sbom.json"
+    if licence == "MIT":
+        audit.main(tools=tmp_path, out=out)
+    else:
+        with pytest.raises(audit.typer.Exit) as stopped:
+            audit.main(tools=tmp_path, out=out)
+        assert stopped.value.exit_code == 1
+        assert "invented is under GPL-3.0-only" in capsys.readouterr().out
+    assert json.loads(out.read_text(encoding="utf-8"))["components"] == [part]
 
 
 def test_bill_of_materials_leaves_out_what_is_not_needed_to_run(tools):

@@ -42,6 +42,8 @@ ALLOWED = frozenset(
 VENDOR = "LicenseRef-NVIDIA-Proprietary"
 """Of the libraries that PyTorch's CUDA build brings; free to use, not free software."""
 
+_VENDORS = ("nvidia-", "cuda-")
+
 _NAMES = {
     "3-Clause BSD License": "BSD-3-Clause",
     "Apache 2.0": "Apache-2.0",
@@ -50,7 +52,6 @@ _NAMES = {
     "ISC License (ISCL)": "ISC",
     "MIT License": "MIT",
     "Mozilla Public License 2.0 (MPL 2.0)": "MPL-2.0",
-    "NVIDIA Proprietary Software": VENDOR,
     "Python Software Foundation License": "PSF-2.0",
 }
 
@@ -97,7 +98,11 @@ def _version(name: str) -> str | None:
 
 
 def licence(name: str) -> str:
-    """The licence of an installed package, as an SPDX expression where its metadata allow."""
+    """The licence of an installed package, as an SPDX expression where its metadata allow.
+
+    NVIDIA's libraries state their terms in words that change from release to release; whatever they
+    say, it is :data:`VENDOR`, unless it is a free licence.
+    """
     data = metadata.metadata(name)
     classifiers = [
         text.rsplit("::", 1)[1].strip()
@@ -110,17 +115,20 @@ def licence(name: str) -> str:
     if "BSD" in known and short and re.fullmatch(r"BSD-[23]-Clause", short[0]):
         known[known.index("BSD")] = short[0]  # the classifier does not say which
     found = data.get("License-Expression") or " OR ".join(known) or "".join(short)
-    if not found and name.startswith(("nvidia-", "cuda-")):
-        return VENDOR
-    return _NAMES.get(found, found) or "unknown"
+    found = _NAMES.get(found, found) or "unknown"
+    return VENDOR if name.startswith(_VENDORS) and _not_allowed(found) else found
 
 
 def refused(name: str, expression: str) -> list[str]:
     """Parts of a licence that are not allowed."""
+    known = {VENDOR} if name.startswith(_VENDORS) else set()
+    return [part for part in _not_allowed(expression) if part not in known]
+
+
+def _not_allowed(expression: str) -> list[str]:
     parts = [part.strip("() ") for part in re.split(r"\s+(?:AND|OR)\s+", expression)]
     names = [re.split(r"\s+WITH\s+", part)[0] for part in parts]
-    vendor = {VENDOR} if name.startswith(("nvidia-", "cuda-")) else set()
-    return [part for part in names if part not in ALLOWED | vendor]
+    return [name for name in names if name not in ALLOWED]
 
 
 def table() -> str:
