@@ -29,6 +29,14 @@ def test_folder_round_trip(tmp_path):
     assert resolved.sha256 == file_sha256(folder / "open_clip_model.safetensors")
 
 
+@torch.no_grad()
+def test_half_weights_are_read_at_another_size(tmp_path):
+    config = clip_config(VIT)
+    folder = write_folder(tmp_path / "clip", config, make_clip(config).half())
+    backbone, _ = load_backbone(BackboneConfig(f"local-dir:{folder}", image_size=64))
+    assert backbone.encode_image(torch.randn(2, 3, 64, 64)).pooled.isfinite().all()
+
+
 def test_other_weights_than_the_checkpoint_was_trained_on_are_refused(clip_dir):
     settings = BackboneConfig(f"local-dir:{clip_dir}", sha256="0" * 64)
     with pytest.raises(BackboneError, match=r"SHA-256 is .*get the original weights"):

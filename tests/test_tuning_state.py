@@ -12,11 +12,10 @@ import torch
 
 from bayes_pfl.errors import DataError
 from bayes_pfl.pretraining import pretrain
-from bayes_pfl.pretraining.architecture import build_clip, image_trunk
-from bayes_pfl.pretraining.distillation import distil
+from bayes_pfl.pretraining.architecture import build_clip
 from bayes_pfl.pretraining.lite_weights import LiteWeights
 from bayes_pfl.pretraining.pictures import encode_pictures, plan
-from bayes_pfl.pretraining.student_trunk import STUDENTS, ViTShape
+from bayes_pfl.pretraining.split_trunk import SplitTrunk
 from bayes_pfl.pretraining.tuning_state import TuningState
 from bayes_pfl.pretraining.unlocking import unlock
 
@@ -31,7 +30,7 @@ class Stopped(BaseException):
 
 def stop_after(step: int):
     def progress(stage: str, done: int, total: int) -> None:
-        if stage in ("unlocking", "distillation") and done == step:
+        if stage == "unlocking" and done == step:
             raise Stopped
 
     return progress
@@ -42,20 +41,16 @@ def weights() -> LiteWeights:
     return random_weights()
 
 
-@pytest.fixture(params=["unlocking", "distillation"])
-def tuning(request, weights, monkeypatch):
+@pytest.fixture
+def tuning(weights):
     """A tower as it came, and what tunes a copy of it."""
-    monkeypatch.setitem(STUDENTS, "vit_of_a_test", ViTShape(layers=5, width=48, heads=3, patch=16))
     config = replace(TINY, unlock_steps=STEPS)
-    if request.param == "distillation":
-        config = replace(config, trunk="vit_of_a_test")
-    tower = image_trunk(build_clip(config, weights), config)
+    tower = SplitTrunk(build_clip(config, weights).visual.trunk, config.unlocked)
     pictures = encode_pictures(tower, draw, plan(SOURCE.training, 8, seed=0), size=64)
-    train = distil if request.param == "distillation" else unlock
 
     def run(state=None, progress=None):
         trunk = copy.deepcopy(tower)
-        losses = train(trunk, pictures, weights, config, progress, state)
+        losses = unlock(trunk, pictures, weights, config, progress, state)
         return trunk.state_dict(), losses
 
     return run

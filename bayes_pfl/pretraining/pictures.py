@@ -19,10 +19,10 @@ from torch import Tensor
 from torch.utils.data import DataLoader, Dataset
 
 from bayes_pfl.errors import DataError
-from bayes_pfl.pretraining.architecture import Trunk
 from bayes_pfl.pretraining.captions import GOOD, Rng, Subject
 from bayes_pfl.pretraining.cost import Cost
 from bayes_pfl.pretraining.lite_weights import MEAN, STD
+from bayes_pfl.pretraining.split_trunk import SplitTrunk
 
 Progress = Callable[[str, int, int], None]
 """Called with the name of a stage, what is done of it, and its total."""
@@ -58,7 +58,7 @@ class PictureMaps:
     """What the early trunk sees of N views.
 
     Attributes:
-        maps: float16 (N, C, h, w), or of a student the pixels, uint8 (N, 3, S, S).
+        maps: float16 (N, C, h, w).
         masks: uint8 (N, MASK_SIDE, MASK_SIDE): the defect's share of each cell, of 255.
         subjects: what the views show.
         cost: of rendering and encoding them.
@@ -126,7 +126,7 @@ def views_of(rendered: Any, count: int, rng: Rng) -> list[View]:
 
 
 def encode_pictures(
-    trunk: Trunk,
+    trunk: SplitTrunk,
     render: Renderer,
     requests: Sequence[PictureRequest],
     *,
@@ -173,7 +173,7 @@ class _Encoded(Dataset):
 
     def __init__(
         self,
-        trunk: Trunk,
+        trunk: SplitTrunk,
         render: Renderer,
         requests: Sequence[PictureRequest],
         size: int,
@@ -198,8 +198,7 @@ class _Encoded(Dataset):
         maps = self.trunk.early(images.contiguous(memory_format=torch.channels_last))
         masks = torch.from_numpy(np.stack([mask for _, mask, _ in views]))
         shares = F.adaptive_avg_pool2d(masks.float(), MASK_SIDE)
-        kept = maps.half() if maps.is_floating_point() else maps
-        rows = kept.contiguous().numpy()
+        rows = maps.contiguous().half().numpy()
         return rows, (255 * shares).round().byte().numpy(), [subject for _, _, subject in views]
 
 

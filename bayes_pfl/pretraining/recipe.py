@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -13,13 +13,11 @@ import torch
 
 from bayes_pfl.errors import ConfigError
 from bayes_pfl.files import write_atomically
-from bayes_pfl.pretraining.architecture import Trunk, build_clip, image_trunk
+from bayes_pfl.pretraining.architecture import build_clip
 from bayes_pfl.pretraining.card import CARD_FILE, CardFacts, model_card
-from bayes_pfl.pretraining.carried_names import carried_classes, carried_weights
 from bayes_pfl.pretraining.class_names import imagenet_names, pseudo_features
 from bayes_pfl.pretraining.config import PretrainConfig
 from bayes_pfl.pretraining.cost import Cost
-from bayes_pfl.pretraining.distillation import distil
 from bayes_pfl.pretraining.export import export_clip
 from bayes_pfl.pretraining.features import FeatureSet, read_features
 from bayes_pfl.pretraining.lite_weights import LiteWeights, load_lite_weights
@@ -32,7 +30,7 @@ from bayes_pfl.pretraining.pictures import (
     encode_pictures,
     plan,
 )
-from bayes_pfl.pretraining.student_trunk import StudentTrunk
+from bayes_pfl.pretraining.split_trunk import SplitTrunk
 from bayes_pfl.pretraining.tower_cache import load_tower, save_tower
 from bayes_pfl.pretraining.tuning_state import TuningState
 from bayes_pfl.pretraining.unlocking import unlock
@@ -98,21 +96,16 @@ def pretrain(
     """
     _check_device(device)
     source = source or rendered_source(config.further)
-    weights = weights or load_lite_weights(trunk=config.pretrained)
+    weights = weights or load_lite_weights(trunk=config.trunk)
     with _threads(config.threads):
         clip, tokenizer = build_clip(config, weights), _tokenizer()
-        trunk = image_trunk(clip, config)
+        trunk = SplitTrunk(clip.visual.trunk, config.unlocked)
         pictures = _pictures(trunk, source, config, cache, progress)
         clip.to(device)
-        trunk.to(device)
         losses, unlocking = _unlocked(trunk, pictures, weights, config, cache, progress)
         begin = Cost.now()
         features = read_features(trunk, pictures, config.places, config.seed)
-        data = (
-            student_data(trunk, features, weights)
-            if config.distils
-            else tuning_data(features, weights)
-        )
+        data = tuning_data(features, weights)
         losses |= tune(clip, tokenizer, data.to(trunk.device), config, progress)
         tuning = Cost.now().since(begin)
         file = export_clip(clip, config, out)
@@ -133,20 +126,6 @@ def tuning_data(pictures: FeatureSet, weights: LiteWeights) -> TuningData:
     return TuningData(pictures, classes, imagenet_names(), weights)
 
 
-def student_data(trunk: StudentTrunk, pictures: FeatureSet, weights: LiteWeights) -> TuningData:
-    """The same for a student, in its own width: classes and classifier come from its teacher."""
-    with torch.no_grad():
-        mapped = trunk.to_teacher(pictures.features.to(trunk.device)).cpu()
-    wide = tuning_data(replace(pictures, features=mapped), weights)
-    classes = carried_classes(trunk.to_teacher, pictures, wide.classes)
-    return replace(
-        wide,
-        pictures=pictures,
-        classes=classes,
-        weights=carried_weights(trunk.to_teacher, weights),
-    )
-
-
 def measure_folder(
     folder: Path, source: PictureSource, data: TuningData, config: PretrainConfig
 ) -> Measures:
@@ -155,7 +134,7 @@ def measure_folder(
 
     with torch.random.fork_rng(devices=[]):  # loading draws initial weights first
         clip = open_clip.create_model(f"local-dir:{folder}").eval()
-    trunk = image_trunk(clip, config)
+    trunk = SplitTrunk(clip.visual.trunk, config.unlocked)
     count = config.validation_pictures * len(source.held_out)
 
     def features(kinds: Mapping[str, Sequence[str]], pictures: int) -> FeatureSet:
@@ -170,7 +149,7 @@ def measure_folder(
 
 
 def _pictures(
-    trunk: Trunk,
+    trunk: SplitTrunk,
     source: PictureSource,
     config: PretrainConfig,
     cache: Path | None,
@@ -196,23 +175,22 @@ def _pictures(
 
 
 def _unlocked(
-    trunk: Trunk,
+    trunk: SplitTrunk,
     pictures: PictureMaps,
     weights: LiteWeights,
     config: PretrainConfig,
     cache: Path | None,
     progress: Progress | None,
 ) -> tuple[dict[str, float], Cost]:
-    """Tune or distil the tower, or take it from the cache; its losses, and what it cost."""
-    if not (config.unlocked or config.distils):
+    """Tune the tower, or take it from the cache; its losses, and what it cost."""
+    if not config.unlocked:
         return {}, Cost()
     kept = cache / f"tower-{config.tower_key()}.safetensors" if cache else None
     if kept and kept.is_file():
         _log.info("tuned tower: %s", kept)
         return load_tower(trunk, kept)
     state = TuningState(kept and kept.with_suffix(".part"))
-    train = distil if isinstance(trunk, StudentTrunk) else unlock
-    losses = train(trunk, pictures, weights, config, progress, state)
+    losses = unlock(trunk, pictures, weights, config, progress, state)
     cost = state.cost
     if kept:
         save_tower(trunk, kept, losses, cost)

@@ -10,11 +10,11 @@ from safetensors.torch import save
 
 from bayes_pfl.errors import DataError
 from bayes_pfl.files import write_atomically
-from bayes_pfl.pretraining.architecture import Trunk
 from bayes_pfl.pretraining.cost import Cost
+from bayes_pfl.pretraining.split_trunk import SplitTrunk
 
 
-def save_tower(trunk: Trunk, path: Path, losses: dict[str, float], cost: Cost) -> None:
+def save_tower(trunk: SplitTrunk, path: Path, losses: dict[str, float], cost: Cost) -> None:
     """Write the weights of ``trunk`` with the losses at the end of the tuning and its cost."""
     facts = {"losses": losses, "wall": cost.wall, "processor": cost.processor}
     tensors = {name: x.contiguous().cpu() for name, x in trunk.state_dict().items()}
@@ -22,7 +22,7 @@ def save_tower(trunk: Trunk, path: Path, losses: dict[str, float], cost: Cost) -
     write_atomically(path, save(tensors, metadata={"facts": json.dumps(facts)}))
 
 
-def load_tower(trunk: Trunk, path: Path) -> tuple[dict[str, float], Cost]:
+def load_tower(trunk: SplitTrunk, path: Path) -> tuple[dict[str, float], Cost]:
     """Put the weights of ``path`` into ``trunk``; its losses and cost.
 
     Raises:

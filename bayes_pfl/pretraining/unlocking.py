@@ -12,8 +12,6 @@ from __future__ import annotations
 
 import copy
 import logging
-from collections.abc import Iterable, Sequence
-from typing import Protocol
 
 import numpy as np
 import torch
@@ -21,7 +19,6 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from bayes_pfl.joined_layers import join_layers
-from bayes_pfl.pretraining.architecture import Trunk
 from bayes_pfl.pretraining.balance import balanced_chances
 from bayes_pfl.pretraining.config import PretrainConfig
 from bayes_pfl.pretraining.lite_weights import LiteWeights
@@ -31,20 +28,9 @@ from bayes_pfl.pretraining.split_trunk import LateMaps, SplitTrunk
 from bayes_pfl.pretraining.tuning_state import Draws, TuningState
 
 _log = logging.getLogger(__name__)
-_READER_RATE = 10  # the readers are shallow, and begin from nothing: they learn faster
+_READER_RATE = 10  # the readers begin from nothing: they learn faster than the trunk
 _HIGHEST = 3  # cells
 _WARMUP = 0.1  # of the steps
-
-
-class Beside(Protocol):
-    """What a tower is asked for beside its readers; ``learners`` learn with them, as fast."""
-
-    @property
-    def learners(self) -> Iterable[nn.Parameter]: ...
-
-    def losses(self, seen: LateMaps, maps: Tensor) -> dict[str, Tensor]:
-        """By name, of what the tower has ``seen`` in a batch of ``maps``."""
-        ...
 
 
 class Readers(nn.Module):
@@ -81,32 +67,12 @@ def unlock(
     Returns:
         The mean of every loss over the last steps.
     """
-    beside = _Keeping(trunk, weights, config)
-    return tune_trunk(trunk, pictures, beside, config, progress, state=state)
-
-
-def tune_trunk(
-    trunk: Trunk,
-    pictures: PictureMaps,
-    beside: Beside,
-    config: PretrainConfig,
-    progress: Progress | None = None,
-    stage: str = "unlocking",
-    state: TuningState | None = None,
-) -> dict[str, float]:
-    """Train the late part of ``trunk`` in place on masks, and on the losses ``beside``.
-
-    Args:
-        beside: made of the trunk as it came; its learners are parts of the trunk, if any.
-
-    Returns:
-        The mean of every loss over the last steps.
-    """
     rng = np.random.default_rng((config.seed, 2))
     chances = balanced_chances(pictures.subjects)
+    teacher, weights = copy.deepcopy(trunk), weights.to(trunk.device)
     readers = _readers(trunk, pictures).to(trunk.device)
     tuned = [p.requires_grad_() for p in trunk.late_parameters()]
-    optimizer = _optimizer(tuned, [*readers.parameters(), *beside.learners], config)
+    optimizer = _optimizer(tuned, readers, config)
     warmup = round(_WARMUP * config.unlock_steps)
     schedule = cosine(optimizer, warmup, config.unlock_steps)
     history, state = History(), state or TuningState()
@@ -121,7 +87,10 @@ def tune_trunk(
         losses = reading_losses(
             *readers(seen), masks, labels, config.unlock_full_from, config.unlock_highest
         )
-        losses |= beside.losses(seen, maps)
+        if config.keep_classes:
+            with torch.no_grad():
+                wanted = teacher.late(maps).pooled
+            losses["classes"] = config.keep_classes * classes_kept(seen.pooled, wanted, weights)
         optimizer.zero_grad(set_to_none=True)
         torch.stack(list(losses.values())).sum().backward()
         nn.utils.clip_grad_norm_(tuned, 1.0)
@@ -130,29 +99,12 @@ def tune_trunk(
         history.add(losses)
         state.keep(step + 1, parts)
         if progress:
-            progress(stage, step + 1, config.unlock_steps)
+            progress("unlocking", step + 1, config.unlock_steps)
         if (step + 1) % LOG_EVERY == 0:
-            _log.info("%s, step %d: %s", stage, step + 1, history.recent())
+            _log.info("unlocking, step %d: %s", step + 1, history.recent())
     for parameter in tuned:
         parameter.requires_grad_(False)
     return history.recent()
-
-
-class _Keeping:
-    """The tower's answers among ImageNet's classes stay what they were as it came."""
-
-    learners: Sequence[nn.Parameter] = ()
-
-    def __init__(self, trunk: SplitTrunk, weights: LiteWeights, config: PretrainConfig) -> None:
-        self.teacher, self.weights = copy.deepcopy(trunk), weights.to(trunk.device)
-        self.weight = config.keep_classes
-
-    def losses(self, seen: LateMaps, maps: Tensor) -> dict[str, Tensor]:
-        if not self.weight:
-            return {}
-        with torch.no_grad():
-            wanted = self.teacher.late(maps).pooled
-        return {"classes": self.weight * classes_kept(seen.pooled, wanted, self.weights)}
 
 
 def reading_losses(
@@ -189,7 +141,7 @@ def classes_kept(found: Tensor, wanted: Tensor, weights: LiteWeights) -> Tensor:
     return F.kl_div(*answers, log_target=True, reduction="batchmean")
 
 
-def _readers(trunk: Trunk, pictures: PictureMaps) -> Readers:
+def _readers(trunk: SplitTrunk, pictures: PictureMaps) -> Readers:
     with torch.no_grad():
         seen = trunk.late(pictures.maps[:1].float().to(trunk.device))
     joined = join_layers(seen.taps, (MASK_SIDE, MASK_SIDE)).shape[-1]
@@ -209,12 +161,12 @@ def _batch(
 
 
 def _optimizer(
-    tuned: list[nn.Parameter], fast: list[nn.Parameter], config: PretrainConfig
+    tuned: list[nn.Parameter], readers: Readers, config: PretrainConfig
 ) -> torch.optim.Optimizer:
     rate, decay = config.unlock_learning_rate, config.weight_decay
     groups = [
         {"params": [p for p in tuned if p.ndim >= 2], "lr": rate, "weight_decay": decay},
         {"params": [p for p in tuned if p.ndim < 2], "lr": rate, "weight_decay": 0.0},
-        {"params": fast, "lr": _READER_RATE * rate, "weight_decay": 0.01},
+        {"params": list(readers.parameters()), "lr": _READER_RATE * rate, "weight_decay": 0.01},
     ]
     return torch.optim.AdamW(groups, fused=True)
