@@ -13,7 +13,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from safetensors.torch import load_file, save_file
 
-from bayes_pfl import checkpoints
+from bayes_pfl import BayesPFL, checkpoints
 from bayes_pfl.checkpoints import find_checkpoint, load_checkpoint, read_config, save_checkpoint
 from bayes_pfl.config import (
     BackboneConfig,
@@ -28,7 +28,6 @@ from bayes_pfl.config import (
 )
 from bayes_pfl.errors import BackboneError, CheckpointError, ConfigError
 from bayes_pfl.files import write_atomically
-from bayes_pfl.model import BayesPFL
 
 NAMES = ["metal nut", "wood"]
 
@@ -220,10 +219,10 @@ def test_failed_saving_leaves_the_old_checkpoint_as_it_was(call, tiny_model, fol
     before = {path.name: path.read_bytes() for path in folder.iterdir()}
 
     def full(*_):
-        raise OSError(errno.ENOSPC, "No space left on device")
+        raise OSError(errno.ENOSPC, "the disk is full")
 
     monkeypatch.setattr(os, call, full)
-    with pytest.raises(CheckpointError, match=r"not written \(No space left on device\)"):
+    with pytest.raises(CheckpointError, match=r"not written \(the disk is full\)"):
         tiny_model.save_pretrained(folder)
     assert {path.name: path.read_bytes() for path in folder.iterdir()} == before
 

@@ -224,7 +224,7 @@ FILES = (
         named("x.png", "/dev/zero"),
     ),
     Case("folder called x.png", "looked into, as any folder", folder_called_image),
-    Case("file without read permission", "`cannot be read: Permission denied`", unreadable),
+    Case("file without read permission", "`cannot be read:` the system's reason", unreadable),
     Case("line break in a name", "scored; the name is kept", keeps("a\nb.png")),
     Case("name that is not UTF-8", "scored; its bytes are kept", keeps(b"\xff\xfe.png")),
     Case(
@@ -232,7 +232,7 @@ FILES = (
         "scored; the name is kept",
         keeps(" ä 漢字 \u202e.png"),
     ),
-    Case("name of 255 bytes", "scored; `map not written: File name too long`", long_name),
+    Case("name of 255 bytes", "scored; `map not written:` the system's reason", long_name),
     Case("name that begins with a dash", "scored", dash),
     Case("HTML in a name", "shown as text in report.html", markup),
     Case("name that begins with =", "quoted in predictions.csv, as it is", formula),

@@ -106,11 +106,11 @@ def test_vanished_data_and_full_disks_stop_an_evaluation(evaluate, tmp_path, mon
     gone.rename(data)
 
     def full(*_):
-        raise OSError(errno.ENOSPC, "No space left on device")
+        raise OSError(errno.ENOSPC, "the disk is full")
 
     with monkeypatch.context() as patch:
         patch.setattr("bayes_pfl.evaluation_log._write", full)
-        with pytest.raises(DataError, match="No space left on device.*make room"):
+        with pytest.raises(DataError, match="the disk is full.*make room"):
             evaluate()
     evaluate(resume=True)
     assert json.loads((tmp_path / "out/metrics.json").read_text())["skipped"] == []
