@@ -15,7 +15,7 @@ from bayes_pfl.checkpoints import load_checkpoint
 from bayes_pfl.data.images import read_image
 from bayes_pfl.errors import ConfigError, DataError
 from bayes_pfl.inference import predict_stream
-from bayes_pfl.model import BayesPFL
+from bayes_pfl.model import BayesPFLNetwork
 from bayes_pfl.results import AnomalyResult
 
 _OVERLAY_SIDE = 640
@@ -69,10 +69,10 @@ class Inspector:
     """Scores files for the page; models are loaded when first asked for, one at a time is used."""
 
     settings: AppSettings
-    _models: dict[str, BayesPFL] = field(default_factory=dict)
+    _models: dict[str, BayesPFLNetwork] = field(default_factory=dict)
     _lock: threading.Lock = field(default_factory=threading.Lock)
 
-    def model(self, checkpoint: str) -> BayesPFL:
+    def model(self, checkpoint: str) -> BayesPFLNetwork:
         """The model of one of the checkpoints on offer.
 
         Raises:

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import json
 import os
-import weakref
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -19,9 +18,10 @@ from bayes_pfl.config import from_dict
 from bayes_pfl.conformal import p_values, score_threshold
 from bayes_pfl.errors import ConfigError
 from bayes_pfl.files import write_atomically
+from bayes_pfl.fingerprint import fingerprint
 
 if TYPE_CHECKING:
-    from bayes_pfl.model import BayesPFL
+    from bayes_pfl.model import BayesPFLNetwork
 
 FORMAT, VERSION = "bayes-pfl calibration", 1
 MIN_IMAGES = 20
@@ -86,7 +86,7 @@ class Calibration:
         """Everything but the scores, for summaries."""
         return {name: value for name, value in asdict(self).items() if name != "scores"}
 
-    def check(self, model: BayesPFL, settings: CalibratedSettings) -> None:
+    def check(self, model: BayesPFLNetwork, settings: CalibratedSettings) -> None:
         """Refuse a run whose scores are not comparable.
 
         Raises:
@@ -184,7 +184,7 @@ def _faults(found: Calibration) -> list[str]:
 
 
 def settings_of(
-    model: BayesPFL,
+    model: BayesPFLNetwork,
     class_name: str,
     samples: int | None,
     precision: str,
@@ -201,17 +201,3 @@ def settings_of(
         image_size=model.backbone.image_size,
         seed=seed,
     )
-
-
-_known: weakref.WeakKeyDictionary[Any, tuple[tuple[Any, ...], str]] = weakref.WeakKeyDictionary()
-
-
-def fingerprint(model: BayesPFL) -> str:
-    """SHA-256 of weights and scoring settings; hashed again only after the weights have changed."""
-    from bayes_pfl.evaluation_cache import model_fingerprint
-
-    tensors = model.state_dict(keep_vars=True).values()
-    state = (model.config, *((tensor.data_ptr(), tensor._version) for tensor in tensors))
-    if model not in _known or _known[model][0] != state:
-        _known[model] = (state, model_fingerprint(model))
-    return _known[model][1]

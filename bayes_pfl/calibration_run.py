@@ -9,20 +9,15 @@ from pathlib import Path
 
 import numpy as np
 
-from bayes_pfl.calibration import (
-    MIN_IMAGES,
-    CalibratedCheckpoint,
-    Calibration,
-    fingerprint,
-    settings_of,
-)
+from bayes_pfl.calibration import MIN_IMAGES, CalibratedCheckpoint, Calibration, settings_of
 from bayes_pfl.class_names import check_class_name
 from bayes_pfl.conformal import PixelRates, check_rate, score_threshold, upward_z
 from bayes_pfl.data.decoding import decode
 from bayes_pfl.data.images import find_images
 from bayes_pfl.errors import ConfigError, DataError
-from bayes_pfl.inference import ImageLike, batched, load_pixels
-from bayes_pfl.model import BayesPFL
+from bayes_pfl.fingerprint import fingerprint
+from bayes_pfl.inputs import ImageLike, batched, load_pixels
+from bayes_pfl.model import BayesPFLNetwork
 from bayes_pfl.progress import Progress, Silence
 from bayes_pfl.scorer import ScoredImage, Scorer, check_whole
 
@@ -79,7 +74,7 @@ class CalibrationOptions:
 
 
 def calibrate(
-    model: BayesPFL,
+    model: BayesPFLNetwork,
     images: Iterable[ImageLike],
     class_name: str,
     options: CalibrationOptions = CalibrationOptions(),  # noqa: B008  (frozen)
@@ -110,7 +105,7 @@ def calibrate(
 
 
 def calibrate_folder(
-    model: BayesPFL,
+    model: BayesPFLNetwork,
     folder: str | os.PathLike[str],
     class_name: str,
     options: CalibrationOptions = CalibrationOptions(),  # noqa: B008  (frozen)
@@ -141,7 +136,9 @@ def calibrate_folder(
 class _Calibration:
     """Scores and counts of pixels, taken in batch by batch."""
 
-    def __init__(self, model: BayesPFL, class_name: str, options: CalibrationOptions) -> None:
+    def __init__(
+        self, model: BayesPFLNetwork, class_name: str, options: CalibrationOptions
+    ) -> None:
         check_class_name(model, class_name)
         self.model, self.class_name, self.options = model, class_name, options
         self.scorer = Scorer(

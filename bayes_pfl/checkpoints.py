@@ -7,7 +7,7 @@ import os
 import re
 from dataclasses import asdict, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any, TypeVar
 
 import torch
 from torch import Tensor
@@ -17,11 +17,11 @@ from bayes_pfl.checksums import check_embedded
 from bayes_pfl.config import BackboneConfig, ModelConfig, from_dict
 from bayes_pfl.errors import CheckpointError
 from bayes_pfl.files import write_atomically
+from bayes_pfl.model import BayesPFLNetwork
 from bayes_pfl.parsing import MAX_CONFIG, one_line, read_json, short
 from bayes_pfl.resources import resource_dir
 
-if TYPE_CHECKING:
-    from bayes_pfl.model import BayesPFL
+Network = TypeVar("Network", bound=BayesPFLNetwork)
 
 CONFIG_NAME, WEIGHTS_NAME = "config.json", "model.safetensors"
 FORMAT_VERSION = 1
@@ -32,7 +32,7 @@ _FLOATS = (torch.float64, torch.float32, torch.bfloat16, torch.float16)
 _IN_RUNS = ("", "best", "checkpoints/best", "last", "checkpoints/last")
 
 
-def save_checkpoint(model: BayesPFL, folder: str | Path) -> Path:
+def save_checkpoint(model: BayesPFLNetwork, folder: str | Path) -> Path:
     """Write the learnt weights and the config; each file is replaced whole or not at all.
 
     Raises:
@@ -71,7 +71,8 @@ def load_checkpoint(
     token: str | None = None,
     image_size: int | None = None,
     grid: int | None = None,
-) -> BayesPFL:
+    model_class: type[Network] = BayesPFLNetwork,  # type: ignore[assignment]
+) -> Network:
     """Load a model, ready for inference.
 
     Args:
@@ -85,6 +86,7 @@ def load_checkpoint(
         token: of the hub; None for the one of `hf auth login` or HF_TOKEN.
         image_size: side of the input, in pixels; None for the checkpoint's.
         grid: tokens along a side, for towers in stages; None for the checkpoint's.
+        model_class: the class to build, the network or a subclass of it.
 
     Raises:
         CheckpointError: not found, not to be fetched, damaged, or made for another backbone.
@@ -101,7 +103,7 @@ def load_checkpoint(
     config = replace(config, backbone=replace(config.backbone, **chosen))
     state = read_weights(folder / WEIGHTS_NAME)
     with torch.random.fork_rng(devices=[]):  # first weights are random: not from the caller's state
-        model = build_model(config)
+        model = build_model(config, model_class=model_class)
     load_learned(model, state, folder / WEIGHTS_NAME)
     return model.to(device or best_device()).eval()
 
@@ -115,12 +117,14 @@ def _relocated(backbone: BackboneConfig, pretrained: str) -> BackboneConfig:
     return replace(backbone, pretrained=pretrained)
 
 
-def build_model(config: ModelConfig, tokenizer: Any = None) -> BayesPFL:
+def build_model(
+    config: ModelConfig,
+    tokenizer: Any = None,
+    model_class: type[Network] = BayesPFLNetwork,  # type: ignore[assignment]
+) -> Network:
     """A new model around the backbone that ``config`` names; its config has defaults resolved."""
-    from bayes_pfl.model import BayesPFL
-
     backbone, resolved = load_backbone(config.backbone, tokenizer)
-    return BayesPFL(replace(config, backbone=resolved), backbone)
+    return model_class(replace(config, backbone=resolved), backbone)
 
 
 def best_device() -> str:
@@ -212,7 +216,7 @@ def read_weights(path: Path) -> dict[str, Tensor]:
         ) from error
 
 
-def load_learned(model: BayesPFL, state: dict[str, Tensor], source: Path) -> None:
+def load_learned(model: BayesPFLNetwork, state: dict[str, Tensor], source: Path) -> None:
     """Put a checkpoint's tensors into the model; every name and shape must fit.
 
     Raises:

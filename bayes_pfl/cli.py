@@ -150,10 +150,11 @@ def convert(
     stage: Annotated[int, typer.Option(min=1, max=2, help="Training stage it comes from.")] = 2,
 ) -> None:
     """Turn a checkpoint of the authors' research code into one of this package."""
+    from bayes_pfl.checkpoints import save_checkpoint
     from bayes_pfl.conversion import convert_authors_checkpoint
 
     known = backbone_config(backbone, pretrained, image_size, layers)
-    convert_authors_checkpoint(authors, known, stage).save_pretrained(out)
+    save_checkpoint(convert_authors_checkpoint(authors, known, stage), out)
     console.print(f"written to {out}")
 
 

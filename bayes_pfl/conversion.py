@@ -25,7 +25,7 @@ from bayes_pfl.torchscript import check_archive
 from bayes_pfl.weights import is_state_dict, larger_than_stored, load_reason
 
 if TYPE_CHECKING:
-    from bayes_pfl.model import BayesPFL
+    from bayes_pfl.model import BayesPFLNetwork
 
 logger = logging.getLogger(__name__)
 
@@ -142,7 +142,9 @@ def _refused(path: Path, error: Exception) -> CheckpointError:
     )
 
 
-def convert_authors_checkpoint(path: Path, backbone: BackboneConfig, stage: int = 2) -> BayesPFL:
+def convert_authors_checkpoint(
+    path: Path, backbone: BackboneConfig, stage: int = 2
+) -> BayesPFLNetwork:
     """A model with the weights of an authors' file.
 
     Args:

@@ -12,7 +12,7 @@ from bayes_pfl.calibration import Calibration, load_calibration, settings_of
 from bayes_pfl.errors import ConfigError
 
 if TYPE_CHECKING:
-    from bayes_pfl.model import BayesPFL
+    from bayes_pfl.model import BayesPFLNetwork
 
 
 @dataclass(frozen=True)
@@ -56,7 +56,7 @@ class Decision:
 
 
 def decision(
-    model: BayesPFL,
+    model: BayesPFLNetwork,
     class_name: Any,
     *,
     threshold: float | None = None,

@@ -31,7 +31,7 @@ from bayes_pfl.evaluation_scoring import (
     top_k_at,
 )
 from bayes_pfl.metrics import ImageMetrics
-from bayes_pfl.model import BayesPFL
+from bayes_pfl.model import BayesPFLNetwork
 
 if TYPE_CHECKING:
     from bayes_pfl.evaluation_cache import DatasetCache
@@ -57,7 +57,7 @@ __all__ = [
 
 
 def evaluate(
-    model: BayesPFL,
+    model: BayesPFLNetwork,
     samples: Sequence[Sample],
     settings: EvaluationSettings = EvaluationSettings(),  # noqa: B008  (frozen)
     tick: Tick | None = None,
@@ -77,7 +77,7 @@ def evaluate(
 
 
 def evaluate_categories(
-    model: BayesPFL,
+    model: BayesPFLNetwork,
     samples: Sequence[Sample],
     settings: EvaluationSettings,
     tick: Tick | None = None,

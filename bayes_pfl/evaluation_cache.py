@@ -19,13 +19,11 @@ import json
 import logging
 import time
 from collections.abc import Sequence
-from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 from urllib.parse import quote
 
 import numpy as np
-import torch
 
 from bayes_pfl.data.records import Sample
 from bayes_pfl.errors import DataError
@@ -37,7 +35,7 @@ from bayes_pfl.metrics import PixelMetrics
 
 if TYPE_CHECKING:
     from bayes_pfl.evaluation import EvaluationSettings
-    from bayes_pfl.model import BayesPFL
+    from bayes_pfl.model import BayesPFLNetwork
 
 logger = logging.getLogger(__name__)
 
@@ -158,7 +156,7 @@ class DatasetCache:
         return self.folder / f"{quote(category, safe='')}.npz"
 
 
-def cache_key(model: BayesPFL, fingerprint: str, settings: EvaluationSettings) -> str:
+def cache_key(model: BayesPFLNetwork, fingerprint: str, settings: EvaluationSettings) -> str:
     """Hash of everything that shapes a score; batch size and workers do not."""
     from bayes_pfl import __version__
 
@@ -173,23 +171,6 @@ def cache_key(model: BayesPFL, fingerprint: str, settings: EvaluationSettings) -
         "device": model.device.type,
     }
     return hashlib.sha256(json.dumps(parts, sort_keys=True).encode()).hexdigest()[:16]
-
-
-def model_fingerprint(model: BayesPFL) -> str:
-    """SHA-256 of all weights, the backbone's included, and of the settings that shape a score."""
-    digest = hashlib.sha256()
-    scoring = asdict(model.config.scoring)
-    backbone = asdict(model.config.backbone)
-    relevant = {
-        key: backbone[key] for key in ("image_size", "layers", "activation", "grid", "joined")
-    }
-    shape = [scoring, relevant, asdict(model.config.ablation)]
-    digest.update(json.dumps(shape, sort_keys=True).encode())
-    for name, value in sorted(model.state_dict().items()):
-        digest.update(f"{name} {value.dtype} {tuple(value.shape)}".encode())
-        plain = value.detach().cpu().contiguous()
-        digest.update(plain.reshape(-1).view(torch.uint8).numpy().data)
-    return digest.hexdigest()
 
 
 def _packed(record: CategoryRecord) -> bytes:

@@ -19,10 +19,10 @@ from typing import TYPE_CHECKING, Any
 from bayes_pfl.data.records import Sample
 from bayes_pfl.evaluation import EvaluationSettings, Tick, Watch, evaluate_categories
 from bayes_pfl.evaluation_records import CategoryRecord, ImageRow
+from bayes_pfl.files import write_whole
 from bayes_pfl.metrics import PixelMetrics
 from bayes_pfl.metrics.stores import State
-from bayes_pfl.prediction_files import write_whole
-from bayes_pfl.processes import launched_outside, leave, one_voice
+from bayes_pfl.processes import first_error_only, launched_outside, leave
 from bayes_pfl.report.pictures import picture_name
 
 if TYPE_CHECKING:
@@ -30,7 +30,7 @@ if TYPE_CHECKING:
     from bayes_pfl.evaluation_data import EvaluationData
     from bayes_pfl.evaluation_report import EvaluationPictures
     from bayes_pfl.evaluation_run import EvaluationRequest
-    from bayes_pfl.model import BayesPFL
+    from bayes_pfl.model import BayesPFLNetwork
 
 _PATIENCE = datetime.timedelta(days=30)
 """A process may be done long before the others; one that dies is noticed at once all the same."""
@@ -94,7 +94,7 @@ def working_together(request: EvaluationRequest) -> Iterator[tuple[Team, Evaluat
     from torch import distributed
 
     connected = distributed.is_initialized()
-    with one_voice(), tempfile.TemporaryDirectory(prefix="bayes-pfl-") as folder:
+    with first_error_only(), tempfile.TemporaryDirectory(prefix="bayes-pfl-") as folder:
         team = join_team()
         yield team, _own(team, request, Path(folder))
     if not connected:
@@ -136,7 +136,7 @@ def device_here(device: str | None) -> str | None:
 
 def evaluate_together(
     team: Team,
-    model: BayesPFL,
+    model: BayesPFLNetwork,
     data: EvaluationData,
     settings: EvaluationSettings,
     tick: Tick,

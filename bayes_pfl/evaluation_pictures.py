@@ -19,7 +19,7 @@ from bayes_pfl.data.samples import load_mask
 from bayes_pfl.data.transforms import resize_image
 from bayes_pfl.evaluation import EvaluationSettings
 from bayes_pfl.evaluation_records import CategoryRecord, ImageRow
-from bayes_pfl.model import BayesPFL
+from bayes_pfl.model import BayesPFLNetwork
 from bayes_pfl.report.contact_sheet import SIDE, Tile, contact_sheet
 from bayes_pfl.scorer import ScoredImage, Scorer
 
@@ -30,7 +30,7 @@ Picked = list[tuple[str, list[ImageRow]]]
 
 
 def category_sheet(
-    model: BayesPFL,
+    model: BayesPFLNetwork,
     record: CategoryRecord,
     samples: Sequence[Sample],
     settings: EvaluationSettings,
@@ -87,7 +87,7 @@ def _quality(
 
 
 def _scored(
-    model: BayesPFL, samples: Sequence[Sample], settings: EvaluationSettings
+    model: BayesPFLNetwork, samples: Sequence[Sample], settings: EvaluationSettings
 ) -> dict[str, ScoredImage]:
     scorer = Scorer(
         model,

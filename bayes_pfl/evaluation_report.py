@@ -11,7 +11,7 @@ from PIL import ExifTags, Image
 from torch import Tensor
 
 from bayes_pfl.evaluation_input import Batch
-from bayes_pfl.model import BatchScores, BayesPFL
+from bayes_pfl.model import BatchScores, BayesPFLNetwork
 from bayes_pfl.report.pictures import ReportPictures, picture_name
 from bayes_pfl.scoring import gaussian_smooth
 
@@ -33,7 +33,7 @@ class EvaluationPictures:
         ConfigError: the folder cannot be written.
     """
 
-    def __init__(self, model: BayesPFL, out: Path, count: int, key: str) -> None:
+    def __init__(self, model: BayesPFLNetwork, out: Path, count: int, key: str) -> None:
         self.backbone, scoring = model.backbone, model.config.scoring
         self.sigma = scoring.smoothing * self.backbone.image_size
         self.files = ReportPictures(out, scoring.map_range, count)

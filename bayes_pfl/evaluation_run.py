@@ -9,13 +9,14 @@ from pathlib import Path
 from typing import Any
 
 from bayes_pfl.checkpoints import load_checkpoint
+from bayes_pfl.environment import environment
 from bayes_pfl.errors import DataError
 from bayes_pfl.evaluation import (
     EvaluationSettings,
     Watch,
     dataset_result,
 )
-from bayes_pfl.evaluation_cache import DatasetCache, cache_key, model_fingerprint
+from bayes_pfl.evaluation_cache import DatasetCache, cache_key
 from bayes_pfl.evaluation_data import EvaluationData, read_trees
 from bayes_pfl.evaluation_files import (
     CheckpointFiles,
@@ -32,18 +33,18 @@ from bayes_pfl.evaluation_report import EvaluationPictures
 from bayes_pfl.evaluation_request import EvaluationRequest, Outcome
 from bayes_pfl.evaluation_seeds import combine_seeds
 from bayes_pfl.evaluation_threshold import add_rates, check_calibration
-from bayes_pfl.model import BayesPFL
+from bayes_pfl.fingerprint import fingerprint
+from bayes_pfl.model import BayesPFLNetwork
 from bayes_pfl.progress import Progress, Silence
 from bayes_pfl.report.runs import report_of_run
-from bayes_pfl.run_files import environment
 
 __all__ = ["EvaluationRequest", "Outcome", "prepare_folder", "run_benchmark", "run_evaluation"]
 
-Load = Callable[[str], BayesPFL]
+Load = Callable[[str], BayesPFLNetwork]
 
 
 def run_evaluation(
-    model: BayesPFL,
+    model: BayesPFLNetwork,
     checkpoint: str,
     sources: Sequence[Path],
     out: Path,
@@ -139,7 +140,7 @@ class _CheckpointRun:
 
     def __init__(
         self,
-        model: BayesPFL,
+        model: BayesPFLNetwork,
         checkpoint: str,
         files: CheckpointFiles,
         request: EvaluationRequest,
@@ -154,7 +155,7 @@ class _CheckpointRun:
         self.model, self.checkpoint, self.files = model, checkpoint, files
         self.request, self.progress, self.journal = request, progress, journal
         self.team = team
-        self.fingerprint = model_fingerprint(model)
+        self.fingerprint = fingerprint(model)
         journal.check_weights(checkpoint, self.fingerprint)
         self.skipped = list(request.skipped)
         self.found: dict[str, dict[str, list[Any]]] = {p: {} for p in request.protocols}

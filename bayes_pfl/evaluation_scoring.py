@@ -22,7 +22,7 @@ from bayes_pfl.errors import ConfigError, DataError
 from bayes_pfl.evaluation_input import Batch, file_identity, read_batches
 from bayes_pfl.evaluation_records import CategoryRecord, Counted, ImageRow
 from bayes_pfl.metrics.curves import Levels, average_precision
-from bayes_pfl.model import BatchScores, BayesPFL
+from bayes_pfl.model import BatchScores, BayesPFLNetwork
 from bayes_pfl.precision import autocast
 from bayes_pfl.scorer import top_spread
 from bayes_pfl.scoring import DEPLOY_FRACTION, gaussian_smooth, top_k_for, top_mean
@@ -65,7 +65,7 @@ class CategoryScoring:
 
     def __init__(
         self,
-        model: BayesPFL,
+        model: BayesPFLNetwork,
         draws: RunSamples,
         settings: EvaluationSettings,
         tick: Tick | None = None,

@@ -16,12 +16,12 @@ from bayes_pfl.evaluation_records import CategoryRecord
 if TYPE_CHECKING:
     from bayes_pfl.evaluation import EvaluationSettings
     from bayes_pfl.evaluation_data import EvaluationData
-    from bayes_pfl.model import BayesPFL
+    from bayes_pfl.model import BayesPFLNetwork
 
 
 def check_calibration(
     calibration: Calibration,
-    model: BayesPFL,
+    model: BayesPFLNetwork,
     data: Sequence[EvaluationData],
     settings: EvaluationSettings,
     seeds: Sequence[int],

@@ -7,9 +7,8 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterable, Iterator
-from dataclasses import dataclass
-from itertools import islice, repeat, zip_longest
-from typing import Any, TypeAlias, TypeVar
+from itertools import repeat, zip_longest
+from typing import Any
 
 import numpy as np
 import torch
@@ -18,20 +17,16 @@ from torch import Tensor
 
 from bayes_pfl.calibration import Calibration
 from bayes_pfl.class_names import check_class_name
-from bayes_pfl.data.images import as_rgb, read_image
-from bayes_pfl.data.transforms import resize_image
 from bayes_pfl.decision import Decision, decision
-from bayes_pfl.errors import ConfigError, DataError
-from bayes_pfl.model import BayesPFL
+from bayes_pfl.errors import ConfigError
+from bayes_pfl.inputs import ImageLike, Loaded, batched, load_pixels
+from bayes_pfl.model import BayesPFLNetwork
 from bayes_pfl.results import AnomalyResult, resize_map
 from bayes_pfl.scorer import ScoredImage, Scorer, check_whole
 
-ImageLike: TypeAlias = "str | os.PathLike[str] | Image.Image | np.ndarray | Tensor"
-Item = TypeVar("Item")
-
 
 def predict(
-    model: BayesPFL,
+    model: BayesPFLNetwork,
     images: ImageLike | Iterable[ImageLike],
     class_name: str | Iterable[str],
     *,
@@ -100,7 +95,7 @@ def predict(
 
 
 def predict_stream(
-    model: BayesPFL,
+    model: BayesPFLNetwork,
     images: Iterable[ImageLike],
     class_name: str | Iterable[str],
     *,
@@ -148,23 +143,6 @@ def predict_stream(
     return _stream(scorer, _named(images, class_name), batch_size, rule)
 
 
-@dataclass(frozen=True)
-class Loaded:
-    """An image on its way: what the model needs, and what the result keeps.
-
-    Attributes:
-        pixels: uint8 (S, S, 3).
-        size: (width, height) of the picture.
-        path: of a file.
-        image: the picture, mode RGB, if it came from memory.
-    """
-
-    pixels: np.ndarray
-    size: tuple[int, int]
-    path: str | None
-    image: Image.Image | None
-
-
 def _stream(
     scorer: Scorer,
     named: Iterator[tuple[ImageLike, str]],
@@ -178,32 +156,6 @@ def _stream(
         scored = scorer([item.pixels for item, _ in batch], [name for _, name in batch])
         for (item, name), scores in zip(batch, scored, strict=True):
             yield _result(item, name, scores, rule, colours)
-
-
-def batched(items: Iterable[Item], count: int) -> Iterator[list[Item]]:
-    """Lists of ``count`` items, the last one perhaps shorter."""
-    iterator = iter(items)
-    while batch := list(islice(iterator, count)):
-        yield batch
-
-
-def load_pixels(image: ImageLike, index: int, side: int) -> Loaded:
-    """Read an image and resize it to (S, S).
-
-    Args:
-        index: names an image from memory in messages.
-
-    Raises:
-        DataError: it cannot be read.
-    """
-    if isinstance(image, str | os.PathLike):
-        rgb, path = read_image(image), os.fspath(image)
-        return Loaded(resize_image(rgb, side), rgb.size, path, None)
-    try:
-        rgb = as_rgb(image)
-    except DataError as error:
-        raise DataError(f"image {index}: {error}") from error
-    return Loaded(resize_image(rgb, side), rgb.size, None, rgb)
 
 
 def _result(

@@ -7,9 +7,8 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
-from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from dataclasses import dataclass, replace
+from typing import Any
 
 import torch
 import torch.nn.functional as F
@@ -23,9 +22,9 @@ from bayes_pfl.anomaly_maps import (
     upsampled_probability,
 )
 from bayes_pfl.backbone import FrozenCLIP, ImageFeatures
-from bayes_pfl.class_names import embeddings
 from bayes_pfl.config import ModelConfig
 from bayes_pfl.cross_attention import ResidualCrossModalAttention
+from bayes_pfl.data.transforms import InferenceTransform
 from bayes_pfl.draws import PromptNoise, RunSamples, TextCache
 from bayes_pfl.errors import ConfigError
 from bayes_pfl.flows import FlowSample
@@ -42,9 +41,7 @@ from bayes_pfl.losses import (
 from bayes_pfl.prompt_flow import ImageAgnosticFlow, ImageSpecificFlow, Shift
 from bayes_pfl.prompts import PromptBank
 from bayes_pfl.scoring import DEPLOY_FRACTION
-
-if TYPE_CHECKING:
-    from bayes_pfl.data.transforms import InferenceTransform
+from bayes_pfl.wording import synonyms
 
 INITIAL_TEMPERATURE = math.log(1 / 0.07)
 
@@ -70,7 +67,7 @@ class BatchScores:
     pair_scores: Tensor
 
 
-class BayesPFL(nn.Module):
+class BayesPFLNetwork(nn.Module):
     """Zero-shot anomaly detection by Bayesian prompt flow learning (arXiv 2503.10080).
 
     Args:
@@ -120,8 +117,6 @@ class BayesPFL(nn.Module):
     @property
     def transform(self) -> InferenceTransform:
         """PIL image -> normalised tensor (3, S, S), as this backbone wants it."""
-        from bayes_pfl.data.transforms import InferenceTransform
-
         return InferenceTransform(self.backbone.image_size, self.backbone.mean, self.backbone.std)
 
     # Sampling -----------------------------------------------------------------------------------
@@ -198,10 +193,24 @@ class BayesPFL(nn.Module):
     def prompt_embeddings(
         self, pooled: Tensor, samples: RunSamples, class_names: Sequence[str]
     ) -> Tensor:
-        """Text embeddings (B, 2, K, D) for images of global embeddings (B, D).
+        """Normalised text embeddings (B, 2, K, D) for images of global embeddings (B, D).
 
-        K = R*M; with the mean prompt K = M, and only names that are new to the run are encoded.
+        Synonyms, as in "screw|bolt", are averaged pair by pair. K = R*M; with the mean prompt
+        K = M, and only names that are new to the run are encoded.
         """
+        parts = [synonyms(name) for name in class_names]
+        if all(len(part) == 1 for part in parts):
+            return self._single_embeddings(pooled, samples, [part[0] for part in parts])
+        owner = torch.tensor([row for row, part in enumerate(parts) for _ in part])
+        flat = [name for part in parts for name in part]
+        text = self._single_embeddings(pooled[owner.to(pooled.device)], samples, flat)
+        groups = text.split([len(part) for part in parts])  # (synonyms, 2, K, D) for each image
+        return F.normalize(torch.stack([group.mean(0) for group in groups]), dim=-1)
+
+    def _single_embeddings(
+        self, pooled: Tensor, samples: RunSamples, class_names: Sequence[str]
+    ) -> Tensor:
+        """As :meth:`prompt_embeddings`, for names without synonyms."""
         if samples.texts is None:
             specific = self.specific_sample(pooled, samples)
             return self.text_embeddings(specific, samples, class_names)
@@ -240,7 +249,7 @@ class BayesPFL(nn.Module):
         self, features: ImageFeatures, class_names: Sequence[str], samples: RunSamples
     ) -> BatchScores:
         """As :meth:`score_batch`, for images that have been through the image tower."""
-        text = embeddings(self, features.pooled, samples, class_names)
+        text = self.prompt_embeddings(features.pooled, samples, class_names)
         return self.score_features(features, text)
 
     @torch.no_grad()
@@ -257,12 +266,6 @@ class BayesPFL(nn.Module):
         deviation = probability.std(1, correction=0)
         pair_scores = (probability + at_top) / 2
         return BatchScores(probability.mean(1), deviation, mean, spread, pair_scores)
-
-    def predict(self, images: Any, class_name: str | Sequence[str], **options: Any) -> Any:
-        """Detect anomalies. See :func:`bayes_pfl.prediction.predict` for arguments and result."""
-        from bayes_pfl.prediction import predict
-
-        return predict(self, images, class_name, **options)
 
     # Training -----------------------------------------------------------------------------------
 
@@ -348,6 +351,10 @@ class BayesPFL(nn.Module):
 
     # Checkpoints --------------------------------------------------------------------------------
 
+    def update_scoring(self, **changes: Any) -> None:
+        """Change fields of ``config.scoring``, as training and resizing do when they end."""
+        self.config = replace(self.config, scoring=replace(self.config.scoring, **changes))
+
     def learned_state_dict(self) -> dict[str, Tensor]:
         """Weights of everything but the backbone: what a checkpoint keeps."""
         state = self.state_dict()
@@ -356,56 +363,3 @@ class BayesPFL(nn.Module):
     def learned_parameters(self) -> Iterable[tuple[str, nn.Parameter]]:
         """Names and parameters of everything but the backbone."""
         return ((k, v) for k, v in self.named_parameters() if not k.startswith("backbone."))
-
-    @classmethod
-    def from_pretrained(
-        cls,
-        name_or_path: str | Path = "bayes-pfl-tiny",
-        device: str | None = None,
-        *,
-        revision: str | None = None,
-        local_files_only: bool = False,
-        token: str | None = None,
-    ) -> BayesPFL:
-        """Load a checkpoint. See :func:`bayes_pfl.checkpoints.load_checkpoint`."""
-        from bayes_pfl.checkpoints import load_checkpoint
-
-        return load_checkpoint(
-            name_or_path,
-            device=device,
-            revision=revision,
-            local_files_only=local_files_only,
-            token=token,
-        )
-
-    def save_pretrained(self, folder: str | Path) -> Path:
-        """Write config.json and model.safetensors into ``folder``, whole or not at all."""
-        from bayes_pfl.checkpoints import save_checkpoint
-
-        return save_checkpoint(self, folder)
-
-    def push_to_hub(
-        self,
-        repository: str,
-        *,
-        private: bool | None = None,
-        token: str | None = None,
-        revision: str | None = None,
-        commit_message: str | None = None,
-        license: str | None = None,
-    ) -> str:
-        """Upload the checkpoint with a model card. See :func:`bayes_pfl.hub.push_checkpoint`."""
-        import tempfile
-
-        from bayes_pfl.hub import push_checkpoint
-
-        with tempfile.TemporaryDirectory() as folder:
-            return push_checkpoint(
-                self.save_pretrained(folder),
-                repository,
-                private=private,
-                token=token,
-                revision=revision,
-                commit_message=commit_message,
-                license=license,
-            )

@@ -8,11 +8,12 @@ from dataclasses import dataclass
 import numpy as np
 from scipy.stats import spearmanr
 
-from bayes_pfl.class_names import check_class_name, synonyms, unusual_words
+from bayes_pfl.class_names import check_class_name, unusual_words
 from bayes_pfl.errors import DataError
-from bayes_pfl.inference import ImageLike, batched, load_pixels
-from bayes_pfl.model import BayesPFL
+from bayes_pfl.inputs import ImageLike, batched, load_pixels
+from bayes_pfl.model import BayesPFLNetwork
 from bayes_pfl.scorer import Scorer
+from bayes_pfl.wording import synonyms
 
 NEUTRAL = "object"
 MUCH, ALIKE = 0.1, 0.7
@@ -47,7 +48,7 @@ class NameEffect:
 
 
 def name_sensitivity(
-    model: BayesPFL,
+    model: BayesPFLNetwork,
     images: Sequence[ImageLike],
     name: str,
     *,
@@ -80,7 +81,7 @@ def name_sensitivity(
     return [_effect(model, one, np.array(scores[one]), first) for one in names]
 
 
-def _effect(model: BayesPFL, name: str, scores: np.ndarray, first: np.ndarray) -> NameEffect:
+def _effect(model: BayesPFLNetwork, name: str, scores: np.ndarray, first: np.ndarray) -> NameEffect:
     rank = None
     if len(scores) > 2 and np.ptp(scores) > 0 and np.ptp(first) > 0:
         rank = float(spearmanr(scores, first).statistic)

@@ -7,10 +7,10 @@ from typing import Any
 from torch import nn
 
 from bayes_pfl.config import TrainConfig
-from bayes_pfl.model import BayesPFL
+from bayes_pfl.model import BayesPFLNetwork
 
 
-def set_stage(model: BayesPFL, stage: int) -> None:
+def set_stage(model: BayesPFLNetwork, stage: int) -> None:
     """Stage 1 trains everything learnt; stage 2 only A_c, A_i and the fusion (paper: section 4)."""
     for _, parameter in model.learned_parameters():
         parameter.requires_grad_(stage == 1)
@@ -18,7 +18,7 @@ def set_stage(model: BayesPFL, stage: int) -> None:
         model.alignment.requires_grad_(True)
 
 
-def parameter_groups(model: BayesPFL, config: TrainConfig) -> list[dict[str, Any]]:
+def parameter_groups(model: BayesPFLNetwork, config: TrainConfig) -> list[dict[str, Any]]:
     """Groups for the optimizer, each with its learning rate; only what learns in this stage."""
     specific, agnostic = model.specific_flow, model.agnostic_flow
     flow: list[nn.Module] = [specific.u, specific.w, specific.b, agnostic.normal, agnostic.abnormal]

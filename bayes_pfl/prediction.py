@@ -6,15 +6,15 @@ import os
 from pathlib import Path
 
 from bayes_pfl.calibration import Calibration
-from bayes_pfl.class_names import ClassNames
 from bayes_pfl.decision import decision
 from bayes_pfl.inference import predict, predict_stream
-from bayes_pfl.model import BayesPFL
+from bayes_pfl.model import BayesPFLNetwork
 from bayes_pfl.prediction_files import MapFormat
 from bayes_pfl.prediction_input import input_images
 from bayes_pfl.prediction_run import FolderRun
 from bayes_pfl.prediction_summary import FolderSettings, Summary
 from bayes_pfl.progress import Progress
+from bayes_pfl.wording import ClassNames
 
 __all__ = [
     "FolderSettings",
@@ -27,7 +27,7 @@ __all__ = [
 
 
 def predict_folder(
-    model: BayesPFL,
+    model: BayesPFLNetwork,
     folder: str | os.PathLike[str],
     out: str | os.PathLike[str],
     *,

@@ -3,10 +3,8 @@
 from __future__ import annotations
 
 import csv
-import errno
 import io
 import os
-import threading
 from dataclasses import dataclass, fields
 from pathlib import Path
 from types import TracebackType
@@ -16,16 +14,13 @@ import numpy as np
 from PIL import Image
 from torch import Tensor
 
-from bayes_pfl.errors import ConfigError
+from bayes_pfl.files import mirrored, not_writable, why, write_whole
 from bayes_pfl.report.overlays import overlay
 from bayes_pfl.results import resize_map, score_note
+from bayes_pfl.run_names import MAPS, OVERLAYS
 
-CSV_NAME, SUMMARY_NAME = "predictions.csv", "summary.json"
-JOURNAL_NAME = "predictions.journal.jsonl"
-MAPS, OVERLAYS = "maps", "overlays"
 MapFormat = Literal["png16", "npy", "none"]
 MAP_SUFFIX = {"png16": ".png", "npy": ".npy"}
-_NO_ROOM = (errno.ENOSPC, errno.EROFS, getattr(errno, "EDQUOT", errno.ENOSPC))
 _ROWS_AT_ONCE = 256  # of a huge map, no second copy in floats is made
 
 
@@ -197,45 +192,6 @@ def encode_map(anomaly_map: np.ndarray, kind: MapFormat) -> bytes:
         rows = slice(start, start + _ROWS_AT_ONCE)
         deep[rows] = np.rint(anomaly_map[rows] * np.float32(65535))
     return _png(Image.fromarray(deep))
-
-
-def mirrored(base: Path, path: str, suffix: str) -> Path:
-    """The output of ``path`` below ``base``: its whole name is kept, so a.png and a.jpg differ.
-
-    >>> mirrored(Path("maps"), "left/a.jpg", ".png").as_posix()
-    'maps/left/a.jpg.png'
-    """
-    return base / f"{path}{suffix}"
-
-
-def why(error: Exception) -> str:
-    """The reason that one picture was not written; a full disk is raised: no other would be."""
-    if isinstance(error, OSError) and error.errno in _NO_ROOM:
-        raise error
-    reason = getattr(error, "strerror", None) or str(error) or type(error).__name__
-    return " ".join(reason.split())
-
-
-def write_whole(path: Path, data: bytes) -> None:
-    """Write beside ``path`` and take its name in one step; safe from several threads.
-
-    Nothing is forced to the disk: a picture that a power cut loses can be made again.
-    """
-    path.parent.mkdir(parents=True, exist_ok=True)
-    temporary = path.with_name(f".{os.getpid()}-{threading.get_ident()}.tmp")
-    try:
-        temporary.write_bytes(data)
-        os.replace(temporary, path)
-    finally:
-        temporary.unlink(missing_ok=True)
-
-
-def not_writable(folder: Path, error: OSError) -> ConfigError:
-    """The error for an output folder that cannot be used."""
-    reason = "it is a file" if folder.is_file() else error.strerror or error
-    return ConfigError(
-        f"{folder}: cannot be written ({reason}); choose another output folder, on a disk with room"
-    )
 
 
 def _png(picture: Image.Image) -> bytes:

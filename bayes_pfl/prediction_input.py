@@ -8,12 +8,13 @@ from pathlib import Path
 
 import numpy as np
 
-from bayes_pfl.class_names import ClassNames, check_class_name
+from bayes_pfl.class_names import check_class_name
 from bayes_pfl.data.images import IMAGE_SUFFIXES, find_images
 from bayes_pfl.errors import DataError
-from bayes_pfl.model import BayesPFL
-from bayes_pfl.prediction_files import CSV_NAME, JOURNAL_NAME, MAPS, OVERLAYS, SUMMARY_NAME
+from bayes_pfl.model import BayesPFLNetwork
 from bayes_pfl.report.pictures import FOLDER as REPORT
+from bayes_pfl.run_names import CSV_NAME, JOURNAL_NAME, MAPS, OVERLAYS, SUMMARY_NAME
+from bayes_pfl.wording import ClassNames
 
 
 @dataclass(frozen=True)
@@ -49,7 +50,7 @@ class InputImages:
 
 
 def read_input(
-    model: BayesPFL, folder: Path, out: Path, class_name: str | ClassNames
+    model: BayesPFLNetwork, folder: Path, out: Path, class_name: str | ClassNames
 ) -> InputImages:
     """Look for the images of a run that writes into ``out``.
 

@@ -11,10 +11,11 @@ from typing import Any
 
 import numpy as np
 
-from bayes_pfl.calibration import Calibration, fingerprint
+from bayes_pfl.calibration import Calibration
 from bayes_pfl.errors import ConfigError
+from bayes_pfl.fingerprint import fingerprint
 from bayes_pfl.journal import Journal, is_end
-from bayes_pfl.model import BayesPFL
+from bayes_pfl.model import BayesPFLNetwork
 from bayes_pfl.prediction_files import Row
 from bayes_pfl.prediction_input import InputImages
 from bayes_pfl.prediction_rows import row_of
@@ -25,7 +26,7 @@ _FREE = ("batch_size", "workers", "compile")
 
 
 def run_header(
-    model: BayesPFL, folder: Path, settings: FolderSettings, calibration: Calibration | None
+    model: BayesPFLNetwork, folder: Path, settings: FolderSettings, calibration: Calibration | None
 ) -> dict[str, Any]:
     """All that shapes the results of a run, for the first line of its journal."""
     from bayes_pfl import __version__

@@ -11,20 +11,14 @@ from contextlib import closing
 from dataclasses import asdict, replace
 from pathlib import Path
 
-from bayes_pfl.class_names import ClassNames
 from bayes_pfl.data.decoding import Decoded, decode
 from bayes_pfl.decision import Decision
+from bayes_pfl.environment import environment
 from bayes_pfl.errors import ConfigError, DataError
+from bayes_pfl.files import not_writable
 from bayes_pfl.journal import Journal, is_end
-from bayes_pfl.model import BayesPFL
-from bayes_pfl.prediction_files import (
-    CSV_NAME,
-    JOURNAL_NAME,
-    SUMMARY_NAME,
-    Row,
-    RowFile,
-    not_writable,
-)
+from bayes_pfl.model import BayesPFLNetwork
+from bayes_pfl.prediction_files import Row, RowFile
 from bayes_pfl.prediction_input import read_input
 from bayes_pfl.prediction_output import OutputFolder
 from bayes_pfl.prediction_resume import Ledger, run_header
@@ -32,8 +26,9 @@ from bayes_pfl.prediction_rows import entry_of, scored_row
 from bayes_pfl.prediction_summary import FolderSettings, Summary, read_summary
 from bayes_pfl.progress import Progress, Silence
 from bayes_pfl.report.runs import report_of_run
-from bayes_pfl.run_files import environment
+from bayes_pfl.run_names import CSV_NAME, JOURNAL_NAME, SUMMARY_NAME
 from bayes_pfl.scorer import ScoredImage, Scorer
+from bayes_pfl.wording import ClassNames
 
 Drawn = tuple[int, Row, "Future[str] | None"]
 
@@ -51,7 +46,7 @@ class FolderRun:
 
     def __init__(
         self,
-        model: BayesPFL,
+        model: BayesPFLNetwork,
         folder: Path,
         out: Path,
         settings: FolderSettings,

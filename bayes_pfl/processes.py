@@ -1,23 +1,13 @@
-"""Several processes train one model, one per device: how many, joined how, and who speaks for all.
-
-Either this package starts those of this machine (:mod:`bayes_pfl.spawning`), or ``torchrun`` has
-started them, on one machine or several. Lightning Fabric joins them.
-"""
+"""Processes that ``torchrun`` has started: which of them this is, and which one reports errors."""
 
 from __future__ import annotations
 
 import contextlib
-import logging
 import os
 from collections.abc import Iterator
-from typing import TYPE_CHECKING, Any
 
-from bayes_pfl.errors import BayesPFLError, ConfigError
+from bayes_pfl.errors import BayesPFLError
 
-if TYPE_CHECKING:
-    from lightning_fabric import Fabric
-
-ACCELERATORS = ("auto", "cpu", "cuda", "gpu", "mps")
 _TOLD = "bayes-pfl: an error was told"
 
 
@@ -35,109 +25,6 @@ def is_first_process() -> bool:
     return not launched_outside() or os.environ.get("RANK", "0") == "0"
 
 
-def count_processes(accelerator: str, devices: int, batch_size: int, accumulate: int) -> int:
-    """Processes of the run, on all machines; its settings checked against them.
-
-    Args:
-        devices: of each machine; with ``torchrun`` 1 stands for as many as it has started.
-
-    Raises:
-        ConfigError: no such accelerator, too few devices, or a batch that cannot be shared out.
-    """
-    here = int(os.environ["LOCAL_WORLD_SIZE"]) if launched_outside() else devices
-    if devices not in (1, here):
-        raise ConfigError(
-            f"devices = {devices}, but torchrun started {here} processes here; leave --devices out"
-        )
-    _check_devices(accelerator, here)
-    total = int(os.environ["WORLD_SIZE"]) if launched_outside() else devices
-    if batch_size % (total * accumulate):
-        raise ConfigError(
-            f"batch_size = {batch_size}: must be a multiple of devices x accumulate = {total} x "
-            f"{accumulate}; change --batch-size, --devices or --accumulate"
-        )
-    return total
-
-
-def _check_devices(accelerator: str, devices: int) -> None:
-    if accelerator not in ACCELERATORS:
-        allowed = ", ".join(ACCELERATORS)
-        raise ConfigError(f"accelerator {accelerator!r} is not known; give one of {allowed}")
-    if devices < 1:
-        raise ConfigError(f"devices = {devices}: give 1, or more")
-    kind = _resolve(accelerator)
-    there = _available(kind)
-    if there is not None and devices > there:
-        fewer = f"give {there} at most, or" if there else "use"
-        raise ConfigError(
-            f"devices = {devices}: {kind} has {there} here; {fewer} --accelerator cpu"
-        )
-
-
-def _resolve(accelerator: str) -> str:
-    import torch
-
-    if accelerator not in ("auto", "gpu"):
-        return accelerator
-    if torch.cuda.is_available():
-        return "cuda"
-    if torch.backends.mps.is_available():
-        return "mps"
-    return "cpu" if accelerator == "auto" else "cuda"
-
-
-def _available(kind: str) -> int | None:
-    """Devices of a kind; None for processors, which can be shared by any number of processes."""
-    import torch
-
-    if kind == "cuda":
-        return torch.cuda.device_count()
-    return int(torch.backends.mps.is_available()) if kind == "mps" else None
-
-
-def join_devices(accelerator: str, devices: int, precision: Any) -> Fabric:
-    """Fabric of this process, launched: alone, or as one of those started beside it."""
-    from lightning_fabric import Fabric
-
-    outside = launched_outside()
-    if devices == 1 and not outside:
-        fabric = Fabric(accelerator=accelerator, devices=1, precision=precision)
-    else:
-        # It tells of every process that joins: nothing that the user can act on.
-        logging.getLogger("lightning_fabric.utilities").setLevel(logging.WARNING)
-        here = int(os.environ["LOCAL_WORLD_SIZE"])
-        nodes = int(os.environ["WORLD_SIZE"]) // here
-        fabric = Fabric(
-            accelerator=accelerator,
-            devices=here,
-            num_nodes=nodes,
-            strategy=_strategy(),
-            precision=precision,
-            plugins=[_environment(outside)],
-        )
-    fabric.launch()
-    return fabric
-
-
-def _strategy() -> Any:
-    from lightning_fabric.strategies import DDPStrategy
-
-    class Strategy(DDPStrategy):
-        """DDP that is told, stage by stage, whether parameters can be left without a gradient."""
-
-        def setup_module(self, module: Any) -> Any:
-            self._ddp_kwargs["find_unused_parameters"] = module.leaves_some_out
-            return super().setup_module(module)
-
-    return Strategy()
-
-
-def _environment(outside: bool) -> Any:
-    from lightning_fabric.plugins.environments import LightningEnvironment, TorchElasticEnvironment
-
-    return TorchElasticEnvironment() if outside else LightningEnvironment()
-
-
 def leave() -> None:
     """End the connection to the other processes, where there is one."""
     import torch
@@ -147,7 +34,7 @@ def leave() -> None:
 
 
 @contextlib.contextmanager
-def one_voice() -> Iterator[None]:
+def first_error_only() -> Iterator[None]:
     """Of several processes that ``torchrun`` started, the first to fail tells its error.
 
     Raises:

@@ -1,39 +1,14 @@
-"""The learnable prompt bank, and the wording of class names.
+"""The learnable prompt bank.
 
 Symbols: M prompt pairs, P context and Q state tokens, R samples, B images, T text width.
 """
 
 from __future__ import annotations
 
-import re
-
 import torch
 from torch import Tensor, nn
 
 from bayes_pfl.config import PromptConfig
-
-# Words of the published implementation that no rule gives.
-PUBLISHED_WORDS = {
-    "chewinggum": "chewing gum",
-    "pcb1": "printed circuit board",
-    "pcb2": "printed circuit board",
-    "pcb3": "printed circuit board",
-    "pcb4": "printed circuit board",
-}
-
-
-def prompt_word(category: str) -> str:
-    """Category or folder name -> the words that stand in the prompt.
-
-    Separators become blanks and a closing number goes, but for the published exceptions.
-
-    >>> prompt_word("metal_nut"), prompt_word("pcb1"), prompt_word("macaroni2")
-    ('metal nut', 'printed circuit board', 'macaroni')
-    """
-    if category in PUBLISHED_WORDS:
-        return PUBLISHED_WORDS[category]
-    words = re.sub(r"[\s_-]+", " ", category).strip()
-    return re.sub(r"\s*\d+$", "", words) or words
 
 
 class PromptBank(nn.Module):

@@ -8,13 +8,12 @@ and, where it is asked for, both temperatures.
 
 from __future__ import annotations
 
-from dataclasses import replace
 from pathlib import Path
 
 from bayes_pfl.checkpoints import load_checkpoint, save_checkpoint
 from bayes_pfl.data.records import Sample
 from bayes_pfl.evaluation import EvaluationSettings, evaluate, map_range
-from bayes_pfl.model import BayesPFL
+from bayes_pfl.model import BayesPFLNetwork
 from bayes_pfl.progress import Progress, Silence
 from bayes_pfl.temperature_scaling import scale_temperatures
 
@@ -31,7 +30,7 @@ def resize_checkpoint(
     device: str | None = None,
     pretrained: str | None = None,
     progress: Progress | None = None,
-) -> BayesPFL:
+) -> BayesPFLNetwork:
     """Write ``checkpoint`` to ``out`` with another side of the input.
 
     Args:
@@ -61,7 +60,6 @@ def resize_checkpoint(
     if validation:
         progress.start("validation", len(validation))
         records = evaluate(model, validation, settings, lambda n: progress.advance(n, {}))
-        scoring = replace(model.config.scoring, map_range=map_range(records))
-        model.config = replace(model.config, scoring=scoring)
+        model.update_scoring(map_range=map_range(records))
     save_checkpoint(model, out)
     return model

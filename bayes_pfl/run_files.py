@@ -4,11 +4,7 @@ from __future__ import annotations
 
 import csv
 import io
-import platform
-import subprocess
-import sys
 from dataclasses import asdict
-from importlib import metadata
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -25,11 +21,10 @@ from bayes_pfl.errors import CheckpointError
 from bayes_pfl.files import remove_leftovers, write_atomically
 
 if TYPE_CHECKING:
-    from bayes_pfl.model import BayesPFL
+    from bayes_pfl.model import BayesPFLNetwork
     from bayes_pfl.training import TrainingState
 
 STATE_NAME, SETTINGS_NAME = "state.pt", "config.json"
-_PACKAGES = ("torch", "torchvision", "open_clip_torch", "timm", "albumentations", "numpy", "pillow")
 
 
 class RunFiles:
@@ -63,7 +58,7 @@ class RunFiles:
             self._writer.add_scalar(f"stage{stage}/{name}", value, epoch * per_epoch + index)
 
     def save_epoch(
-        self, model: BayesPFL, state: TrainingState, extra: dict[str, Any], *, best: bool
+        self, model: BayesPFLNetwork, state: TrainingState, extra: dict[str, Any], *, best: bool
     ) -> None:
         """Checkpoints and metrics after an epoch; each file is replaced whole or not at all.
 
@@ -90,7 +85,7 @@ class RunFiles:
             )
             self._writer.flush()
 
-    def save_results(self, model: BayesPFL, state: TrainingState, *, best: bool) -> None:
+    def save_results(self, model: BayesPFLNetwork, state: TrainingState, *, best: bool) -> None:
         """The files that follow from the state, with the model as it was when that was saved."""
         if best:
             save_checkpoint(model, self.out / "best")
@@ -116,11 +111,11 @@ class RunFiles:
         """Whether best/ has been written."""
         return (self.out / "best" / WEIGHTS_NAME).is_file()
 
-    def load_best(self, model: BayesPFL) -> None:
+    def load_best(self, model: BayesPFLNetwork) -> None:
         """Put the weights and scoring of best/ into the model."""
         path = self.out / "best" / WEIGHTS_NAME
         load_learned(model, read_weights(path), path)
-        model.config = read_config(self.out / "best")
+        model.update_scoring(**asdict(read_config(self.out / "best").scoring))
 
     def has_state(self) -> bool:
         """Whether there is a state to go on from."""
@@ -138,7 +133,7 @@ class RunFiles:
                 "run that was begun, or start without --resume"
             )
 
-    def load_last(self, model: BayesPFL) -> dict[str, Any] | None:
+    def load_last(self, model: BayesPFLNetwork) -> dict[str, Any] | None:
         """State after the last whole epoch; its weights go into the model.
 
         None of a run that was stopped within its first epoch.
@@ -164,41 +159,6 @@ class RunFiles:
             )
         load_learned(model, weights, path)
         return data
-
-
-def environment(device: str) -> dict[str, Any]:
-    """Versions, device and commit: what a result needs to be repeated."""
-    packages = {name: metadata.version(name) for name in _PACKAGES if _installed(name)}
-    return {
-        "python": sys.version.split()[0],
-        "platform": platform.platform(),
-        "packages": packages,
-        "device": torch.cuda.get_device_name() if device.startswith("cuda") else device,
-        "threads": torch.get_num_threads(),
-        "commit": _commit(),
-    }
-
-
-def _installed(name: str) -> bool:
-    try:
-        metadata.version(name)
-    except metadata.PackageNotFoundError:
-        return False
-    return True
-
-
-def _commit() -> str | None:
-    """Commit of the source tree the package runs from; None for an installed wheel."""
-    root = Path(__file__).resolve().parent.parent
-    if not (root / ".git").exists():
-        return None
-    try:
-        result = subprocess.run(
-            ["git", "rev-parse", "HEAD"], cwd=root, capture_output=True, text=True, timeout=5
-        )
-    except (OSError, subprocess.TimeoutExpired):
-        return None
-    return result.stdout.strip() or None
 
 
 def _csv(history: list[dict[str, Any]]) -> str:

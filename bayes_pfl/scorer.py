@@ -14,10 +14,9 @@ import torch
 from torch import Tensor
 
 from bayes_pfl.backbone import ImageFeatures
-from bayes_pfl.class_names import embeddings
 from bayes_pfl.draws import PromptNoise, RunSamples
 from bayes_pfl.errors import ConfigError
-from bayes_pfl.model import BatchScores, BayesPFL
+from bayes_pfl.model import BatchScores, BayesPFLNetwork
 from bayes_pfl.precision import autocast, half_dtype
 from bayes_pfl.scoring import DEPLOY_FRACTION, gaussian_smooth, top_mean
 
@@ -68,7 +67,7 @@ class Scorer:
 
     def __init__(
         self,
-        model: BayesPFL,
+        model: BayesPFLNetwork,
         *,
         samples: int | None = None,
         precision: str = "float32",
@@ -98,7 +97,7 @@ class Scorer:
         try:
             with autocast(self.model.device, self.precision):
                 features = self._features(self._normalised(pixels))
-                text = embeddings(self.model, features.pooled, self.draws, class_names)
+                text = self.model.prompt_embeddings(features.pooled, self.draws, class_names)
                 scores = self.model.score_features(features, text)
             return self._images(scores)
         except torch.OutOfMemoryError as error:
@@ -159,7 +158,7 @@ def credible_interval(pair_scores: Tensor, mass: float = CREDIBLE_MASS) -> tuple
 
 
 def run_draws(
-    model: BayesPFL, samples: int | None, seed: int, generator: torch.Generator | None = None
+    model: BayesPFLNetwork, samples: int | None, seed: int, generator: torch.Generator | None = None
 ) -> RunSamples:
     """The draws of a run, from a seed or from the user's generator; the global one is not touched.
 

@@ -18,7 +18,6 @@ from bayes_pfl.errors import ConfigError, DataError
 
 Values = TypeVar("Values", np.ndarray, Tensor)
 
-AUTHORS_SIGMA = 8.0
 DEPLOY_FRACTION = 0.0075
 
 # Pixels averaged for the image score in the published evaluation, at 518 x 518 pixels.

@@ -10,7 +10,7 @@ from __future__ import annotations
 import logging
 import math
 import time
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -19,10 +19,10 @@ from lightning_fabric import Fabric
 
 from bayes_pfl.checkpoints import save_checkpoint
 from bayes_pfl.config import StageConfig, TrainConfig
-from bayes_pfl.data.samples import Sample
+from bayes_pfl.data.records import Sample
 from bayes_pfl.errors import CheckpointError
 from bayes_pfl.evaluation import EvaluationSettings
-from bayes_pfl.model import BayesPFL
+from bayes_pfl.model import BayesPFLNetwork
 from bayes_pfl.parameter_groups import parameter_groups, set_stage
 from bayes_pfl.progress import Progress, Silence
 from bayes_pfl.run_files import RunFiles
@@ -67,7 +67,7 @@ class Trainer:
 
     def __init__(
         self,
-        model: BayesPFL,
+        model: BayesPFLNetwork,
         config: TrainConfig,
         samples: list[Sample],
         validation: list[Sample],
@@ -117,14 +117,12 @@ class Trainer:
         """Colours of the overlays: the median pixel of the validation dark, the highest bright."""
         if not self.files or not self.state.map_range:
             return
-        scoring = replace(self.model.config.scoring, map_range=self.state.map_range)
-        self.model.config = replace(self.model.config, scoring=scoring)
+        self.model.update_scoring(map_range=self.state.map_range)
         save_checkpoint(self.model, self.files.out / "best")
 
     def _run_stage(self, stage: int, settings: StageConfig) -> None:
         set_stage(self.model, stage)
-        scoring = replace(self.model.config.scoring, stage=stage)
-        self.model.config = replace(self.model.config, scoring=scoring)
+        self.model.update_scoring(stage=stage)
         step = TrainingStep(self.model, self.config.flow_weight, self.config.text_checkpointing)
         optimizer = torch.optim.Adam(
             parameter_groups(self.model, self.config), betas=self.config.betas
@@ -231,8 +229,7 @@ class Trainer:
             return
         self.state = TrainingState(**data["state"])
         self._resumed = {key: data[key] for key in ("optimizer", "schedule")}
-        scoring = replace(self.model.config.scoring, stage=self.state.stage)
-        self.model.config = replace(self.model.config, scoring=scoring)
+        self.model.update_scoring(stage=self.state.stage)
         if self.files:  # the run may have been stopped between the state and these
             best = bool(self.state.history[-1]["best"])
             self.files.save_results(self.model, self.state, best=best)

@@ -16,12 +16,13 @@ import torch
 from lightning_fabric import Fabric
 from torch.utils.data import DataLoader
 
+from bayes_pfl.augmentation import AugmentedDataset, TrainTransform
 from bayes_pfl.config import TrainConfig
-from bayes_pfl.data.samples import AugmentedDataset, Sample, SampleDataset
-from bayes_pfl.data.transforms import TrainTransform
+from bayes_pfl.data.records import Sample
+from bayes_pfl.data.samples import SampleDataset
 from bayes_pfl.draws import PromptNoise
 from bayes_pfl.feature_cache import FeatureCache, cache_key, fill
-from bayes_pfl.model import BayesPFL
+from bayes_pfl.model import BayesPFLNetwork
 from bayes_pfl.progress import Progress
 from bayes_pfl.training_step import MicroBatch
 
@@ -39,7 +40,7 @@ class TrainingBatches:
     def __init__(
         self,
         samples: list[Sample],
-        model: BayesPFL,
+        model: BayesPFLNetwork,
         config: TrainConfig,
         fabric: Fabric,
         progress: Progress,

@@ -12,19 +12,14 @@ from bayes_pfl.config import AblationConfig, BackboneConfig, ModelConfig, TrainC
 from bayes_pfl.data.cards import read_dataset
 from bayes_pfl.data.records import Sample
 from bayes_pfl.data.sources import hold_out, read_source, select_categories
+from bayes_pfl.devices import count_processes, join_devices
+from bayes_pfl.environment import environment
 from bayes_pfl.errors import CheckpointError, ConfigError, DataError
 from bayes_pfl.files import write_atomically
 from bayes_pfl.precision import tell_if_slow
-from bayes_pfl.processes import (
-    count_processes,
-    is_first_process,
-    join_devices,
-    launched_outside,
-    leave,
-    one_voice,
-)
+from bayes_pfl.processes import first_error_only, is_first_process, launched_outside, leave
 from bayes_pfl.progress import Progress, Silence
-from bayes_pfl.run_files import SETTINGS_NAME, STATE_NAME, environment
+from bayes_pfl.run_files import SETTINGS_NAME, STATE_NAME
 from bayes_pfl.spawning import spawn
 from bayes_pfl.training import Trainer, TrainingState
 
@@ -66,7 +61,7 @@ def run_training(request: TrainingRequest, progress: Progress | None = None) -> 
     """
     progress = progress or Silence()
     if launched_outside():
-        with one_voice():
+        with first_error_only():
             prepared = _prepare(request)
             return _train(*prepared, progress if is_first_process() else Silence())
     prepared = _prepare(request)

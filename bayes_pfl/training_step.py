@@ -17,7 +17,7 @@ from torch import Tensor, nn
 from bayes_pfl.backbone import FrozenCLIP, ImageFeatures, frozen_text_checkpointing
 from bayes_pfl.draws import PromptNoise
 from bayes_pfl.losses import BatchPart
-from bayes_pfl.model import BayesPFL
+from bayes_pfl.model import BayesPFLNetwork
 
 WholeSums = Callable[[Tensor], Tensor]
 
@@ -26,7 +26,7 @@ class TrainingStep(nn.Module):
     """One forward pass to the losses: a module, so that wrappers for several devices apply."""
 
     def __init__(
-        self, model: BayesPFL, flow_weight: float, text_checkpointing: bool = False
+        self, model: BayesPFLNetwork, flow_weight: float, text_checkpointing: bool = False
     ) -> None:
         super().__init__()
         self.model, self.flow_weight = model, flow_weight
@@ -97,7 +97,7 @@ class GradientStep:
         model: the one inside.
     """
 
-    def __init__(self, fabric: Fabric, module: Any, model: BayesPFL) -> None:
+    def __init__(self, fabric: Fabric, module: Any, model: BayesPFLNetwork) -> None:
         self.fabric, self.module, self.model = fabric, module, model
 
     def __call__(self, micros: list[MicroBatch], stage: int) -> dict[str, float]:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import torch
 from lightning_fabric import Fabric
 
-from bayes_pfl.data.samples import Sample
+from bayes_pfl.data.records import Sample
 from bayes_pfl.evaluation import (
     EvaluationSettings,
     evaluate,
@@ -14,14 +14,14 @@ from bayes_pfl.evaluation import (
     text_score_average_precision,
 )
 from bayes_pfl.evaluation_records import CategoryRecord
-from bayes_pfl.model import BayesPFL
+from bayes_pfl.model import BayesPFLNetwork
 from bayes_pfl.progress import Progress
 
 Judgement = tuple[float, tuple[float, float]]
 
 
 def validate(
-    model: BayesPFL,
+    model: BayesPFLNetwork,
     samples: list[Sample],
     settings: EvaluationSettings,
     stage: int,

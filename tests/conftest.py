@@ -7,9 +7,9 @@ import json
 import pytest
 import torch
 
+from bayes_pfl import BayesPFL
 from bayes_pfl.checkpoints import build_model
 from bayes_pfl.config import BackboneConfig, ModelConfig, ScoringConfig
-from bayes_pfl.model import BayesPFL
 
 from .commands import command
 
@@ -77,7 +77,7 @@ def tiny_model(tiny_config) -> BayesPFL:
     """A model on the tiny CLIP, on the CPU. Shared by all tests: copy it to change it."""
     with torch.random.fork_rng():
         torch.manual_seed(1)
-        return build_model(tiny_config).eval()
+        return build_model(tiny_config, model_class=BayesPFL).eval()
 
 
 @pytest.fixture(scope="session")

@@ -4,12 +4,12 @@ import open_clip
 import pytest
 import torch
 
+from bayes_pfl import BayesPFL
 from bayes_pfl.backbone import FrozenCLIP, common_grid, frozen_text_checkpointing, spaced_layers
 from bayes_pfl.backbone_loading import load_backbone
 from bayes_pfl.clip_building import set_activation
 from bayes_pfl.config import BackboneConfig, FlowConfig, ModelConfig, PromptConfig
 from bayes_pfl.errors import BackboneError
-from bayes_pfl.model import BayesPFL
 
 from .clips import (
     RESNET,

@@ -7,11 +7,12 @@ import pytest
 import torch
 import torch.nn.functional as F
 
-from bayes_pfl.class_names import ClassNames, embeddings, synonyms, unusual_words
+from bayes_pfl.class_names import unusual_words
 from bayes_pfl.errors import DataError
 from bayes_pfl.inference import predict
 from bayes_pfl.name_sensitivity import NameEffect, name_sensitivity
 from bayes_pfl.prediction import predict_folder
+from bayes_pfl.wording import ClassNames, synonyms
 from tests.commands import command
 from tests.folders import picture, rows_of, save
 
@@ -25,7 +26,7 @@ def encoded(model, count):
 @torch.no_grad()
 def test_synonyms_are_averaged_pair_by_pair(tiny_model):
     pooled, draws = encoded(tiny_model, 3).pooled, tiny_model.draw(2)
-    got = embeddings(tiny_model, pooled, draws, ["screw|bolt", "wood", "bolt | screw|nut"])
+    got = tiny_model.prompt_embeddings(pooled, draws, ["screw|bolt", "wood", "bolt | screw|nut"])
     each = {
         name: tiny_model.prompt_embeddings(pooled, draws, [name] * 3)
         for name in ("screw", "bolt", "wood", "nut")

@@ -9,6 +9,7 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
+from bayes_pfl import BayesPFL
 from bayes_pfl.backbone_loading import load_backbone
 from bayes_pfl.config import BackboneConfig
 from bayes_pfl.conversion import (
@@ -19,7 +20,6 @@ from bayes_pfl.conversion import (
 )
 from bayes_pfl.draws import PromptNoise
 from bayes_pfl.errors import CheckpointError
-from bayes_pfl.model import BayesPFL
 
 PARITY = Path(__file__).parent / "data" / "parity"
 

@@ -6,10 +6,11 @@ from dataclasses import asdict
 import numpy as np
 import pytest
 
-from bayes_pfl.data.samples import read_mvtec
+from bayes_pfl.data.mvtec import read_mvtec
 from bayes_pfl.errors import DataError
 from bayes_pfl.evaluation import EvaluationSettings, dataset_result, evaluate, evaluate_categories
-from bayes_pfl.evaluation_cache import DatasetCache, cache_key, model_fingerprint
+from bayes_pfl.evaluation_cache import DatasetCache, cache_key
+from bayes_pfl.fingerprint import fingerprint
 
 from .layout_trees import BUILDERS, Painter
 
@@ -122,16 +123,16 @@ def test_other_settings_and_weights_have_other_keys(tiny_model):
 
 
 def test_the_fingerprint_is_of_every_weight(tiny_model):
-    before = model_fingerprint(tiny_model)
-    assert before == model_fingerprint(tiny_model)
+    before = fingerprint(tiny_model)
+    assert before == fingerprint(tiny_model)
     for name in ("log_scale_image", "backbone"):
         module = dict(tiny_model.named_parameters())
         weight = next(value for key, value in module.items() if key.startswith(name))
         kept = weight.data.clone()
         weight.data.add_(1e-3)
-        assert model_fingerprint(tiny_model) != before
+        assert fingerprint(tiny_model) != before
         weight.data.copy_(kept)
-    assert model_fingerprint(tiny_model) == before
+    assert fingerprint(tiny_model) == before
 
 
 def test_new_images_are_added_and_changed_ones_score_the_category_anew(

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 import torch
 
-from bayes_pfl.data.samples import Sample
+from bayes_pfl.data.records import Sample
 from bayes_pfl.draws import PromptNoise
 from bayes_pfl.evaluation import EvaluationSettings, evaluate
 from bayes_pfl.inference import predict

@@ -8,7 +8,7 @@ from hypothesis.extra.numpy import arrays
 from scipy.ndimage import label
 
 from bayes_pfl.errors import ConfigError
-from bayes_pfl.metrics import PixelMetrics, aupro, pixel_metrics
+from bayes_pfl.metrics import PixelMetrics, pixel_metrics
 from bayes_pfl.metrics.pro import region_weights
 
 MODES = ("exact", "binned")
@@ -86,7 +86,8 @@ def test_a_small_region_weighs_as_much_as_a_large_one():
     masks[0, :10, :10] = masks[0, 15, 15] = True
     maps[0, :10, :10] = 1.0  # the large one is found at once, the single pixel with everything else
     pro_from_the_start, at_limit = 0.5, 0.5 + 0.5 * 0.3
-    assert aupro(maps, masks) == pytest.approx((pro_from_the_start + at_limit) / 2)
+    found = pixel_metrics(maps, masks)["aupro"]
+    assert found == pytest.approx((pro_from_the_start + at_limit) / 2)
 
 
 @pytest.mark.parametrize("mode", MODES)

@@ -137,7 +137,7 @@ def test_default_bins_resolve_any_range_to_one_part_in_two_thousand():
     histogram = PagedHistogram({"all": np.int64})
     for part in np.array_split(np.random.default_rng(0).permutation(finite), 7):
         histogram.add("all", histogram.locate(part))
-    assert histogram.resolution == 2.0**-11
+    assert histogram.shift == 12  # of the 23 bits of a mantissa: bins of 2**-11
     keys, sums = histogram.levels("all")
     assert sums["all"].sum() == len(finite) == len(keys)
     assert (np.diff(keys.astype(np.int64)) < 0).all()

@@ -8,13 +8,13 @@ import pytest
 import torch
 from torch.nn import functional as F
 
+from bayes_pfl import BayesPFL
 from bayes_pfl.backbone import FrozenCLIP
 from bayes_pfl.backbone_loading import load_backbone
 from bayes_pfl.checkpoints import build_model
 from bayes_pfl.config import BackboneConfig, FlowConfig, ModelConfig, PromptConfig
 from bayes_pfl.draws import PromptNoise
 from bayes_pfl.errors import BackboneError, ConfigError, DataError
-from bayes_pfl.model import BayesPFL
 
 from .conftest import TINY_CLIP
 

@@ -11,9 +11,10 @@ import torch
 from PIL import Image
 
 from bayes_pfl.data import decoding
+from bayes_pfl.files import mirrored
 from bayes_pfl.inference import predict
 from bayes_pfl.prediction import predict_folder
-from bayes_pfl.prediction_files import Row, RowFile, encode_map, mirrored
+from bayes_pfl.prediction_files import Row, RowFile, encode_map
 from bayes_pfl.report.overlays import MAX_SIDE
 
 from .folders import Counting, picture, rows_of, run, save

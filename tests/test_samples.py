@@ -9,17 +9,14 @@ import torch
 from PIL import Image
 from torch.utils.data import DataLoader
 
-from bayes_pfl.data.samples import (
-    AugmentedDataset,
-    SampleDataset,
-    count_labels,
-    one_sided_categories,
-    prompt_word,
-    read_meta,
-    read_mvtec,
-)
-from bayes_pfl.data.transforms import InferenceTransform, TrainTransform
+from bayes_pfl.augmentation import AugmentedDataset, TrainTransform
+from bayes_pfl.data.meta import read_meta
+from bayes_pfl.data.mvtec import read_mvtec
+from bayes_pfl.data.records import count_labels, one_sided_categories
+from bayes_pfl.data.samples import SampleDataset
+from bayes_pfl.data.transforms import InferenceTransform
 from bayes_pfl.errors import DataError, ImageReadError
+from bayes_pfl.wording import prompt_word
 
 HALF = (0.5, 0.5, 0.5)
 

@@ -22,12 +22,12 @@ from bayes_pfl.benchmarks.subjects import (
     rendered_pictures,
 )
 from bayes_pfl.benchmarks.timing import interleaved, medians
+from bayes_pfl.environment import environment
 from bayes_pfl.inference import predict, predict_stream
 from bayes_pfl.metrics import pixel_metrics
-from bayes_pfl.model import BayesPFL
+from bayes_pfl.model import BayesPFLNetwork
 from bayes_pfl.precision import half_dtype
 from bayes_pfl.prediction import predict_folder
-from bayes_pfl.run_files import environment
 
 
 @dataclass(frozen=True)
@@ -86,7 +86,7 @@ def benchmark_inference(subject: Subject, settings: InferenceSettings) -> dict[s
     return report | _circumstances(model, settings, taken)
 
 
-def _works(model: BayesPFL, settings: InferenceSettings) -> dict[str, Callable[[], object]]:
+def _works(model: BayesPFLNetwork, settings: InferenceSettings) -> dict[str, Callable[[], object]]:
     size, count = model.backbone.image_size, settings.batch_size
     pictures = noise_pictures(count, size)
     images = torch.stack([model.transform(Image.fromarray(p)) for p in pictures]).to(model.device)
@@ -113,7 +113,7 @@ def _is_reduced(precision: str) -> bool:
     return precision not in ("float32", "fp32")
 
 
-def precision_price(model: BayesPFL, settings: InferenceSettings) -> dict[str, Any]:
+def precision_price(model: BayesPFLNetwork, settings: InferenceSettings) -> dict[str, Any]:
     """Largest change of map and score against float32, and both pixel AUROC, on rendered defects.
 
     The maps are compared as they are used, smoothed. AUROC tells something for trained heads only.
@@ -141,7 +141,7 @@ def precision_price(model: BayesPFL, settings: InferenceSettings) -> dict[str, A
     }
 
 
-def end_to_end(model: BayesPFL, settings: InferenceSettings) -> dict[str, Any]:
+def end_to_end(model: BayesPFLNetwork, settings: InferenceSettings) -> dict[str, Any]:
     """A folder of PNG files to the written predictions.csv, without maps and overlays."""
     with tempfile.TemporaryDirectory() as place:
         folder = Path(place) / "images"
@@ -169,7 +169,7 @@ def end_to_end(model: BayesPFL, settings: InferenceSettings) -> dict[str, Any]:
 
 
 def _circumstances(
-    model: BayesPFL, settings: InferenceSettings, taken: dict[str, list[float]]
+    model: BayesPFLNetwork, settings: InferenceSettings, taken: dict[str, list[float]]
 ) -> dict[str, Any]:
     return {
         "settings": {

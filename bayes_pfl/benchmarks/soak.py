@@ -31,7 +31,7 @@ from bayes_pfl.evaluation import EvaluationSettings
 from bayes_pfl.evaluation_data import EvaluationData
 from bayes_pfl.evaluation_run import EvaluationRequest, run_benchmark
 from bayes_pfl.inference import predict_stream
-from bayes_pfl.model import BayesPFL
+from bayes_pfl.model import BayesPFLNetwork
 from bayes_pfl.prediction import predict_folder
 
 PARTS = ("stream", "folder", "evaluate")
@@ -122,7 +122,7 @@ def soak(settings: SoakSettings, tell: Callable[[str, dict[str, Any]], None]) ->
     return found
 
 
-def tiny_model(place: Path) -> BayesPFL:
+def tiny_model(place: Path) -> BayesPFLNetwork:
     """A model on a CLIP of 32 px and two layers, random weights; ``place`` gets its config."""
     vision = {"image_size": _SIDE, "patch_size": _PATCH, "layers": 2, "width": _WIDTH}
     text = {"context_length": 77, "vocab_size": 49408, "width": _WIDTH, "heads": 2, "layers": 1}
@@ -139,7 +139,9 @@ def tiny_model(place: Path) -> BayesPFL:
         return build_model(ModelConfig(backbone=backbone)).eval()
 
 
-def _stream(model: BayesPFL, place: Path, total: int, settings: SoakSettings) -> dict[str, Any]:
+def _stream(
+    model: BayesPFLNetwork, place: Path, total: int, settings: SoakSettings
+) -> dict[str, Any]:
     meter = Meter(total, settings.minutes)
     images = itertools.islice(pictures(), total)
     results = predict_stream(model, images, CLASS_NAME, samples=0, batch_size=_BATCH)
@@ -149,7 +151,9 @@ def _stream(model: BayesPFL, place: Path, total: int, settings: SoakSettings) ->
     return meter.report()
 
 
-def _folder(model: BayesPFL, place: Path, total: int, settings: SoakSettings) -> dict[str, Any]:
+def _folder(
+    model: BayesPFLNetwork, place: Path, total: int, settings: SoakSettings
+) -> dict[str, Any]:
     for _ in _files(place / "images", total):
         pass
     meter = Meter(total, settings.minutes)
@@ -169,7 +173,9 @@ def _folder(model: BayesPFL, place: Path, total: int, settings: SoakSettings) ->
     return meter.report()
 
 
-def _evaluate(model: BayesPFL, place: Path, total: int, settings: SoakSettings) -> dict[str, Any]:
+def _evaluate(
+    model: BayesPFLNetwork, place: Path, total: int, settings: SoakSettings
+) -> dict[str, Any]:
     mask = np.zeros((_SIDE, _SIDE), np.uint8)
     mask[8:16, 8:16] = 255
     Image.fromarray(mask).save(place / "mask.png")

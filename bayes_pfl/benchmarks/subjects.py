@@ -12,7 +12,7 @@ from torch import Tensor
 from bayes_pfl.checkpoints import best_device, build_model, load_checkpoint
 from bayes_pfl.config import BackboneConfig, ModelConfig
 from bayes_pfl.data.synthetic import TEST_CATEGORIES, render
-from bayes_pfl.model import BayesPFL
+from bayes_pfl.model import BayesPFLNetwork
 from bayes_pfl.precision import autocast
 
 CLASS_NAME = "metal nut"
@@ -26,7 +26,7 @@ class Subject:
     backbone: BackboneConfig | None = None
     device: str | None = None
 
-    def model(self) -> BayesPFL:
+    def model(self) -> BayesPFLNetwork:
         """In eval mode on its device; the caller's random state is left alone."""
         if self.checkpoint is not None:
             return load_checkpoint(self.checkpoint, device=self.device)
@@ -37,7 +37,7 @@ class Subject:
 
 
 def bare_tower(
-    model: BayesPFL, images: Tensor, precision: str, compile: bool = False
+    model: BayesPFLNetwork, images: Tensor, precision: str, compile: bool = False
 ) -> Callable[[], Tensor]:
     """open_clip's image tower as it comes, by itself, on images that are ready."""
     visual = model.backbone.visual  # the model itself runs a copy, made for speed

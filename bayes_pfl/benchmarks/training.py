@@ -17,11 +17,11 @@ from bayes_pfl.benchmarks.subjects import CLASS_NAME, Subject, bare_tower
 from bayes_pfl.benchmarks.timing import interleaved, medians
 from bayes_pfl.config import TrainConfig
 from bayes_pfl.draws import PromptNoise
+from bayes_pfl.environment import environment
 from bayes_pfl.feature_cache import FeatureCache
-from bayes_pfl.model import BayesPFL
+from bayes_pfl.model import BayesPFLNetwork
 from bayes_pfl.parameter_groups import parameter_groups, set_stage
 from bayes_pfl.precision import autocast, half_dtype
-from bayes_pfl.run_files import environment
 from bayes_pfl.training import TrainingStep
 
 
@@ -78,7 +78,7 @@ def benchmark_training(subject: Subject, settings: TrainingSettings) -> dict[str
 class _Bench:
     """A model in training, a batch of noise, and the same batch in a cache."""
 
-    def __init__(self, model: BayesPFL, settings: TrainingSettings, folder: Path) -> None:
+    def __init__(self, model: BayesPFLNetwork, settings: TrainingSettings, folder: Path) -> None:
         self.model, self.chosen = model.train(), settings
         set_stage(model, 1)
         config = TrainConfig()

@@ -6,19 +6,20 @@ import os
 from collections.abc import Mapping
 from typing import Any
 
-from bayes_pfl.calibration import Calibration, fingerprint
-from bayes_pfl.class_names import ClassNames
+from bayes_pfl.calibration import Calibration
 from bayes_pfl.cluster.pool import Pool
 from bayes_pfl.cluster.run import ClusterRun
 from bayes_pfl.cluster.storage import Place
 from bayes_pfl.cluster.worker import Job
 from bayes_pfl.decision import decision
 from bayes_pfl.errors import ConfigError
-from bayes_pfl.model import BayesPFL
+from bayes_pfl.fingerprint import fingerprint
+from bayes_pfl.model import BayesPFLNetwork
 from bayes_pfl.prediction_files import MapFormat
 from bayes_pfl.prediction_summary import FolderSettings, Summary
 from bayes_pfl.progress import Progress, Silence
 from bayes_pfl.scorer import check_whole, run_draws
+from bayes_pfl.wording import ClassNames
 
 
 def predict_ray(
@@ -124,7 +125,7 @@ def require_ray() -> None:
         raise ConfigError("the engine ray needs: pip install 'bayes-pfl[ray]'") from error
 
 
-def _load(checkpoint: str, pretrained: str | None) -> BayesPFL:
+def _load(checkpoint: str, pretrained: str | None) -> BayesPFLNetwork:
     """The model on this machine's processor: for its hash, its settings and its vocabulary."""
     from bayes_pfl.checkpoints import load_checkpoint
 

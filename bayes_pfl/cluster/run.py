@@ -10,19 +10,20 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from bayes_pfl.class_names import ClassNames, check_class_name
+from bayes_pfl.class_names import check_class_name
 from bayes_pfl.cluster.listing import list_images
 from bayes_pfl.cluster.parts import PARTS, SUFFIX, part_name
 from bayes_pfl.cluster.pool import Pool, connected, scored_parts
 from bayes_pfl.cluster.resuming import Before, begin
 from bayes_pfl.cluster.worker import ATTEMPTS, Job
+from bayes_pfl.environment import environment
 from bayes_pfl.errors import ConfigError
-from bayes_pfl.model import BayesPFL
-from bayes_pfl.prediction_files import SUMMARY_NAME
+from bayes_pfl.model import BayesPFLNetwork
 from bayes_pfl.prediction_resume import run_header
 from bayes_pfl.prediction_summary import Summary
 from bayes_pfl.progress import Progress
-from bayes_pfl.run_files import environment
+from bayes_pfl.run_names import SUMMARY_NAME
+from bayes_pfl.wording import ClassNames
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -39,7 +40,7 @@ class ClusterRun:
     def __init__(
         self,
         job: Job,
-        model: BayesPFL,
+        model: BayesPFLNetwork,
         class_name: str | ClassNames,
         pool: Pool,
         part_images: int | None,
@@ -137,7 +138,7 @@ class ClusterRun:
         )
 
 
-def _named(listing: pa.Table, model: BayesPFL, class_name: str | ClassNames) -> pa.Table:
+def _named(listing: pa.Table, model: BayesPFLNetwork, class_name: str | ClassNames) -> pa.Table:
     """The listing with a class name for each image, each checked once."""
     import pyarrow as pa
 

@@ -18,11 +18,12 @@ from bayes_pfl.cluster.storage import Place, one_line
 from bayes_pfl.data.decoding import Decoded, decode, read_ahead
 from bayes_pfl.decision import Decision
 from bayes_pfl.errors import BayesPFLError, CheckpointError, ConfigError, DataError
-from bayes_pfl.inference import batched
-from bayes_pfl.prediction_files import MAP_SUFFIX, MAPS, Row, encode_map
+from bayes_pfl.inputs import batched
+from bayes_pfl.prediction_files import MAP_SUFFIX, Row, encode_map
 from bayes_pfl.prediction_rows import scored_row
 from bayes_pfl.prediction_summary import FolderSettings
 from bayes_pfl.results import resize_map
+from bayes_pfl.run_names import MAPS
 from bayes_pfl.scorer import ScoredImage, Scorer
 
 if TYPE_CHECKING:
@@ -75,8 +76,8 @@ class PartScorer:
         Raises:
             CheckpointError: other weights than where the run was started.
         """
-        from bayes_pfl.calibration import fingerprint
         from bayes_pfl.checkpoints import load_checkpoint
+        from bayes_pfl.fingerprint import fingerprint
 
         job, settings = self.job, self.job.settings
         model = load_checkpoint(job.checkpoint, device=job.device, pretrained=job.pretrained)

@@ -14,7 +14,7 @@ from bayes_pfl.errors import ConfigError
 
 if TYPE_CHECKING:
     from bayes_pfl.config import BackboneConfig
-    from bayes_pfl.model import BayesPFL
+    from bayes_pfl.model import BayesPFLNetwork
     from bayes_pfl.progress import Bars
 
 console = Console()
@@ -74,7 +74,7 @@ Compile = Annotated[
 Json = Annotated[Path | None, typer.Option("--json", help="Also write this file.")]
 
 
-def load_model(checkpoint: str, device: str | None, pretrained: str | None) -> BayesPFL:
+def load_model(checkpoint: str, device: str | None, pretrained: str | None) -> BayesPFLNetwork:
     """The model of ``--checkpoint``, ``--device`` and ``--pretrained``."""
     from bayes_pfl.checkpoints import load_checkpoint
 

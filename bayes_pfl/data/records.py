@@ -7,10 +7,6 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 
-from bayes_pfl.prompts import prompt_word
-
-__all__ = ["Sample", "count_labels", "one_sided_categories", "prompt_word"]
-
 
 @dataclass(frozen=True)
 class Sample:

@@ -1,4 +1,4 @@
-"""Samples of a dataset as tensors; the records and their readers are offered here as well."""
+"""Samples of a dataset as tensors."""
 
 from __future__ import annotations
 
@@ -11,24 +11,9 @@ from PIL import Image
 from torch.utils.data import Dataset
 
 from bayes_pfl.data.images import read_image, read_mask
-from bayes_pfl.data.meta import read_meta
-from bayes_pfl.data.mvtec import read_mvtec
-from bayes_pfl.data.records import Sample, count_labels, one_sided_categories, prompt_word
-from bayes_pfl.data.transforms import InferenceTransform, TrainTransform, mosaic
+from bayes_pfl.data.records import Sample
+from bayes_pfl.data.transforms import InferenceTransform
 from bayes_pfl.errors import DataError
-
-__all__ = [
-    "AugmentedDataset",
-    "MissingMask",
-    "Sample",
-    "SampleDataset",
-    "count_labels",
-    "load_mask",
-    "one_sided_categories",
-    "prompt_word",
-    "read_meta",
-    "read_mvtec",
-]
 
 MissingMask = Literal["error", "none"]
 
@@ -107,50 +92,3 @@ class SampleDataset(Dataset[dict[str, Any]]):
             "has_mask": sample.label == 0 or sample.mask is not None,
             "index": index,
         }
-
-
-class AugmentedDataset(SampleDataset):
-    """Samples for training: augmented, and now and then four anomalous ones as a mosaic.
-
-    What item i of epoch e looks like depends on (seed, e, i) alone, whatever the number of workers.
-
-    Args:
-        mosaic: probability that an anomalous picture becomes one cell of a 2×2 mosaic with three
-            other anomalous ones of its category (the paper: 0.4 on MVTec-AD).
-    """
-
-    def __init__(
-        self,
-        samples: Sequence[Sample],
-        transform: TrainTransform,
-        *,
-        seed: int = 0,
-        mosaic: float = 0.0,
-    ) -> None:
-        super().__init__(samples, transform.inference)
-        self.augment = transform
-        self.seed = seed
-        self.epoch = 0
-        self.mosaic = mosaic
-        self._partners: dict[str, list[int]] = {}
-        for index, sample in enumerate(self.samples):
-            if sample.label:
-                self._partners.setdefault(sample.category, []).append(index)
-
-    def set_epoch(self, epoch: int) -> None:
-        """Choose the epoch's draws. Call it before the DataLoader starts its workers."""
-        self.epoch = epoch
-
-    def __getitem__(self, index: int) -> dict[str, Any]:
-        generator = np.random.default_rng([self.seed, self.epoch, index])
-        image, mask = self._pair(index)
-        if self.samples[index].label and generator.random() < self.mosaic:
-            others = generator.choice(self._partners[self.samples[index].category], 3)
-            cells = [(image, mask), *(self._pair(int(other)) for other in others)]
-            image, mask = mosaic([cells[k] for k in generator.permutation(4)])
-        pixels, area = self.augment(image, mask, int(generator.integers(2**31)))
-        return self._item(index, pixels, area)
-
-    def _pair(self, index: int) -> tuple[np.ndarray, np.ndarray]:
-        image, mask = self.load(index)
-        return np.asarray(image), mask

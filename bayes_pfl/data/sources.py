@@ -6,8 +6,9 @@ import random
 from collections.abc import Sequence
 from pathlib import Path
 
+from bayes_pfl.data.meta import read_meta
+from bayes_pfl.data.mvtec import read_mvtec
 from bayes_pfl.data.records import Sample
-from bayes_pfl.data.samples import read_meta, read_mvtec
 from bayes_pfl.errors import DataError
 
 

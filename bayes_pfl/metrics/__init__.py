@@ -7,12 +7,11 @@
 """
 
 from bayes_pfl.metrics.image import ImageMetrics, image_metrics
-from bayes_pfl.metrics.pixel import PixelMetrics, aupro, pixel_metrics
+from bayes_pfl.metrics.pixel import PixelMetrics, pixel_metrics
 
 __all__ = [
     "ImageMetrics",
     "PixelMetrics",
-    "aupro",
     "image_metrics",
     "pixel_metrics",
 ]

@@ -39,11 +39,6 @@ class PagedHistogram:
         self._slot = np.full(2**PAGE_BITS, -1, np.int32)  # slot of each page, -1 where empty
         self._sums = {name: np.zeros(bins, dtype) for name, dtype in channels.items()}
 
-    @property
-    def resolution(self) -> float:
-        """Relative width of a bin (for scores that are normal float32 numbers)."""
-        return 2.0 ** (self.shift - 23)
-
     def locate(self, keys: np.ndarray) -> np.ndarray:
         """Keys (n,) uint32 -> bin of each (n,), making room for pages not seen before.
 

@@ -156,11 +156,6 @@ def pixel_metrics(
     return metrics.compute()
 
 
-def aupro(maps: ArrayLike, masks: ArrayLike, fpr_limit: float = DEFAULT_FPR_LIMIT) -> float:
-    """Exact AUPRO of maps and masks (B,H,W); NaN without regions or without normal pixels."""
-    return pixel_metrics(maps, masks, fpr_limit=fpr_limit)["aupro"]
-
-
 def _chunks(maps: np.ndarray, masks: np.ndarray) -> Iterator[tuple[np.ndarray, np.ndarray]]:
     size = max(1, _CHUNK // max(1, maps[0].size)) if len(maps) else 1
     for start in range(0, len(maps), size):

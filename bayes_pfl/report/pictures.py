@@ -18,8 +18,7 @@ import numpy as np
 from PIL import Image
 
 from bayes_pfl.errors import ConfigError
-from bayes_pfl.files import write_atomically
-from bayes_pfl.prediction_files import why, write_whole
+from bayes_pfl.files import why, write_atomically, write_whole
 from bayes_pfl.report.overlays import _DOUBT_SPAN, COLOUR_MAP, DOUBT_COLOUR_MAP, blend
 
 FOLDER = "report"

@@ -16,11 +16,11 @@ from bayes_pfl.checkpoints import load_checkpoint
 from bayes_pfl.config import BackboneConfig
 from bayes_pfl.data.records import Sample, count_labels
 from bayes_pfl.errors import ConfigError, DataError
-from bayes_pfl.evaluation_cache import model_fingerprint
 from bayes_pfl.evaluation_data import EvaluationData
 from bayes_pfl.evaluation_files import folder_names
 from bayes_pfl.evaluation_input import Batch, read_batches
-from bayes_pfl.model import BayesPFL
+from bayes_pfl.fingerprint import fingerprint
+from bayes_pfl.model import BayesPFLNetwork
 from bayes_pfl.precision import autocast
 from bayes_pfl.progress import Progress, Silence
 from bayes_pfl.scoreboard.handcrafted import HandcraftedPrompts
@@ -35,7 +35,7 @@ from bayes_pfl.scoreboard.resampling import BootstrapSettings
 from bayes_pfl.scoreboard.sets import missing_levels
 from bayes_pfl.scoreboard.tally import Figures, Tally, mean_figures
 
-Load = Callable[[str], BayesPFL]
+Load = Callable[[str], BayesPFLNetwork]
 
 
 @dataclass(frozen=True)
@@ -130,7 +130,7 @@ def score_sets(
             progress.start("scoreboard", images * len(names))
         board.device = str(model.device)
         own = model.config.backbone.sha256 if bare else None
-        board.fingerprints[name] = own or model_fingerprint(model)
+        board.fingerprints[name] = own or fingerprint(model)
         rows = [] if bare else _checkpoint_rows(titles[name], model, settings)
         others = _baseline_rows(model, baselines) if settings.baselines else []
         for one in data:
@@ -153,13 +153,13 @@ def bare_model(
     pretrained: str | None = None,
     device: str | None = None,
     image_size: int | None = None,
-) -> BayesPFL:
+) -> BayesPFLNetwork:
     """A backbone with an untrained head, of which nothing is asked."""
     config = BackboneConfig(backbone, pretrained, image_size)
     return Subject(backbone=config, device=device).model()
 
 
-def _checkpoint_rows(name: str, model: BayesPFL, settings: BoardSettings) -> list[Method]:
+def _checkpoint_rows(name: str, model: BayesPFLNetwork, settings: BoardSettings) -> list[Method]:
     with torch.no_grad():
         draws = [model.draw(count, settings.seed) for count in settings.samples]
     if len(set(settings.samples)) < len(draws):
@@ -169,7 +169,7 @@ def _checkpoint_rows(name: str, model: BayesPFL, settings: BoardSettings) -> lis
     return [CheckpointMethod(title, model, one) for title, one in rows]
 
 
-def _baseline_rows(model: BayesPFL, known: Mapping[str, str | None]) -> list[Method]:
+def _baseline_rows(model: BayesPFLNetwork, known: Mapping[str, str | None]) -> list[Method]:
     """Local contrast, once; prompts by hand, once for each backbone at each size.
 
     Args:
@@ -187,7 +187,7 @@ def _baseline_rows(model: BayesPFL, known: Mapping[str, str | None]) -> list[Met
 
 
 def _score_set(
-    model: BayesPFL,
+    model: BayesPFLNetwork,
     data: EvaluationData,
     methods: Sequence[Method],
     board: Board,
@@ -218,7 +218,7 @@ def _tally(method: Method, data: EvaluationData, samples: Sequence[Sample]) -> T
 
 
 def _mixed_batches(
-    model: BayesPFL, samples: Sequence[Sample], settings: BoardSettings
+    model: BayesPFLNetwork, samples: Sequence[Sample], settings: BoardSettings
 ) -> Iterator[Batch]:
     """The samples in an order that does not depend on their labels, the same in every run."""
     mixed = list(samples)
@@ -227,7 +227,7 @@ def _mixed_batches(
 
 
 def _score_batch(
-    model: BayesPFL,
+    model: BayesPFLNetwork,
     batch: Batch,
     methods: Sequence[Method],
     tallies: Sequence[Tally],

@@ -14,7 +14,7 @@ from torch import Tensor
 
 from bayes_pfl.backbone import ImageFeatures
 from bayes_pfl.draws import RunSamples
-from bayes_pfl.model import BayesPFL
+from bayes_pfl.model import BayesPFLNetwork
 from bayes_pfl.scoreboard.handcrafted import HandcraftedPrompts
 from bayes_pfl.scoreboard.local_contrast import local_contrast
 from bayes_pfl.scoring import DEPLOY_FRACTION, gaussian_smooth, top_mean
@@ -67,7 +67,7 @@ class CheckpointMethod:
 
     reason = None
 
-    def __init__(self, name: str, model: BayesPFL, draws: RunSamples) -> None:
+    def __init__(self, name: str, model: BayesPFLNetwork, draws: RunSamples) -> None:
         self.name, self.model, self.draws = name, model, draws
         self.sigma = model.config.scoring.smoothing * model.backbone.image_size
 
@@ -108,7 +108,7 @@ class ContrastMethod:
         return _outcome(top_mean(stacked, fraction=DEPLOY_FRACTION), stacked)
 
 
-def encode(model: BayesPFL, images: Tensor, class_names: list[str]) -> EncodedBatch:
+def encode(model: BayesPFLNetwork, images: Tensor, class_names: list[str]) -> EncodedBatch:
     """Normalised images (B, 3, S, S) through the image tower."""
     backbone = model.backbone
     mean, std = (torch.tensor(x).view(3, 1, 1) for x in (backbone.mean, backbone.std))

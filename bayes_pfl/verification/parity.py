@@ -26,8 +26,8 @@ from bayes_pfl.config import BackboneConfig
 from bayes_pfl.conversion import authors_config, convert_state_dict, our_name
 from bayes_pfl.draws import PromptNoise
 from bayes_pfl.errors import CheckpointError
-from bayes_pfl.model import BayesPFL
-from bayes_pfl.prompts import PUBLISHED_WORDS
+from bayes_pfl.model import BayesPFLNetwork
+from bayes_pfl.wording import PUBLISHED_WORDS
 
 TOLERANCE = 1e-4
 SMALL_GRADIENT = 1e-4  # norms below it are what rounding leaves of terms that cancel
@@ -80,7 +80,7 @@ class Fixture:
         except (KeyError, TypeError) as error:
             raise CheckpointError(f"{folder}: not a parity fixture, wanting in {error}") from error
 
-    def _model(self, weights: dict[str, Tensor]) -> BayesPFL:
+    def _model(self, weights: dict[str, Tensor]) -> BayesPFLNetwork:
         vision, text = self.config["vision"], self.config["text"]
         backbone = from_state_dict(
             self._clip_weights(weights),
@@ -94,7 +94,7 @@ class Fixture:
             {k.removeprefix("model."): v for k, v in weights.items() if k.startswith("model.")}
         )
         config = authors_config(state, BackboneConfig(str(self.folder)), stage=1)
-        model = BayesPFL(config, backbone)
+        model = BayesPFLNetwork(config, backbone)
         load_learned(model, state, self.folder / "weights.safetensors")
         return model
 

@@ -1,0 +1,45 @@
+"""A model's fingerprint: the hash of all that shapes a score."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import weakref
+from dataclasses import asdict
+from typing import Any
+
+import torch
+
+from bayes_pfl.model import BayesPFLNetwork
+
+_known: weakref.WeakKeyDictionary[BayesPFLNetwork, tuple[tuple[Any, ...], str]] = (
+    weakref.WeakKeyDictionary()
+)
+
+
+def fingerprint(model: BayesPFLNetwork) -> str:
+    """SHA-256 of all weights, the backbone's included, and of the settings that shape a score.
+
+    Hashed again only after weights or settings have changed.
+    """
+    tensors = model.state_dict(keep_vars=True).values()
+    state = (model.config, *((tensor.data_ptr(), tensor._version) for tensor in tensors))
+    if model not in _known or _known[model][0] != state:
+        _known[model] = (state, _hash(model))
+    return _known[model][1]
+
+
+def _hash(model: BayesPFLNetwork) -> str:
+    digest = hashlib.sha256()
+    scoring = asdict(model.config.scoring)
+    backbone = asdict(model.config.backbone)
+    relevant = {
+        key: backbone[key] for key in ("image_size", "layers", "activation", "grid", "joined")
+    }
+    shape = [scoring, relevant, asdict(model.config.ablation)]
+    digest.update(json.dumps(shape, sort_keys=True).encode())
+    for name, value in sorted(model.state_dict().items()):
+        digest.update(f"{name} {value.dtype} {tuple(value.shape)}".encode())
+        plain = value.detach().cpu().contiguous()
+        digest.update(plain.reshape(-1).view(torch.uint8).numpy().data)
+    return digest.hexdigest()

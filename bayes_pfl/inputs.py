@@ -1,0 +1,66 @@
+"""Images as users give them, ready for the model: paths, Pillow images, arrays, tensors.
+
+Symbols: S the model's image side.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
+from itertools import islice
+from typing import TypeAlias, TypeVar
+
+import numpy as np
+from PIL import Image
+from torch import Tensor
+
+from bayes_pfl.data.images import as_rgb, read_image
+from bayes_pfl.data.transforms import resize_image
+from bayes_pfl.errors import DataError
+
+ImageLike: TypeAlias = "str | os.PathLike[str] | Image.Image | np.ndarray | Tensor"
+Item = TypeVar("Item")
+
+
+@dataclass(frozen=True)
+class Loaded:
+    """An image on its way: what the model needs, and what the result keeps.
+
+    Attributes:
+        pixels: uint8 (S, S, 3).
+        size: (width, height) of the picture.
+        path: of a file.
+        image: the picture, mode RGB, if it came from memory.
+    """
+
+    pixels: np.ndarray
+    size: tuple[int, int]
+    path: str | None
+    image: Image.Image | None
+
+
+def batched(items: Iterable[Item], count: int) -> Iterator[list[Item]]:
+    """Lists of ``count`` items, the last one perhaps shorter."""
+    iterator = iter(items)
+    while batch := list(islice(iterator, count)):
+        yield batch
+
+
+def load_pixels(image: ImageLike, index: int, side: int) -> Loaded:
+    """Read an image and resize it to (S, S).
+
+    Args:
+        index: names an image from memory in messages.
+
+    Raises:
+        DataError: it cannot be read.
+    """
+    if isinstance(image, str | os.PathLike):
+        rgb, path = read_image(image), os.fspath(image)
+        return Loaded(resize_image(rgb, side), rgb.size, path, None)
+    try:
+        rgb = as_rgb(image)
+    except DataError as error:
+        raise DataError(f"image {index}: {error}") from error
+    return Loaded(resize_image(rgb, side), rgb.size, None, rgb)

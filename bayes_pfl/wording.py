@@ -1,0 +1,106 @@
+"""The words that name an object in a prompt: from categories, folders, tables and synonyms."""
+
+from __future__ import annotations
+
+import csv
+import re
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from bayes_pfl.errors import DataError
+
+SEPARATOR = "|"
+
+# Words of the published implementation that no rule gives.
+PUBLISHED_WORDS = {
+    "chewinggum": "chewing gum",
+    "pcb1": "printed circuit board",
+    "pcb2": "printed circuit board",
+    "pcb3": "printed circuit board",
+    "pcb4": "printed circuit board",
+}
+
+
+def prompt_word(category: str) -> str:
+    """Category or folder name -> the words that stand in the prompt.
+
+    Separators become blanks and a closing number goes, but for the published exceptions.
+
+    >>> prompt_word("metal_nut"), prompt_word("pcb1"), prompt_word("macaroni2")
+    ('metal nut', 'printed circuit board', 'macaroni')
+    """
+    if category in PUBLISHED_WORDS:
+        return PUBLISHED_WORDS[category]
+    words = re.sub(r"[\s_-]+", " ", category).strip()
+    return re.sub(r"\s*\d+$", "", words) or words
+
+
+def synonyms(name: str) -> tuple[str, ...]:
+    """The names in a class name, each once.
+
+    >>> synonyms("screw | bolt|screw")
+    ('screw', 'bolt')
+
+    Raises:
+        DataError: one of them is empty.
+    """
+    if SEPARATOR not in name:
+        return (name,)
+    parts = [part.strip() for part in name.split(SEPARATOR)]
+    if not all(parts):
+        raise DataError(f"class name {name!r}: a synonym is empty; write them as in 'screw|bolt'")
+    return tuple(dict.fromkeys(parts))
+
+
+@dataclass(frozen=True)
+class ClassNames:
+    """A class name for each image of a folder.
+
+    Attributes:
+        table: CSV file with the columns path (within the folder) and class_name; None for the
+            names of the subfolders, the first below the folder, with separators as blanks.
+        default: for images that neither names; None refuses them.
+    """
+
+    table: Path | None = None
+    default: str | None = None
+
+    def __str__(self) -> str:
+        return "by subfolder" if self.table is None else f"from {self.table.name}"
+
+    def resolve(self, folder: Path, paths: Sequence[Path]) -> list[str]:
+        """One name for each path.
+
+        Raises:
+            DataError: an unreadable table, or images without a name.
+        """
+        listed = _read_table(self.table) if self.table else None
+        names, missing = [], []
+        for path in paths:
+            inside = path.relative_to(folder)
+            found = listed.get(inside.as_posix()) if listed is not None else _subfolder(inside)
+            missing += [] if found or self.default else [inside.as_posix()]
+            names.append(found or self.default or "")
+        if missing:
+            where = "lie in no subfolder" if self.table is None else f"are not in {self.table}"
+            raise DataError(
+                f"{len(missing)} images {where}, such as {missing[0]!r}: name them, or give "
+                "--class-name for the rest"
+            )
+        return names
+
+
+def _subfolder(inside: Path) -> str | None:
+    return prompt_word(inside.parts[0]) if len(inside.parts) > 1 else None
+
+
+def _read_table(path: Path) -> dict[str, str]:
+    try:
+        with path.open(encoding="utf-8-sig", errors="surrogateescape", newline="") as file:
+            rows = list(csv.DictReader(file))
+    except (OSError, csv.Error) as error:
+        raise DataError(f"{path}: not readable as CSV ({error})") from error
+    if not rows or not {"path", "class_name"} <= rows[0].keys():
+        raise DataError(f"{path}: a CSV file with the columns path and class_name is wanted")
+    return {row["path"]: (row["class_name"] or "").strip() for row in rows}
