@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-import json
 import math
 import types
 import typing
-from dataclasses import MISSING, asdict, dataclass, field, fields, is_dataclass
+from dataclasses import MISSING, dataclass, field, fields, is_dataclass
 from pathlib import Path
 from typing import Any, Literal, TypeVar
 
@@ -244,11 +243,6 @@ class TrainConfig:
     def views_seed(self) -> int:
         """Seed of the augmented views."""
         return self.seed if self.augmentation_seed is None else self.augmentation_seed
-
-
-def to_json(config: Any) -> str:
-    """Any of these dataclasses as indented JSON."""
-    return json.dumps(asdict(config), indent=2) + "\n"
 
 
 def from_dict(cls: type[ConfigT], data: Any, where: str = "config") -> ConfigT:

@@ -13,21 +13,18 @@ import torch
 
 from bayes_pfl.data.synthetic import (
     CATEGORIES,
-    DEFECTS,
     FURTHER_CATEGORIES,
     MEDICAL_CATEGORIES,
     TEST_CATEGORIES,
     TRAIN_CATEGORIES,
     VALIDATION_CATEGORIES,
-    SyntheticDataset,
-    class_names,
-    expose,
     render,
-    state_phrases,
     write_mvtec_tree,
 )
-from bayes_pfl.data.synthetic.captions import PHRASES
+from bayes_pfl.data.synthetic.captions import PHRASES, state_phrases
 from bayes_pfl.data.synthetic.catalog import Category
+from bayes_pfl.data.synthetic.defects import DEFECTS
+from bayes_pfl.data.synthetic.render import expose
 from bayes_pfl.errors import ConfigError
 
 from .commands import command
@@ -187,11 +184,6 @@ def test_state_phrases_of_the_two_states_do_not_overlap():
             assert all("thing" in phrase for phrase in bad)
 
 
-def test_class_names_are_the_prompt_words():
-    assert class_names(["hex_nut"]) == {"hex_nut": "metal nut"}
-    assert set(class_names()) == set(CATEGORIES)
-
-
 def test_tree_has_the_mvtec_layout_and_masks_that_match(tmp_path):
     root = write_mvtec_tree(
         tmp_path / "set", ["wood", "coin"], normals=2, anomalies=5, train_normals=1, size=48
@@ -220,38 +212,3 @@ def test_any_number_of_processes_writes_the_same_tree(tmp_path):
         files = sorted(path for path in root.rglob("*") if path.is_file())
         trees.append({str(path.relative_to(root)): path.read_bytes() for path in files})
     assert trees[0] == trees[1] and len(trees[0]) == 2 * (1 + 2 * 2)
-
-
-def test_dataset_items_are_normalised_tensors():
-    data = SyntheticDataset(["wood", "tablet"], 40, size=48, seed=3)
-    items = [data[i] for i in range(len(data))]
-    for item in items:
-        assert item["image"].dtype == torch.float32 and item["image"].shape == (3, 48, 48)
-        assert item["mask"].shape == (48, 48) and set(item["mask"].unique().tolist()) <= {0.0, 1.0}
-        assert item["label"] == int(item["mask"].any()) == int(item["defect"] != "good")
-    assert 0.35 <= np.mean([item["label"] for item in items]) <= 0.65
-    mean, std = torch.tensor([0.48145466, 0.4578275, 0.40821073]), torch.tensor(0.26862954)
-    pixels = torch.from_numpy(data.rendered(0).image).permute(2, 0, 1).float() / 255
-    assert torch.allclose(items[0]["image"][0] * std + mean[0], pixels[0], atol=1e-5)
-
-
-def test_dataset_epochs_differ_and_repeat():
-    data = SyntheticDataset(["wood"], 4, size=32)
-    first = data[1]["image"]
-    data.set_epoch(1)
-    assert not torch.equal(data[1]["image"], first)
-    data.set_epoch(0)
-    assert torch.equal(data[1]["image"], first)
-
-
-def test_dataset_takes_a_joint_transform_and_refuses_bad_settings():
-    def half(image, mask):
-        small = torch.from_numpy(image[::2, ::2].copy()).permute(2, 0, 1).float()
-        return small, torch.from_numpy(mask[::2, ::2].astype(np.float32))
-
-    item = SyntheticDataset(["wood"], 1, size=64, transform=half)[0]
-    assert item["image"].shape == (3, 32, 32) and item["mask"].shape == (32, 32)
-    with pytest.raises(ConfigError, match="unobtainium"):
-        SyntheticDataset(["unobtainium"], 4)
-    with pytest.raises(ConfigError, match="length 0"):
-        SyntheticDataset(["wood"], 0)

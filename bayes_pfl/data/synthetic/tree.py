@@ -18,11 +18,6 @@ _TEST_START = 1_000_000
 """Pictures of train/ and test/ never share an index."""
 
 
-def class_names(categories: Sequence[str] | None = None) -> dict[str, str]:
-    """Prompt word of each category, for readers of the tree."""
-    return {name: CATEGORIES[name].class_name for name in (categories or CATEGORIES)}
-
-
 def write_mvtec_tree(
     out: str | Path,
     categories: Sequence[str],
