@@ -12,14 +12,14 @@ import torch
 from torch import Tensor, nn
 
 from bayes_pfl.backbone import OPENAI_MEAN, OPENAI_STD, FrozenCLIP
-from bayes_pfl.checksums import check_embedded, file_sha256
 from bayes_pfl.clip_building import build_clip, set_activation
 from bayes_pfl.clip_config import check_sizes, read_clip_config
 from bayes_pfl.config import MAX_IMAGE_SIZE, Activation, BackboneConfig
 from bayes_pfl.errors import BackboneError
 from bayes_pfl.openai_format import is_openai_format, model_cfg_of, without_marks
-from bayes_pfl.parsing import short
-from bayes_pfl.resources import resource_dir
+from bayes_pfl.support.checksums import check_embedded, file_sha256
+from bayes_pfl.support.parsing import short
+from bayes_pfl.support.resources import resource_dir
 from bayes_pfl.weights import (
     EMBEDDED_BACKBONE,
     HUB_CONFIG,

@@ -18,8 +18,8 @@ from bayes_pfl.errors import ConfigError, DataError
 from bayes_pfl.fingerprint import fingerprint
 from bayes_pfl.inputs import ImageLike, batched, load_pixels
 from bayes_pfl.model import BayesPFLNetwork
-from bayes_pfl.progress import Progress, Silence
 from bayes_pfl.scorer import ScoredImage, Scorer, check_whole
+from bayes_pfl.support.progress import Progress, Silence
 
 OUTLIER_Z = 6.0
 """Value of ``conformal.upward_z`` from which a score is taken for that of an abnormal image."""

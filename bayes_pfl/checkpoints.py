@@ -13,13 +13,13 @@ import torch
 from torch import Tensor
 
 from bayes_pfl.backbone_loading import load_backbone
-from bayes_pfl.checksums import check_embedded
 from bayes_pfl.config import BackboneConfig, ModelConfig, from_dict
 from bayes_pfl.errors import CheckpointError
-from bayes_pfl.files import write_atomically
 from bayes_pfl.model import BayesPFLNetwork
-from bayes_pfl.parsing import MAX_CONFIG, one_line, read_json, short
-from bayes_pfl.resources import resource_dir
+from bayes_pfl.support.checksums import check_embedded
+from bayes_pfl.support.files import write_atomically
+from bayes_pfl.support.parsing import MAX_CONFIG, one_line, read_json, short
+from bayes_pfl.support.resources import resource_dir
 
 Network = TypeVar("Network", bound=BayesPFLNetwork)
 

@@ -42,8 +42,8 @@ from bayes_pfl.commands.options import (
     write_json,
 )
 from bayes_pfl.errors import BayesPFLError
-from bayes_pfl.processes import StoppedElsewhere, is_first_process
-from bayes_pfl.signals import Terminated, terminable
+from bayes_pfl.support.processes import StoppedElsewhere, is_first_process
+from bayes_pfl.support.signals import Terminated, terminable
 
 _RESUMABLE = ("predict", "evaluate", "train")
 

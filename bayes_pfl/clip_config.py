@@ -11,7 +11,7 @@ from torch import Tensor
 
 from bayes_pfl.backbone import OPENAI_MEAN, OPENAI_STD
 from bayes_pfl.errors import BackboneError
-from bayes_pfl.parsing import MAX_CONFIG, one_line, read_json, short
+from bayes_pfl.support.parsing import MAX_CONFIG, one_line, read_json, short
 
 NAME = "open_clip_config.json"
 

@@ -20,7 +20,7 @@ from bayes_pfl.config import (
     ScoringConfig,
 )
 from bayes_pfl.errors import CheckpointError
-from bayes_pfl.parsing import short
+from bayes_pfl.support.parsing import short
 from bayes_pfl.torchscript import check_archive
 from bayes_pfl.weights import is_state_dict, larger_than_stored, load_reason
 

@@ -17,7 +17,7 @@ from bayes_pfl.errors import DataError
 from bayes_pfl.evaluation import EvaluationSettings
 from bayes_pfl.evaluation_run import run_evaluation
 from bayes_pfl.prediction import predict_folder
-from bayes_pfl.progress import Progress
+from bayes_pfl.support.progress import Progress
 from bayes_pfl.training_run import TrainingRequest, run_training
 from bayes_pfl.weights import EMBEDDED_BACKBONE
 

@@ -11,7 +11,7 @@ import os
 from typing import TYPE_CHECKING, Any
 
 from bayes_pfl.errors import ConfigError
-from bayes_pfl.processes import launched_outside
+from bayes_pfl.support.processes import launched_outside
 
 if TYPE_CHECKING:
     from lightning_fabric import Fabric

@@ -30,8 +30,8 @@ from bayes_pfl.errors import DataError
 from bayes_pfl.evaluation_input import file_identity
 from bayes_pfl.evaluation_log import BatchLog, row_arrays, rows_in
 from bayes_pfl.evaluation_records import CategoryRecord, Counted
-from bayes_pfl.files import write_atomically
 from bayes_pfl.metrics import PixelMetrics
+from bayes_pfl.support.files import write_atomically
 
 if TYPE_CHECKING:
     from bayes_pfl.evaluation import EvaluationSettings

@@ -12,9 +12,9 @@ from typing import TYPE_CHECKING, Any
 
 from bayes_pfl.errors import ConfigError
 from bayes_pfl.evaluation_records import CategoryRecord
-from bayes_pfl.files import remove_leftovers
-from bayes_pfl.journal import Journal
-from bayes_pfl.processes import is_first_process
+from bayes_pfl.support.files import remove_leftovers
+from bayes_pfl.support.journal import Journal
+from bayes_pfl.support.processes import is_first_process
 
 if TYPE_CHECKING:
     from bayes_pfl.evaluation_request import EvaluationRequest

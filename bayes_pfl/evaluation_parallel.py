@@ -19,11 +19,11 @@ from typing import TYPE_CHECKING, Any
 from bayes_pfl.data.records import Sample
 from bayes_pfl.evaluation import EvaluationSettings, Tick, Watch, evaluate_categories
 from bayes_pfl.evaluation_records import CategoryRecord, ImageRow
-from bayes_pfl.files import write_whole
 from bayes_pfl.metrics import PixelMetrics
 from bayes_pfl.metrics.stores import State
-from bayes_pfl.processes import first_error_only, launched_outside, leave
 from bayes_pfl.report.pictures import picture_name
+from bayes_pfl.support.files import write_whole
+from bayes_pfl.support.processes import first_error_only, launched_outside, leave
 
 if TYPE_CHECKING:
     from bayes_pfl.evaluation_cache import DatasetCache

@@ -9,7 +9,6 @@ from pathlib import Path
 from typing import Any
 
 from bayes_pfl.checkpoints import load_checkpoint
-from bayes_pfl.environment import environment
 from bayes_pfl.errors import DataError
 from bayes_pfl.evaluation import (
     EvaluationSettings,
@@ -35,8 +34,9 @@ from bayes_pfl.evaluation_seeds import combine_seeds
 from bayes_pfl.evaluation_threshold import add_rates, check_calibration
 from bayes_pfl.fingerprint import fingerprint
 from bayes_pfl.model import BayesPFLNetwork
-from bayes_pfl.progress import Progress, Silence
 from bayes_pfl.report.runs import report_of_run
+from bayes_pfl.support.environment import environment
+from bayes_pfl.support.progress import Progress, Silence
 
 __all__ = ["EvaluationRequest", "Outcome", "prepare_folder", "run_benchmark", "run_evaluation"]
 

@@ -23,9 +23,9 @@ from bayes_pfl.evaluation_input import Batch, file_identity, read_batches
 from bayes_pfl.evaluation_records import CategoryRecord, Counted, ImageRow
 from bayes_pfl.metrics.curves import Levels, average_precision
 from bayes_pfl.model import BatchScores, BayesPFLNetwork
-from bayes_pfl.precision import autocast
 from bayes_pfl.scorer import top_spread
 from bayes_pfl.scoring import DEPLOY_FRACTION, gaussian_smooth, top_k_for, top_mean
+from bayes_pfl.support.precision import autocast
 
 if TYPE_CHECKING:
     from bayes_pfl.evaluation_cache import DatasetCache

@@ -24,7 +24,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.nn.utils import fuse_conv_bn_eval
 
-from bayes_pfl.precision import computed_here
+from bayes_pfl.support.precision import computed_here
 
 _SCORES_AT_ONCE = 2_000_000  # numbers: 4 MB in half precision, within the reach of a last cache
 

@@ -13,7 +13,7 @@ from bayes_pfl.prediction_files import MapFormat
 from bayes_pfl.prediction_input import input_images
 from bayes_pfl.prediction_run import FolderRun
 from bayes_pfl.prediction_summary import FolderSettings, Summary
-from bayes_pfl.progress import Progress
+from bayes_pfl.support.progress import Progress
 from bayes_pfl.wording import ClassNames
 
 __all__ = [

@@ -14,12 +14,12 @@ import numpy as np
 from bayes_pfl.calibration import Calibration
 from bayes_pfl.errors import ConfigError
 from bayes_pfl.fingerprint import fingerprint
-from bayes_pfl.journal import Journal, is_end
 from bayes_pfl.model import BayesPFLNetwork
 from bayes_pfl.prediction_files import Row
 from bayes_pfl.prediction_input import InputImages
 from bayes_pfl.prediction_rows import row_of
 from bayes_pfl.prediction_summary import FolderSettings
+from bayes_pfl.support.journal import Journal, is_end
 
 _FREE = ("batch_size", "workers", "compile")
 """Settings that may change when a run goes on: they change no result beyond its last digits."""

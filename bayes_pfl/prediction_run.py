@@ -13,10 +13,7 @@ from pathlib import Path
 
 from bayes_pfl.data.decoding import Decoded, decode
 from bayes_pfl.decision import Decision
-from bayes_pfl.environment import environment
 from bayes_pfl.errors import ConfigError, DataError
-from bayes_pfl.files import not_writable
-from bayes_pfl.journal import Journal, is_end
 from bayes_pfl.model import BayesPFLNetwork
 from bayes_pfl.prediction_files import Row, RowFile
 from bayes_pfl.prediction_input import read_input
@@ -24,10 +21,13 @@ from bayes_pfl.prediction_output import OutputFolder
 from bayes_pfl.prediction_resume import Ledger, run_header
 from bayes_pfl.prediction_rows import entry_of, scored_row
 from bayes_pfl.prediction_summary import FolderSettings, Summary, read_summary
-from bayes_pfl.progress import Progress, Silence
 from bayes_pfl.report.runs import report_of_run
-from bayes_pfl.run_names import CSV_NAME, JOURNAL_NAME, SUMMARY_NAME
 from bayes_pfl.scorer import ScoredImage, Scorer
+from bayes_pfl.support.environment import environment
+from bayes_pfl.support.files import not_writable
+from bayes_pfl.support.journal import Journal, is_end
+from bayes_pfl.support.progress import Progress, Silence
+from bayes_pfl.support.run_names import CSV_NAME, JOURNAL_NAME, SUMMARY_NAME
 from bayes_pfl.wording import ClassNames
 
 Drawn = tuple[int, Row, "Future[str] | None"]

@@ -10,7 +10,7 @@ import yaml
 
 from bayes_pfl.errors import DataError
 from bayes_pfl.evaluation_records import LEVEL_KEYS
-from bayes_pfl.resources import resource_dir
+from bayes_pfl.support.resources import resource_dir
 
 PUBLISHED = "published"
 Figures = dict[str, dict[str, float]]

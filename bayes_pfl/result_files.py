@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from bayes_pfl.errors import ConfigError
-from bayes_pfl.files import write_atomically
+from bayes_pfl.support.files import write_atomically
 
 if TYPE_CHECKING:
     from bayes_pfl.results import AnomalyResult

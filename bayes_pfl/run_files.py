@@ -18,7 +18,7 @@ from bayes_pfl.checkpoints import (
     save_checkpoint,
 )
 from bayes_pfl.errors import CheckpointError
-from bayes_pfl.files import remove_leftovers, write_atomically
+from bayes_pfl.support.files import remove_leftovers, write_atomically
 
 if TYPE_CHECKING:
     from bayes_pfl.model import BayesPFLNetwork

@@ -17,8 +17,8 @@ from bayes_pfl.backbone import ImageFeatures
 from bayes_pfl.draws import PromptNoise, RunSamples
 from bayes_pfl.errors import ConfigError
 from bayes_pfl.model import BatchScores, BayesPFLNetwork
-from bayes_pfl.precision import autocast, half_dtype
 from bayes_pfl.scoring import DEPLOY_FRACTION, gaussian_smooth, top_mean
+from bayes_pfl.support.precision import autocast, half_dtype
 
 CREDIBLE_MASS = 0.95
 

@@ -11,7 +11,7 @@ from collections.abc import Callable
 from typing import Any
 
 from bayes_pfl.errors import BayesPFLError, ConfigError
-from bayes_pfl.progress import Progress, Silence
+from bayes_pfl.support.progress import Progress, Silence
 
 _POLL_SECONDS = 0.05
 _GRACE_SECONDS = 5

@@ -24,8 +24,8 @@ from bayes_pfl.errors import CheckpointError
 from bayes_pfl.evaluation import EvaluationSettings
 from bayes_pfl.model import BayesPFLNetwork
 from bayes_pfl.parameter_groups import parameter_groups, set_stage
-from bayes_pfl.progress import Progress, Silence
 from bayes_pfl.run_files import RunFiles
+from bayes_pfl.support.progress import Progress, Silence
 from bayes_pfl.training_data import TrainingBatches
 from bayes_pfl.training_step import GradientStep, TrainingStep
 from bayes_pfl.training_validation import validate

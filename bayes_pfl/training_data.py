@@ -23,7 +23,7 @@ from bayes_pfl.data.samples import SampleDataset
 from bayes_pfl.draws import PromptNoise
 from bayes_pfl.feature_cache import FeatureCache, cache_key, fill
 from bayes_pfl.model import BayesPFLNetwork
-from bayes_pfl.progress import Progress
+from bayes_pfl.support.progress import Progress
 from bayes_pfl.training_step import MicroBatch
 
 SEED_STRIDE = 100_003  # prime: keeps the seeds of neighbouring steps, epochs and stages apart

@@ -15,7 +15,7 @@ from bayes_pfl.evaluation import (
 )
 from bayes_pfl.evaluation_records import CategoryRecord
 from bayes_pfl.model import BayesPFLNetwork
-from bayes_pfl.progress import Progress
+from bayes_pfl.support.progress import Progress
 
 Judgement = tuple[float, tuple[float, float]]
 

@@ -13,10 +13,10 @@ from typing import Any, TypeGuard
 import torch
 from torch import Tensor
 
-from bayes_pfl.checksums import check_download
 from bayes_pfl.errors import BackboneError, BayesPFLError, CheckpointError
-from bayes_pfl.hub_errors import hub_reason
-from bayes_pfl.parsing import short
+from bayes_pfl.support.checksums import check_download
+from bayes_pfl.support.hub_errors import hub_reason
+from bayes_pfl.support.parsing import short
 from bayes_pfl.torchscript import check_archive, is_torchscript, read_torchscript
 
 EMBEDDED_BACKBONE = "bayes-pfl-clip-tiny"

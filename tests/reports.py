@@ -7,7 +7,7 @@ from pathlib import Path
 import numpy as np
 from PIL import Image
 
-from bayes_pfl.model import BayesPFL
+from bayes_pfl import BayesPFL
 from bayes_pfl.prediction import predict_folder
 from bayes_pfl.report.html import Entry, Report
 

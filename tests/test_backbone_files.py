@@ -10,9 +10,9 @@ import torch
 
 from bayes_pfl import weights
 from bayes_pfl.backbone_loading import load_backbone
-from bayes_pfl.checksums import file_sha256
 from bayes_pfl.config import BackboneConfig
 from bayes_pfl.errors import BackboneError
+from bayes_pfl.support.checksums import file_sha256
 
 from .clips import RESNET, VIT, activations, clip_config, make_clip, openai_files, write_folder
 

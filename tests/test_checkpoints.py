@@ -26,7 +26,7 @@ from bayes_pfl.config import (
     load_json,
 )
 from bayes_pfl.errors import BackboneError, CheckpointError, ConfigError
-from bayes_pfl.files import write_atomically
+from bayes_pfl.support.files import write_atomically
 
 NAMES = ["metal nut", "wood"]
 

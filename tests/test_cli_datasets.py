@@ -8,7 +8,8 @@ from pathlib import Path
 import pytest
 
 from bayes_pfl.data.cards import read_dataset
-from bayes_pfl.data.samples import read_meta, read_mvtec
+from bayes_pfl.data.meta import read_meta
+from bayes_pfl.data.mvtec import read_mvtec
 
 from .commands import command
 from .layout_trees import BUILDERS, Painter

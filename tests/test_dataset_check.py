@@ -11,8 +11,9 @@ from bayes_pfl.data.cards import DatasetWarning, read_dataset
 from bayes_pfl.data.check import check
 from bayes_pfl.data.export import export_meta, export_mvtec
 from bayes_pfl.data.images import read_mask
+from bayes_pfl.data.meta import read_meta
+from bayes_pfl.data.mvtec import read_mvtec
 from bayes_pfl.data.records import count_labels
-from bayes_pfl.data.samples import read_meta, read_mvtec
 from bayes_pfl.errors import DataError
 
 from .layout_trees import BUILDERS, Painter

@@ -5,7 +5,7 @@ from __future__ import annotations
 import csv
 
 from bayes_pfl.demo import run_demo
-from bayes_pfl.progress import Silence
+from bayes_pfl.support.progress import Silence
 
 
 def test_quick_demo_leaves_what_it_promises(tmp_path):

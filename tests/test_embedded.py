@@ -22,8 +22,8 @@ from bayes_pfl.data.synthetic import (
 from bayes_pfl.data.transforms import InferenceTransform
 from bayes_pfl.evaluation import EvaluationSettings, dataset_result, evaluate
 from bayes_pfl.metrics import PixelMetrics
-from bayes_pfl.resources import resource_dir
 from bayes_pfl.scoreboard.local_contrast import local_contrast
+from bayes_pfl.support.resources import resource_dir
 
 REAL = Path(__file__).parent.parent.parent / "shared" / "real"
 CLIP = resource_dir("checkpoints") / "bayes-pfl-clip-tiny"

@@ -19,9 +19,9 @@ from bayes_pfl.evaluation import EvaluationSettings, evaluate_categories
 from bayes_pfl.evaluation_data import read_trees
 from bayes_pfl.evaluation_parallel import Share, Team, device_here, evaluate_together, merge_shares
 from bayes_pfl.evaluation_run import EvaluationRequest, run_benchmark
-from bayes_pfl.progress import Silence
 from bayes_pfl.report.pictures import FOLDER
 from bayes_pfl.spawning import spawn
+from bayes_pfl.support.progress import Silence
 from tests import spawned
 
 BATCH = 2

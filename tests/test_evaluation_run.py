@@ -9,7 +9,7 @@ import pytest
 from PIL import Image
 
 from bayes_pfl.checkpoints import DEFAULT_CHECKPOINT, WEIGHTS_NAME
-from bayes_pfl.data.samples import read_mvtec
+from bayes_pfl.data.mvtec import read_mvtec
 from bayes_pfl.errors import ConfigError, DataError
 from bayes_pfl.evaluation import EvaluationSettings
 from bayes_pfl.evaluation_data import read_cards, read_trees
@@ -17,7 +17,7 @@ from bayes_pfl.evaluation_files import folder_names
 from bayes_pfl.evaluation_pictures import pick
 from bayes_pfl.evaluation_records import CategoryRecord, ImageRow
 from bayes_pfl.evaluation_run import run_evaluation
-from bayes_pfl.resources import resource_dir
+from bayes_pfl.support.resources import resource_dir
 
 from .commands import command
 from .layout_trees import BUILDERS, Painter, write_meta

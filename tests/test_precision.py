@@ -7,9 +7,9 @@ import logging
 import pytest
 import torch
 
-from bayes_pfl import precision
 from bayes_pfl.errors import ConfigError
-from bayes_pfl.precision import autocast, computed_here, half_dtype
+from bayes_pfl.support import precision
+from bayes_pfl.support.precision import autocast, computed_here, half_dtype
 
 CPU, GPU = torch.device("cpu"), torch.device("cuda")
 

@@ -13,10 +13,10 @@ import pytest
 from PIL import Image
 
 from bayes_pfl.prediction import predict_folder
-from bayes_pfl.progress import Silence
 from bayes_pfl.report.html import NAME, Entry, write_report
 from bayes_pfl.report.pictures import FEW, ReportPictures, picture_name
 from bayes_pfl.report.runs import read_run
+from bayes_pfl.support.progress import Silence
 
 from .browser import chromium, complaints, requested
 from .reports import FOLDER, HOSTILE, entries, hostile_run, report

@@ -12,12 +12,12 @@ from pathlib import Path
 
 import pytest
 
-from bayes_pfl import checksums
 from bayes_pfl.backbone_loading import load_backbone
-from bayes_pfl.checksums import LISTING, check_download, embedded_sha256, file_sha256
 from bayes_pfl.config import BackboneConfig
 from bayes_pfl.errors import BackboneError, CheckpointError
-from bayes_pfl.resources import resource_dir
+from bayes_pfl.support import checksums
+from bayes_pfl.support.checksums import LISTING, check_download, embedded_sha256, file_sha256
+from bayes_pfl.support.resources import resource_dir
 
 ROOT = Path(__file__).parents[1]
 SOURCES = sorted([*ROOT.glob("bayes_pfl/**/*.py"), *ROOT.glob("tools/*.py")])

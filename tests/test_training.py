@@ -11,7 +11,6 @@ from dataclasses import replace
 import pytest
 import torch
 
-from bayes_pfl import precision
 from bayes_pfl.checkpoints import load_checkpoint
 from bayes_pfl.config import BackboneConfig, StageConfig, TrainConfig
 from bayes_pfl.data.sources import hold_out, read_source
@@ -19,6 +18,7 @@ from bayes_pfl.data.synthetic import write_mvtec_tree
 from bayes_pfl.errors import CheckpointError, ConfigError, DataError
 from bayes_pfl.feature_cache import FeatureCache
 from bayes_pfl.parameter_groups import parameter_groups, set_stage
+from bayes_pfl.support import precision
 from bayes_pfl.training import Trainer
 from bayes_pfl.training_run import TrainingRequest, run_training, training_data
 

@@ -13,7 +13,7 @@ from bayes_pfl.checkpoints import best_device, build_model, load_checkpoint
 from bayes_pfl.config import BackboneConfig, ModelConfig
 from bayes_pfl.data.synthetic import TEST_CATEGORIES, render
 from bayes_pfl.model import BayesPFLNetwork
-from bayes_pfl.precision import autocast
+from bayes_pfl.support.precision import autocast
 
 CLASS_NAME = "metal nut"
 

@@ -17,8 +17,8 @@ from bayes_pfl.fingerprint import fingerprint
 from bayes_pfl.model import BayesPFLNetwork
 from bayes_pfl.prediction_files import MapFormat
 from bayes_pfl.prediction_summary import FolderSettings, Summary
-from bayes_pfl.progress import Progress, Silence
 from bayes_pfl.scorer import check_whole, run_draws
+from bayes_pfl.support.progress import Progress, Silence
 from bayes_pfl.wording import ClassNames
 
 

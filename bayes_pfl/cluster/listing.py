@@ -12,7 +12,7 @@ from bayes_pfl.cluster.storage import Place, one_line
 from bayes_pfl.data.images import IMAGE_SUFFIXES
 from bayes_pfl.errors import DataError
 from bayes_pfl.prediction_input import input_images
-from bayes_pfl.run_names import MAPS
+from bayes_pfl.support.run_names import MAPS
 
 if TYPE_CHECKING:
     import pyarrow as pa

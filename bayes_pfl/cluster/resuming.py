@@ -19,8 +19,8 @@ from bayes_pfl.cluster.parts import (
     write_part,
 )
 from bayes_pfl.cluster.storage import Place
-from bayes_pfl.differences import differences
 from bayes_pfl.errors import ConfigError
+from bayes_pfl.support.differences import differences
 
 if TYPE_CHECKING:
     import pyarrow as pa

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from bayes_pfl.errors import BayesPFLError, ConfigError
-from bayes_pfl.files import write_atomically
+from bayes_pfl.support.files import write_atomically
 
 
 @dataclass(frozen=True)

@@ -23,8 +23,8 @@ from bayes_pfl.prediction_files import MAP_SUFFIX, Row, encode_map
 from bayes_pfl.prediction_rows import scored_row
 from bayes_pfl.prediction_summary import FolderSettings
 from bayes_pfl.results import resize_map
-from bayes_pfl.run_names import MAPS
 from bayes_pfl.scorer import ScoredImage, Scorer
+from bayes_pfl.support.run_names import MAPS
 
 if TYPE_CHECKING:
     import pyarrow as pa

@@ -28,7 +28,7 @@ from bayes_pfl.commands.options import (
     write_json,
 )
 from bayes_pfl.errors import ConfigError
-from bayes_pfl.processes import is_first_process
+from bayes_pfl.support.processes import is_first_process
 
 if TYPE_CHECKING:
     from bayes_pfl.evaluation_data import EvaluationData

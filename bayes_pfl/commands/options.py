@@ -15,7 +15,7 @@ from bayes_pfl.errors import ConfigError
 if TYPE_CHECKING:
     from bayes_pfl.config import BackboneConfig
     from bayes_pfl.model import BayesPFLNetwork
-    from bayes_pfl.progress import Bars
+    from bayes_pfl.support.progress import Bars
 
 console = Console()
 errors = Console(stderr=True)
@@ -88,7 +88,7 @@ def names_in(text: str | None) -> tuple[str, ...]:
 
 def bars() -> Bars:
     """Progress on the error stream."""
-    from bayes_pfl.progress import Bars
+    from bayes_pfl.support.progress import Bars
 
     return Bars(errors)
 
@@ -100,7 +100,7 @@ def say(text: object) -> None:
 
 def write_json(path: Path, data: Any) -> None:
     """Write the file of ``--json``."""
-    from bayes_pfl.files import write_atomically
+    from bayes_pfl.support.files import write_atomically
 
     try:
         write_atomically(path, json.dumps(data, indent=2) + "\n")

@@ -23,7 +23,7 @@ from bayes_pfl.commands.options import (
     console,
     names_in,
 )
-from bayes_pfl.processes import is_first_process
+from bayes_pfl.support.processes import is_first_process
 
 if TYPE_CHECKING:
     from bayes_pfl.config import TrainConfig

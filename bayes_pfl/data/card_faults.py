@@ -8,7 +8,7 @@ from typing import Any
 from bayes_pfl.data.card_schema import SPLITS, Counts
 from bayes_pfl.data.meta import safe_name
 from bayes_pfl.errors import DataError
-from bayes_pfl.parsing import short
+from bayes_pfl.support.parsing import short
 
 _SHOWN = 100  # characters of a place in a card
 _MANY = 10**9  # images

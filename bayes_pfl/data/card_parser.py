@@ -20,7 +20,7 @@ from bayes_pfl.data.card_schema import (
     Table,
 )
 from bayes_pfl.errors import DataError
-from bayes_pfl.parsing import short
+from bayes_pfl.support.parsing import short
 from bayes_pfl.wording import prompt_word
 
 _SHOWN = 40  # faults of one card

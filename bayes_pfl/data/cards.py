@@ -18,8 +18,8 @@ from bayes_pfl.data.locate import FORMS, Found, locate
 from bayes_pfl.data.meta import read_meta
 from bayes_pfl.data.records import Sample, count_labels
 from bayes_pfl.errors import DataError
-from bayes_pfl.parsing import MAX_CARD, Malformed, parse_yaml, read_text
-from bayes_pfl.resources import resource_dir
+from bayes_pfl.support.parsing import MAX_CARD, Malformed, parse_yaml, read_text
+from bayes_pfl.support.resources import resource_dir
 
 __all__ = [
     "FORMS",

@@ -16,7 +16,7 @@ from bayes_pfl.data.images import read_mask
 from bayes_pfl.data.meta import confined, safe_name
 from bayes_pfl.data.records import Sample
 from bayes_pfl.errors import DataError
-from bayes_pfl.files import write_atomically
+from bayes_pfl.support.files import write_atomically
 
 Splits = Mapping[str, Sequence[Sample]]
 """Samples by split: "train", "test"."""

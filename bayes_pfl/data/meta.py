@@ -8,7 +8,7 @@ from typing import Any
 
 from bayes_pfl.data.records import Sample
 from bayes_pfl.errors import DataError
-from bayes_pfl.parsing import MAX_LISTING, Malformed, read_json, short
+from bayes_pfl.support.parsing import MAX_LISTING, Malformed, read_json, short
 from bayes_pfl.wording import prompt_word
 
 _SHOWN = 3

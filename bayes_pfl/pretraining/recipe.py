@@ -12,7 +12,6 @@ from typing import Any
 import torch
 
 from bayes_pfl.errors import ConfigError
-from bayes_pfl.files import write_atomically
 from bayes_pfl.pretraining.architecture import build_clip
 from bayes_pfl.pretraining.card import CARD_FILE, CardFacts, model_card
 from bayes_pfl.pretraining.class_names import imagenet_names, pseudo_features
@@ -34,6 +33,7 @@ from bayes_pfl.pretraining.split_trunk import SplitTrunk
 from bayes_pfl.pretraining.tower_cache import load_tower, save_tower
 from bayes_pfl.pretraining.tuning_state import TuningState
 from bayes_pfl.pretraining.unlocking import unlock
+from bayes_pfl.support.files import write_atomically
 
 _log = logging.getLogger(__name__)
 _MEASURING_SEED = 1_000_003

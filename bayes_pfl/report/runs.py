@@ -17,7 +17,7 @@ from bayes_pfl.errors import DataError
 from bayes_pfl.report.facts import facts, parts
 from bayes_pfl.report.html import Entry, Figures, Report, write_report
 from bayes_pfl.report.pictures import FOLDER, picture_limits, picture_name
-from bayes_pfl.run_names import CSV_NAME, OVERLAYS, SUMMARY_NAME
+from bayes_pfl.support.run_names import CSV_NAME, OVERLAYS, SUMMARY_NAME
 
 IMAGES_NAME, METRICS_NAME = "images.csv", "metrics.json"
 _FREE_SHARE = 0.05

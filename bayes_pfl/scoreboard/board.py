@@ -21,8 +21,6 @@ from bayes_pfl.evaluation_files import folder_names
 from bayes_pfl.evaluation_input import Batch, read_batches
 from bayes_pfl.fingerprint import fingerprint
 from bayes_pfl.model import BayesPFLNetwork
-from bayes_pfl.precision import autocast
-from bayes_pfl.progress import Progress, Silence
 from bayes_pfl.scoreboard.handcrafted import HandcraftedPrompts
 from bayes_pfl.scoreboard.methods import (
     CheckpointMethod,
@@ -34,6 +32,8 @@ from bayes_pfl.scoreboard.methods import (
 from bayes_pfl.scoreboard.resampling import BootstrapSettings
 from bayes_pfl.scoreboard.sets import missing_levels
 from bayes_pfl.scoreboard.tally import Figures, Tally, mean_figures
+from bayes_pfl.support.precision import autocast
+from bayes_pfl.support.progress import Progress, Silence
 
 Load = Callable[[str], BayesPFLNetwork]
 

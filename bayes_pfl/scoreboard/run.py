@@ -7,12 +7,12 @@ from dataclasses import asdict
 from pathlib import Path
 
 from bayes_pfl.checkpoints import load_checkpoint
-from bayes_pfl.environment import environment
 from bayes_pfl.evaluation_data import EvaluationData
 from bayes_pfl.evaluation_files import prepare_folder
-from bayes_pfl.progress import Progress
 from bayes_pfl.scoreboard.board import BoardSettings, Load, score_sets
 from bayes_pfl.scoreboard.files import write_board
+from bayes_pfl.support.environment import environment
+from bayes_pfl.support.progress import Progress
 
 Skipped = tuple[str, str, str]
 

@@ -13,8 +13,8 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from bayes_pfl import BayesPFL
 from bayes_pfl.errors import BayesPFLError
-from bayes_pfl.model import BayesPFL
 
 
 @dataclass(frozen=True)

@@ -11,7 +11,8 @@ import numpy as np
 from PIL import Image
 
 from bayes_pfl.data.cards import load_card
-from bayes_pfl.data.samples import read_meta, read_mvtec
+from bayes_pfl.data.meta import read_meta
+from bayes_pfl.data.mvtec import read_mvtec
 
 from .case import Case, World, message_of, picture, write_json
 

@@ -181,7 +181,7 @@ def pickle_file(world: World) -> Path:
 def embedded_damage(world: World) -> str:
     """One byte of the embedded weights changed, in a copy of the folder."""
     import bayes_pfl.checkpoints
-    import bayes_pfl.checksums
+    import bayes_pfl.support.checksums
 
     real = bayes_pfl.checkpoints.resource_dir("checkpoints")
     copy = shutil.copytree(real, world.folder / "checkpoints")
@@ -190,7 +190,7 @@ def embedded_damage(world: World) -> str:
     data[-1] ^= 1
     path.write_bytes(data)
     with world.patch() as patch:
-        for module in (bayes_pfl.checkpoints, bayes_pfl.checksums):
+        for module in (bayes_pfl.checkpoints, bayes_pfl.support.checksums):
             patch.setattr(module, "resource_dir", lambda kind: copy)
         return message_of(lambda: load_checkpoint("bayes-pfl-tiny"))
 

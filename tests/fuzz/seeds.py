@@ -15,7 +15,7 @@ from PIL import Image
 from safetensors.torch import save
 
 from bayes_pfl.config import ModelConfig, TrainConfig
-from bayes_pfl.resources import resource_dir
+from bayes_pfl.support.resources import resource_dir
 
 CARD = """\
 name: mine

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from bayes_pfl.errors import ConfigError
-from bayes_pfl.journal import Journal, is_end
+from bayes_pfl.support.journal import Journal, is_end
 
 from ..killing import ended, started
 from .stops import JOURNAL, entries

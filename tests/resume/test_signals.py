@@ -11,7 +11,7 @@ import sys
 
 import pytest
 
-from bayes_pfl.progress import Bars
+from bayes_pfl.support.progress import Bars
 
 from ..commands import command
 from ..killing import ended, files_of, killed_after, seconds_of, started

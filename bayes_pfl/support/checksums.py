@@ -9,7 +9,7 @@ from functools import lru_cache
 from pathlib import Path
 
 from bayes_pfl.errors import BayesPFLError
-from bayes_pfl.resources import resource_dir
+from bayes_pfl.support.resources import resource_dir
 
 LISTING = "SHA256SUMS"
 """Checksums of the embedded files, in the form of `sha256sum`; see docs/security.md."""

@@ -19,9 +19,9 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any
 
-from bayes_pfl.differences import differences
 from bayes_pfl.errors import ConfigError
-from bayes_pfl.locks import lock
+from bayes_pfl.support.differences import differences
+from bayes_pfl.support.locks import lock
 
 FORMAT = 1
 SECONDS_BETWEEN_SYNCS = 5.0
