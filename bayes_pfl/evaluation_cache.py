@@ -25,9 +25,9 @@ from urllib.parse import quote
 
 import numpy as np
 
+from bayes_pfl.data.labelled_batches import file_identity
 from bayes_pfl.data.records import Sample
 from bayes_pfl.errors import DataError
-from bayes_pfl.evaluation_input import file_identity
 from bayes_pfl.evaluation_log import BatchLog, row_arrays, rows_in
 from bayes_pfl.evaluation_records import CategoryRecord, Counted
 from bayes_pfl.metrics import PixelMetrics

@@ -10,7 +10,7 @@ import torch
 from PIL import ExifTags, Image
 from torch import Tensor
 
-from bayes_pfl.evaluation_input import Batch
+from bayes_pfl.data.labelled_batches import Batch
 from bayes_pfl.model import BatchScores, BayesPFLNetwork
 from bayes_pfl.report.pictures import ReportPictures, picture_name
 from bayes_pfl.scoring import gaussian_smooth

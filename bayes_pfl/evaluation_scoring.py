@@ -16,10 +16,10 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from bayes_pfl.data.labelled_batches import Batch, file_identity, read_batches
 from bayes_pfl.data.records import Sample
 from bayes_pfl.draws import RunSamples
 from bayes_pfl.errors import ConfigError, DataError
-from bayes_pfl.evaluation_input import Batch, file_identity, read_batches
 from bayes_pfl.evaluation_records import CategoryRecord, Counted, ImageRow
 from bayes_pfl.metrics.curves import Levels, average_precision
 from bayes_pfl.model import BatchScores, BayesPFLNetwork

@@ -25,6 +25,7 @@ from bayes_pfl.backbone import FrozenCLIP, ImageFeatures
 from bayes_pfl.config import ModelConfig
 from bayes_pfl.cross_attention import ResidualCrossModalAttention
 from bayes_pfl.data.transforms import InferenceTransform
+from bayes_pfl.data.wording import synonyms
 from bayes_pfl.draws import PromptNoise, RunSamples, TextCache
 from bayes_pfl.errors import ConfigError
 from bayes_pfl.flows import FlowSample
@@ -41,7 +42,6 @@ from bayes_pfl.losses import (
 from bayes_pfl.prompt_flow import ImageAgnosticFlow, ImageSpecificFlow, Shift
 from bayes_pfl.prompts import PromptBank
 from bayes_pfl.scoring import DEPLOY_FRACTION
-from bayes_pfl.wording import synonyms
 
 INITIAL_TEMPERATURE = math.log(1 / 0.07)
 

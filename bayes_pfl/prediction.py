@@ -6,6 +6,7 @@ import os
 from pathlib import Path
 
 from bayes_pfl.calibration import Calibration
+from bayes_pfl.data.wording import ClassNames
 from bayes_pfl.decision import decision
 from bayes_pfl.inference import predict, predict_stream
 from bayes_pfl.model import BayesPFLNetwork
@@ -14,7 +15,6 @@ from bayes_pfl.prediction_input import input_images
 from bayes_pfl.prediction_run import FolderRun
 from bayes_pfl.prediction_summary import FolderSettings, Summary
 from bayes_pfl.support.progress import Progress
-from bayes_pfl.wording import ClassNames
 
 __all__ = [
     "FolderSettings",

@@ -12,6 +12,7 @@ from dataclasses import asdict, replace
 from pathlib import Path
 
 from bayes_pfl.data.decoding import Decoded, decode
+from bayes_pfl.data.wording import ClassNames
 from bayes_pfl.decision import Decision
 from bayes_pfl.errors import ConfigError, DataError
 from bayes_pfl.model import BayesPFLNetwork
@@ -28,7 +29,6 @@ from bayes_pfl.support.files import not_writable
 from bayes_pfl.support.journal import Journal, is_end
 from bayes_pfl.support.progress import Progress, Silence
 from bayes_pfl.support.run_names import CSV_NAME, JOURNAL_NAME, SUMMARY_NAME
-from bayes_pfl.wording import ClassNames
 
 Drawn = tuple[int, Row, "Future[str] | None"]
 

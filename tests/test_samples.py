@@ -15,8 +15,8 @@ from bayes_pfl.data.mvtec import read_mvtec
 from bayes_pfl.data.records import count_labels, one_sided_categories
 from bayes_pfl.data.samples import SampleDataset
 from bayes_pfl.data.transforms import InferenceTransform
+from bayes_pfl.data.wording import prompt_word
 from bayes_pfl.errors import DataError, ImageReadError
-from bayes_pfl.wording import prompt_word
 
 HALF = (0.5, 0.5, 0.5)
 

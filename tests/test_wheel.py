@@ -38,9 +38,11 @@ def installed(tmp_path_factory):
     tree = base / "tree"
     ignore = shutil.ignore_patterns(".git", ".venv", "demo*", "runs", "build", "*.egg-info", ".*")
     shutil.copytree(ROOT, tree, ignore=ignore)
-    _call(sys.executable, "-m", "pip", "wheel", "--no-deps", "--wheel-dir", base, tree, cwd=base)
+    pip = (sys.executable, "-m", "pip")
+    build = ("wheel", "--no-deps", "--no-build-isolation", "--no-index")  # setuptools is here
+    _call(*pip, *build, "--wheel-dir", base, tree, cwd=base)
     environment = base / "environment"
-    venv.create(environment, with_pip=True)
+    venv.create(environment)
     python = environment / "bin" / "python"
     purelib = _call(
         python, "-c", "import sysconfig; print(sysconfig.get_path('purelib'))", cwd=base
@@ -48,7 +50,8 @@ def installed(tmp_path_factory):
     # A path in a .pth file makes the packages there importable, but not this editable install.
     (Path(purelib) / "dependencies.pth").write_text(sysconfig.get_path("purelib") + "\n")
     wheel = next(base.glob("bayes_pfl-*.whl"))
-    _call(python, "-m", "pip", "install", "--no-deps", "--quiet", wheel, cwd=base)
+    install = ("--python", python, "install", "--no-deps", "--no-index", "--quiet")
+    _call(*pip, *install, wheel, cwd=base)
     return python
 
 

@@ -16,6 +16,7 @@ from bayes_pfl.cluster.parts import PARTS, SUFFIX, part_name
 from bayes_pfl.cluster.pool import Pool, connected, scored_parts
 from bayes_pfl.cluster.resuming import Before, begin
 from bayes_pfl.cluster.worker import ATTEMPTS, Job
+from bayes_pfl.data.wording import ClassNames
 from bayes_pfl.errors import ConfigError
 from bayes_pfl.model import BayesPFLNetwork
 from bayes_pfl.prediction_resume import run_header
@@ -23,7 +24,6 @@ from bayes_pfl.prediction_summary import Summary
 from bayes_pfl.support.environment import environment
 from bayes_pfl.support.progress import Progress
 from bayes_pfl.support.run_names import SUMMARY_NAME
-from bayes_pfl.wording import ClassNames
 
 if TYPE_CHECKING:
     import pyarrow as pa

@@ -24,8 +24,8 @@ from bayes_pfl.commands.options import (
 from bayes_pfl.errors import ConfigError
 
 if TYPE_CHECKING:
+    from bayes_pfl.data.wording import ClassNames
     from bayes_pfl.model import BayesPFLNetwork
-    from bayes_pfl.wording import ClassNames
 
 ClassName = Annotated[
     str | None,
@@ -75,7 +75,7 @@ def names_of(class_name: str | None, source: str | None) -> str | ClassNames:
     Raises:
         ConfigError: neither is given.
     """
-    from bayes_pfl.wording import ClassNames
+    from bayes_pfl.data.wording import ClassNames
 
     if source is not None:
         return ClassNames(None if source == "folder" else Path(source), class_name)

@@ -19,9 +19,9 @@ from bayes_pfl.data.card_schema import (
     Layout,
     Table,
 )
+from bayes_pfl.data.wording import prompt_word
 from bayes_pfl.errors import DataError
 from bayes_pfl.support.parsing import short
-from bayes_pfl.wording import prompt_word
 
 _SHOWN = 40  # faults of one card
 

@@ -13,8 +13,8 @@ from bayes_pfl.data.card_schema import Card, Category, Group, Layout, Table
 from bayes_pfl.data.images import IMAGE_SUFFIXES, read_mask
 from bayes_pfl.data.meta import confined
 from bayes_pfl.data.records import Sample
+from bayes_pfl.data.wording import prompt_word
 from bayes_pfl.errors import DataError
-from bayes_pfl.wording import prompt_word
 
 
 def read_layout(card: Card, layout: Layout, root: Path, split: str) -> list[Sample]:

@@ -7,9 +7,9 @@ from pathlib import Path, PurePosixPath, PureWindowsPath
 from typing import Any
 
 from bayes_pfl.data.records import Sample
+from bayes_pfl.data.wording import prompt_word
 from bayes_pfl.errors import DataError
 from bayes_pfl.support.parsing import MAX_LISTING, Malformed, read_json, short
-from bayes_pfl.wording import prompt_word
 
 _SHOWN = 3
 

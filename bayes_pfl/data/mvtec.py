@@ -8,8 +8,8 @@ from pathlib import Path
 
 from bayes_pfl.data.images import IMAGE_SUFFIXES
 from bayes_pfl.data.records import Sample
+from bayes_pfl.data.wording import prompt_word
 from bayes_pfl.errors import DataError
-from bayes_pfl.wording import prompt_word
 
 
 def read_mvtec(

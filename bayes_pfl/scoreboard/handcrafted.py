@@ -12,10 +12,10 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from bayes_pfl.backbone import FrozenCLIP, ImageFeatures
+from bayes_pfl.data.wording import synonyms
 from bayes_pfl.draws import TextCache
 from bayes_pfl.scoreboard.dense import dense_reason, joint_patches
 from bayes_pfl.scoreboard.wordings import DAMAGED_STATES, NORMAL_STATES, sentences
-from bayes_pfl.wording import synonyms
 
 LOGIT_SCALE = 100.0
 """Of the cosines in the softmax, CLIP's own limit. Ranks, so AUROC and AP, do not depend on it."""

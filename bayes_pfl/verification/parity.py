@@ -24,10 +24,10 @@ from bayes_pfl.checkpoints import load_learned
 from bayes_pfl.clip_building import set_activation
 from bayes_pfl.config import BackboneConfig
 from bayes_pfl.conversion import authors_config, convert_state_dict, our_name
+from bayes_pfl.data.wording import PUBLISHED_WORDS
 from bayes_pfl.draws import PromptNoise
 from bayes_pfl.errors import CheckpointError
 from bayes_pfl.model import BayesPFLNetwork
-from bayes_pfl.wording import PUBLISHED_WORDS
 
 TOLERANCE = 1e-4
 SMALL_GRADIENT = 1e-4  # norms below it are what rounding leaves of terms that cancel

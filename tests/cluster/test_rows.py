@@ -7,7 +7,7 @@ import pyarrow.parquet as pq
 import pytest
 from PIL import Image
 
-from bayes_pfl.wording import ClassNames
+from bayes_pfl.data.wording import ClassNames
 
 from .runs import assert_same_rows, paint, rows_of
 

@@ -7,10 +7,10 @@ import shutil
 
 import pytest
 
+from bayes_pfl.data.wording import ClassNames
 from bayes_pfl.errors import BayesPFLError, ConfigError
 from bayes_pfl.prediction import predict_folder
 from bayes_pfl.report.pictures import picture_name
-from bayes_pfl.wording import ClassNames
 
 from ..killing import files_of
 from .stops import JOURNAL, Stop, entries, other_weights, save
