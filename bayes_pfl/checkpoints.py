@@ -12,7 +12,7 @@ from typing import Any, TypeVar
 import torch
 from torch import Tensor
 
-from bayes_pfl.backbone_loading import load_backbone
+from bayes_pfl.clip.load import load_backbone
 from bayes_pfl.config import BackboneConfig, ModelConfig, from_dict
 from bayes_pfl.errors import CheckpointError
 from bayes_pfl.model import BayesPFLNetwork

@@ -46,9 +46,9 @@ class BackboneConfig:
         activation: ``auto`` follows the weights (QuickGELU for OpenAI's); the released Bayes-PFL
             checkpoints were trained with plain ``gelu`` on OpenAI's weights.
         grid: side of the common token grid for towers whose stages differ; None for the rule in
-            :func:`bayes_pfl.backbone.common_grid`.
+            :func:`bayes_pfl.clip.frozen_clip.common_grid`.
         joined: take the tapped layers side by side as one, with how unlike the rest of the image
-            each token is (:mod:`bayes_pfl.joined_layers`): for small convolutional towers. Not in
+            each token is (:mod:`bayes_pfl.clip.joined_layers`): for small convolutional towers. Not in
             the paper.
         random_weights: allow a backbone without weights. For tests and timing only.
         sha256: hash of the weights file, where known; checked on loading.

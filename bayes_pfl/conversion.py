@@ -12,6 +12,8 @@ import torch
 from torch import Tensor
 
 from bayes_pfl.checkpoints import build_model, load_learned
+from bayes_pfl.clip.torchscript import check_archive
+from bayes_pfl.clip.weights import is_state_dict, larger_than_stored, load_reason
 from bayes_pfl.config import (
     BackboneConfig,
     FlowConfig,
@@ -21,8 +23,6 @@ from bayes_pfl.config import (
 )
 from bayes_pfl.errors import CheckpointError
 from bayes_pfl.support.parsing import short
-from bayes_pfl.torchscript import check_archive
-from bayes_pfl.weights import is_state_dict, larger_than_stored, load_reason
 
 if TYPE_CHECKING:
     from bayes_pfl.model import BayesPFLNetwork

@@ -11,6 +11,7 @@ from importlib.util import find_spec
 from pathlib import Path
 
 from bayes_pfl.checkpoints import DEFAULT_CHECKPOINT, load_checkpoint
+from bayes_pfl.clip.weights import EMBEDDED_BACKBONE
 from bayes_pfl.config import BackboneConfig, StageConfig, TrainConfig
 from bayes_pfl.data.synthetic import TEST_CATEGORIES, TRAIN_CATEGORIES, write_mvtec_tree
 from bayes_pfl.errors import DataError
@@ -19,7 +20,6 @@ from bayes_pfl.evaluation_run import run_evaluation
 from bayes_pfl.prediction import predict_folder
 from bayes_pfl.support.progress import Progress
 from bayes_pfl.training_run import TrainingRequest, run_training
-from bayes_pfl.weights import EMBEDDED_BACKBONE
 
 SOLAR_CATEGORY = "solar_cell"
 

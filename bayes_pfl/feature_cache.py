@@ -18,7 +18,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from bayes_pfl.backbone import FrozenCLIP, ImageFeatures
+from bayes_pfl.clip.frozen_clip import FrozenCLIP, ImageFeatures
 from bayes_pfl.config import BackboneConfig
 from bayes_pfl.data.records import Sample
 from bayes_pfl.errors import DataError

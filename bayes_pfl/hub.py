@@ -9,13 +9,13 @@ from pathlib import Path
 from typing import Any
 
 from bayes_pfl.checkpoints import CONFIG_NAME, WEIGHTS_NAME, read_config, read_weights
+from bayes_pfl.clip.weights import hub_answers, hub_files
 from bayes_pfl.errors import CheckpointError
 from bayes_pfl.model_card import CARD_NAME, card_of
 from bayes_pfl.support.checksums import check_download, file_sha256
 from bayes_pfl.support.files import write_atomically
 from bayes_pfl.support.hub_errors import hub_reason
 from bayes_pfl.support.parsing import MAX_CONFIG, read_json
-from bayes_pfl.weights import hub_answers, hub_files
 
 logger = logging.getLogger(__name__)
 
@@ -32,7 +32,7 @@ def fetch_checkpoint(
 
     Args:
         name: ``org/name`` or ``org/name@revision``.
-        revision, local_files_only, token: as in :func:`bayes_pfl.weights.hub_files`.
+        revision, local_files_only, token: as in :func:`bayes_pfl.clip.weights.hub_files`.
 
     Raises:
         CheckpointError: not to be had, or the weights are not those that were pushed.

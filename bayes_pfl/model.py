@@ -21,7 +21,7 @@ from bayes_pfl.anomaly_maps import (
     pairs_at,
     upsampled_probability,
 )
-from bayes_pfl.backbone import FrozenCLIP, ImageFeatures
+from bayes_pfl.clip.frozen_clip import FrozenCLIP, ImageFeatures
 from bayes_pfl.config import ModelConfig
 from bayes_pfl.cross_attention import ResidualCrossModalAttention
 from bayes_pfl.data.transforms import InferenceTransform

@@ -13,7 +13,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from bayes_pfl.backbone import ImageFeatures
+from bayes_pfl.clip.frozen_clip import ImageFeatures
 from bayes_pfl.draws import PromptNoise, RunSamples
 from bayes_pfl.errors import ConfigError
 from bayes_pfl.model import BatchScores, BayesPFLNetwork

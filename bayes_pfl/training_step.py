@@ -14,7 +14,7 @@ import torch
 from lightning_fabric import Fabric
 from torch import Tensor, nn
 
-from bayes_pfl.backbone import FrozenCLIP, ImageFeatures, frozen_text_checkpointing
+from bayes_pfl.clip.frozen_clip import FrozenCLIP, ImageFeatures, frozen_text_checkpointing
 from bayes_pfl.draws import PromptNoise
 from bayes_pfl.losses import BatchPart
 from bayes_pfl.model import BayesPFLNetwork

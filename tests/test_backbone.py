@@ -5,9 +5,14 @@ import pytest
 import torch
 
 from bayes_pfl import BayesPFL
-from bayes_pfl.backbone import FrozenCLIP, common_grid, frozen_text_checkpointing, spaced_layers
-from bayes_pfl.backbone_loading import load_backbone
-from bayes_pfl.clip_building import set_activation
+from bayes_pfl.clip.build import set_activation
+from bayes_pfl.clip.frozen_clip import (
+    FrozenCLIP,
+    common_grid,
+    frozen_text_checkpointing,
+    spaced_layers,
+)
+from bayes_pfl.clip.load import load_backbone
 from bayes_pfl.config import BackboneConfig, FlowConfig, ModelConfig, PromptConfig
 from bayes_pfl.errors import BackboneError
 

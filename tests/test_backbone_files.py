@@ -8,8 +8,8 @@ import open_clip
 import pytest
 import torch
 
-from bayes_pfl import weights
-from bayes_pfl.backbone_loading import load_backbone
+from bayes_pfl.clip import weights
+from bayes_pfl.clip.load import load_backbone
 from bayes_pfl.config import BackboneConfig
 from bayes_pfl.errors import BackboneError
 from bayes_pfl.support.checksums import file_sha256

@@ -7,8 +7,8 @@ import huggingface_hub
 import pytest
 import torch
 
-from bayes_pfl import weights
-from bayes_pfl.backbone_loading import load_backbone
+from bayes_pfl.clip import weights
+from bayes_pfl.clip.load import load_backbone
 from bayes_pfl.config import BackboneConfig
 from bayes_pfl.errors import BackboneError, CheckpointError
 

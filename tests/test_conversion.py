@@ -10,7 +10,7 @@ import torch
 from safetensors.torch import load_file
 
 from bayes_pfl import BayesPFL
-from bayes_pfl.backbone_loading import load_backbone
+from bayes_pfl.clip.load import load_backbone
 from bayes_pfl.config import BackboneConfig
 from bayes_pfl.conversion import (
     convert_authors_checkpoint,

@@ -7,10 +7,11 @@ from dataclasses import replace
 import pytest
 import torch
 
-from bayes_pfl import BayesPFL, joined_layers
-from bayes_pfl.backbone_loading import load_backbone
+from bayes_pfl import BayesPFL
 from bayes_pfl.checkpoints import build_model
-from bayes_pfl.joined_layers import join_layers, unlikeness
+from bayes_pfl.clip import joined_layers
+from bayes_pfl.clip.joined_layers import join_layers, unlikeness
+from bayes_pfl.clip.load import load_backbone
 
 
 @pytest.fixture

@@ -9,9 +9,9 @@ import torch
 from torch.nn import functional as F
 
 from bayes_pfl import BayesPFL
-from bayes_pfl.backbone import FrozenCLIP
-from bayes_pfl.backbone_loading import load_backbone
 from bayes_pfl.checkpoints import build_model
+from bayes_pfl.clip.frozen_clip import FrozenCLIP
+from bayes_pfl.clip.load import load_backbone
 from bayes_pfl.config import BackboneConfig, FlowConfig, ModelConfig, PromptConfig
 from bayes_pfl.draws import PromptNoise
 from bayes_pfl.errors import BackboneError, ConfigError, DataError

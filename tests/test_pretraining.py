@@ -14,7 +14,7 @@ import pytest
 import torch
 import torch.nn.functional as F
 
-from bayes_pfl.backbone_loading import load_backbone
+from bayes_pfl.clip.load import load_backbone
 from bayes_pfl.config import BackboneConfig
 from bayes_pfl.errors import ConfigError, DataError
 from bayes_pfl.pretraining import PictureSource, PretrainConfig, pretrain

@@ -8,7 +8,7 @@ import pytest
 import torch
 import torch.nn.functional as F
 
-from bayes_pfl.backbone import FrozenCLIP
+from bayes_pfl.clip.frozen_clip import FrozenCLIP
 from bayes_pfl.scoreboard.dense import dense_reason, joint_patches
 from bayes_pfl.scoreboard.handcrafted import HandcraftedPrompts
 from bayes_pfl.scoreboard.local_contrast import local_contrast

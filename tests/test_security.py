@@ -12,7 +12,7 @@ from pathlib import Path
 
 import pytest
 
-from bayes_pfl.backbone_loading import load_backbone
+from bayes_pfl.clip.load import load_backbone
 from bayes_pfl.config import BackboneConfig
 from bayes_pfl.errors import BackboneError, CheckpointError
 from bayes_pfl.support import checksums

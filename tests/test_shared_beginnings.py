@@ -6,8 +6,8 @@ import pytest
 import torch
 from torch import nn
 
-from bayes_pfl.backbone import frozen_text_checkpointing
-from bayes_pfl.shared_beginnings import can_share
+from bayes_pfl.clip.frozen_clip import frozen_text_checkpointing
+from bayes_pfl.clip.shared_prefix import can_share
 
 NAMES = ["nut", "extraordinarily reflective printed circuit board", "metal nut"]
 

@@ -11,10 +11,10 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from bayes_pfl.backbone import ImageFeatures
 from bayes_pfl.benchmarks.memory import peak_bytes
 from bayes_pfl.benchmarks.subjects import CLASS_NAME, Subject, bare_tower
 from bayes_pfl.benchmarks.timing import interleaved, medians
+from bayes_pfl.clip.frozen_clip import ImageFeatures
 from bayes_pfl.config import TrainConfig
 from bayes_pfl.draws import PromptNoise
 from bayes_pfl.feature_cache import FeatureCache

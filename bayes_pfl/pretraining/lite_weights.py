@@ -9,9 +9,9 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
+from bayes_pfl.clip.weights import read_state_dict
 from bayes_pfl.errors import BackboneError
 from bayes_pfl.support.checksums import file_sha256
-from bayes_pfl.weights import read_state_dict
 
 MEAN = STD = (0.5, 0.5, 0.5)
 _COUNTER = "num_batches_tracked"

@@ -12,7 +12,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from bayes_pfl.lean_tower import few_at_once
+from bayes_pfl.clip.fast_image_tower import few_at_once
 from bayes_pfl.pretraining.lite_weights import LiteWeights
 
 

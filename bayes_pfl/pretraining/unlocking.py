@@ -18,7 +18,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from bayes_pfl.joined_layers import join_layers
+from bayes_pfl.clip.joined_layers import join_layers
 from bayes_pfl.pretraining.balance import balanced_chances
 from bayes_pfl.pretraining.config import PretrainConfig
 from bayes_pfl.pretraining.lite_weights import LiteWeights

@@ -14,7 +14,7 @@ from typing import Any
 
 from torch import Tensor
 
-from bayes_pfl.backbone import FrozenCLIP, ImageFeatures
+from bayes_pfl.clip.frozen_clip import FrozenCLIP, ImageFeatures
 
 
 def dense_reason(backbone: FrozenCLIP) -> str | None:

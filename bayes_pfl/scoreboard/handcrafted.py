@@ -11,7 +11,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from bayes_pfl.backbone import FrozenCLIP, ImageFeatures
+from bayes_pfl.clip.frozen_clip import FrozenCLIP, ImageFeatures
 from bayes_pfl.data.wording import synonyms
 from bayes_pfl.draws import TextCache
 from bayes_pfl.scoreboard.dense import dense_reason, joint_patches

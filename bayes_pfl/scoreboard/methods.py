@@ -12,7 +12,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from bayes_pfl.backbone import ImageFeatures
+from bayes_pfl.clip.frozen_clip import ImageFeatures
 from bayes_pfl.draws import RunSamples
 from bayes_pfl.model import BayesPFLNetwork
 from bayes_pfl.scoreboard.handcrafted import HandcraftedPrompts

@@ -13,8 +13,8 @@ from typing import Any
 import torch
 from safetensors.torch import load_file, save_file
 
-from bayes_pfl.backbone_loading import load_backbone
 from bayes_pfl.checkpoints import load_checkpoint
+from bayes_pfl.clip.load import load_backbone
 from bayes_pfl.config import BackboneConfig
 
 from .case import Case, World, message_of, one_image, write_json

@@ -10,16 +10,16 @@ import zipfile
 from collections.abc import Callable
 from pathlib import Path
 
-from bayes_pfl.backbone_loading import load_backbone
 from bayes_pfl.checkpoints import read_config, read_weights
-from bayes_pfl.clip_config import read_clip_config
+from bayes_pfl.clip.load import load_backbone
+from bayes_pfl.clip.open_clip_config import read_clip_config
+from bayes_pfl.clip.weights import read_state_dict
 from bayes_pfl.config import BackboneConfig, TrainConfig, load_json
 from bayes_pfl.data.cards import load_card
 from bayes_pfl.data.images import read_image, read_mask
 from bayes_pfl.data.layouts import fits, read_layout
 from bayes_pfl.data.meta import read_meta
 from bayes_pfl.errors import BayesPFLError
-from bayes_pfl.weights import read_state_dict
 
 MAX_SECONDS = 10.0
 MAX_MESSAGE = 8000

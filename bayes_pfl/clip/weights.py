@@ -13,11 +13,11 @@ from typing import Any, TypeGuard
 import torch
 from torch import Tensor
 
+from bayes_pfl.clip.torchscript import check_archive, is_torchscript, read_torchscript
 from bayes_pfl.errors import BackboneError, BayesPFLError, CheckpointError
 from bayes_pfl.support.checksums import check_download
 from bayes_pfl.support.hub_errors import hub_reason
 from bayes_pfl.support.parsing import short
-from bayes_pfl.torchscript import check_archive, is_torchscript, read_torchscript
 
 EMBEDDED_BACKBONE = "bayes-pfl-clip-tiny"
 _OPENAI_CACHE = Path("~/.cache/clip")
@@ -293,7 +293,7 @@ def read_state_dict(path: Path) -> dict[str, Tensor]:
     """Tensors of a weights file: safetensors, a plain state dict, or OpenAI's TorchScript archive.
 
     Nothing in the file is run: pickles are read with ``weights_only``, TorchScript archives by
-    :mod:`bayes_pfl.torchscript`.
+    :mod:`bayes_pfl.clip.torchscript`.
 
     Raises:
         BackboneError: the file is damaged, or a pickle that carries code.

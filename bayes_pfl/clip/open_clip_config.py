@@ -9,7 +9,7 @@ from typing import Any
 
 from torch import Tensor
 
-from bayes_pfl.backbone import OPENAI_MEAN, OPENAI_STD
+from bayes_pfl.clip.frozen_clip import OPENAI_MEAN, OPENAI_STD
 from bayes_pfl.errors import BackboneError
 from bayes_pfl.support.parsing import MAX_CONFIG, one_line, read_json, short
 

@@ -13,8 +13,8 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from bayes_pfl.clip.shared_prefix import can_share, read_leaves
 from bayes_pfl.errors import BackboneError, DataError
-from bayes_pfl.shared_beginnings import can_share, read_leaves
 
 PLACEHOLDER = "X"  # one token that stands where the learnt vectors go
 _UNTRUNCATED = 4096  # tokens: long enough that no tokenizer cuts a name before we measure it

@@ -14,10 +14,10 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from bayes_pfl.clip.fast_image_tower import active_dtype, few_at_once, lean_tower
+from bayes_pfl.clip.joined_layers import UNLIKENESS_CHANNELS, join_layers, to_grid
+from bayes_pfl.clip.text_tower import PromptTokens, TextTower
 from bayes_pfl.errors import BackboneError
-from bayes_pfl.joined_layers import UNLIKENESS_CHANNELS, join_layers, to_grid
-from bayes_pfl.lean_tower import active_dtype, few_at_once, lean_tower
-from bayes_pfl.text_tower import PromptTokens, TextTower
 
 OPENAI_MEAN = (0.48145466, 0.4578275, 0.40821073)
 OPENAI_STD = (0.26862954, 0.26130258, 0.27577711)
@@ -74,7 +74,7 @@ class FrozenCLIP(nn.Module):
         image_size: S, in pixels; the towers must have been built for it.
         layers: 1-based taps; None for :func:`spaced_layers`.
         grid: side of the common token grid, None for :func:`common_grid`.
-        joined: give all tapped layers as one, see :func:`bayes_pfl.joined_layers.join_layers`.
+        joined: give all tapped layers as one, see :func:`bayes_pfl.clip.joined_layers.join_layers`.
         mean, std: of the image normalisation.
         sha256: of the weights, where known.
     """

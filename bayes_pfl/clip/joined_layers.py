@@ -17,7 +17,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from bayes_pfl.lean_tower import few_at_once
+from bayes_pfl.clip.fast_image_tower import few_at_once
 
 UNLIKENESS_CHANNELS = 4
 """Of each layer: two measures, each as it is and standardised over the image."""

@@ -11,16 +11,11 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from bayes_pfl.backbone import OPENAI_MEAN, OPENAI_STD, FrozenCLIP
-from bayes_pfl.clip_building import build_clip, set_activation
-from bayes_pfl.clip_config import check_sizes, read_clip_config
-from bayes_pfl.config import MAX_IMAGE_SIZE, Activation, BackboneConfig
-from bayes_pfl.errors import BackboneError
-from bayes_pfl.openai_format import is_openai_format, model_cfg_of, without_marks
-from bayes_pfl.support.checksums import check_embedded, file_sha256
-from bayes_pfl.support.parsing import short
-from bayes_pfl.support.resources import resource_dir
-from bayes_pfl.weights import (
+from bayes_pfl.clip.build import build_clip, set_activation
+from bayes_pfl.clip.frozen_clip import OPENAI_MEAN, OPENAI_STD, FrozenCLIP
+from bayes_pfl.clip.open_clip_config import check_sizes, read_clip_config
+from bayes_pfl.clip.openai_format import is_openai_format, model_cfg_of, without_marks
+from bayes_pfl.clip.weights import (
     EMBEDDED_BACKBONE,
     HUB_CONFIG,
     hub_folder,
@@ -29,6 +24,11 @@ from bayes_pfl.weights import (
     tagged_weights,
     weights_in,
 )
+from bayes_pfl.config import MAX_IMAGE_SIZE, Activation, BackboneConfig
+from bayes_pfl.errors import BackboneError
+from bayes_pfl.support.checksums import check_embedded, file_sha256
+from bayes_pfl.support.parsing import short
+from bayes_pfl.support.resources import resource_dir
 
 logger = logging.getLogger(__name__)
 
