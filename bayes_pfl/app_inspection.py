@@ -15,7 +15,7 @@ from bayes_pfl.checkpoints import load_checkpoint
 from bayes_pfl.data.images import read_image
 from bayes_pfl.errors import ConfigError, DataError
 from bayes_pfl.inference import predict_stream
-from bayes_pfl.model import BayesPFLNetwork
+from bayes_pfl.model.network import BayesPFLNetwork
 from bayes_pfl.results import AnomalyResult
 
 _OVERLAY_SIDE = 640

@@ -21,7 +21,7 @@ from bayes_pfl.fingerprint import fingerprint
 from bayes_pfl.support.files import write_atomically
 
 if TYPE_CHECKING:
-    from bayes_pfl.model import BayesPFLNetwork
+    from bayes_pfl.model.network import BayesPFLNetwork
 
 FORMAT, VERSION = "bayes-pfl calibration", 1
 MIN_IMAGES = 20

@@ -17,7 +17,7 @@ from bayes_pfl.data.images import find_images
 from bayes_pfl.errors import ConfigError, DataError
 from bayes_pfl.fingerprint import fingerprint
 from bayes_pfl.inputs import ImageLike, batched, load_pixels
-from bayes_pfl.model import BayesPFLNetwork
+from bayes_pfl.model.network import BayesPFLNetwork
 from bayes_pfl.scorer import ScoredImage, Scorer, check_whole
 from bayes_pfl.support.progress import Progress, Silence
 

@@ -15,7 +15,7 @@ from torch import Tensor
 from bayes_pfl.clip.load import load_backbone
 from bayes_pfl.config import BackboneConfig, ModelConfig, from_dict
 from bayes_pfl.errors import CheckpointError
-from bayes_pfl.model import BayesPFLNetwork
+from bayes_pfl.model.network import BayesPFLNetwork
 from bayes_pfl.support.checksums import check_embedded
 from bayes_pfl.support.files import write_atomically
 from bayes_pfl.support.parsing import MAX_CONFIG, one_line, read_json, short

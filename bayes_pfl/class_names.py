@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from bayes_pfl.data.wording import synonyms
 from bayes_pfl.errors import DataError
-from bayes_pfl.model import BayesPFLNetwork
+from bayes_pfl.model.network import BayesPFLNetwork
 
 UNUSUAL_PIECES = 4
 """A word that the tokenizer cuts into so many pieces is one it hardly knows."""

@@ -25,7 +25,7 @@ from bayes_pfl.errors import CheckpointError
 from bayes_pfl.support.parsing import short
 
 if TYPE_CHECKING:
-    from bayes_pfl.model import BayesPFLNetwork
+    from bayes_pfl.model.network import BayesPFLNetwork
 
 logger = logging.getLogger(__name__)
 

@@ -12,7 +12,7 @@ from bayes_pfl.calibration import Calibration, load_calibration, settings_of
 from bayes_pfl.errors import ConfigError
 
 if TYPE_CHECKING:
-    from bayes_pfl.model import BayesPFLNetwork
+    from bayes_pfl.model.network import BayesPFLNetwork
 
 
 @dataclass(frozen=True)

@@ -31,7 +31,7 @@ from bayes_pfl.evaluation_scoring import (
     top_k_at,
 )
 from bayes_pfl.metrics import ImageMetrics
-from bayes_pfl.model import BayesPFLNetwork
+from bayes_pfl.model.network import BayesPFLNetwork
 
 if TYPE_CHECKING:
     from bayes_pfl.evaluation_cache import DatasetCache

@@ -35,7 +35,7 @@ from bayes_pfl.support.files import write_atomically
 
 if TYPE_CHECKING:
     from bayes_pfl.evaluation import EvaluationSettings
-    from bayes_pfl.model import BayesPFLNetwork
+    from bayes_pfl.model.network import BayesPFLNetwork
 
 logger = logging.getLogger(__name__)
 

@@ -30,7 +30,7 @@ if TYPE_CHECKING:
     from bayes_pfl.evaluation_data import EvaluationData
     from bayes_pfl.evaluation_report import EvaluationPictures
     from bayes_pfl.evaluation_run import EvaluationRequest
-    from bayes_pfl.model import BayesPFLNetwork
+    from bayes_pfl.model.network import BayesPFLNetwork
 
 _PATIENCE = datetime.timedelta(days=30)
 """A process may be done long before the others; one that dies is noticed at once all the same."""

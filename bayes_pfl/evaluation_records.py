@@ -13,7 +13,7 @@ from typing import Any, Literal
 import numpy as np
 
 from bayes_pfl.metrics import ImageMetrics, PixelMetrics
-from bayes_pfl.scoring import authors_scores
+from bayes_pfl.model.scoring import authors_scores
 
 Protocol = Literal["deploy", "authors"]
 PIXEL_KEYS = ("auroc", "aupro", "ap", "f1_max", "iou")

@@ -11,9 +11,9 @@ from PIL import ExifTags, Image
 from torch import Tensor
 
 from bayes_pfl.data.labelled_batches import Batch
-from bayes_pfl.model import BatchScores, BayesPFLNetwork
+from bayes_pfl.model.network import BatchScores, BayesPFLNetwork
+from bayes_pfl.model.scoring import gaussian_smooth
 from bayes_pfl.report.pictures import ReportPictures, picture_name
-from bayes_pfl.scoring import gaussian_smooth
 
 MOST = 5000
 """Of larger evaluations the report has tables and figures, but no pictures."""

@@ -33,7 +33,7 @@ from bayes_pfl.evaluation_request import EvaluationRequest, Outcome
 from bayes_pfl.evaluation_seeds import combine_seeds
 from bayes_pfl.evaluation_threshold import add_rates, check_calibration
 from bayes_pfl.fingerprint import fingerprint
-from bayes_pfl.model import BayesPFLNetwork
+from bayes_pfl.model.network import BayesPFLNetwork
 from bayes_pfl.report.runs import report_of_run
 from bayes_pfl.support.environment import environment
 from bayes_pfl.support.progress import Progress, Silence

@@ -16,7 +16,7 @@ from bayes_pfl.evaluation_records import CategoryRecord
 if TYPE_CHECKING:
     from bayes_pfl.evaluation import EvaluationSettings
     from bayes_pfl.evaluation_data import EvaluationData
-    from bayes_pfl.model import BayesPFLNetwork
+    from bayes_pfl.model.network import BayesPFLNetwork
 
 
 def check_calibration(

@@ -10,7 +10,7 @@ from typing import Any
 
 import torch
 
-from bayes_pfl.model import BayesPFLNetwork
+from bayes_pfl.model.network import BayesPFLNetwork
 
 _known: weakref.WeakKeyDictionary[BayesPFLNetwork, tuple[tuple[Any, ...], str]] = (
     weakref.WeakKeyDictionary()

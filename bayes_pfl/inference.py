@@ -20,7 +20,7 @@ from bayes_pfl.class_names import check_class_name
 from bayes_pfl.decision import Decision, decision
 from bayes_pfl.errors import ConfigError
 from bayes_pfl.inputs import ImageLike, Loaded, batched, load_pixels
-from bayes_pfl.model import BayesPFLNetwork
+from bayes_pfl.model.network import BayesPFLNetwork
 from bayes_pfl.results import AnomalyResult, resize_map
 from bayes_pfl.scorer import ScoredImage, Scorer, check_whole
 

@@ -12,7 +12,7 @@ from bayes_pfl.class_names import check_class_name, unusual_words
 from bayes_pfl.data.wording import synonyms
 from bayes_pfl.errors import DataError
 from bayes_pfl.inputs import ImageLike, batched, load_pixels
-from bayes_pfl.model import BayesPFLNetwork
+from bayes_pfl.model.network import BayesPFLNetwork
 from bayes_pfl.scorer import Scorer
 
 NEUTRAL = "object"

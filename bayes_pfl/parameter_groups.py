@@ -7,7 +7,7 @@ from typing import Any
 from torch import nn
 
 from bayes_pfl.config import TrainConfig
-from bayes_pfl.model import BayesPFLNetwork
+from bayes_pfl.model.network import BayesPFLNetwork
 
 
 def set_stage(model: BayesPFLNetwork, stage: int) -> None:

@@ -9,7 +9,7 @@ from bayes_pfl.calibration import Calibration
 from bayes_pfl.data.wording import ClassNames
 from bayes_pfl.decision import decision
 from bayes_pfl.inference import predict, predict_stream
-from bayes_pfl.model import BayesPFLNetwork
+from bayes_pfl.model.network import BayesPFLNetwork
 from bayes_pfl.prediction_files import MapFormat
 from bayes_pfl.prediction_input import input_images
 from bayes_pfl.prediction_run import FolderRun

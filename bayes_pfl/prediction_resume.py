@@ -14,7 +14,7 @@ import numpy as np
 from bayes_pfl.calibration import Calibration
 from bayes_pfl.errors import ConfigError
 from bayes_pfl.fingerprint import fingerprint
-from bayes_pfl.model import BayesPFLNetwork
+from bayes_pfl.model.network import BayesPFLNetwork
 from bayes_pfl.prediction_files import Row
 from bayes_pfl.prediction_input import InputImages
 from bayes_pfl.prediction_rows import row_of

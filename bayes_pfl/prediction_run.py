@@ -15,7 +15,7 @@ from bayes_pfl.data.decoding import Decoded, decode
 from bayes_pfl.data.wording import ClassNames
 from bayes_pfl.decision import Decision
 from bayes_pfl.errors import ConfigError, DataError
-from bayes_pfl.model import BayesPFLNetwork
+from bayes_pfl.model.network import BayesPFLNetwork
 from bayes_pfl.prediction_files import Row, RowFile
 from bayes_pfl.prediction_input import read_input
 from bayes_pfl.prediction_output import OutputFolder

@@ -14,10 +14,10 @@ import torch
 from torch import Tensor
 
 from bayes_pfl.clip.frozen_clip import ImageFeatures
-from bayes_pfl.draws import PromptNoise, RunSamples
 from bayes_pfl.errors import ConfigError
-from bayes_pfl.model import BatchScores, BayesPFLNetwork
-from bayes_pfl.scoring import DEPLOY_FRACTION, gaussian_smooth, top_mean
+from bayes_pfl.model.network import BatchScores, BayesPFLNetwork
+from bayes_pfl.model.sampling import PromptNoise, RunSamples
+from bayes_pfl.model.scoring import DEPLOY_FRACTION, gaussian_smooth, top_mean
 from bayes_pfl.support.precision import autocast, half_dtype
 
 CREDIBLE_MASS = 0.95

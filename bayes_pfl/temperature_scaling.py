@@ -19,7 +19,7 @@ from torch.utils.data import DataLoader
 from bayes_pfl.data.records import Sample
 from bayes_pfl.data.samples import SampleDataset
 from bayes_pfl.errors import DataError
-from bayes_pfl.model import BayesPFLNetwork
+from bayes_pfl.model.network import BayesPFLNetwork
 
 _SCALES = torch.logspace(math.log10(2), math.log10(500), 140)  # 4% from one to the next
 

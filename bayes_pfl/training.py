@@ -22,7 +22,7 @@ from bayes_pfl.config import StageConfig, TrainConfig
 from bayes_pfl.data.records import Sample
 from bayes_pfl.errors import CheckpointError
 from bayes_pfl.evaluation import EvaluationSettings
-from bayes_pfl.model import BayesPFLNetwork
+from bayes_pfl.model.network import BayesPFLNetwork
 from bayes_pfl.parameter_groups import parameter_groups, set_stage
 from bayes_pfl.run_files import RunFiles
 from bayes_pfl.support.progress import Progress, Silence

@@ -20,9 +20,9 @@ from bayes_pfl.augmentation import AugmentedDataset, TrainTransform
 from bayes_pfl.config import TrainConfig
 from bayes_pfl.data.records import Sample
 from bayes_pfl.data.samples import SampleDataset
-from bayes_pfl.draws import PromptNoise
 from bayes_pfl.feature_cache import FeatureCache, cache_key, fill
-from bayes_pfl.model import BayesPFLNetwork
+from bayes_pfl.model.network import BayesPFLNetwork
+from bayes_pfl.model.sampling import PromptNoise
 from bayes_pfl.support.progress import Progress
 from bayes_pfl.training_step import MicroBatch
 

@@ -1,7 +1,7 @@
 """One step of the optimiser: the losses of a batch, taken whole or in equal parts.
 
 Parts are the shares of several processes, and the micro-batches that each takes one after the
-other. The gradient is that of the whole batch, see :class:`bayes_pfl.losses.BatchPart`.
+other. The gradient is that of the whole batch, see :class:`bayes_pfl.model.losses.BatchPart`.
 """
 
 from __future__ import annotations
@@ -15,9 +15,9 @@ from lightning_fabric import Fabric
 from torch import Tensor, nn
 
 from bayes_pfl.clip.frozen_clip import FrozenCLIP, ImageFeatures, frozen_text_checkpointing
-from bayes_pfl.draws import PromptNoise
-from bayes_pfl.losses import BatchPart
-from bayes_pfl.model import BayesPFLNetwork
+from bayes_pfl.model.losses import BatchPart
+from bayes_pfl.model.network import BayesPFLNetwork
+from bayes_pfl.model.sampling import PromptNoise
 
 WholeSums = Callable[[Tensor], Tensor]
 

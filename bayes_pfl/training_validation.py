@@ -14,7 +14,7 @@ from bayes_pfl.evaluation import (
     text_score_average_precision,
 )
 from bayes_pfl.evaluation_records import CategoryRecord
-from bayes_pfl.model import BayesPFLNetwork
+from bayes_pfl.model.network import BayesPFLNetwork
 from bayes_pfl.support.progress import Progress
 
 Judgement = tuple[float, tuple[float, float]]

@@ -4,9 +4,9 @@ import pytest
 import torch
 import torch.nn.functional as F
 
-from bayes_pfl import anomaly_maps
-from bayes_pfl.anomaly_maps import mean_and_spread, pair_logits, upsampled_probability
-from bayes_pfl.cross_attention import ResidualCrossModalAttention
+from bayes_pfl.model import maps as anomaly_maps
+from bayes_pfl.model.cross_attention import ResidualCrossModalAttention
+from bayes_pfl.model.maps import mean_and_spread, pair_logits, upsampled_probability
 
 BATCH, PAIRS, GRID, SIZE, WIDTH = 2, 6, (3, 4), 23, 8
 

@@ -18,8 +18,8 @@ from bayes_pfl.conversion import (
     our_name,
     read_authors_file,
 )
-from bayes_pfl.draws import PromptNoise
 from bayes_pfl.errors import CheckpointError
+from bayes_pfl.model.sampling import PromptNoise
 
 PARITY = Path(__file__).parent / "data" / "parity"
 

@@ -4,8 +4,8 @@ import pytest
 import torch
 import torch.nn.functional as F
 
-from bayes_pfl.cross_attention import ResidualCrossModalAttention
 from bayes_pfl.errors import ConfigError
+from bayes_pfl.model.cross_attention import ResidualCrossModalAttention
 
 D, HEADS = 16, 4
 

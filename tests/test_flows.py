@@ -8,8 +8,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from bayes_pfl.config import FlowConfig
-from bayes_pfl.flows import PlanarFlow, PlanarParameters, constrain_u, planar_step
-from bayes_pfl.prompt_flow import ImageAgnosticFlow, ImageSpecificFlow
+from bayes_pfl.model.flows import PlanarFlow, PlanarParameters, constrain_u, planar_step
+from bayes_pfl.model.prompt_distributions import ImageAgnosticFlow, ImageSpecificFlow
 
 WIDTH, LENGTH = 6, 4
 

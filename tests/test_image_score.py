@@ -3,7 +3,7 @@
 import pytest
 import torch
 
-from bayes_pfl.image_score import ImageAlignment, PatchFusion
+from bayes_pfl.model.image_alignment import ImageAlignment, PatchFusion
 
 D, HIDDEN, WIDTHS = 8, 5, (4, 6)
 

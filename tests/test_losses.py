@@ -5,8 +5,8 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from bayes_pfl.flows import FlowSample, PlanarFlow, PlanarParameters
-from bayes_pfl.losses import dice_loss, flow_loss, focal_loss, orthogonal_loss
+from bayes_pfl.model.flows import FlowSample, PlanarFlow, PlanarParameters
+from bayes_pfl.model.losses import dice_loss, flow_loss, focal_loss, orthogonal_loss
 
 
 def probability_and_mask(seed=0, shape=(2, 5, 5)):

@@ -13,8 +13,8 @@ from bayes_pfl.checkpoints import build_model
 from bayes_pfl.clip.frozen_clip import FrozenCLIP
 from bayes_pfl.clip.load import load_backbone
 from bayes_pfl.config import BackboneConfig, FlowConfig, ModelConfig, PromptConfig
-from bayes_pfl.draws import PromptNoise
 from bayes_pfl.errors import BackboneError, ConfigError, DataError
+from bayes_pfl.model.sampling import PromptNoise
 
 from .conftest import TINY_CLIP
 

@@ -7,7 +7,7 @@ from hypothesis import strategies as st
 
 from bayes_pfl.config import PromptConfig
 from bayes_pfl.data.wording import PUBLISHED_WORDS, prompt_word
-from bayes_pfl.prompts import PromptBank
+from bayes_pfl.model.prompts import PromptBank
 
 
 @pytest.mark.parametrize(

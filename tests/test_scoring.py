@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from scipy.ndimage import gaussian_filter
 
 from bayes_pfl.errors import ConfigError, DataError
-from bayes_pfl.scoring import (
+from bayes_pfl.model.scoring import (
     authors_scores,
     deploy_score,
     gaussian_smooth,

@@ -23,7 +23,7 @@ from bayes_pfl.data.synthetic import TRAIN_CATEGORIES, write_mvtec_tree
 from bayes_pfl.devices import count_processes
 from bayes_pfl.errors import ConfigError, DataError
 from bayes_pfl.feature_cache import FeatureCache
-from bayes_pfl.losses import PixelSums, dice_loss, dice_share, focal_loss, pixel_sums
+from bayes_pfl.model.losses import PixelSums, dice_loss, dice_share, focal_loss, pixel_sums
 from bayes_pfl.spawning import spawn
 from bayes_pfl.training_data import TrainingBatches
 from bayes_pfl.training_run import TrainingRequest, run_training, training_data

@@ -17,7 +17,7 @@ from bayes_pfl.checkpoints import DEFAULT_CHECKPOINT, load_checkpoint, save_chec
 from bayes_pfl.hub import push_checkpoint
 from bayes_pfl.inference import predict
 from bayes_pfl.inputs import ImageLike
-from bayes_pfl.model import BayesPFLNetwork
+from bayes_pfl.model.network import BayesPFLNetwork
 from bayes_pfl.results import AnomalyResult
 
 

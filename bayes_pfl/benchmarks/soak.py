@@ -31,7 +31,7 @@ from bayes_pfl.evaluation import EvaluationSettings
 from bayes_pfl.evaluation_data import EvaluationData
 from bayes_pfl.evaluation_run import EvaluationRequest, run_benchmark
 from bayes_pfl.inference import predict_stream
-from bayes_pfl.model import BayesPFLNetwork
+from bayes_pfl.model.network import BayesPFLNetwork
 from bayes_pfl.prediction import predict_folder
 
 PARTS = ("stream", "folder", "evaluate")

@@ -16,9 +16,9 @@ from bayes_pfl.benchmarks.subjects import CLASS_NAME, Subject, bare_tower
 from bayes_pfl.benchmarks.timing import interleaved, medians
 from bayes_pfl.clip.frozen_clip import ImageFeatures
 from bayes_pfl.config import TrainConfig
-from bayes_pfl.draws import PromptNoise
 from bayes_pfl.feature_cache import FeatureCache
-from bayes_pfl.model import BayesPFLNetwork
+from bayes_pfl.model.network import BayesPFLNetwork
+from bayes_pfl.model.sampling import PromptNoise
 from bayes_pfl.parameter_groups import parameter_groups, set_stage
 from bayes_pfl.support.environment import environment
 from bayes_pfl.support.precision import autocast, half_dtype

@@ -15,7 +15,7 @@ from bayes_pfl.data.wording import ClassNames
 from bayes_pfl.decision import decision
 from bayes_pfl.errors import ConfigError
 from bayes_pfl.fingerprint import fingerprint
-from bayes_pfl.model import BayesPFLNetwork
+from bayes_pfl.model.network import BayesPFLNetwork
 from bayes_pfl.prediction_files import MapFormat
 from bayes_pfl.prediction_summary import FolderSettings, Summary
 from bayes_pfl.scorer import check_whole, run_draws

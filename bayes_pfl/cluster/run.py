@@ -18,7 +18,7 @@ from bayes_pfl.cluster.resuming import Before, begin
 from bayes_pfl.cluster.worker import ATTEMPTS, Job
 from bayes_pfl.data.wording import ClassNames
 from bayes_pfl.errors import ConfigError
-from bayes_pfl.model import BayesPFLNetwork
+from bayes_pfl.model.network import BayesPFLNetwork
 from bayes_pfl.prediction_resume import run_header
 from bayes_pfl.prediction_summary import Summary
 from bayes_pfl.support.environment import environment

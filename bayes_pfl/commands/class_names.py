@@ -25,7 +25,7 @@ from bayes_pfl.errors import ConfigError
 
 if TYPE_CHECKING:
     from bayes_pfl.data.wording import ClassNames
-    from bayes_pfl.model import BayesPFLNetwork
+    from bayes_pfl.model.network import BayesPFLNetwork
 
 ClassName = Annotated[
     str | None,

@@ -14,7 +14,7 @@ from bayes_pfl.errors import ConfigError
 
 if TYPE_CHECKING:
     from bayes_pfl.config import BackboneConfig
-    from bayes_pfl.model import BayesPFLNetwork
+    from bayes_pfl.model.network import BayesPFLNetwork
     from bayes_pfl.support.progress import Bars
 
 console = Console()

@@ -20,7 +20,7 @@ from bayes_pfl.errors import ConfigError, DataError
 from bayes_pfl.evaluation_data import EvaluationData
 from bayes_pfl.evaluation_files import folder_names
 from bayes_pfl.fingerprint import fingerprint
-from bayes_pfl.model import BayesPFLNetwork
+from bayes_pfl.model.network import BayesPFLNetwork
 from bayes_pfl.scoreboard.handcrafted import HandcraftedPrompts
 from bayes_pfl.scoreboard.methods import (
     CheckpointMethod,

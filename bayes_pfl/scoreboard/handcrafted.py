@@ -13,7 +13,7 @@ from torch import Tensor
 
 from bayes_pfl.clip.frozen_clip import FrozenCLIP, ImageFeatures
 from bayes_pfl.data.wording import synonyms
-from bayes_pfl.draws import TextCache
+from bayes_pfl.model.sampling import TextCache
 from bayes_pfl.scoreboard.dense import dense_reason, joint_patches
 from bayes_pfl.scoreboard.wordings import DAMAGED_STATES, NORMAL_STATES, sentences
 

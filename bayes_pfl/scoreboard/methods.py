@@ -13,11 +13,11 @@ import torch
 from torch import Tensor
 
 from bayes_pfl.clip.frozen_clip import ImageFeatures
-from bayes_pfl.draws import RunSamples
-from bayes_pfl.model import BayesPFLNetwork
+from bayes_pfl.model.network import BayesPFLNetwork
+from bayes_pfl.model.sampling import RunSamples
+from bayes_pfl.model.scoring import DEPLOY_FRACTION, gaussian_smooth, top_mean
 from bayes_pfl.scoreboard.handcrafted import HandcraftedPrompts
 from bayes_pfl.scoreboard.local_contrast import local_contrast
-from bayes_pfl.scoring import DEPLOY_FRACTION, gaussian_smooth, top_mean
 
 CONTRAST_SIDE = 256
 """Side in pixels at which the sigmas of the local contrast hold; they grow with the side."""

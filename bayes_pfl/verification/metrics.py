@@ -24,7 +24,7 @@ from bayes_pfl.errors import DataError
 from bayes_pfl.metrics import ImageMetrics, PixelMetrics
 from bayes_pfl.metrics.curves import best_f1, f1_at, iou_above
 from bayes_pfl.metrics.stores import Mode
-from bayes_pfl.scoring import authors_scores, gaussian_smooth, top_mean
+from bayes_pfl.model.scoring import authors_scores, gaussian_smooth, top_mean
 
 BOUNDS = {"binned": 1e-3, "exact": 1e-6}
 AUPRO_BOUND = 2e-3  # the recorded one is a sweep over thresholds

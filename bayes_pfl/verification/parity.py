@@ -25,9 +25,9 @@ from bayes_pfl.clip.load import from_state_dict
 from bayes_pfl.config import BackboneConfig
 from bayes_pfl.conversion import authors_config, convert_state_dict, our_name
 from bayes_pfl.data.wording import PUBLISHED_WORDS
-from bayes_pfl.draws import PromptNoise
 from bayes_pfl.errors import CheckpointError
-from bayes_pfl.model import BayesPFLNetwork
+from bayes_pfl.model.network import BayesPFLNetwork
+from bayes_pfl.model.sampling import PromptNoise
 
 TOLERANCE = 1e-4
 SMALL_GRADIENT = 1e-4  # norms below it are what rounding leaves of terms that cancel

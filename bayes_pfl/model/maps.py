@@ -11,7 +11,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from bayes_pfl.cross_attention import ResidualCrossModalAttention
+from bayes_pfl.model.cross_attention import ResidualCrossModalAttention
 
 _PIXELS_AT_ONCE = 1_000_000  # floats held per upsampled chunk: 4 MB, within most caches' reach
 

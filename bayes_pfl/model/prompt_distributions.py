@@ -11,7 +11,7 @@ import torch
 from torch import Tensor, nn
 
 from bayes_pfl.config import FlowConfig
-from bayes_pfl.flows import FlowSample, PlanarFlow, PlanarParameters
+from bayes_pfl.model.flows import FlowSample, PlanarFlow, PlanarParameters
 
 Shift = Literal["sampled", "mean", "none"]
 """Of prompts: drawn from the flow, the mean of its base, or zero. The last two are ablations."""

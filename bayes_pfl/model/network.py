@@ -14,23 +14,15 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from bayes_pfl.anomaly_maps import (
-    highest_pixels,
-    mean_and_spread,
-    pair_logits,
-    pairs_at,
-    upsampled_probability,
-)
 from bayes_pfl.clip.frozen_clip import FrozenCLIP, ImageFeatures
 from bayes_pfl.config import ModelConfig
-from bayes_pfl.cross_attention import ResidualCrossModalAttention
 from bayes_pfl.data.transforms import InferenceTransform
 from bayes_pfl.data.wording import synonyms
-from bayes_pfl.draws import PromptNoise, RunSamples, TextCache
 from bayes_pfl.errors import ConfigError
-from bayes_pfl.flows import FlowSample
-from bayes_pfl.image_score import ImageAlignment
-from bayes_pfl.losses import (
+from bayes_pfl.model.cross_attention import ResidualCrossModalAttention
+from bayes_pfl.model.flows import FlowSample
+from bayes_pfl.model.image_alignment import ImageAlignment
+from bayes_pfl.model.losses import (
     BatchPart,
     PixelSums,
     dice_share,
@@ -39,9 +31,17 @@ from bayes_pfl.losses import (
     orthogonal_loss,
     pixel_sums,
 )
-from bayes_pfl.prompt_flow import ImageAgnosticFlow, ImageSpecificFlow, Shift
-from bayes_pfl.prompts import PromptBank
-from bayes_pfl.scoring import DEPLOY_FRACTION
+from bayes_pfl.model.maps import (
+    highest_pixels,
+    mean_and_spread,
+    pair_logits,
+    pairs_at,
+    upsampled_probability,
+)
+from bayes_pfl.model.prompt_distributions import ImageAgnosticFlow, ImageSpecificFlow, Shift
+from bayes_pfl.model.prompts import PromptBank
+from bayes_pfl.model.sampling import PromptNoise, RunSamples, TextCache
+from bayes_pfl.model.scoring import DEPLOY_FRACTION
 
 INITIAL_TEMPERATURE = math.log(1 / 0.07)
 

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from bayes_pfl.flows import FlowSample
+from bayes_pfl.model.flows import FlowSample
 
 
 @dataclass(frozen=True)

@@ -12,7 +12,7 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
-from bayes_pfl.flows import FlowSample
+from bayes_pfl.model.flows import FlowSample
 
 DICE_SMOOTHING = 1e-5
 FOCAL_GAMMA = 2.0
