@@ -11,7 +11,7 @@ from pathlib import Path
 
 from PIL import Image
 
-from bayes_pfl.checkpoints import load_checkpoint
+from bayes_pfl.checkpoints.load import load_checkpoint
 from bayes_pfl.data.images import read_image
 from bayes_pfl.errors import ConfigError, DataError
 from bayes_pfl.inference import predict_stream

@@ -14,10 +14,10 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from bayes_pfl.checkpoints.fingerprint import fingerprint
 from bayes_pfl.config import from_dict
 from bayes_pfl.conformal import p_values, score_threshold
 from bayes_pfl.errors import ConfigError
-from bayes_pfl.fingerprint import fingerprint
 from bayes_pfl.support.files import write_atomically
 
 if TYPE_CHECKING:

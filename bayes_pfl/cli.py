@@ -150,8 +150,8 @@ def convert(
     stage: Annotated[int, typer.Option(min=1, max=2, help="Training stage it comes from.")] = 2,
 ) -> None:
     """Turn a checkpoint of the authors' research code into one of this package."""
-    from bayes_pfl.checkpoints import save_checkpoint
-    from bayes_pfl.conversion import convert_authors_checkpoint
+    from bayes_pfl.checkpoints.authors import convert_authors_checkpoint
+    from bayes_pfl.checkpoints.load import save_checkpoint
 
     known = backbone_config(backbone, pretrained, image_size, layers)
     save_checkpoint(convert_authors_checkpoint(authors, known, stage), out)

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from importlib.util import find_spec
 from pathlib import Path
 
-from bayes_pfl.checkpoints import DEFAULT_CHECKPOINT, load_checkpoint
+from bayes_pfl.checkpoints.load import DEFAULT_CHECKPOINT, load_checkpoint
 from bayes_pfl.clip.weights import EMBEDDED_BACKBONE
 from bayes_pfl.config import BackboneConfig, StageConfig, TrainConfig
 from bayes_pfl.data.synthetic import TEST_CATEGORIES, TRAIN_CATEGORIES, write_mvtec_tree

@@ -8,7 +8,8 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-from bayes_pfl.checkpoints import load_checkpoint
+from bayes_pfl.checkpoints.fingerprint import fingerprint
+from bayes_pfl.checkpoints.load import load_checkpoint
 from bayes_pfl.errors import DataError
 from bayes_pfl.evaluation import (
     EvaluationSettings,
@@ -32,7 +33,6 @@ from bayes_pfl.evaluation_report import EvaluationPictures
 from bayes_pfl.evaluation_request import EvaluationRequest, Outcome
 from bayes_pfl.evaluation_seeds import combine_seeds
 from bayes_pfl.evaluation_threshold import add_rates, check_calibration
-from bayes_pfl.fingerprint import fingerprint
 from bayes_pfl.model.network import BayesPFLNetwork
 from bayes_pfl.report.runs import report_of_run
 from bayes_pfl.support.environment import environment

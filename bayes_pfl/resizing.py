@@ -10,7 +10,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from bayes_pfl.checkpoints import load_checkpoint, save_checkpoint
+from bayes_pfl.checkpoints.load import load_checkpoint, save_checkpoint
 from bayes_pfl.data.records import Sample
 from bayes_pfl.evaluation import EvaluationSettings, evaluate, map_range
 from bayes_pfl.model.network import BayesPFLNetwork

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 import torch
 
-from bayes_pfl.checkpoints import (
+from bayes_pfl.checkpoints.load import (
     WEIGHTS_NAME,
     load_learned,
     read_config,

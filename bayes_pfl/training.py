@@ -17,7 +17,7 @@ from typing import Any
 import torch
 from lightning_fabric import Fabric
 
-from bayes_pfl.checkpoints import save_checkpoint
+from bayes_pfl.checkpoints.load import save_checkpoint
 from bayes_pfl.config import StageConfig, TrainConfig
 from bayes_pfl.data.records import Sample
 from bayes_pfl.errors import CheckpointError

@@ -7,7 +7,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
-from bayes_pfl.checkpoints import build_model
+from bayes_pfl.checkpoints.load import build_model
 from bayes_pfl.config import AblationConfig, BackboneConfig, ModelConfig, TrainConfig
 from bayes_pfl.data.cards import read_dataset
 from bayes_pfl.data.records import Sample

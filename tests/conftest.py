@@ -8,7 +8,7 @@ import pytest
 import torch
 
 from bayes_pfl import BayesPFL
-from bayes_pfl.checkpoints import build_model
+from bayes_pfl.checkpoints.load import build_model
 from bayes_pfl.config import BackboneConfig, ModelConfig, ScoringConfig
 
 from .commands import command

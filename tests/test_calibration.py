@@ -11,9 +11,9 @@ from PIL import Image
 from bayes_pfl import BayesPFL
 from bayes_pfl.calibration import Calibration, load_calibration
 from bayes_pfl.calibration_run import CalibrationOptions, calibrate, calibrate_folder
+from bayes_pfl.checkpoints.fingerprint import fingerprint
 from bayes_pfl.conformal import score_threshold
 from bayes_pfl.errors import ConfigError, DataError
-from bayes_pfl.fingerprint import fingerprint
 from bayes_pfl.inference import predict
 from bayes_pfl.prediction import predict_folder
 from bayes_pfl.scorer import Scorer

@@ -13,8 +13,14 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from safetensors.torch import load_file, save_file
 
-from bayes_pfl import BayesPFL, checkpoints
-from bayes_pfl.checkpoints import find_checkpoint, load_checkpoint, read_config, save_checkpoint
+from bayes_pfl import BayesPFL
+from bayes_pfl.checkpoints import load as checkpoints
+from bayes_pfl.checkpoints.load import (
+    find_checkpoint,
+    load_checkpoint,
+    read_config,
+    save_checkpoint,
+)
 from bayes_pfl.config import (
     BackboneConfig,
     FlowConfig,

@@ -10,14 +10,14 @@ import torch
 from safetensors.torch import load_file
 
 from bayes_pfl import BayesPFL
-from bayes_pfl.clip.load import load_backbone
-from bayes_pfl.config import BackboneConfig
-from bayes_pfl.conversion import (
+from bayes_pfl.checkpoints.authors import (
     convert_authors_checkpoint,
     convert_state_dict,
     our_name,
     read_authors_file,
 )
+from bayes_pfl.clip.load import load_backbone
+from bayes_pfl.config import BackboneConfig
 from bayes_pfl.errors import CheckpointError
 from bayes_pfl.model.sampling import PromptNoise
 

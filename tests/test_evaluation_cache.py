@@ -6,11 +6,11 @@ from dataclasses import asdict
 import numpy as np
 import pytest
 
+from bayes_pfl.checkpoints.fingerprint import fingerprint
 from bayes_pfl.data.mvtec import read_mvtec
 from bayes_pfl.errors import DataError
 from bayes_pfl.evaluation import EvaluationSettings, dataset_result, evaluate, evaluate_categories
 from bayes_pfl.evaluation_cache import DatasetCache, cache_key
-from bayes_pfl.fingerprint import fingerprint
 
 from .layout_trees import BUILDERS, Painter
 

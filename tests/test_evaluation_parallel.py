@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 import torch
 
-from bayes_pfl.checkpoints import load_checkpoint
+from bayes_pfl.checkpoints.load import load_checkpoint
 from bayes_pfl.data.synthetic import TRAIN_CATEGORIES, write_mvtec_tree
 from bayes_pfl.errors import DataError
 from bayes_pfl.evaluation import EvaluationSettings, evaluate_categories

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from bayes_pfl.checkpoints import DEFAULT_CHECKPOINT, WEIGHTS_NAME
+from bayes_pfl.checkpoints.load import DEFAULT_CHECKPOINT, WEIGHTS_NAME
 from bayes_pfl.data.mvtec import read_mvtec
 from bayes_pfl.errors import ConfigError, DataError
 from bayes_pfl.evaluation import EvaluationSettings

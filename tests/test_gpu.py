@@ -5,7 +5,7 @@ import pytest
 from bayes_pfl.benchmarks.inference import InferenceSettings, benchmark_inference
 from bayes_pfl.benchmarks.subjects import Subject, noise_pictures, rendered_pictures
 from bayes_pfl.benchmarks.training import TrainingSettings, benchmark_training
-from bayes_pfl.checkpoints import load_checkpoint
+from bayes_pfl.checkpoints.load import load_checkpoint
 from bayes_pfl.inference import predict
 
 pytestmark = pytest.mark.gpu

@@ -16,11 +16,11 @@ import yaml
 from huggingface_hub import constants
 
 from bayes_pfl import BayesPFL
-from bayes_pfl import hub as hub_module
-from bayes_pfl.checkpoints import find_checkpoint, load_checkpoint
+from bayes_pfl.checkpoints import hub as hub_module
+from bayes_pfl.checkpoints.card import card_of
+from bayes_pfl.checkpoints.hub import CHECKSUM, fetch_checkpoint, push_checkpoint, split_revision
+from bayes_pfl.checkpoints.load import find_checkpoint, load_checkpoint
 from bayes_pfl.errors import CheckpointError
-from bayes_pfl.hub import CHECKSUM, fetch_checkpoint, push_checkpoint, split_revision
-from bayes_pfl.model_card import card_of
 from bayes_pfl.support.checksums import file_sha256
 from tests.hub_server import READER, WRITER, serve
 

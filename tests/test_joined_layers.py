@@ -8,7 +8,7 @@ import pytest
 import torch
 
 from bayes_pfl import BayesPFL
-from bayes_pfl.checkpoints import build_model
+from bayes_pfl.checkpoints.load import build_model
 from bayes_pfl.clip import joined_layers
 from bayes_pfl.clip.joined_layers import join_layers, unlikeness
 from bayes_pfl.clip.load import load_backbone

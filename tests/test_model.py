@@ -9,7 +9,7 @@ import torch
 from torch.nn import functional as F
 
 from bayes_pfl import BayesPFL
-from bayes_pfl.checkpoints import build_model
+from bayes_pfl.checkpoints.load import build_model
 from bayes_pfl.clip.frozen_clip import FrozenCLIP
 from bayes_pfl.clip.load import load_backbone
 from bayes_pfl.config import BackboneConfig, FlowConfig, ModelConfig, PromptConfig

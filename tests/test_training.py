@@ -11,7 +11,7 @@ from dataclasses import replace
 import pytest
 import torch
 
-from bayes_pfl.checkpoints import load_checkpoint
+from bayes_pfl.checkpoints.load import load_checkpoint
 from bayes_pfl.config import BackboneConfig, StageConfig, TrainConfig
 from bayes_pfl.data.sources import hold_out, read_source
 from bayes_pfl.data.synthetic import write_mvtec_tree

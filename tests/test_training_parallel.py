@@ -17,7 +17,7 @@ from types import SimpleNamespace
 import pytest
 import torch
 
-from bayes_pfl.checkpoints import load_checkpoint
+from bayes_pfl.checkpoints.load import load_checkpoint
 from bayes_pfl.config import BackboneConfig, StageConfig, TrainConfig, from_dict
 from bayes_pfl.data.synthetic import TRAIN_CATEGORIES, write_mvtec_tree
 from bayes_pfl.devices import count_processes

@@ -13,8 +13,8 @@ from PIL import Image
 from typing_extensions import Self, Unpack
 
 from bayes_pfl.calibration import Calibration
-from bayes_pfl.checkpoints import DEFAULT_CHECKPOINT, load_checkpoint, save_checkpoint
-from bayes_pfl.hub import push_checkpoint
+from bayes_pfl.checkpoints.hub import push_checkpoint
+from bayes_pfl.checkpoints.load import DEFAULT_CHECKPOINT, load_checkpoint, save_checkpoint
 from bayes_pfl.inference import predict
 from bayes_pfl.inputs import ImageLike
 from bayes_pfl.model.network import BayesPFLNetwork
@@ -52,7 +52,7 @@ class BayesPFL(BayesPFLNetwork):
         local_files_only: bool = False,
         token: str | None = None,
     ) -> Self:
-        """Load a checkpoint. See :func:`bayes_pfl.checkpoints.load_checkpoint`."""
+        """Load a checkpoint. See :func:`bayes_pfl.checkpoints.load.load_checkpoint`."""
         return load_checkpoint(
             name_or_path,
             device=device,
@@ -133,7 +133,7 @@ class BayesPFL(BayesPFLNetwork):
         commit_message: str | None = None,
         license: str | None = None,
     ) -> str:
-        """Upload the checkpoint with a model card. See :func:`bayes_pfl.hub.push_checkpoint`."""
+        """Upload the checkpoint with a model card. See :func:`bayes_pfl.checkpoints.hub.push_checkpoint`."""
         with tempfile.TemporaryDirectory() as folder:
             return push_checkpoint(
                 self.save_pretrained(folder),

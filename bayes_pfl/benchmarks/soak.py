@@ -23,7 +23,7 @@ from PIL import Image
 
 from bayes_pfl.benchmarks.memory import peak_mb, reset_peak
 from bayes_pfl.benchmarks.subjects import CLASS_NAME
-from bayes_pfl.checkpoints import build_model
+from bayes_pfl.checkpoints.load import build_model
 from bayes_pfl.config import BackboneConfig, ModelConfig
 from bayes_pfl.data.records import Sample
 from bayes_pfl.errors import ConfigError

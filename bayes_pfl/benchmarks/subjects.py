@@ -9,7 +9,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from bayes_pfl.checkpoints import best_device, build_model, load_checkpoint
+from bayes_pfl.checkpoints.load import best_device, build_model, load_checkpoint
 from bayes_pfl.config import BackboneConfig, ModelConfig
 from bayes_pfl.data.synthetic import TEST_CATEGORIES, render
 from bayes_pfl.model.network import BayesPFLNetwork

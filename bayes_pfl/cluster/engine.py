@@ -7,6 +7,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from bayes_pfl.calibration import Calibration
+from bayes_pfl.checkpoints.fingerprint import fingerprint
 from bayes_pfl.cluster.pool import Pool
 from bayes_pfl.cluster.run import ClusterRun
 from bayes_pfl.cluster.storage import Place
@@ -14,7 +15,6 @@ from bayes_pfl.cluster.worker import Job
 from bayes_pfl.data.wording import ClassNames
 from bayes_pfl.decision import decision
 from bayes_pfl.errors import ConfigError
-from bayes_pfl.fingerprint import fingerprint
 from bayes_pfl.model.network import BayesPFLNetwork
 from bayes_pfl.prediction_files import MapFormat
 from bayes_pfl.prediction_summary import FolderSettings, Summary
@@ -127,6 +127,6 @@ def require_ray() -> None:
 
 def _load(checkpoint: str, pretrained: str | None) -> BayesPFLNetwork:
     """The model on this machine's processor: for its hash, its settings and its vocabulary."""
-    from bayes_pfl.checkpoints import load_checkpoint
+    from bayes_pfl.checkpoints.load import load_checkpoint
 
     return load_checkpoint(checkpoint, device="cpu", pretrained=pretrained)

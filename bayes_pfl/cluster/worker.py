@@ -42,7 +42,7 @@ class Job:
     """What every worker is told: small, for it travels to each.
 
     Attributes:
-        checkpoint, pretrained, device: as of :func:`bayes_pfl.checkpoints.load_checkpoint`.
+        checkpoint, pretrained, device: as of :func:`bayes_pfl.checkpoints.load.load_checkpoint`.
         fingerprint: SHA-256 that the weights must have where the worker runs.
         rule: makes labels of scores.
         notes: kept in every part file.
@@ -76,8 +76,8 @@ class PartScorer:
         Raises:
             CheckpointError: other weights than where the run was started.
         """
-        from bayes_pfl.checkpoints import load_checkpoint
-        from bayes_pfl.fingerprint import fingerprint
+        from bayes_pfl.checkpoints.fingerprint import fingerprint
+        from bayes_pfl.checkpoints.load import load_checkpoint
 
         job, settings = self.job, self.job.settings
         model = load_checkpoint(job.checkpoint, device=job.device, pretrained=job.pretrained)

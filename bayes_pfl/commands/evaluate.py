@@ -118,7 +118,7 @@ def evaluate(
     checkpoint or images have changed. Exit code 1: images were skipped. 130, 143: stopped.
     """
     from bayes_pfl.calibration import load_calibration
-    from bayes_pfl.checkpoints import find_checkpoint, read_config
+    from bayes_pfl.checkpoints.load import find_checkpoint, read_config
     from bayes_pfl.evaluation import EvaluationSettings
     from bayes_pfl.evaluation_parallel import device_here
     from bayes_pfl.evaluation_run import EvaluationRequest, run_benchmark

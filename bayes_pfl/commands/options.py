@@ -76,7 +76,7 @@ Json = Annotated[Path | None, typer.Option("--json", help="Also write this file.
 
 def load_model(checkpoint: str, device: str | None, pretrained: str | None) -> BayesPFLNetwork:
     """The model of ``--checkpoint``, ``--device`` and ``--pretrained``."""
-    from bayes_pfl.checkpoints import load_checkpoint
+    from bayes_pfl.checkpoints.load import load_checkpoint
 
     return load_checkpoint(checkpoint, device=device, pretrained=pretrained)
 

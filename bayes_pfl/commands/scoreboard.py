@@ -79,7 +79,7 @@ def scoreboard(
     Exit code 1: images were skipped. --image-size is that of every --backbone; a checkpoint has its
     own.
     """
-    from bayes_pfl.checkpoints import find_checkpoint, read_config
+    from bayes_pfl.checkpoints.load import find_checkpoint, read_config
     from bayes_pfl.errors import ConfigError
     from bayes_pfl.evaluation_files import prepare_folder
     from bayes_pfl.scoreboard.board import BoardSettings, bare_model

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from dataclasses import asdict
 from pathlib import Path
 
-from bayes_pfl.checkpoints import load_checkpoint
+from bayes_pfl.checkpoints.load import load_checkpoint
 from bayes_pfl.evaluation_data import EvaluationData
 from bayes_pfl.evaluation_files import prepare_folder
 from bayes_pfl.scoreboard.board import BoardSettings, Load, score_sets

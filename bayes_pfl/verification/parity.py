@@ -18,12 +18,12 @@ from PIL import Image
 from safetensors.torch import load_file
 from torch import Tensor
 
-from bayes_pfl.checkpoints import load_learned
+from bayes_pfl.checkpoints.authors import authors_config, convert_state_dict, our_name
+from bayes_pfl.checkpoints.load import load_learned
 from bayes_pfl.clip.build import set_activation
 from bayes_pfl.clip.frozen_clip import ImageFeatures
 from bayes_pfl.clip.load import from_state_dict
 from bayes_pfl.config import BackboneConfig
-from bayes_pfl.conversion import authors_config, convert_state_dict, our_name
 from bayes_pfl.data.wording import PUBLISHED_WORDS
 from bayes_pfl.errors import CheckpointError
 from bayes_pfl.model.network import BayesPFLNetwork

@@ -13,7 +13,7 @@ from typing import Any
 import torch
 from safetensors.torch import load_file, save_file
 
-from bayes_pfl.checkpoints import load_checkpoint
+from bayes_pfl.checkpoints.load import load_checkpoint
 from bayes_pfl.clip.load import load_backbone
 from bayes_pfl.config import BackboneConfig
 
@@ -180,17 +180,17 @@ def pickle_file(world: World) -> Path:
 
 def embedded_damage(world: World) -> str:
     """One byte of the embedded weights changed, in a copy of the folder."""
-    import bayes_pfl.checkpoints
+    import bayes_pfl.checkpoints.load
     import bayes_pfl.support.checksums
 
-    real = bayes_pfl.checkpoints.resource_dir("checkpoints")
+    real = bayes_pfl.checkpoints.load.resource_dir("checkpoints")
     copy = shutil.copytree(real, world.folder / "checkpoints")
     path = copy / "bayes-pfl-tiny" / WEIGHTS
     data = bytearray(path.read_bytes())
     data[-1] ^= 1
     path.write_bytes(data)
     with world.patch() as patch:
-        for module in (bayes_pfl.checkpoints, bayes_pfl.support.checksums):
+        for module in (bayes_pfl.checkpoints.load, bayes_pfl.support.checksums):
             patch.setattr(module, "resource_dir", lambda kind: copy)
         return message_of(lambda: load_checkpoint("bayes-pfl-tiny"))
 

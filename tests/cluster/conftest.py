@@ -9,7 +9,7 @@ from contextlib import nullcontext
 
 import pytest
 
-from bayes_pfl import checkpoints
+from bayes_pfl.checkpoints import load as checkpoints
 from bayes_pfl.prediction import predict_folder
 
 if not importlib.util.find_spec("ray"):

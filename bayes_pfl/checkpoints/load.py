@@ -156,7 +156,7 @@ def find_checkpoint(
         if (path / part / CONFIG_NAME).is_file() and (path / part / WEIGHTS_NAME).is_file():
             return path / part
     if not path.exists() and _REPOSITORY.fullmatch(text) and text[0] not in "./":
-        from bayes_pfl.hub import fetch_checkpoint
+        from bayes_pfl.checkpoints.hub import fetch_checkpoint
 
         return fetch_checkpoint(text, revision, local_files_only, token)
     names = sorted(p.parent.name for p in embedded.glob(f"*/{WEIGHTS_NAME}"))

@@ -8,10 +8,10 @@ import tempfile
 from pathlib import Path
 from typing import Any
 
-from bayes_pfl.checkpoints import CONFIG_NAME, WEIGHTS_NAME, read_config, read_weights
+from bayes_pfl.checkpoints.card import CARD_NAME, card_of
+from bayes_pfl.checkpoints.load import CONFIG_NAME, WEIGHTS_NAME, read_config, read_weights
 from bayes_pfl.clip.weights import hub_answers, hub_files
 from bayes_pfl.errors import CheckpointError
-from bayes_pfl.model_card import CARD_NAME, card_of
 from bayes_pfl.support.checksums import check_download, file_sha256
 from bayes_pfl.support.files import write_atomically
 from bayes_pfl.support.hub_errors import hub_reason
@@ -93,7 +93,7 @@ def push_checkpoint(
     already is left as it is. The backbone's weights are not uploaded, they are named.
 
     Args:
-        checkpoint: what :func:`bayes_pfl.checkpoints.find_checkpoint` finds.
+        checkpoint: what :func:`bayes_pfl.checkpoints.load.find_checkpoint` finds.
         repository: ``org/name``.
         private: whether a new repository is; None for the account's default.
         token: with the right to write; None for the one of `hf auth login` or HF_TOKEN.
@@ -107,7 +107,7 @@ def push_checkpoint(
     Raises:
         CheckpointError: nothing to push, a damaged file, no way to the hub, or it refused.
     """
-    from bayes_pfl.checkpoints import find_checkpoint
+    from bayes_pfl.checkpoints.load import find_checkpoint
 
     folder = find_checkpoint(checkpoint)
     _check_name(repository)

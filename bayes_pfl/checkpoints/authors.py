@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 import torch
 from torch import Tensor
 
-from bayes_pfl.checkpoints import build_model, load_learned
+from bayes_pfl.checkpoints.load import build_model, load_learned
 from bayes_pfl.clip.torchscript import check_archive
 from bayes_pfl.clip.weights import is_state_dict, larger_than_stored, load_reason
 from bayes_pfl.config import (
