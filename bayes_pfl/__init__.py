@@ -6,8 +6,8 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from bayes_pfl.api.model import BayesPFL
+    from bayes_pfl.detect.results import AnomalyResult
     from bayes_pfl.detector import AnomalyDetector
-    from bayes_pfl.results import AnomalyResult
 
 __all__ = ["AnomalyDetector", "AnomalyResult", "BayesPFL", "__version__"]
 
@@ -15,7 +15,7 @@ __version__ = "0.1.0"  # the only place: pyproject.toml reads it from here
 
 _HOMES = {
     "AnomalyDetector": "bayes_pfl.detector",
-    "AnomalyResult": "bayes_pfl.results",
+    "AnomalyResult": "bayes_pfl.detect.results",
     "BayesPFL": "bayes_pfl.api.model",
 }
 

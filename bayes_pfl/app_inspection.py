@@ -13,10 +13,10 @@ from PIL import Image
 
 from bayes_pfl.checkpoints.load import load_checkpoint
 from bayes_pfl.data.images import read_image
+from bayes_pfl.detect.results import AnomalyResult
 from bayes_pfl.errors import ConfigError, DataError
 from bayes_pfl.inference import predict_stream
 from bayes_pfl.model.network import BayesPFLNetwork
-from bayes_pfl.results import AnomalyResult
 
 _OVERLAY_SIDE = 640
 

@@ -15,10 +15,10 @@ from sklearn.utils.validation import check_is_fitted
 
 from bayes_pfl.api.model import BayesPFL
 from bayes_pfl.calibration_run import CalibrationOptions, calibrate
+from bayes_pfl.detect.inputs import ImageLike
+from bayes_pfl.detect.results import AnomalyResult
 from bayes_pfl.errors import DataError
 from bayes_pfl.inference import predict_stream
-from bayes_pfl.inputs import ImageLike
-from bayes_pfl.results import AnomalyResult
 
 Images = Iterable[ImageLike]
 

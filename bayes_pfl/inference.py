@@ -16,13 +16,13 @@ from PIL import Image
 from torch import Tensor
 
 from bayes_pfl.calibration import Calibration
-from bayes_pfl.class_names import check_class_name
 from bayes_pfl.decision import Decision, decision
+from bayes_pfl.detect.class_names import check_class_name
+from bayes_pfl.detect.inputs import ImageLike, Loaded, batched, load_pixels
+from bayes_pfl.detect.results import AnomalyResult, resize_map
+from bayes_pfl.detect.scorer import ScoredImage, Scorer, check_whole
 from bayes_pfl.errors import ConfigError
-from bayes_pfl.inputs import ImageLike, Loaded, batched, load_pixels
 from bayes_pfl.model.network import BayesPFLNetwork
-from bayes_pfl.results import AnomalyResult, resize_map
-from bayes_pfl.scorer import ScoredImage, Scorer, check_whole
 
 
 def predict(

@@ -14,8 +14,8 @@ import numpy as np
 from PIL import Image
 from torch import Tensor
 
-from bayes_pfl.report.overlays import overlay
-from bayes_pfl.results import resize_map, score_note
+from bayes_pfl.detect.overlays import overlay
+from bayes_pfl.detect.results import resize_map, score_note
 from bayes_pfl.support.files import mirrored, not_writable, why, write_whole
 from bayes_pfl.support.run_names import MAPS, OVERLAYS
 

@@ -8,9 +8,9 @@ from pathlib import Path
 
 import numpy as np
 
-from bayes_pfl.class_names import check_class_name
 from bayes_pfl.data.images import IMAGE_SUFFIXES, find_images
 from bayes_pfl.data.wording import ClassNames
+from bayes_pfl.detect.class_names import check_class_name
 from bayes_pfl.errors import DataError
 from bayes_pfl.model.network import BayesPFLNetwork
 from bayes_pfl.report.pictures import FOLDER as REPORT

@@ -8,13 +8,13 @@ from dataclasses import asdict
 from pathlib import Path
 
 from bayes_pfl.data.decoding import Decoded
+from bayes_pfl.detect.overlays import MAX_SIDE
+from bayes_pfl.detect.scorer import ScoredImage
 from bayes_pfl.prediction_files import Pictures, Row
 from bayes_pfl.prediction_summary import FolderSettings, Summary
 from bayes_pfl.report.html import NAME as REPORT_NAME
-from bayes_pfl.report.overlays import MAX_SIDE
 from bayes_pfl.report.pictures import FOLDER as REPORT
 from bayes_pfl.report.pictures import ReportPictures, picture_name
-from bayes_pfl.scorer import ScoredImage
 from bayes_pfl.support.files import not_writable, remove_leftovers, write_atomically
 from bayes_pfl.support.run_names import CSV_NAME, MAPS, OVERLAYS, SUMMARY_NAME
 

@@ -14,6 +14,7 @@ from pathlib import Path
 from bayes_pfl.data.decoding import Decoded, decode
 from bayes_pfl.data.wording import ClassNames
 from bayes_pfl.decision import Decision
+from bayes_pfl.detect.scorer import ScoredImage, Scorer
 from bayes_pfl.errors import ConfigError, DataError
 from bayes_pfl.model.network import BayesPFLNetwork
 from bayes_pfl.prediction_files import Row, RowFile
@@ -23,7 +24,6 @@ from bayes_pfl.prediction_resume import Ledger, run_header
 from bayes_pfl.prediction_rows import entry_of, scored_row
 from bayes_pfl.prediction_summary import FolderSettings, Summary, read_summary
 from bayes_pfl.report.runs import report_of_run
-from bayes_pfl.scorer import ScoredImage, Scorer
 from bayes_pfl.support.environment import environment
 from bayes_pfl.support.files import not_writable
 from bayes_pfl.support.journal import Journal, is_end

@@ -8,9 +8,9 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from bayes_pfl.detect.scorer import check_whole
 from bayes_pfl.errors import ConfigError, DataError
 from bayes_pfl.prediction_files import MAP_SUFFIX, MapFormat, Row
-from bayes_pfl.scorer import check_whole
 from bayes_pfl.support.run_names import CSV_NAME
 
 _LISTED_FAILURES, _LISTED_HIGHEST = 20, 5

@@ -13,10 +13,10 @@ from bayes_pfl.calibration import Calibration, load_calibration
 from bayes_pfl.calibration_run import CalibrationOptions, calibrate, calibrate_folder
 from bayes_pfl.checkpoints.fingerprint import fingerprint
 from bayes_pfl.conformal import score_threshold
+from bayes_pfl.detect.scorer import Scorer
 from bayes_pfl.errors import ConfigError, DataError
 from bayes_pfl.inference import predict
 from bayes_pfl.prediction import predict_folder
-from bayes_pfl.scorer import Scorer
 from tests.commands import command
 from tests.folders import picture, rows_of, save
 

@@ -6,8 +6,8 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from bayes_pfl.detect.overlays import blend, overlay
 from bayes_pfl.errors import DataError
-from bayes_pfl.report.overlays import blend, overlay
 
 
 @pytest.fixture

@@ -11,10 +11,10 @@ import torch
 from PIL import Image
 
 from bayes_pfl.data import decoding
+from bayes_pfl.detect.overlays import MAX_SIDE
 from bayes_pfl.inference import predict
 from bayes_pfl.prediction import predict_folder
 from bayes_pfl.prediction_files import Row, RowFile, encode_map
-from bayes_pfl.report.overlays import MAX_SIDE
 from bayes_pfl.support.files import mirrored
 
 from .folders import Counting, picture, rows_of, run, save

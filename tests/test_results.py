@@ -7,9 +7,9 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from bayes_pfl.detect.regions import Box, boxes, contours
 from bayes_pfl.errors import ConfigError, DataError
 from bayes_pfl.inference import predict
-from bayes_pfl.regions import Box, boxes, contours
 from tests.folders import picture
 
 

@@ -14,11 +14,11 @@ from bayes_pfl.cluster.storage import Place
 from bayes_pfl.cluster.worker import Job
 from bayes_pfl.data.wording import ClassNames
 from bayes_pfl.decision import decision
+from bayes_pfl.detect.scorer import check_whole, run_draws
 from bayes_pfl.errors import ConfigError
 from bayes_pfl.model.network import BayesPFLNetwork
 from bayes_pfl.prediction_files import MapFormat
 from bayes_pfl.prediction_summary import FolderSettings, Summary
-from bayes_pfl.scorer import check_whole, run_draws
 from bayes_pfl.support.progress import Progress, Silence
 
 

@@ -15,8 +15,8 @@ from typing import TYPE_CHECKING
 from bayes_pfl import errors
 from bayes_pfl.cluster.parts import Tally
 from bayes_pfl.cluster.worker import Job, PartScorer
+from bayes_pfl.detect.scorer import check_whole
 from bayes_pfl.errors import BayesPFLError, ConfigError
-from bayes_pfl.scorer import check_whole
 
 if TYPE_CHECKING:
     import pyarrow as pa

@@ -50,7 +50,7 @@ def class_names(
 ) -> None:
     """How much scores hang on the class name: synonyms and the word 'object' on some images."""
     from bayes_pfl.data.images import find_images
-    from bayes_pfl.name_sensitivity import name_sensitivity
+    from bayes_pfl.detect.name_sensitivity import name_sensitivity
 
     paths = find_images(folder)
     chosen = [paths[at * len(paths) // images] for at in range(images)] if paths else []
@@ -88,7 +88,7 @@ def names_of(class_name: str | None, source: str | None) -> str | ClassNames:
 
 def warn_of_names(model: BayesPFLNetwork, names: str | ClassNames) -> None:
     """Tell of words that the text tower hardly knows."""
-    from bayes_pfl.class_names import unusual_words
+    from bayes_pfl.detect.class_names import unusual_words
 
     for word in unusual_words(model, names) if isinstance(names, str) else []:
         errors.print(

@@ -9,7 +9,7 @@ import cv2
 import numpy as np
 from PIL import Image, ImageDraw
 
-from bayes_pfl.report.overlays import blend, label_font, outline, plain_text, shorten
+from bayes_pfl.detect.overlays import blend, label_font, outline, plain_text, shorten
 
 SIDE = 200
 """Longest side of a picture on the sheet, in pixels."""

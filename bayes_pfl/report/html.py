@@ -16,8 +16,8 @@ from importlib.resources import files
 from pathlib import Path
 from typing import Any
 
+from bayes_pfl.detect.overlays import COLOUR_MAP, DOUBT_COLOUR_MAP
 from bayes_pfl.errors import DataError
-from bayes_pfl.report.overlays import COLOUR_MAP, DOUBT_COLOUR_MAP
 from bayes_pfl.report.pictures import FEW, PANELS, colours, spread_limits
 from bayes_pfl.support.files import write_atomically
 

@@ -17,8 +17,8 @@ import cv2
 import numpy as np
 from PIL import Image
 
+from bayes_pfl.detect.overlays import _DOUBT_SPAN, COLOUR_MAP, DOUBT_COLOUR_MAP, blend
 from bayes_pfl.errors import ConfigError
-from bayes_pfl.report.overlays import _DOUBT_SPAN, COLOUR_MAP, DOUBT_COLOUR_MAP, blend
 from bayes_pfl.support.files import why, write_atomically, write_whole
 
 FOLDER = "report"

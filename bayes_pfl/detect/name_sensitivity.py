@@ -8,12 +8,12 @@ from dataclasses import dataclass
 import numpy as np
 from scipy.stats import spearmanr
 
-from bayes_pfl.class_names import check_class_name, unusual_words
 from bayes_pfl.data.wording import synonyms
+from bayes_pfl.detect.class_names import check_class_name, unusual_words
+from bayes_pfl.detect.inputs import ImageLike, batched, load_pixels
+from bayes_pfl.detect.scorer import Scorer
 from bayes_pfl.errors import DataError
-from bayes_pfl.inputs import ImageLike, batched, load_pixels
 from bayes_pfl.model.network import BayesPFLNetwork
-from bayes_pfl.scorer import Scorer
 
 NEUTRAL = "object"
 MUCH, ALIKE = 0.1, 0.7

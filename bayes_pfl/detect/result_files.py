@@ -12,7 +12,7 @@ from bayes_pfl.errors import ConfigError
 from bayes_pfl.support.files import write_atomically
 
 if TYPE_CHECKING:
-    from bayes_pfl.results import AnomalyResult
+    from bayes_pfl.detect.results import AnomalyResult
 
 _PICTURES = {".png": "PNG", ".jpg": "JPEG", ".jpeg": "JPEG"}
 

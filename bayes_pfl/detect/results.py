@@ -18,7 +18,7 @@ from bayes_pfl.data.images import read_image
 from bayes_pfl.errors import ConfigError, DataError
 
 if TYPE_CHECKING:
-    from bayes_pfl.regions import Box
+    from bayes_pfl.detect.regions import Box
 
 _SHOWN_SIDE = 512  # of a panel in a notebook
 
@@ -94,7 +94,7 @@ class AnomalyResult:
             ImageReadError: the file is gone since.
             DataError: neither a path nor an image is known, or no uncertainty map.
         """
-        from bayes_pfl.report.overlays import MAX_SIDE, overlay
+        from bayes_pfl.detect.overlays import MAX_SIDE, overlay
 
         if uncertainty and self.uncertainty_map is None:
             raise DataError("this result has no uncertainty map; predict with uncertainty=True")
@@ -122,7 +122,7 @@ class AnomalyResult:
         Raises:
             ConfigError: no threshold is known.
         """
-        from bayes_pfl.regions import contours
+        from bayes_pfl.detect.regions import contours
 
         return contours(self.anomaly_map, self._threshold(threshold))
 
@@ -136,7 +136,7 @@ class AnomalyResult:
         Raises:
             ConfigError: no threshold is known.
         """
-        from bayes_pfl.regions import boxes
+        from bayes_pfl.detect.regions import boxes
 
         return boxes(self.anomaly_map, self._threshold(threshold), min_area)
 
@@ -152,7 +152,7 @@ class AnomalyResult:
         Raises:
             ConfigError: they cannot be written; a folder, for an image without a name.
         """
-        from bayes_pfl.result_files import save_result
+        from bayes_pfl.detect.result_files import save_result
 
         return save_result(self, Path(target))
 
