@@ -14,10 +14,10 @@ from sklearn.base import BaseEstimator, OutlierMixin
 from sklearn.utils.validation import check_is_fitted
 
 from bayes_pfl.api.model import BayesPFL
-from bayes_pfl.calibration_run import CalibrationOptions, calibrate
 from bayes_pfl.detect.inputs import ImageLike
 from bayes_pfl.detect.results import AnomalyResult
 from bayes_pfl.errors import DataError
+from bayes_pfl.fit.calibrate import CalibrationOptions, calibrate
 from bayes_pfl.inference import predict_stream
 
 Images = Iterable[ImageLike]
@@ -39,7 +39,7 @@ class AnomalyDetector(OutlierMixin, BaseEstimator):
 
     Attributes:
         model_: the model.
-        calibration_: what `fit` found, see :class:`bayes_pfl.calibration.Calibration`.
+        calibration_: what `fit` found, see :class:`bayes_pfl.fit.calibration.Calibration`.
         offset_: decision_function is score_samples minus this.
 
     Example:

@@ -6,10 +6,10 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from bayes_pfl.calibration import Calibration
 from bayes_pfl.evaluation import EvaluationSettings
 from bayes_pfl.evaluation_data import EvaluationData
 from bayes_pfl.evaluation_records import Skipped
+from bayes_pfl.fit.calibration import Calibration
 from bayes_pfl.published import Published
 
 

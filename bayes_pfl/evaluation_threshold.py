@@ -9,9 +9,9 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
-from bayes_pfl.calibration import Calibration, settings_of
 from bayes_pfl.errors import ConfigError
 from bayes_pfl.evaluation_records import CategoryRecord
+from bayes_pfl.fit.calibration import Calibration, settings_of
 
 if TYPE_CHECKING:
     from bayes_pfl.evaluation import EvaluationSettings

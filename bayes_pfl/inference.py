@@ -15,13 +15,13 @@ import torch
 from PIL import Image
 from torch import Tensor
 
-from bayes_pfl.calibration import Calibration
-from bayes_pfl.decision import Decision, decision
 from bayes_pfl.detect.class_names import check_class_name
 from bayes_pfl.detect.inputs import ImageLike, Loaded, batched, load_pixels
 from bayes_pfl.detect.results import AnomalyResult, resize_map
 from bayes_pfl.detect.scorer import ScoredImage, Scorer, check_whole
 from bayes_pfl.errors import ConfigError
+from bayes_pfl.fit.calibration import Calibration
+from bayes_pfl.fit.decision import Decision, decision
 from bayes_pfl.model.network import BayesPFLNetwork
 
 

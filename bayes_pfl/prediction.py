@@ -5,9 +5,9 @@ from __future__ import annotations
 import os
 from pathlib import Path
 
-from bayes_pfl.calibration import Calibration
 from bayes_pfl.data.wording import ClassNames
-from bayes_pfl.decision import decision
+from bayes_pfl.fit.calibration import Calibration
+from bayes_pfl.fit.decision import decision
 from bayes_pfl.inference import predict, predict_stream
 from bayes_pfl.model.network import BayesPFLNetwork
 from bayes_pfl.prediction_files import MapFormat

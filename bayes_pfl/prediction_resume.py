@@ -11,9 +11,9 @@ from typing import Any
 
 import numpy as np
 
-from bayes_pfl.calibration import Calibration
 from bayes_pfl.checkpoints.fingerprint import fingerprint
 from bayes_pfl.errors import ConfigError
+from bayes_pfl.fit.calibration import Calibration
 from bayes_pfl.model.network import BayesPFLNetwork
 from bayes_pfl.prediction_files import Row
 from bayes_pfl.prediction_input import InputImages

@@ -7,8 +7,8 @@ from dataclasses import asdict, fields, replace
 from typing import Any
 
 from bayes_pfl.data.decoding import Decoded
-from bayes_pfl.decision import Decision
 from bayes_pfl.detect.scorer import ScoredImage
+from bayes_pfl.fit.decision import Decision
 from bayes_pfl.prediction_files import Row
 
 _FIELDS = {item.name: item.default for item in fields(Row)}

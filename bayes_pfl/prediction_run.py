@@ -13,9 +13,9 @@ from pathlib import Path
 
 from bayes_pfl.data.decoding import Decoded, decode
 from bayes_pfl.data.wording import ClassNames
-from bayes_pfl.decision import Decision
 from bayes_pfl.detect.scorer import ScoredImage, Scorer
 from bayes_pfl.errors import ConfigError, DataError
+from bayes_pfl.fit.decision import Decision
 from bayes_pfl.model.network import BayesPFLNetwork
 from bayes_pfl.prediction_files import Row, RowFile
 from bayes_pfl.prediction_input import read_input

@@ -9,12 +9,12 @@ import pytest
 from PIL import Image
 
 from bayes_pfl import BayesPFL
-from bayes_pfl.calibration import Calibration, load_calibration
-from bayes_pfl.calibration_run import CalibrationOptions, calibrate, calibrate_folder
 from bayes_pfl.checkpoints.fingerprint import fingerprint
-from bayes_pfl.conformal import score_threshold
 from bayes_pfl.detect.scorer import Scorer
 from bayes_pfl.errors import ConfigError, DataError
+from bayes_pfl.fit.calibrate import CalibrationOptions, calibrate, calibrate_folder
+from bayes_pfl.fit.calibration import Calibration, load_calibration
+from bayes_pfl.fit.conformal import score_threshold
 from bayes_pfl.inference import predict
 from bayes_pfl.prediction import predict_folder
 from tests.commands import command

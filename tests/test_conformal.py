@@ -7,7 +7,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from bayes_pfl.conformal import (
+from bayes_pfl.errors import ConfigError, DataError
+from bayes_pfl.fit.conformal import (
     PixelRates,
     images_needed,
     p_values,
@@ -15,7 +16,6 @@ from bayes_pfl.conformal import (
     smallest_rate,
     upward_z,
 )
-from bayes_pfl.errors import ConfigError, DataError
 
 values = st.floats(0, 1, width=32)
 score_lists = st.lists(values, min_size=1, max_size=60)

@@ -7,8 +7,8 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from bayes_pfl.calibration import load_calibration
 from bayes_pfl.config import StageConfig
+from bayes_pfl.fit.calibration import load_calibration
 
 from .commands import load_script
 

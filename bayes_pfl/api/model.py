@@ -12,11 +12,11 @@ import torch
 from PIL import Image
 from typing_extensions import Self, Unpack
 
-from bayes_pfl.calibration import Calibration
 from bayes_pfl.checkpoints.hub import push_checkpoint
 from bayes_pfl.checkpoints.load import DEFAULT_CHECKPOINT, load_checkpoint, save_checkpoint
 from bayes_pfl.detect.inputs import ImageLike
 from bayes_pfl.detect.results import AnomalyResult
+from bayes_pfl.fit.calibration import Calibration
 from bayes_pfl.inference import predict
 from bayes_pfl.model.network import BayesPFLNetwork
 

@@ -6,16 +6,16 @@ import os
 from collections.abc import Mapping
 from typing import Any
 
-from bayes_pfl.calibration import Calibration
 from bayes_pfl.checkpoints.fingerprint import fingerprint
 from bayes_pfl.cluster.pool import Pool
 from bayes_pfl.cluster.run import ClusterRun
 from bayes_pfl.cluster.storage import Place
 from bayes_pfl.cluster.worker import Job
 from bayes_pfl.data.wording import ClassNames
-from bayes_pfl.decision import decision
 from bayes_pfl.detect.scorer import check_whole, run_draws
 from bayes_pfl.errors import ConfigError
+from bayes_pfl.fit.calibration import Calibration
+from bayes_pfl.fit.decision import decision
 from bayes_pfl.model.network import BayesPFLNetwork
 from bayes_pfl.prediction_files import MapFormat
 from bayes_pfl.prediction_summary import FolderSettings, Summary

@@ -58,7 +58,7 @@ def calibrate(
 
     Exit code 1: written, but some files could not be read and were left out.
     """
-    from bayes_pfl.calibration_run import CalibrationOptions, calibrate_folder
+    from bayes_pfl.fit.calibrate import CalibrationOptions, calibrate_folder
 
     options = CalibrationOptions(
         fpr=fpr,

@@ -117,12 +117,12 @@ def evaluate(
     The same command again goes on where a stopped one was; with --resume it refuses where settings,
     checkpoint or images have changed. Exit code 1: images were skipped. 130, 143: stopped.
     """
-    from bayes_pfl.calibration import load_calibration
     from bayes_pfl.checkpoints.load import find_checkpoint, read_config
     from bayes_pfl.evaluation import EvaluationSettings
     from bayes_pfl.evaluation_parallel import device_here
     from bayes_pfl.evaluation_run import EvaluationRequest, run_benchmark
     from bayes_pfl.evaluation_threshold import told
+    from bayes_pfl.fit.calibration import load_calibration
     from bayes_pfl.published import load_published
 
     published = load_published(compare) if compare else None

@@ -10,9 +10,9 @@ from pathlib import Path
 from PIL import Image
 
 from bayes_pfl import AnomalyDetector, BayesPFL
-from bayes_pfl.calibration_run import CalibrationOptions, calibrate_folder
 from bayes_pfl.data.images import find_images
 from bayes_pfl.data.synthetic import render
+from bayes_pfl.fit.calibrate import CalibrationOptions, calibrate_folder
 from bayes_pfl.inference import predict_stream
 
 

@@ -9,15 +9,15 @@ from pathlib import Path
 
 import numpy as np
 
-from bayes_pfl.calibration import MIN_IMAGES, CalibratedCheckpoint, Calibration, settings_of
 from bayes_pfl.checkpoints.fingerprint import fingerprint
-from bayes_pfl.conformal import PixelRates, check_rate, score_threshold, upward_z
 from bayes_pfl.data.decoding import decode
 from bayes_pfl.data.images import find_images
 from bayes_pfl.detect.class_names import check_class_name
 from bayes_pfl.detect.inputs import ImageLike, batched, load_pixels
 from bayes_pfl.detect.scorer import ScoredImage, Scorer, check_whole
 from bayes_pfl.errors import ConfigError, DataError
+from bayes_pfl.fit.calibration import MIN_IMAGES, CalibratedCheckpoint, Calibration, settings_of
+from bayes_pfl.fit.conformal import PixelRates, check_rate, score_threshold, upward_z
 from bayes_pfl.model.network import BayesPFLNetwork
 from bayes_pfl.support.progress import Progress, Silence
 

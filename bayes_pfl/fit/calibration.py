@@ -16,8 +16,8 @@ import numpy as np
 
 from bayes_pfl.checkpoints.fingerprint import fingerprint
 from bayes_pfl.config import from_dict
-from bayes_pfl.conformal import p_values, score_threshold
 from bayes_pfl.errors import ConfigError
+from bayes_pfl.fit.conformal import p_values, score_threshold
 from bayes_pfl.support.files import write_atomically
 
 if TYPE_CHECKING:
@@ -56,7 +56,7 @@ class Calibration:
         n: normal images, at least 20.
         fpr: a new normal image scores ``threshold`` or more with at most this probability.
         scores: of the normal images, in rising order.
-        threshold: see :func:`bayes_pfl.conformal.score_threshold`.
+        threshold: see :func:`bayes_pfl.fit.conformal.score_threshold`.
         pixel_fpr: expected share of the pixels of a new normal image at or above
             ``pixel_threshold``, at most.
         pixel_threshold: of the (smoothed) map at the model's size.

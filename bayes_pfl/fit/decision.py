@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING, Any
 
 import torch
 
-from bayes_pfl.calibration import Calibration, load_calibration, settings_of
 from bayes_pfl.errors import ConfigError
+from bayes_pfl.fit.calibration import Calibration, load_calibration, settings_of
 
 if TYPE_CHECKING:
     from bayes_pfl.model.network import BayesPFLNetwork
