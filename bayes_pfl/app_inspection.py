@@ -15,8 +15,8 @@ from bayes_pfl.checkpoints.load import load_checkpoint
 from bayes_pfl.data.images import read_image
 from bayes_pfl.detect.results import AnomalyResult
 from bayes_pfl.errors import ConfigError, DataError
-from bayes_pfl.inference import predict_stream
 from bayes_pfl.model.network import BayesPFLNetwork
+from bayes_pfl.predict.images import predict_stream
 
 _OVERLAY_SIDE = 640
 
@@ -46,7 +46,7 @@ class AppSettings:
 
 @dataclass(frozen=True)
 class Wish:
-    """What a person asks for: see :func:`bayes_pfl.inference.predict`."""
+    """What a person asks for: see :func:`bayes_pfl.predict.images.predict`."""
 
     checkpoint: str
     class_name: str

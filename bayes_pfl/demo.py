@@ -17,7 +17,7 @@ from bayes_pfl.data.synthetic import TEST_CATEGORIES, TRAIN_CATEGORIES, write_mv
 from bayes_pfl.errors import DataError
 from bayes_pfl.evaluation import EvaluationSettings
 from bayes_pfl.evaluation_run import run_evaluation
-from bayes_pfl.prediction import predict_folder
+from bayes_pfl.predict.folder import predict_folder
 from bayes_pfl.support.progress import Progress
 from bayes_pfl.training_run import TrainingRequest, run_training
 

@@ -18,7 +18,7 @@ from bayes_pfl.detect.inputs import ImageLike
 from bayes_pfl.detect.results import AnomalyResult
 from bayes_pfl.errors import DataError
 from bayes_pfl.fit.calibrate import CalibrationOptions, calibrate
-from bayes_pfl.inference import predict_stream
+from bayes_pfl.predict.images import predict_stream
 
 Images = Iterable[ImageLike]
 
@@ -32,7 +32,7 @@ class AnomalyDetector(OutlierMixin, BaseEstimator):
     Args:
         checkpoint: as for :meth:`bayes_pfl.BayesPFL.from_pretrained`, or a model in memory.
         class_name: what the images show.
-        samples, precision, batch_size, seed: as in :func:`bayes_pfl.inference.predict`.
+        samples, precision, batch_size, seed: as in :func:`bayes_pfl.predict.images.predict`.
         fpr: at most this share of new normal images is called an outlier.
         device: None for the best at hand.
         keep_outliers: calibrate although some images look abnormal.

@@ -6,7 +6,7 @@ from pathlib import Path
 import numpy as np
 from PIL import Image
 
-from bayes_pfl.prediction import predict_folder
+from bayes_pfl.predict.folder import predict_folder
 
 
 def rows_of(out):

@@ -8,7 +8,7 @@ import numpy as np
 from PIL import Image
 
 from bayes_pfl import BayesPFL
-from bayes_pfl.prediction import predict_folder
+from bayes_pfl.predict.folder import predict_folder
 from bayes_pfl.report.html import Entry, Report
 
 HOSTILE = (

@@ -19,7 +19,7 @@ from bayes_pfl import app as app_module
 from bayes_pfl.app import AppSettings, Inspector, check_installed, free_port
 from bayes_pfl.app_inspection import Wish
 from bayes_pfl.errors import ConfigError, DataError
-from bayes_pfl.inference import predict
+from bayes_pfl.predict.images import predict
 
 from .browser import chromium, complaints, requested
 from .commands import command

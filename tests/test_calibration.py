@@ -15,8 +15,8 @@ from bayes_pfl.errors import ConfigError, DataError
 from bayes_pfl.fit.calibrate import CalibrationOptions, calibrate, calibrate_folder
 from bayes_pfl.fit.calibration import Calibration, load_calibration
 from bayes_pfl.fit.conformal import score_threshold
-from bayes_pfl.inference import predict
-from bayes_pfl.prediction import predict_folder
+from bayes_pfl.predict.folder import predict_folder
+from bayes_pfl.predict.images import predict
 from tests.commands import command
 from tests.folders import picture, rows_of, save
 

@@ -11,8 +11,8 @@ from bayes_pfl.data.wording import ClassNames, synonyms
 from bayes_pfl.detect.class_names import unusual_words
 from bayes_pfl.detect.name_sensitivity import NameEffect, name_sensitivity
 from bayes_pfl.errors import DataError
-from bayes_pfl.inference import predict
-from bayes_pfl.prediction import predict_folder
+from bayes_pfl.predict.folder import predict_folder
+from bayes_pfl.predict.images import predict
 from tests.commands import command
 from tests.folders import picture, rows_of, save
 

@@ -215,5 +215,5 @@ def test_links_out_of_the_docs_lead_to_pages_of_the_site(site):
 def test_reference_shows_signatures_and_no_markup_of_docstrings(site):
     text = (site / "reference.html").read_text(encoding="utf-8")
     assert 'id="bayes_pfl.BayesPFL.push_to_hub"' in text
-    assert 'id="bayes_pfl.inference.predict_stream"' in text
+    assert 'id="bayes_pfl.predict.images.predict_stream"' in text
     assert not re.search(r":(class|func|meth):", text) and "<autoref " not in text

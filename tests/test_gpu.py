@@ -6,7 +6,7 @@ from bayes_pfl.benchmarks.inference import InferenceSettings, benchmark_inferenc
 from bayes_pfl.benchmarks.subjects import Subject, noise_pictures, rendered_pictures
 from bayes_pfl.benchmarks.training import TrainingSettings, benchmark_training
 from bayes_pfl.checkpoints.load import load_checkpoint
-from bayes_pfl.inference import predict
+from bayes_pfl.predict.images import predict
 
 pytestmark = pytest.mark.gpu
 

@@ -17,8 +17,8 @@ from bayes_pfl import AnomalyResult, BayesPFL
 from bayes_pfl.detect.results import resize_map
 from bayes_pfl.detect.scorer import top_spread
 from bayes_pfl.errors import BayesPFLError, ConfigError, DataError, ImageReadError
-from bayes_pfl.inference import predict, predict_stream
 from bayes_pfl.model.scoring import deploy_score, gaussian_smooth
+from bayes_pfl.predict.images import predict, predict_stream
 
 SIZES = [(60, 40), (48, 48), (7, 90), (1, 1), (130, 75), (64, 20)]
 NAMES = ["metal nut", "wood", "a rather long name of a thing", "cable", "pill", "zipper"]

@@ -10,7 +10,7 @@ from torch import nn
 
 from bayes_pfl.clip.fast_image_tower import LeanSelfAttention, PackedLinear, attend, lean_tower
 from bayes_pfl.clip.frozen_clip import FrozenCLIP
-from bayes_pfl.inference import predict
+from bayes_pfl.predict.images import predict
 
 from .clips import clip_config, make_clip, timm_tower
 

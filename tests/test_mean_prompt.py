@@ -7,8 +7,8 @@ import torch
 from bayes_pfl.data.records import Sample
 from bayes_pfl.detect.scorer import Scorer
 from bayes_pfl.evaluation import EvaluationSettings, evaluate
-from bayes_pfl.inference import predict
 from bayes_pfl.model.sampling import PromptNoise
+from bayes_pfl.predict.images import predict
 
 PICTURES = list(np.random.default_rng(0).integers(0, 256, (3, 48, 48, 3), dtype=np.uint8))
 NAMES = ["nut", "metal nut", "nut"]

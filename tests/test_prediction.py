@@ -12,9 +12,9 @@ from PIL import Image
 
 from bayes_pfl.data import decoding
 from bayes_pfl.detect.overlays import MAX_SIDE
-from bayes_pfl.inference import predict
-from bayes_pfl.prediction import predict_folder
-from bayes_pfl.prediction_files import Row, RowFile, encode_map
+from bayes_pfl.predict.files import Row, RowFile, encode_map
+from bayes_pfl.predict.folder import predict_folder
+from bayes_pfl.predict.images import predict
 from bayes_pfl.support.files import mirrored
 
 from .folders import Counting, picture, rows_of, run, save

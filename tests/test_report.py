@@ -15,7 +15,7 @@ import pytest
 from PIL import Image
 
 from bayes_pfl.errors import ConfigError, DataError
-from bayes_pfl.prediction import input_images, predict_folder
+from bayes_pfl.predict.folder import input_images, predict_folder
 from bayes_pfl.report.html import NAME, data_island, render
 from bayes_pfl.report.pictures import FEW, PANELS, ReportPictures, picture_name, strip
 from bayes_pfl.report.runs import read_run, report_of_run

@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from bayes_pfl.prediction import predict_folder
+from bayes_pfl.predict.folder import predict_folder
 from bayes_pfl.report.html import NAME, Entry, write_report
 from bayes_pfl.report.pictures import FEW, ReportPictures, picture_name
 from bayes_pfl.report.runs import read_run

@@ -9,7 +9,7 @@ from PIL import Image
 
 from bayes_pfl.detect.regions import Box, boxes, contours
 from bayes_pfl.errors import ConfigError, DataError
-from bayes_pfl.inference import predict
+from bayes_pfl.predict.images import predict
 from tests.folders import picture
 
 

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from bayes_pfl.prediction import predict_folder
+from bayes_pfl.predict.folder import predict_folder
 
 from .bad_input import images, sections, table
 from .bad_input.case import World

@@ -17,8 +17,8 @@ from bayes_pfl.checkpoints.load import DEFAULT_CHECKPOINT, load_checkpoint, save
 from bayes_pfl.detect.inputs import ImageLike
 from bayes_pfl.detect.results import AnomalyResult
 from bayes_pfl.fit.calibration import Calibration
-from bayes_pfl.inference import predict
 from bayes_pfl.model.network import BayesPFLNetwork
+from bayes_pfl.predict.images import predict
 
 
 class PredictOptions(TypedDict, total=False):
@@ -102,7 +102,7 @@ class BayesPFL(BayesPFLNetwork):
         uncertainty: bool = True,
         compile: bool = False,
     ) -> AnomalyResult | list[AnomalyResult]:
-        """Detect anomalies. See :func:`bayes_pfl.inference.predict` for arguments and result."""
+        """Detect anomalies. See :func:`bayes_pfl.predict.images.predict` for arguments and result."""
         return predict(
             self,
             images,

@@ -22,10 +22,10 @@ from bayes_pfl.benchmarks.subjects import (
     rendered_pictures,
 )
 from bayes_pfl.benchmarks.timing import interleaved, medians
-from bayes_pfl.inference import predict, predict_stream
 from bayes_pfl.metrics import pixel_metrics
 from bayes_pfl.model.network import BayesPFLNetwork
-from bayes_pfl.prediction import predict_folder
+from bayes_pfl.predict.folder import predict_folder
+from bayes_pfl.predict.images import predict, predict_stream
 from bayes_pfl.support.environment import environment
 from bayes_pfl.support.precision import half_dtype
 

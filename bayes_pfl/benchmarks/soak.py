@@ -30,9 +30,9 @@ from bayes_pfl.errors import ConfigError
 from bayes_pfl.evaluation import EvaluationSettings
 from bayes_pfl.evaluation_data import EvaluationData
 from bayes_pfl.evaluation_run import EvaluationRequest, run_benchmark
-from bayes_pfl.inference import predict_stream
 from bayes_pfl.model.network import BayesPFLNetwork
-from bayes_pfl.prediction import predict_folder
+from bayes_pfl.predict.folder import predict_folder
+from bayes_pfl.predict.images import predict_stream
 
 PARTS = ("stream", "folder", "evaluate")
 _SIDE, _PATCH, _WIDTH = 32, 8, 32

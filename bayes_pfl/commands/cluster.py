@@ -12,7 +12,7 @@ from bayes_pfl.commands.options import bars
 from bayes_pfl.errors import ConfigError
 
 if TYPE_CHECKING:
-    from bayes_pfl.prediction_summary import Summary
+    from bayes_pfl.predict.summary import Summary
 
 
 class Engine(str, Enum):
@@ -45,7 +45,7 @@ def pool_of(
     gpus_per_actor: float,
     part_images: int | None,
 ) -> dict[str, Any]:
-    """The options of the pool, by the names of :func:`bayes_pfl.cluster.predict_ray`.
+    """The options of the pool, by the names of :func:`bayes_pfl.predict.ray.predict_ray`.
 
     Raises:
         ConfigError: they were given without the engine that knows them.
@@ -74,8 +74,8 @@ def here(place: str) -> Path:
 def predict_on_ray(
     folder: str, out: str, checkpoint: str, pool: dict[str, Any], options: dict[str, Any]
 ) -> Summary:
-    """Run :func:`bayes_pfl.cluster.predict_ray` with progress on the error stream."""
-    from bayes_pfl.cluster import predict_ray
+    """Run :func:`bayes_pfl.predict.ray.predict_ray` with progress on the error stream."""
+    from bayes_pfl.predict.ray import predict_ray
 
     with bars() as progress:
         return predict_ray(checkpoint, folder, out, **pool, **options, progress=progress)

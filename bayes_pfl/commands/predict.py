@@ -27,7 +27,7 @@ from bayes_pfl.commands.options import (
 from bayes_pfl.errors import ConfigError
 
 if TYPE_CHECKING:
-    from bayes_pfl.prediction_summary import Summary
+    from bayes_pfl.predict.summary import Summary
 
 
 class MapFormat(str, Enum):
@@ -105,7 +105,7 @@ def predict(
         options |= {"pretrained": pretrained}
         summary = cluster.predict_on_ray(folder, out, checkpoint, pool, options)
     else:
-        from bayes_pfl.prediction import predict_folder
+        from bayes_pfl.predict.folder import predict_folder
 
         where = cluster.here(folder), cluster.here(out)
         model = load_model(checkpoint, device, pretrained)

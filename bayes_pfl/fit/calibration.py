@@ -38,7 +38,7 @@ class CalibratedCheckpoint:
 
 @dataclass(frozen=True)
 class CalibratedSettings:
-    """Settings that change scores or maps; see :func:`bayes_pfl.inference.predict`."""
+    """Settings that change scores or maps; see :func:`bayes_pfl.predict.images.predict`."""
 
     class_name: str
     samples: int

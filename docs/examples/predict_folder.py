@@ -12,7 +12,7 @@ from PIL import Image
 
 from bayes_pfl import BayesPFL
 from bayes_pfl.data.synthetic import render
-from bayes_pfl.prediction import predict_folder
+from bayes_pfl.predict.folder import predict_folder
 
 
 def main(

@@ -10,7 +10,7 @@ from contextlib import nullcontext
 import pytest
 
 from bayes_pfl.checkpoints import load as checkpoints
-from bayes_pfl.prediction import predict_folder
+from bayes_pfl.predict.folder import predict_folder
 
 if not importlib.util.find_spec("ray"):
     collect_ignore_glob = ["*.py"]  # these need the extra [ray]
@@ -29,9 +29,9 @@ def alone(monkeypatch, tiny_model):
 
     The model is not loaded anew by each, which would take most of the time.
     """
-    from bayes_pfl.cluster import run as cluster_run
-    from bayes_pfl.cluster.pool import Pool, tally_in
-    from bayes_pfl.cluster.worker import PartScorer
+    from bayes_pfl.predict.ray import run as cluster_run
+    from bayes_pfl.predict.ray.pool import Pool, tally_in
+    from bayes_pfl.predict.ray.worker import PartScorer
 
     def scored_parts(job, parts, pool, actors):
         worker = PartScorer(job)
@@ -47,7 +47,7 @@ def alone(monkeypatch, tiny_model):
 
 @pytest.fixture
 def run_ray(checkpoint_dir):
-    from bayes_pfl.cluster import predict_ray
+    from bayes_pfl.predict.ray import predict_ray
 
     def call(source, out, **options):
         least = {"class_name": "metal nut", "threshold": 0.5, "batch_size": 4, "device": "cpu"}

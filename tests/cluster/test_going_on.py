@@ -5,10 +5,10 @@ import os
 
 import pytest
 
-from bayes_pfl.cluster import run as cluster_run
-from bayes_pfl.cluster.parts import part_name, read_part, write_part
-from bayes_pfl.cluster.storage import Place
 from bayes_pfl.errors import ConfigError
+from bayes_pfl.predict.ray import run as cluster_run
+from bayes_pfl.predict.ray.parts import part_name, read_part, write_part
+from bayes_pfl.predict.ray.storage import Place
 
 from .runs import Parts, assert_same_rows, images_in, interrupt, paint, rows_of, stopped
 

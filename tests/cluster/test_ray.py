@@ -9,8 +9,8 @@ from pathlib import Path
 
 import pytest
 
-from bayes_pfl.cluster import engine
 from bayes_pfl.errors import CheckpointError
+from bayes_pfl.predict.ray import engine
 
 from .runs import Parts, assert_same_rows, images_in, rows_of
 

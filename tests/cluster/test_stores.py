@@ -2,11 +2,11 @@
 
 import pytest
 
-from bayes_pfl.cluster import run as cluster_run
-from bayes_pfl.cluster.listing import list_images
-from bayes_pfl.cluster.storage import Place
-from bayes_pfl.cluster.worker import PartScorer
 from bayes_pfl.errors import ConfigError, DataError
+from bayes_pfl.predict.ray import run as cluster_run
+from bayes_pfl.predict.ray.listing import list_images
+from bayes_pfl.predict.ray.storage import Place
+from bayes_pfl.predict.ray.worker import PartScorer
 
 from .runs import Parts, assert_same_rows, interrupt, rows_of
 

@@ -5,17 +5,17 @@ import sys
 import pyarrow as pa
 import pytest
 
-from bayes_pfl.cluster import engine
-from bayes_pfl.cluster import run as cluster_run
-from bayes_pfl.cluster.parts import Tally
-from bayes_pfl.cluster.worker import MOST_ATTEMPTS
 from bayes_pfl.errors import CheckpointError, ConfigError, DataError
+from bayes_pfl.predict.ray import engine
+from bayes_pfl.predict.ray import run as cluster_run
+from bayes_pfl.predict.ray.parts import Tally
+from bayes_pfl.predict.ray.worker import MOST_ATTEMPTS
 
 from .runs import Parts
 
 
 def test_part_that_killed_a_worker_is_decoded_apart(alone, run_ray, folder, tmp_path, monkeypatch):
-    from bayes_pfl.cluster import worker
+    from bayes_pfl.predict.ray import worker
 
     seen = []
     plain = worker.decode

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from bayes_pfl.prediction import predict_folder
+from bayes_pfl.predict.folder import predict_folder
 
 from .stops import Stop, save
 

@@ -30,7 +30,7 @@ def test_a_full_disk_is_one_line_and_the_journal_intact(predict, folder, tmp_pat
 
 
 def test_a_disk_without_room_for_pictures_stops_the_run(predict, monkeypatch, tmp_path):
-    from bayes_pfl import prediction_files
+    from bayes_pfl.predict import files as prediction_files
 
     calls = []
     write = prediction_files.write_whole

@@ -9,7 +9,7 @@ import pytest
 
 from bayes_pfl.data.wording import ClassNames
 from bayes_pfl.errors import BayesPFLError, ConfigError
-from bayes_pfl.prediction import predict_folder
+from bayes_pfl.predict.folder import predict_folder
 from bayes_pfl.report.pictures import picture_name
 
 from ..killing import files_of

@@ -13,17 +13,17 @@ from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from bayes_pfl.cluster.parts import Tally, table_of, write_part
-from bayes_pfl.cluster.storage import Place, one_line
 from bayes_pfl.data.decoding import Decoded, decode, read_ahead
 from bayes_pfl.detect.inputs import batched
 from bayes_pfl.detect.results import resize_map
 from bayes_pfl.detect.scorer import ScoredImage, Scorer
 from bayes_pfl.errors import BayesPFLError, CheckpointError, ConfigError, DataError
 from bayes_pfl.fit.decision import Decision
-from bayes_pfl.prediction_files import MAP_SUFFIX, Row, encode_map
-from bayes_pfl.prediction_rows import scored_row
-from bayes_pfl.prediction_summary import FolderSettings
+from bayes_pfl.predict.files import MAP_SUFFIX, Row, encode_map
+from bayes_pfl.predict.ray.parts import Tally, table_of, write_part
+from bayes_pfl.predict.ray.storage import Place, one_line
+from bayes_pfl.predict.rows import scored_row
+from bayes_pfl.predict.summary import FolderSettings
 from bayes_pfl.support.run_names import MAPS
 
 if TYPE_CHECKING:

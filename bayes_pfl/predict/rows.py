@@ -9,7 +9,7 @@ from typing import Any
 from bayes_pfl.data.decoding import Decoded
 from bayes_pfl.detect.scorer import ScoredImage
 from bayes_pfl.fit.decision import Decision
-from bayes_pfl.prediction_files import Row
+from bayes_pfl.predict.files import Row
 
 _FIELDS = {item.name: item.default for item in fields(Row)}
 

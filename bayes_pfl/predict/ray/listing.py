@@ -8,10 +8,10 @@ from datetime import datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from bayes_pfl.cluster.storage import Place, one_line
 from bayes_pfl.data.images import IMAGE_SUFFIXES
 from bayes_pfl.errors import DataError
-from bayes_pfl.prediction_input import input_images
+from bayes_pfl.predict.inputs import input_images
+from bayes_pfl.predict.ray.storage import Place, one_line
 from bayes_pfl.support.run_names import MAPS
 
 if TYPE_CHECKING:

@@ -10,8 +10,8 @@ from pathlib import Path
 from bayes_pfl.data.decoding import Decoded
 from bayes_pfl.detect.overlays import MAX_SIDE
 from bayes_pfl.detect.scorer import ScoredImage
-from bayes_pfl.prediction_files import Pictures, Row
-from bayes_pfl.prediction_summary import FolderSettings, Summary
+from bayes_pfl.predict.files import Pictures, Row
+from bayes_pfl.predict.summary import FolderSettings, Summary
 from bayes_pfl.report.html import NAME as REPORT_NAME
 from bayes_pfl.report.pictures import FOLDER as REPORT
 from bayes_pfl.report.pictures import ReportPictures, picture_name

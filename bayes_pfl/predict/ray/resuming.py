@@ -9,8 +9,9 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from bayes_pfl.cluster.listing import STAMP
-from bayes_pfl.cluster.parts import (
+from bayes_pfl.errors import ConfigError
+from bayes_pfl.predict.ray.listing import STAMP
+from bayes_pfl.predict.ray.parts import (
     PARTS,
     SUFFIX,
     Tally,
@@ -18,8 +19,7 @@ from bayes_pfl.cluster.parts import (
     read_part,
     write_part,
 )
-from bayes_pfl.cluster.storage import Place
-from bayes_pfl.errors import ConfigError
+from bayes_pfl.predict.ray.storage import Place
 from bayes_pfl.support.differences import differences
 
 if TYPE_CHECKING:

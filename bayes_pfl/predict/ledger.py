@@ -15,10 +15,10 @@ from bayes_pfl.checkpoints.fingerprint import fingerprint
 from bayes_pfl.errors import ConfigError
 from bayes_pfl.fit.calibration import Calibration
 from bayes_pfl.model.network import BayesPFLNetwork
-from bayes_pfl.prediction_files import Row
-from bayes_pfl.prediction_input import InputImages
-from bayes_pfl.prediction_rows import row_of
-from bayes_pfl.prediction_summary import FolderSettings
+from bayes_pfl.predict.files import Row
+from bayes_pfl.predict.inputs import InputImages
+from bayes_pfl.predict.rows import row_of
+from bayes_pfl.predict.summary import FolderSettings
 from bayes_pfl.support.journal import Journal, is_end
 
 _FREE = ("batch_size", "workers", "compile")

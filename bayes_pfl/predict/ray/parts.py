@@ -8,8 +8,8 @@ from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field, fields
 from typing import TYPE_CHECKING, Any
 
-from bayes_pfl.cluster.storage import Place
-from bayes_pfl.prediction_files import Row
+from bayes_pfl.predict.files import Row
+from bayes_pfl.predict.ray.storage import Place
 
 if TYPE_CHECKING:
     import pyarrow as pa

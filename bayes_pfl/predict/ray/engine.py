@@ -7,18 +7,18 @@ from collections.abc import Mapping
 from typing import Any
 
 from bayes_pfl.checkpoints.fingerprint import fingerprint
-from bayes_pfl.cluster.pool import Pool
-from bayes_pfl.cluster.run import ClusterRun
-from bayes_pfl.cluster.storage import Place
-from bayes_pfl.cluster.worker import Job
 from bayes_pfl.data.wording import ClassNames
 from bayes_pfl.detect.scorer import check_whole, run_draws
 from bayes_pfl.errors import ConfigError
 from bayes_pfl.fit.calibration import Calibration
 from bayes_pfl.fit.decision import decision
 from bayes_pfl.model.network import BayesPFLNetwork
-from bayes_pfl.prediction_files import MapFormat
-from bayes_pfl.prediction_summary import FolderSettings, Summary
+from bayes_pfl.predict.files import MapFormat
+from bayes_pfl.predict.ray.pool import Pool
+from bayes_pfl.predict.ray.run import ClusterRun
+from bayes_pfl.predict.ray.storage import Place
+from bayes_pfl.predict.ray.worker import Job
+from bayes_pfl.predict.summary import FolderSettings, Summary
 from bayes_pfl.support.progress import Progress, Silence
 
 
@@ -49,11 +49,11 @@ def predict_ray(
     storage_options: Mapping[str, Any] | None = None,
     progress: Progress | None = None,
 ) -> Summary:
-    """As :func:`bayes_pfl.prediction.predict_folder`, by a pool of workers on Ray Data.
+    """As :func:`bayes_pfl.predict.folder.predict_folder`, by a pool of workers on Ray Data.
 
     Runs on the cluster that is connected or that RAY_ADDRESS names, else on one of its own on this
     machine, which ends with the run. Writes ``out``/predictions/part-*.parquet (columns of
-    :class:`bayes_pfl.prediction_files.Row`, then size, mtime_ns and etag of the file), run.json
+    :class:`bayes_pfl.predict.files.Row`, then size, mtime_ns and etag of the file), run.json
     with all that shapes the results, and summary.json at the end. Scores are those of one process
     up to rounding.
 

@@ -10,7 +10,7 @@ from typing import Any
 
 from bayes_pfl.detect.scorer import check_whole
 from bayes_pfl.errors import ConfigError, DataError
-from bayes_pfl.prediction_files import MAP_SUFFIX, MapFormat, Row
+from bayes_pfl.predict.files import MAP_SUFFIX, MapFormat, Row
 from bayes_pfl.support.run_names import CSV_NAME
 
 _LISTED_FAILURES, _LISTED_HIGHEST = 20, 5

@@ -10,17 +10,17 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from bayes_pfl.cluster.listing import list_images
-from bayes_pfl.cluster.parts import PARTS, SUFFIX, part_name
-from bayes_pfl.cluster.pool import Pool, connected, scored_parts
-from bayes_pfl.cluster.resuming import Before, begin
-from bayes_pfl.cluster.worker import ATTEMPTS, Job
 from bayes_pfl.data.wording import ClassNames
 from bayes_pfl.detect.class_names import check_class_name
 from bayes_pfl.errors import ConfigError
 from bayes_pfl.model.network import BayesPFLNetwork
-from bayes_pfl.prediction_resume import run_header
-from bayes_pfl.prediction_summary import Summary
+from bayes_pfl.predict.ledger import run_header
+from bayes_pfl.predict.ray.listing import list_images
+from bayes_pfl.predict.ray.parts import PARTS, SUFFIX, part_name
+from bayes_pfl.predict.ray.pool import Pool, connected, scored_parts
+from bayes_pfl.predict.ray.resuming import Before, begin
+from bayes_pfl.predict.ray.worker import ATTEMPTS, Job
+from bayes_pfl.predict.summary import Summary
 from bayes_pfl.support.environment import environment
 from bayes_pfl.support.progress import Progress
 from bayes_pfl.support.run_names import SUMMARY_NAME

@@ -17,12 +17,12 @@ from bayes_pfl.detect.scorer import ScoredImage, Scorer
 from bayes_pfl.errors import ConfigError, DataError
 from bayes_pfl.fit.decision import Decision
 from bayes_pfl.model.network import BayesPFLNetwork
-from bayes_pfl.prediction_files import Row, RowFile
-from bayes_pfl.prediction_input import read_input
-from bayes_pfl.prediction_output import OutputFolder
-from bayes_pfl.prediction_resume import Ledger, run_header
-from bayes_pfl.prediction_rows import entry_of, scored_row
-from bayes_pfl.prediction_summary import FolderSettings, Summary, read_summary
+from bayes_pfl.predict.files import Row, RowFile
+from bayes_pfl.predict.inputs import read_input
+from bayes_pfl.predict.ledger import Ledger, run_header
+from bayes_pfl.predict.output import OutputFolder
+from bayes_pfl.predict.rows import entry_of, scored_row
+from bayes_pfl.predict.summary import FolderSettings, Summary, read_summary
 from bayes_pfl.report.runs import report_of_run
 from bayes_pfl.support.environment import environment
 from bayes_pfl.support.files import not_writable

@@ -8,12 +8,12 @@ from pathlib import Path
 from bayes_pfl.data.wording import ClassNames
 from bayes_pfl.fit.calibration import Calibration
 from bayes_pfl.fit.decision import decision
-from bayes_pfl.inference import predict, predict_stream
 from bayes_pfl.model.network import BayesPFLNetwork
-from bayes_pfl.prediction_files import MapFormat
-from bayes_pfl.prediction_input import input_images
-from bayes_pfl.prediction_run import FolderRun
-from bayes_pfl.prediction_summary import FolderSettings, Summary
+from bayes_pfl.predict.files import MapFormat
+from bayes_pfl.predict.images import predict, predict_stream
+from bayes_pfl.predict.inputs import input_images
+from bayes_pfl.predict.run import FolderRun
+from bayes_pfl.predict.summary import FolderSettings, Summary
 from bayes_pfl.support.progress import Progress
 
 __all__ = [

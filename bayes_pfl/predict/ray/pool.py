@@ -13,10 +13,10 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from bayes_pfl import errors
-from bayes_pfl.cluster.parts import Tally
-from bayes_pfl.cluster.worker import Job, PartScorer
 from bayes_pfl.detect.scorer import check_whole
 from bayes_pfl.errors import BayesPFLError, ConfigError
+from bayes_pfl.predict.ray.parts import Tally
+from bayes_pfl.predict.ray.worker import Job, PartScorer
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -26,7 +26,7 @@ _AHEAD = 2  # parts that wait at each worker, so that none is idle
 
 @dataclass(frozen=True)
 class Pool:
-    """How many workers, and what each is given; see :func:`bayes_pfl.cluster.predict_ray`."""
+    """How many workers, and what each is given; see :func:`bayes_pfl.predict.ray.predict_ray`."""
 
     actors: int | None = None
     cpus: float = 1
