@@ -12,7 +12,7 @@ from pathlib import Path
 
 from bayes_pfl.checkpoints.load import load_checkpoint, save_checkpoint
 from bayes_pfl.data.records import Sample
-from bayes_pfl.evaluation import EvaluationSettings, evaluate, map_range
+from bayes_pfl.evaluate.categories import EvaluationSettings, evaluate, map_range
 from bayes_pfl.model.network import BayesPFLNetwork
 from bayes_pfl.support.progress import Progress, Silence
 from bayes_pfl.temperature_scaling import scale_temperatures

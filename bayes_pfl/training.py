@@ -21,7 +21,7 @@ from bayes_pfl.checkpoints.load import save_checkpoint
 from bayes_pfl.config import StageConfig, TrainConfig
 from bayes_pfl.data.records import Sample
 from bayes_pfl.errors import CheckpointError
-from bayes_pfl.evaluation import EvaluationSettings
+from bayes_pfl.evaluate.categories import EvaluationSettings
 from bayes_pfl.model.network import BayesPFLNetwork
 from bayes_pfl.parameter_groups import parameter_groups, set_stage
 from bayes_pfl.run_files import RunFiles

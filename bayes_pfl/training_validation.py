@@ -6,14 +6,14 @@ import torch
 from lightning_fabric import Fabric
 
 from bayes_pfl.data.records import Sample
-from bayes_pfl.evaluation import (
+from bayes_pfl.evaluate.categories import (
     EvaluationSettings,
     evaluate,
     map_range,
     pixel_average_precision,
     text_score_average_precision,
 )
-from bayes_pfl.evaluation_records import CategoryRecord
+from bayes_pfl.evaluate.records import CategoryRecord
 from bayes_pfl.model.network import BayesPFLNetwork
 from bayes_pfl.support.progress import Progress
 

@@ -9,8 +9,8 @@ import time
 import torch
 
 from bayes_pfl.errors import DataError
-from bayes_pfl.evaluation_parallel import join_team
-from bayes_pfl.evaluation_run import run_benchmark
+from bayes_pfl.evaluate.parallel import join_team
+from bayes_pfl.evaluate.run import run_benchmark
 from bayes_pfl.support.processes import leave
 
 LONG = 600

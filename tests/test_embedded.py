@@ -20,7 +20,7 @@ from bayes_pfl.data.synthetic import (
     write_mvtec_tree,
 )
 from bayes_pfl.data.transforms import InferenceTransform
-from bayes_pfl.evaluation import EvaluationSettings, dataset_result, evaluate
+from bayes_pfl.evaluate.categories import EvaluationSettings, dataset_result, evaluate
 from bayes_pfl.metrics import PixelMetrics
 from bayes_pfl.scoreboard.local_contrast import local_contrast
 from bayes_pfl.support.resources import resource_dir

@@ -13,7 +13,7 @@ from bayes_pfl.data.mvtec import read_mvtec
 from bayes_pfl.data.records import Sample
 from bayes_pfl.data.samples import SampleDataset
 from bayes_pfl.errors import DataError, ImageReadError
-from bayes_pfl.evaluation import (
+from bayes_pfl.evaluate.categories import (
     EvaluationSettings,
     dataset_result,
     evaluate,
@@ -22,7 +22,7 @@ from bayes_pfl.evaluation import (
     pixel_average_precision,
     text_score_average_precision,
 )
-from bayes_pfl.evaluation_seeds import combine_seeds
+from bayes_pfl.evaluate.seeds import combine_seeds
 
 SIGMA = 8 / 518 * 48
 
@@ -274,8 +274,8 @@ def test_an_undefined_figure_stays_undefined_over_seeds(tiny_model, samples):
 
 
 def test_map_range_is_the_median_and_the_95th_percentile():
-    from bayes_pfl.evaluation import map_range
-    from bayes_pfl.evaluation_records import LEVELS, CategoryRecord
+    from bayes_pfl.evaluate.categories import map_range
+    from bayes_pfl.evaluate.records import LEVELS, CategoryRecord
 
     pixels = np.random.default_rng(0).random((2, 40, 50)).astype(np.float32)
     records = {}

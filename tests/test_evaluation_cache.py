@@ -9,8 +9,13 @@ import pytest
 from bayes_pfl.checkpoints.fingerprint import fingerprint
 from bayes_pfl.data.mvtec import read_mvtec
 from bayes_pfl.errors import DataError
-from bayes_pfl.evaluation import EvaluationSettings, dataset_result, evaluate, evaluate_categories
-from bayes_pfl.evaluation_cache import DatasetCache, cache_key
+from bayes_pfl.evaluate.cache import DatasetCache, cache_key
+from bayes_pfl.evaluate.categories import (
+    EvaluationSettings,
+    dataset_result,
+    evaluate,
+    evaluate_categories,
+)
 
 from .layout_trees import BUILDERS, Painter
 
@@ -98,7 +103,7 @@ def test_a_batch_that_was_not_counted_whole_is_not_kept(counted, samples, tmp_pa
             raise KeyboardInterrupt
         return 0.5
 
-    monkeypatch.setattr("bayes_pfl.evaluation_scoring.image_pixel_ap", failing)
+    monkeypatch.setattr("bayes_pfl.evaluate.scoring.image_pixel_ap", failing)
     with pytest.raises(KeyboardInterrupt):
         run(model, samples, cache)
     sizes.clear()

@@ -11,12 +11,12 @@ from PIL import Image
 from bayes_pfl.checkpoints.load import DEFAULT_CHECKPOINT, WEIGHTS_NAME
 from bayes_pfl.data.mvtec import read_mvtec
 from bayes_pfl.errors import ConfigError, DataError
-from bayes_pfl.evaluation import EvaluationSettings
-from bayes_pfl.evaluation_data import read_cards, read_trees
-from bayes_pfl.evaluation_files import folder_names
-from bayes_pfl.evaluation_pictures import pick
-from bayes_pfl.evaluation_records import CategoryRecord, ImageRow
-from bayes_pfl.evaluation_run import run_evaluation
+from bayes_pfl.evaluate.categories import EvaluationSettings
+from bayes_pfl.evaluate.contact_sheets import pick
+from bayes_pfl.evaluate.datasets import read_cards, read_trees
+from bayes_pfl.evaluate.files import folder_names
+from bayes_pfl.evaluate.records import CategoryRecord, ImageRow
+from bayes_pfl.evaluate.run import run_evaluation
 from bayes_pfl.support.resources import resource_dir
 
 from .commands import command

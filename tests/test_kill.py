@@ -13,9 +13,9 @@ from PIL import Image
 
 from bayes_pfl.config import BackboneConfig, StageConfig, TrainConfig
 from bayes_pfl.data.synthetic import TRAIN_CATEGORIES, write_mvtec_tree
-from bayes_pfl.evaluation import EvaluationSettings
-from bayes_pfl.evaluation_data import read_trees
-from bayes_pfl.evaluation_run import EvaluationRequest, run_benchmark
+from bayes_pfl.evaluate.categories import EvaluationSettings
+from bayes_pfl.evaluate.datasets import read_trees
+from bayes_pfl.evaluate.run import EvaluationRequest, run_benchmark
 from bayes_pfl.predict.folder import predict_folder
 from bayes_pfl.run_files import RunFiles
 from bayes_pfl.support.journal import Journal

@@ -6,7 +6,7 @@ import torch
 
 from bayes_pfl.data.records import Sample
 from bayes_pfl.detect.scorer import Scorer
-from bayes_pfl.evaluation import EvaluationSettings, evaluate
+from bayes_pfl.evaluate.categories import EvaluationSettings, evaluate
 from bayes_pfl.model.sampling import PromptNoise
 from bayes_pfl.predict.images import predict
 

@@ -7,10 +7,10 @@ import pytest
 
 from bayes_pfl.data.cards import card_names
 from bayes_pfl.errors import DataError
-from bayes_pfl.evaluation_data import EvaluationData
-from bayes_pfl.paper_table import arrange, blocks_json
-from bayes_pfl.published import Published, load_published
-from bayes_pfl.tables import blocks_csv, blocks_latex, blocks_markdown, markdown, to_csv
+from bayes_pfl.evaluate.datasets import EvaluationData
+from bayes_pfl.evaluate.paper_table import arrange, blocks_json
+from bayes_pfl.evaluate.published import Published, load_published
+from bayes_pfl.evaluate.tables import blocks_csv, blocks_latex, blocks_markdown, markdown, to_csv
 
 
 def entry(image, pixel, **extra):

@@ -20,7 +20,7 @@ import numpy as np
 from bayes_pfl.data.images import read_mask
 from bayes_pfl.data.records import Sample
 from bayes_pfl.errors import BayesPFLError, DataError
-from bayes_pfl.evaluation_data import read_trees
+from bayes_pfl.evaluate.datasets import read_trees
 
 SCORES = ("score_deploy", "text_score", "map_score")
 SIZES = (0.001, 0.003, 0.01, 0.03, 1.0)

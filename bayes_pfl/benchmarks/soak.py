@@ -27,9 +27,9 @@ from bayes_pfl.checkpoints.load import build_model
 from bayes_pfl.config import BackboneConfig, ModelConfig
 from bayes_pfl.data.records import Sample
 from bayes_pfl.errors import ConfigError
-from bayes_pfl.evaluation import EvaluationSettings
-from bayes_pfl.evaluation_data import EvaluationData
-from bayes_pfl.evaluation_run import EvaluationRequest, run_benchmark
+from bayes_pfl.evaluate.categories import EvaluationSettings
+from bayes_pfl.evaluate.datasets import EvaluationData
+from bayes_pfl.evaluate.run import EvaluationRequest, run_benchmark
 from bayes_pfl.model.network import BayesPFLNetwork
 from bayes_pfl.predict.folder import predict_folder
 from bayes_pfl.predict.images import predict_stream

@@ -31,8 +31,8 @@ from bayes_pfl.errors import ConfigError
 from bayes_pfl.support.processes import is_first_process
 
 if TYPE_CHECKING:
-    from bayes_pfl.evaluation_data import EvaluationData
-    from bayes_pfl.evaluation_records import Skipped
+    from bayes_pfl.evaluate.datasets import EvaluationData
+    from bayes_pfl.evaluate.records import Skipped
 
 _LISTED = 20
 """Categories up to which the terminal shows each of them."""
@@ -118,12 +118,12 @@ def evaluate(
     checkpoint or images have changed. Exit code 1: images were skipped. 130, 143: stopped.
     """
     from bayes_pfl.checkpoints.load import find_checkpoint, read_config
-    from bayes_pfl.evaluation import EvaluationSettings
-    from bayes_pfl.evaluation_parallel import device_here
-    from bayes_pfl.evaluation_run import EvaluationRequest, run_benchmark
-    from bayes_pfl.evaluation_threshold import told
+    from bayes_pfl.evaluate.categories import EvaluationSettings
+    from bayes_pfl.evaluate.parallel import device_here
+    from bayes_pfl.evaluate.published import load_published
+    from bayes_pfl.evaluate.run import EvaluationRequest, run_benchmark
+    from bayes_pfl.evaluate.threshold import told
     from bayes_pfl.fit.calibration import load_calibration
-    from bayes_pfl.published import load_published
 
     published = load_published(compare) if compare else None
     chosen = _seeds(seeds, seed)
@@ -200,7 +200,7 @@ def _seeds(seeds: str, seed: int | None) -> tuple[int, ...]:
 def _read(
     data: list[Path], wanted: list[str], form: str, categories: tuple[str, ...]
 ) -> tuple[list[EvaluationData], list[Skipped]]:
-    from bayes_pfl.evaluation_data import read_cards, read_trees
+    from bayes_pfl.evaluate.datasets import read_cards, read_trees
 
     if not data and not wanted:
         raise ConfigError(

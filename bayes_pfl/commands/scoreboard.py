@@ -81,7 +81,7 @@ def scoreboard(
     """
     from bayes_pfl.checkpoints.load import find_checkpoint, read_config
     from bayes_pfl.errors import ConfigError
-    from bayes_pfl.evaluation_files import prepare_folder
+    from bayes_pfl.evaluate.files import prepare_folder
     from bayes_pfl.scoreboard.board import BoardSettings, bare_model
     from bayes_pfl.scoreboard.resampling import BootstrapSettings
     from bayes_pfl.scoreboard.run import run_scoreboard

@@ -18,8 +18,8 @@ from bayes_pfl.config import BackboneConfig
 from bayes_pfl.data.labelled_batches import Batch, read_batches
 from bayes_pfl.data.records import Sample, count_labels
 from bayes_pfl.errors import ConfigError, DataError
-from bayes_pfl.evaluation_data import EvaluationData
-from bayes_pfl.evaluation_files import folder_names
+from bayes_pfl.evaluate.datasets import EvaluationData
+from bayes_pfl.evaluate.files import folder_names
 from bayes_pfl.model.network import BayesPFLNetwork
 from bayes_pfl.scoreboard.handcrafted import HandcraftedPrompts
 from bayes_pfl.scoreboard.methods import (

@@ -6,10 +6,10 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-from bayes_pfl.evaluation_files import prepare_folder, write_json, write_results
+from bayes_pfl.evaluate.files import prepare_folder, write_json, write_results
+from bayes_pfl.evaluate.tables import csv_text
 from bayes_pfl.scoreboard.board import Board
 from bayes_pfl.scoreboard.tally import LEVEL_KEYS, Figures
-from bayes_pfl.tables import csv_text
 
 MEAN = "mean"
 _TITLES = {"auroc": "AUROC", "aupro": "AUPRO", "ap": "AP"}

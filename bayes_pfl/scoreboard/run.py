@@ -7,8 +7,8 @@ from dataclasses import asdict
 from pathlib import Path
 
 from bayes_pfl.checkpoints.load import load_checkpoint
-from bayes_pfl.evaluation_data import EvaluationData
-from bayes_pfl.evaluation_files import prepare_folder
+from bayes_pfl.evaluate.datasets import EvaluationData
+from bayes_pfl.evaluate.files import prepare_folder
 from bayes_pfl.scoreboard.board import BoardSettings, Load, score_sets
 from bayes_pfl.scoreboard.files import write_board
 from bayes_pfl.support.environment import environment

@@ -7,7 +7,7 @@ from pathlib import Path
 
 from bayes_pfl.data.card_schema import LEVELS
 from bayes_pfl.errors import DataError
-from bayes_pfl.evaluation_data import EvaluationData, read_cards, read_trees
+from bayes_pfl.evaluate.datasets import EvaluationData, read_cards, read_trees
 
 _CARDS = (".yaml", ".yml")
 

@@ -10,9 +10,9 @@ import shutil
 import pytest
 
 from bayes_pfl.errors import ConfigError, DataError
-from bayes_pfl.evaluation import EvaluationSettings
-from bayes_pfl.evaluation_data import read_trees
-from bayes_pfl.evaluation_run import EvaluationRequest, run_benchmark
+from bayes_pfl.evaluate.categories import EvaluationSettings
+from bayes_pfl.evaluate.datasets import read_trees
+from bayes_pfl.evaluate.run import EvaluationRequest, run_benchmark
 
 from ..killing import files_of
 from ..layout_trees import BUILDERS, Painter
@@ -53,7 +53,7 @@ def test_an_evaluation_goes_on_after_every_image(evaluate, counted, tmp_path, mo
     for stop in range(1, total):
         shutil.rmtree(tmp_path / "out")
         with monkeypatch.context() as patch:  # as after a kill: nothing is written at the end
-            patch.setattr("bayes_pfl.evaluation_cache.DatasetCache.keep", lambda *_, **__: None)
+            patch.setattr("bayes_pfl.evaluate.cache.DatasetCache.keep", lambda *_, **__: None)
             with pytest.raises(KeyboardInterrupt):
                 evaluate(Stop(stop))
         counted.clear()
@@ -83,7 +83,7 @@ def test_torn_and_damaged_logs_cost_their_batches_alone(evaluate, counted, tmp_p
     evaluate()
     expected, total = results_of(tmp_path / "out"), sum(counted)
     shutil.rmtree(tmp_path / "out")
-    keep = "bayes_pfl.evaluation_cache.DatasetCache.keep"
+    keep = "bayes_pfl.evaluate.cache.DatasetCache.keep"
     with monkeypatch.context() as patch:
         patch.setattr(keep, lambda *_, **__: None)
         with pytest.raises(KeyboardInterrupt):
@@ -109,7 +109,7 @@ def test_vanished_data_and_full_disks_stop_an_evaluation(evaluate, tmp_path, mon
         raise OSError(errno.ENOSPC, "the disk is full")
 
     with monkeypatch.context() as patch:
-        patch.setattr("bayes_pfl.evaluation_log._write", full)
+        patch.setattr("bayes_pfl.evaluate.batch_log._write", full)
         with pytest.raises(DataError, match="the disk is full.*make room"):
             evaluate()
     evaluate(resume=True)

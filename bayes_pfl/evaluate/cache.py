@@ -28,13 +28,13 @@ import numpy as np
 from bayes_pfl.data.labelled_batches import file_identity
 from bayes_pfl.data.records import Sample
 from bayes_pfl.errors import DataError
-from bayes_pfl.evaluation_log import BatchLog, row_arrays, rows_in
-from bayes_pfl.evaluation_records import CategoryRecord, Counted
+from bayes_pfl.evaluate.batch_log import BatchLog, row_arrays, rows_in
+from bayes_pfl.evaluate.records import CategoryRecord, Counted
 from bayes_pfl.metrics import PixelMetrics
 from bayes_pfl.support.files import write_atomically
 
 if TYPE_CHECKING:
-    from bayes_pfl.evaluation import EvaluationSettings
+    from bayes_pfl.evaluate.categories import EvaluationSettings
     from bayes_pfl.model.network import BayesPFLNetwork
 
 logger = logging.getLogger(__name__)

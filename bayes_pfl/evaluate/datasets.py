@@ -18,7 +18,7 @@ from bayes_pfl.data.cards import (
 from bayes_pfl.data.records import Sample
 from bayes_pfl.data.sources import read_source, select_categories
 from bayes_pfl.errors import ConfigError, DataError
-from bayes_pfl.evaluation_records import Skipped
+from bayes_pfl.evaluate.records import Skipped
 
 ALL = "all"
 

@@ -10,9 +10,9 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from bayes_pfl.evaluation_data import EvaluationData
-from bayes_pfl.evaluation_records import mean
-from bayes_pfl.published import Published
+from bayes_pfl.evaluate.datasets import EvaluationData
+from bayes_pfl.evaluate.published import Published
+from bayes_pfl.evaluate.records import mean
 
 METRICS = {"image": ("auroc", "f1_max", "ap"), "pixel": ("auroc", "aupro", "ap")}
 """The metrics of the paper's tables, in its order (arXiv 2503.10080, tables 1 and 2)."""

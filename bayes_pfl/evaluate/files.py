@@ -14,13 +14,20 @@ from urllib.parse import quote
 from PIL import Image
 
 from bayes_pfl.errors import DataError
-from bayes_pfl.evaluation_data import EvaluationData
-from bayes_pfl.evaluation_records import CategoryRecord
-from bayes_pfl.paper_table import arrange, blocks_json
-from bayes_pfl.published import Published
+from bayes_pfl.evaluate.datasets import EvaluationData
+from bayes_pfl.evaluate.paper_table import arrange, blocks_json
+from bayes_pfl.evaluate.published import Published
+from bayes_pfl.evaluate.records import CategoryRecord
+from bayes_pfl.evaluate.tables import (
+    blocks_csv,
+    blocks_latex,
+    blocks_markdown,
+    csv_text,
+    markdown,
+    to_csv,
+)
 from bayes_pfl.report.curves import curves_png
 from bayes_pfl.support.files import write_atomically
-from bayes_pfl.tables import blocks_csv, blocks_latex, blocks_markdown, csv_text, markdown, to_csv
 
 _IMAGE_COLUMNS = ("dataset", "category", "seed", "path", "label")
 _SCORE_COLUMNS = ("text_score", "map_score", "top_mean", "uncertainty", "pixel_ap")

@@ -6,7 +6,7 @@ import statistics
 from collections.abc import Sequence
 from typing import Any
 
-from bayes_pfl.evaluation_records import LEVEL_KEYS
+from bayes_pfl.evaluate.records import LEVEL_KEYS
 
 
 def combine_seeds(results: Sequence[dict[str, Any]]) -> dict[str, Any]:

@@ -6,11 +6,11 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from bayes_pfl.evaluation import EvaluationSettings
-from bayes_pfl.evaluation_data import EvaluationData
-from bayes_pfl.evaluation_records import Skipped
+from bayes_pfl.evaluate.categories import EvaluationSettings
+from bayes_pfl.evaluate.datasets import EvaluationData
+from bayes_pfl.evaluate.published import Published
+from bayes_pfl.evaluate.records import Skipped
 from bayes_pfl.fit.calibration import Calibration
-from bayes_pfl.published import Published
 
 
 @dataclass(frozen=True)

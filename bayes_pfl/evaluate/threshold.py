@@ -10,12 +10,12 @@ from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 from bayes_pfl.errors import ConfigError
-from bayes_pfl.evaluation_records import CategoryRecord
+from bayes_pfl.evaluate.records import CategoryRecord
 from bayes_pfl.fit.calibration import Calibration, settings_of
 
 if TYPE_CHECKING:
-    from bayes_pfl.evaluation import EvaluationSettings
-    from bayes_pfl.evaluation_data import EvaluationData
+    from bayes_pfl.evaluate.categories import EvaluationSettings
+    from bayes_pfl.evaluate.datasets import EvaluationData
     from bayes_pfl.model.network import BayesPFLNetwork
 
 

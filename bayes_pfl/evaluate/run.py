@@ -11,28 +11,28 @@ from typing import Any
 from bayes_pfl.checkpoints.fingerprint import fingerprint
 from bayes_pfl.checkpoints.load import load_checkpoint
 from bayes_pfl.errors import DataError
-from bayes_pfl.evaluation import (
+from bayes_pfl.evaluate.cache import DatasetCache, cache_key
+from bayes_pfl.evaluate.categories import (
     EvaluationSettings,
     Watch,
     dataset_result,
 )
-from bayes_pfl.evaluation_cache import DatasetCache, cache_key
-from bayes_pfl.evaluation_data import EvaluationData, read_trees
-from bayes_pfl.evaluation_files import (
+from bayes_pfl.evaluate.datasets import EvaluationData, read_trees
+from bayes_pfl.evaluate.files import (
     CheckpointFiles,
     folder_names,
     prepare_folder,
     write_json,
     write_tables,
 )
-from bayes_pfl.evaluation_journal import EvaluationJournal
-from bayes_pfl.evaluation_parallel import Team, evaluate_together, working_together
-from bayes_pfl.evaluation_records import CategoryRecord, Skipped
-from bayes_pfl.evaluation_report import MOST as MOST_PICTURES
-from bayes_pfl.evaluation_report import EvaluationPictures
-from bayes_pfl.evaluation_request import EvaluationRequest, Outcome
-from bayes_pfl.evaluation_seeds import combine_seeds
-from bayes_pfl.evaluation_threshold import add_rates, check_calibration
+from bayes_pfl.evaluate.journal import EvaluationJournal
+from bayes_pfl.evaluate.parallel import Team, evaluate_together, working_together
+from bayes_pfl.evaluate.records import CategoryRecord, Skipped
+from bayes_pfl.evaluate.report_pictures import MOST as MOST_PICTURES
+from bayes_pfl.evaluate.report_pictures import EvaluationPictures
+from bayes_pfl.evaluate.request import EvaluationRequest, Outcome
+from bayes_pfl.evaluate.seeds import combine_seeds
+from bayes_pfl.evaluate.threshold import add_rates, check_calibration
 from bayes_pfl.model.network import BayesPFLNetwork
 from bayes_pfl.report.runs import report_of_run
 from bayes_pfl.support.environment import environment
@@ -229,7 +229,7 @@ class _CheckpointRun:
                 suffix = _suffix(self.request, protocol)
                 self.files.write_curves(data.name, record, protocol, title, suffix)
         if self.request.sheets:
-            from bayes_pfl.evaluation_pictures import category_sheet
+            from bayes_pfl.evaluate.contact_sheets import category_sheet
 
             samples = [sample for sample in data.samples if sample.category == record.category]
             sheet = category_sheet(self.model, record, samples, settings, title)

@@ -19,7 +19,7 @@ from typing import Any
 
 import numpy as np
 
-from bayes_pfl.evaluation_records import Counted, ImageRow
+from bayes_pfl.evaluate.records import Counted, ImageRow
 
 MOST_BYTES = 256 * 2**20
 """Batches beyond that wait for the next writing of the counts."""

@@ -7,7 +7,7 @@ import io
 from collections.abc import Iterator, Sequence
 from typing import Any
 
-from bayes_pfl.paper_table import MEAN, Block, Cell
+from bayes_pfl.evaluate.paper_table import MEAN, Block, Cell
 
 _COLUMNS = (
     ("image", "auroc"),

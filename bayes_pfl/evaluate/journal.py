@@ -11,13 +11,13 @@ from types import TracebackType
 from typing import TYPE_CHECKING, Any
 
 from bayes_pfl.errors import ConfigError
-from bayes_pfl.evaluation_records import CategoryRecord
+from bayes_pfl.evaluate.records import CategoryRecord
 from bayes_pfl.support.files import remove_leftovers
 from bayes_pfl.support.journal import Journal
 from bayes_pfl.support.processes import is_first_process
 
 if TYPE_CHECKING:
-    from bayes_pfl.evaluation_request import EvaluationRequest
+    from bayes_pfl.evaluate.request import EvaluationRequest
 
 JOURNAL_NAME = "evaluation.journal.jsonl"
 _FREE = ("batch_size", "workers", "seed", "skip_unreadable")

@@ -17,8 +17,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from bayes_pfl.data.records import Sample
-from bayes_pfl.evaluation import EvaluationSettings, Tick, Watch, evaluate_categories
-from bayes_pfl.evaluation_records import CategoryRecord, ImageRow
+from bayes_pfl.evaluate.categories import EvaluationSettings, Tick, Watch, evaluate_categories
+from bayes_pfl.evaluate.records import CategoryRecord, ImageRow
 from bayes_pfl.metrics import PixelMetrics
 from bayes_pfl.metrics.stores import State
 from bayes_pfl.report.pictures import picture_name
@@ -26,10 +26,10 @@ from bayes_pfl.support.files import write_whole
 from bayes_pfl.support.processes import first_error_only, launched_outside, leave
 
 if TYPE_CHECKING:
-    from bayes_pfl.evaluation_cache import DatasetCache
-    from bayes_pfl.evaluation_data import EvaluationData
-    from bayes_pfl.evaluation_report import EvaluationPictures
-    from bayes_pfl.evaluation_run import EvaluationRequest
+    from bayes_pfl.evaluate.cache import DatasetCache
+    from bayes_pfl.evaluate.datasets import EvaluationData
+    from bayes_pfl.evaluate.report_pictures import EvaluationPictures
+    from bayes_pfl.evaluate.run import EvaluationRequest
     from bayes_pfl.model.network import BayesPFLNetwork
 
 _PATIENCE = datetime.timedelta(days=30)
@@ -144,7 +144,7 @@ def evaluate_together(
     watch: Watch | None,
     pictures: EvaluationPictures | None,
 ) -> Iterator[CategoryRecord]:
-    """As :func:`bayes_pfl.evaluation.evaluate_categories`, over all processes of the team.
+    """As :func:`bayes_pfl.evaluate.categories.evaluate_categories`, over all processes of the team.
 
     The first one has the records of all; in the others there are none.
 

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from bayes_pfl.data.records import Sample
-from bayes_pfl.evaluation_records import (
+from bayes_pfl.evaluate.records import (
     IMAGE_KEYS,
     LEVELS,
     PIXEL_KEYS,
@@ -21,7 +21,7 @@ from bayes_pfl.evaluation_records import (
     figures,
     mean,
 )
-from bayes_pfl.evaluation_scoring import (
+from bayes_pfl.evaluate.scoring import (
     PUBLISHED_SIZE,
     CategoryScoring,
     EvaluationSettings,
@@ -34,7 +34,7 @@ from bayes_pfl.metrics import ImageMetrics
 from bayes_pfl.model.network import BayesPFLNetwork
 
 if TYPE_CHECKING:
-    from bayes_pfl.evaluation_cache import DatasetCache
+    from bayes_pfl.evaluate.cache import DatasetCache
 
 __all__ = [
     "IMAGE_KEYS",

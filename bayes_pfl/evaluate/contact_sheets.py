@@ -18,8 +18,8 @@ from bayes_pfl.data.records import Sample
 from bayes_pfl.data.samples import load_mask
 from bayes_pfl.data.transforms import resize_image
 from bayes_pfl.detect.scorer import ScoredImage, Scorer
-from bayes_pfl.evaluation import EvaluationSettings
-from bayes_pfl.evaluation_records import CategoryRecord, ImageRow
+from bayes_pfl.evaluate.categories import EvaluationSettings
+from bayes_pfl.evaluate.records import CategoryRecord, ImageRow
 from bayes_pfl.model.network import BayesPFLNetwork
 from bayes_pfl.report.contact_sheet import SIDE, Tile, contact_sheet
 

@@ -20,7 +20,7 @@ from bayes_pfl.data.labelled_batches import Batch, file_identity, read_batches
 from bayes_pfl.data.records import Sample
 from bayes_pfl.detect.scorer import top_spread
 from bayes_pfl.errors import ConfigError, DataError
-from bayes_pfl.evaluation_records import CategoryRecord, Counted, ImageRow
+from bayes_pfl.evaluate.records import CategoryRecord, Counted, ImageRow
 from bayes_pfl.metrics.curves import Levels, average_precision
 from bayes_pfl.model.network import BatchScores, BayesPFLNetwork
 from bayes_pfl.model.sampling import RunSamples
@@ -28,7 +28,7 @@ from bayes_pfl.model.scoring import DEPLOY_FRACTION, gaussian_smooth, top_k_for,
 from bayes_pfl.support.precision import autocast
 
 if TYPE_CHECKING:
-    from bayes_pfl.evaluation_cache import DatasetCache
+    from bayes_pfl.evaluate.cache import DatasetCache
 
 PUBLISHED_SIZE = 518
 """Side, in pixels, at which the published k of the top-k score and sigma = 8 were chosen."""
