@@ -19,7 +19,7 @@ from bayes_pfl.evaluate.categories import EvaluationSettings
 from bayes_pfl.evaluate.run import run_evaluation
 from bayes_pfl.predict.folder import predict_folder
 from bayes_pfl.support.progress import Progress
-from bayes_pfl.training_run import TrainingRequest, run_training
+from bayes_pfl.train.run import TrainingRequest, run_training
 
 SOLAR_CATEGORY = "solar_cell"
 

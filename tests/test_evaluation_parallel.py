@@ -20,8 +20,8 @@ from bayes_pfl.evaluate.datasets import read_trees
 from bayes_pfl.evaluate.parallel import Share, Team, device_here, evaluate_together, merge_shares
 from bayes_pfl.evaluate.run import EvaluationRequest, run_benchmark
 from bayes_pfl.report.pictures import FOLDER
-from bayes_pfl.spawning import spawn
 from bayes_pfl.support.progress import Silence
+from bayes_pfl.train.spawning import spawn
 from tests import spawned
 
 BATCH = 2

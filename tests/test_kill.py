@@ -17,9 +17,9 @@ from bayes_pfl.evaluate.categories import EvaluationSettings
 from bayes_pfl.evaluate.datasets import read_trees
 from bayes_pfl.evaluate.run import EvaluationRequest, run_benchmark
 from bayes_pfl.predict.folder import predict_folder
-from bayes_pfl.run_files import RunFiles
 from bayes_pfl.support.journal import Journal
-from bayes_pfl.training_run import TrainingRequest, run_training
+from bayes_pfl.train.run import TrainingRequest, run_training
+from bayes_pfl.train.run_files import RunFiles
 
 from .killing import KILLED, ended, files_of, killed_after, seconds_of, started
 from .layout_trees import BUILDERS, Painter

@@ -9,7 +9,6 @@ import torch
 from PIL import Image
 from torch.utils.data import DataLoader
 
-from bayes_pfl.augmentation import AugmentedDataset, TrainTransform
 from bayes_pfl.data.meta import read_meta
 from bayes_pfl.data.mvtec import read_mvtec
 from bayes_pfl.data.records import count_labels, one_sided_categories
@@ -17,6 +16,7 @@ from bayes_pfl.data.samples import SampleDataset
 from bayes_pfl.data.transforms import InferenceTransform
 from bayes_pfl.data.wording import prompt_word
 from bayes_pfl.errors import DataError, ImageReadError
+from bayes_pfl.train.augmentation import AugmentedDataset, TrainTransform
 
 HALF = (0.5, 0.5, 0.5)
 

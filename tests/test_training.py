@@ -16,11 +16,11 @@ from bayes_pfl.config import BackboneConfig, StageConfig, TrainConfig
 from bayes_pfl.data.sources import hold_out, read_source
 from bayes_pfl.data.synthetic import write_mvtec_tree
 from bayes_pfl.errors import CheckpointError, ConfigError, DataError
-from bayes_pfl.feature_cache import FeatureCache
-from bayes_pfl.parameter_groups import parameter_groups, set_stage
 from bayes_pfl.support import precision
-from bayes_pfl.training import Trainer
-from bayes_pfl.training_run import TrainingRequest, run_training, training_data
+from bayes_pfl.train.feature_cache import FeatureCache
+from bayes_pfl.train.parameter_groups import parameter_groups, set_stage
+from bayes_pfl.train.run import TrainingRequest, run_training, training_data
+from bayes_pfl.train.trainer import Trainer
 
 CATEGORIES = ("concrete", "leather", "hex_nut", "tablet")
 

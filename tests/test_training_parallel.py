@@ -20,13 +20,13 @@ import torch
 from bayes_pfl.checkpoints.load import load_checkpoint
 from bayes_pfl.config import BackboneConfig, StageConfig, TrainConfig, from_dict
 from bayes_pfl.data.synthetic import TRAIN_CATEGORIES, write_mvtec_tree
-from bayes_pfl.devices import count_processes
 from bayes_pfl.errors import ConfigError, DataError
-from bayes_pfl.feature_cache import FeatureCache
 from bayes_pfl.model.losses import PixelSums, dice_loss, dice_share, focal_loss, pixel_sums
-from bayes_pfl.spawning import spawn
-from bayes_pfl.training_data import TrainingBatches
-from bayes_pfl.training_run import TrainingRequest, run_training, training_data
+from bayes_pfl.train.batches import TrainingBatches
+from bayes_pfl.train.devices import count_processes
+from bayes_pfl.train.feature_cache import FeatureCache
+from bayes_pfl.train.run import TrainingRequest, run_training, training_data
+from bayes_pfl.train.spawning import spawn
 from tests import spawned
 
 # A constant added to all patches' weights does not change their softmax: its gradient is nothing

@@ -10,10 +10,10 @@ import torch
 from PIL import Image
 from safetensors.torch import load_file
 
-from bayes_pfl.augmentation import TrainTransform, mosaic
 from bayes_pfl.data.images import read_image
 from bayes_pfl.data.transforms import InferenceTransform
 from bayes_pfl.errors import DataError
+from bayes_pfl.train.augmentation import TrainTransform, mosaic
 
 CLIP_MEAN = (0.48145466, 0.4578275, 0.40821073)
 CLIP_STD = (0.26862954, 0.26130258, 0.27577711)

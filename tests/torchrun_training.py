@@ -6,7 +6,7 @@ import pickle
 import sys
 from pathlib import Path
 
-from bayes_pfl.training_run import run_training
+from bayes_pfl.train.run import run_training
 
 
 class Losses:

@@ -16,13 +16,13 @@ from bayes_pfl.benchmarks.subjects import CLASS_NAME, Subject, bare_tower
 from bayes_pfl.benchmarks.timing import interleaved, medians
 from bayes_pfl.clip.frozen_clip import ImageFeatures
 from bayes_pfl.config import TrainConfig
-from bayes_pfl.feature_cache import FeatureCache
 from bayes_pfl.model.network import BayesPFLNetwork
 from bayes_pfl.model.sampling import PromptNoise
-from bayes_pfl.parameter_groups import parameter_groups, set_stage
 from bayes_pfl.support.environment import environment
 from bayes_pfl.support.precision import autocast, half_dtype
-from bayes_pfl.training import TrainingStep
+from bayes_pfl.train.feature_cache import FeatureCache
+from bayes_pfl.train.parameter_groups import parameter_groups, set_stage
+from bayes_pfl.train.trainer import TrainingStep
 
 
 @dataclass(frozen=True)

@@ -42,7 +42,7 @@ def resize(
     """The same weights at another input size; see which one is better with the scoreboard."""
     from bayes_pfl.data.sources import read_source
     from bayes_pfl.evaluate.categories import EvaluationSettings
-    from bayes_pfl.resizing import resize_checkpoint
+    from bayes_pfl.train.resizing import resize_checkpoint
 
     validation = read_source(validation_data) if validation_data else []
     settings = EvaluationSettings(batch_size=batch_size, workers=workers, seed=seed)

@@ -103,7 +103,7 @@ def train(
 ) -> None:
     """Train the prompts, flows and attention on one auxiliary dataset; the backbone is frozen."""
     from bayes_pfl.config import AblationConfig
-    from bayes_pfl.training_run import TrainingRequest, run_training
+    from bayes_pfl.train.run import TrainingRequest, run_training
 
     stages = {"epochs": epochs, "epochs2": epochs2, "patience": patience}
     settings = {

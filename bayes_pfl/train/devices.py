@@ -1,6 +1,6 @@
 """The devices of a training run: one process for each, joined by Lightning Fabric.
 
-Either this package starts the processes of this machine (:mod:`bayes_pfl.spawning`), or
+Either this package starts the processes of this machine (:mod:`bayes_pfl.train.spawning`), or
 ``torchrun`` has started them, on one machine or several.
 """
 

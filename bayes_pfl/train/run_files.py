@@ -22,7 +22,7 @@ from bayes_pfl.support.files import remove_leftovers, write_atomically
 
 if TYPE_CHECKING:
     from bayes_pfl.model.network import BayesPFLNetwork
-    from bayes_pfl.training import TrainingState
+    from bayes_pfl.train.trainer import TrainingState
 
 STATE_NAME, SETTINGS_NAME = "state.pt", "config.json"
 

@@ -15,7 +15,7 @@ from bayes_pfl.data.records import Sample
 from bayes_pfl.evaluate.categories import EvaluationSettings, evaluate, map_range
 from bayes_pfl.model.network import BayesPFLNetwork
 from bayes_pfl.support.progress import Progress, Silence
-from bayes_pfl.temperature_scaling import scale_temperatures
+from bayes_pfl.train.temperature_scaling import scale_temperatures
 
 
 def resize_checkpoint(
@@ -40,7 +40,7 @@ def resize_checkpoint(
         settings: of their scoring.
         grid: tokens along a side from now on, for towers in stages; None for the checkpoint's, or
             what follows from the size.
-        fit_temperatures: to ``validation``, see :mod:`bayes_pfl.temperature_scaling`.
+        fit_temperatures: to ``validation``, see :mod:`bayes_pfl.train.temperature_scaling`.
 
     Raises:
         CheckpointError: not found, or ``out`` cannot be written.

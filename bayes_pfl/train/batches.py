@@ -16,15 +16,15 @@ import torch
 from lightning_fabric import Fabric
 from torch.utils.data import DataLoader
 
-from bayes_pfl.augmentation import AugmentedDataset, TrainTransform
 from bayes_pfl.config import TrainConfig
 from bayes_pfl.data.records import Sample
 from bayes_pfl.data.samples import SampleDataset
-from bayes_pfl.feature_cache import FeatureCache, cache_key, fill
 from bayes_pfl.model.network import BayesPFLNetwork
 from bayes_pfl.model.sampling import PromptNoise
 from bayes_pfl.support.progress import Progress
-from bayes_pfl.training_step import MicroBatch
+from bayes_pfl.train.augmentation import AugmentedDataset, TrainTransform
+from bayes_pfl.train.feature_cache import FeatureCache, cache_key, fill
+from bayes_pfl.train.step import MicroBatch
 
 SEED_STRIDE = 100_003  # prime: keeps the seeds of neighbouring steps, epochs and stages apart
 

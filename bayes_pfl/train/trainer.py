@@ -23,12 +23,12 @@ from bayes_pfl.data.records import Sample
 from bayes_pfl.errors import CheckpointError
 from bayes_pfl.evaluate.categories import EvaluationSettings
 from bayes_pfl.model.network import BayesPFLNetwork
-from bayes_pfl.parameter_groups import parameter_groups, set_stage
-from bayes_pfl.run_files import RunFiles
 from bayes_pfl.support.progress import Progress, Silence
-from bayes_pfl.training_data import TrainingBatches
-from bayes_pfl.training_step import GradientStep, TrainingStep
-from bayes_pfl.training_validation import validate
+from bayes_pfl.train.batches import TrainingBatches
+from bayes_pfl.train.parameter_groups import parameter_groups, set_stage
+from bayes_pfl.train.run_files import RunFiles
+from bayes_pfl.train.step import GradientStep, TrainingStep
+from bayes_pfl.train.validation import validate
 
 logger = logging.getLogger(__name__)
 

@@ -12,16 +12,16 @@ from bayes_pfl.config import AblationConfig, BackboneConfig, ModelConfig, TrainC
 from bayes_pfl.data.cards import read_dataset
 from bayes_pfl.data.records import Sample
 from bayes_pfl.data.sources import hold_out, read_source, select_categories
-from bayes_pfl.devices import count_processes, join_devices
 from bayes_pfl.errors import CheckpointError, ConfigError, DataError
-from bayes_pfl.run_files import SETTINGS_NAME, STATE_NAME
-from bayes_pfl.spawning import spawn
 from bayes_pfl.support.environment import environment
 from bayes_pfl.support.files import write_atomically
 from bayes_pfl.support.precision import tell_if_slow
 from bayes_pfl.support.processes import first_error_only, is_first_process, launched_outside, leave
 from bayes_pfl.support.progress import Progress, Silence
-from bayes_pfl.training import Trainer, TrainingState
+from bayes_pfl.train.devices import count_processes, join_devices
+from bayes_pfl.train.run_files import SETTINGS_NAME, STATE_NAME
+from bayes_pfl.train.spawning import spawn
+from bayes_pfl.train.trainer import Trainer, TrainingState
 
 AUTHORS_VALIDATION_CATEGORIES = 5
 """How many categories of the test benchmark the published code selects its model on."""
