@@ -15,9 +15,9 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from bayes_pfl import app as app_module
-from bayes_pfl.app import AppSettings, Inspector, check_installed, free_port
-from bayes_pfl.app_inspection import Wish
+from bayes_pfl.app import server as app_module
+from bayes_pfl.app.inspection import Wish
+from bayes_pfl.app.server import AppSettings, Inspector, check_installed, free_port
 from bayes_pfl.errors import ConfigError, DataError
 from bayes_pfl.predict.images import predict
 
@@ -162,7 +162,7 @@ def test_no_file_of_the_computer_is_served(served, checkpoint_dir, form):
 
 @needs_gradio
 def test_only_uploads_are_inspected(inspector, files, tmp_path, monkeypatch):
-    from bayes_pfl.app_page import _answer
+    from bayes_pfl.app.page import _answer
 
     monkeypatch.setenv("GRADIO_TEMP_DIR", str(tmp_path))
     asked = ("part", "", inspector.settings.checkpoints[0], 1)
@@ -181,7 +181,7 @@ def test_an_overlay_that_is_shown_is_not_written_again(inspector, files, tmp_pat
     """A browser may be fetching it while the next image is answered."""
     from gradio.components import Gallery
 
-    from bayes_pfl.app_page import _answer
+    from bayes_pfl.app.page import _answer
 
     monkeypatch.setenv("GRADIO_TEMP_DIR", str(tmp_path))
     uploads = [str(shutil.copy(f, tmp_path / f"{i}.png")) for i, f in enumerate(files[::2])]

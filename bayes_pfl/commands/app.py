@@ -38,7 +38,7 @@ def app(
     browser: Annotated[bool, typer.Option(help="Open the page in a browser.")] = True,
 ) -> None:
     """A page on this computer: drop images, see overlays, scores and intervals."""
-    from bayes_pfl.app import AppSettings, run_app
+    from bayes_pfl.app.server import AppSettings, run_app
 
     chosen = tuple(dict.fromkeys(checkpoint or [EMBEDDED_CHECKPOINT]))
     run_app(

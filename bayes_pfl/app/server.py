@@ -17,7 +17,7 @@ from collections.abc import Callable, Iterator
 from typing import TYPE_CHECKING, Any
 from urllib.parse import urlsplit
 
-from bayes_pfl.app_inspection import AppSettings, Inspector
+from bayes_pfl.app.inspection import AppSettings, Inspector
 from bayes_pfl.errors import ConfigError
 
 if TYPE_CHECKING:
@@ -90,7 +90,7 @@ def asgi_app(inspector: Inspector) -> FastAPI:
     from starlette.middleware.trustedhost import TrustedHostMiddleware
     from starlette.responses import PlainTextResponse
 
-    from bayes_pfl.app_page import FOOTER, STYLE, build_page, theme
+    from bayes_pfl.app.page import FOOTER, STYLE, build_page, theme
 
     app = FastAPI(openapi_url=None)
     app.add_middleware(TrustedHostMiddleware, allowed_hosts=list(_NAMES))

@@ -11,7 +11,7 @@ import gradio as gr
 from gradio.processing_utils import save_pil_to_cache
 from gradio.utils import get_upload_folder
 
-from bayes_pfl.app_inspection import Inspected, Inspector, Wish
+from bayes_pfl.app.inspection import Inspected, Inspector, Wish
 from bayes_pfl.data.images import IMAGE_SUFFIXES
 from bayes_pfl.errors import BayesPFLError, ConfigError, DataError
 
