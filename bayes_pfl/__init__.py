@@ -5,16 +5,16 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from bayes_pfl.api.detector import AnomalyDetector
     from bayes_pfl.api.model import BayesPFL
     from bayes_pfl.detect.results import AnomalyResult
-    from bayes_pfl.detector import AnomalyDetector
 
 __all__ = ["AnomalyDetector", "AnomalyResult", "BayesPFL", "__version__"]
 
 __version__ = "0.1.0"  # the only place: pyproject.toml reads it from here
 
 _HOMES = {
-    "AnomalyDetector": "bayes_pfl.detector",
+    "AnomalyDetector": "bayes_pfl.api.detector",
     "AnomalyResult": "bayes_pfl.detect.results",
     "BayesPFL": "bayes_pfl.api.model",
 }
