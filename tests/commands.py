@@ -9,7 +9,7 @@ from types import ModuleType
 
 import pytest
 
-from bayes_pfl.cli import main
+from bayes_pfl.cli.main import main
 
 
 def command(*arguments: object) -> int:

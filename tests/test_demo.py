@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import csv
 
-from bayes_pfl.demo import run_demo
+from bayes_pfl.cli.demo import run_demo
 from bayes_pfl.support.progress import Silence
 
 

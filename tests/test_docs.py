@@ -12,7 +12,7 @@ import pytest
 import typer
 import yaml
 
-from bayes_pfl import cli
+from bayes_pfl.cli import main as cli
 
 ROOT = Path(__file__).parent.parent
 DOCS = ROOT / "docs"

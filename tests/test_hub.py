@@ -313,7 +313,7 @@ def test_push_on_the_command_line_through_the_usual_variables(hub, checkpoint_di
     """A process of its own: HF_ENDPOINT, HF_TOKEN and HF_HOME as a user sets them."""
     variables = {"HF_ENDPOINT": hub.url, "HF_HOME": str(tmp_path / "home"), "HF_TOKEN": WRITER}
     done = subprocess.run(
-        [sys.executable, "-m", "bayes_pfl.cli", "push", str(checkpoint_dir), "org/head"]
+        [sys.executable, "-m", "bayes_pfl.cli.main", "push", str(checkpoint_dir), "org/head"]
         + ["--private", "--license", "mit", "--message", "from the shell"],
         env={**os.environ, **variables, "HF_HUB_DISABLE_XET": "1"},
         capture_output=True,

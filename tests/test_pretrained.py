@@ -8,7 +8,7 @@ from types import SimpleNamespace
 import pytest
 from typer.main import get_command
 
-from bayes_pfl.cli import app
+from bayes_pfl.cli.main import app
 from bayes_pfl.config import TrainConfig, load_json
 from bayes_pfl.pretraining import PretrainConfig
 

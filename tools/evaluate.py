@@ -1,6 +1,6 @@
 """The same as ``bayes-pfl evaluate``; see ``--help``."""
 
-from bayes_pfl.cli import run_tool
+from bayes_pfl.cli.main import run_tool
 
 if __name__ == "__main__":
     run_tool("evaluate")

@@ -60,7 +60,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
 def steps(options: argparse.Namespace) -> list[Step]:
     """What is run, in order."""
     out: Path = options.out
-    clip, tool = out / "clip", (sys.executable, "-m", "bayes_pfl.cli")
+    clip, tool = out / "clip", (sys.executable, "-m", "bayes_pfl.cli.main")
     found = [Step(_pretraining(options, clip), clip / "README.md")]
     trees = (
         ("aux", "train,further,medical", options.normals, options.anomalies, 0),

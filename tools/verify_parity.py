@@ -3,7 +3,7 @@
 python tools/verify_parity.py DIR [--json OUT]
 """
 
-from bayes_pfl.cli import run_tool
+from bayes_pfl.cli.main import run_tool
 
 if __name__ == "__main__":
     run_tool("verify-parity")

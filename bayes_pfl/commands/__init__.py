@@ -1,1 +1,1 @@
-"""The commands of `bayes-pfl`, a file for each group; :mod:`bayes_pfl.cli` joins them."""
+"""The commands of `bayes-pfl`, a file for each group; :mod:`bayes_pfl.cli.main` joins them."""

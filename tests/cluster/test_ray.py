@@ -112,7 +112,7 @@ def test_command_with_a_ray_of_its_own(checkpoint_dir, bucket, s3, tmp_path):
     }
     arguments = ["predict", f"{url}/images", "--class-name", "nut", "--out", f"{url}/out"]
     arguments += ["--checkpoint", str(checkpoint_dir), "--engine", "ray", "--device", "cpu"]
-    command = [sys.executable, "-m", "bayes_pfl.cli", *arguments]
+    command = [sys.executable, "-m", "bayes_pfl.cli.main", *arguments]
     done = subprocess.run(command, capture_output=True, text=True, timeout=180, env=environment)
     assert done.returncode == 1, done.stderr
     assert "12 images scored, 2 failed" in done.stdout
@@ -126,7 +126,7 @@ def test_terminated_command_ends_cleanly_and_goes_on(checkpoint_dir, tmp_path):
     folder, out = images_in(tmp_path / "in", 400, bad=0), tmp_path / "out"
     arguments = ["predict", folder, "--class-name", "nut", "--out", out, "--engine", "ray"]
     arguments += ["--checkpoint", checkpoint_dir, "--part-images", 4]
-    command = [sys.executable, "-m", "bayes_pfl.cli", *map(str, arguments)]
+    command = [sys.executable, "-m", "bayes_pfl.cli.main", *map(str, arguments)]
     before = set(descendants("ray"))
     with subprocess.Popen(command, stderr=subprocess.PIPE, text=True) as running_command:
         deadline = time.monotonic() + 180

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from bayes_pfl.commands.options import (
+from bayes_pfl.cli.options import (
     EMBEDDED_BACKBONE,
     Backbone,
     Grid,

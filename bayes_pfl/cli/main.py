@@ -14,8 +14,8 @@ from typing import Annotated, Any
 import typer
 from typer.core import TyperGroup
 
-from bayes_pfl.commands import app as pages
-from bayes_pfl.commands import (
+from bayes_pfl.cli import app as pages
+from bayes_pfl.cli import (
     benchmark,
     calibrate,
     class_names,
@@ -28,7 +28,7 @@ from bayes_pfl.commands import (
     synthesize,
     train,
 )
-from bayes_pfl.commands.options import (
+from bayes_pfl.cli.options import (
     Backbone,
     ImageSize,
     Json,
@@ -167,7 +167,7 @@ def demo(
     quick: Annotated[bool, typer.Option("--quick", help="A minute's version, for tests.")] = False,
 ) -> None:
     """From nothing to results: render, train, evaluate, predict on real photographs."""
-    from bayes_pfl.demo import run_demo
+    from bayes_pfl.cli.demo import run_demo
 
     with bars() as progress:
         report = run_demo(out, progress, quick=quick)

@@ -6,7 +6,7 @@ from typing import Annotated
 
 import typer
 
-from bayes_pfl.commands.options import say
+from bayes_pfl.cli.options import say
 
 
 def push(

@@ -9,8 +9,8 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 from rich.table import Table
 
-from bayes_pfl.commands.evaluate import Form
-from bayes_pfl.commands.options import Json, bars, console, say, write_json
+from bayes_pfl.cli.evaluate import Form
+from bayes_pfl.cli.options import Json, bars, console, say, write_json
 from bayes_pfl.errors import ConfigError, DataError
 
 if TYPE_CHECKING:

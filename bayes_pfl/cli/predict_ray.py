@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from bayes_pfl.commands.options import bars
+from bayes_pfl.cli.options import bars
 from bayes_pfl.errors import ConfigError
 
 if TYPE_CHECKING:

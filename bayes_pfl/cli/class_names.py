@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from bayes_pfl.commands.options import (
+from bayes_pfl.cli.options import (
     EMBEDDED_CHECKPOINT,
     Checkpoint,
     Device,

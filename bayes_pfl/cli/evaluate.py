@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from bayes_pfl.commands.calibrate import CalibrationFile
-from bayes_pfl.commands.options import (
+from bayes_pfl.cli.calibrate import CalibrationFile
+from bayes_pfl.cli.options import (
     EMBEDDED_CHECKPOINT,
     BatchSize,
     Device,

@@ -8,7 +8,7 @@ from typing import Annotated
 
 import typer
 
-from bayes_pfl.commands.options import Out, Seed, console, names_in
+from bayes_pfl.cli.options import Out, Seed, console, names_in
 from bayes_pfl.errors import ConfigError
 
 

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from bayes_pfl.commands.options import (
+from bayes_pfl.cli.options import (
     EMBEDDED_CHECKPOINT,
     Compile,
     Device,

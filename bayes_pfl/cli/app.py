@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from bayes_pfl.commands.options import EMBEDDED_CHECKPOINT, Device, Pretrained, say
+from bayes_pfl.cli.options import EMBEDDED_CHECKPOINT, Device, Pretrained, say
 
 
 def report(

@@ -7,8 +7,9 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from bayes_pfl.commands import calibrate, class_names, cluster
-from bayes_pfl.commands.options import (
+from bayes_pfl.cli import calibrate, class_names
+from bayes_pfl.cli import predict_ray as cluster
+from bayes_pfl.cli.options import (
     EMBEDDED_CHECKPOINT,
     BatchSize,
     Checkpoint,
