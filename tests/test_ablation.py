@@ -10,8 +10,8 @@ import torch
 
 from bayes_pfl.checkpoints.load import build_model, load_checkpoint, read_config
 from bayes_pfl.config import AblationConfig, ModelConfig, from_dict
-from bayes_pfl.data.synthetic import TRAIN_CATEGORIES, write_mvtec_tree
 from bayes_pfl.model.sampling import PromptNoise
+from bayes_pfl.rendering import TRAIN_CATEGORIES, write_mvtec_tree
 
 from .commands import command
 

@@ -11,7 +11,10 @@ import torch
 from bayes_pfl import BayesPFL
 from bayes_pfl.data.samples import SampleDataset
 from bayes_pfl.data.sources import read_source
-from bayes_pfl.data.synthetic import (
+from bayes_pfl.data.transforms import InferenceTransform
+from bayes_pfl.evaluate.categories import EvaluationSettings, dataset_result, evaluate
+from bayes_pfl.metrics import PixelMetrics
+from bayes_pfl.rendering import (
     FURTHER_CATEGORIES,
     MEDICAL_CATEGORIES,
     TEST_CATEGORIES,
@@ -19,9 +22,6 @@ from bayes_pfl.data.synthetic import (
     VALIDATION_CATEGORIES,
     write_mvtec_tree,
 )
-from bayes_pfl.data.transforms import InferenceTransform
-from bayes_pfl.evaluate.categories import EvaluationSettings, dataset_result, evaluate
-from bayes_pfl.metrics import PixelMetrics
 from bayes_pfl.scoreboard.local_contrast import local_contrast
 from bayes_pfl.support.resources import resource_dir
 

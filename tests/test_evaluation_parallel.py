@@ -13,12 +13,12 @@ import pytest
 import torch
 
 from bayes_pfl.checkpoints.load import load_checkpoint
-from bayes_pfl.data.synthetic import TRAIN_CATEGORIES, write_mvtec_tree
 from bayes_pfl.errors import DataError
 from bayes_pfl.evaluate.categories import EvaluationSettings, evaluate_categories
 from bayes_pfl.evaluate.datasets import read_trees
 from bayes_pfl.evaluate.parallel import Share, Team, device_here, evaluate_together, merge_shares
 from bayes_pfl.evaluate.run import EvaluationRequest, run_benchmark
+from bayes_pfl.rendering import TRAIN_CATEGORIES, write_mvtec_tree
 from bayes_pfl.report.pictures import FOLDER
 from bayes_pfl.support.progress import Silence
 from bayes_pfl.train.spawning import spawn

@@ -12,11 +12,11 @@ import pytest
 from PIL import Image
 
 from bayes_pfl.config import BackboneConfig, StageConfig, TrainConfig
-from bayes_pfl.data.synthetic import TRAIN_CATEGORIES, write_mvtec_tree
 from bayes_pfl.evaluate.categories import EvaluationSettings
 from bayes_pfl.evaluate.datasets import read_trees
 from bayes_pfl.evaluate.run import EvaluationRequest, run_benchmark
 from bayes_pfl.predict.folder import predict_folder
+from bayes_pfl.rendering import TRAIN_CATEGORIES, write_mvtec_tree
 from bayes_pfl.support.journal import Journal
 from bayes_pfl.train.run import TrainingRequest, run_training
 from bayes_pfl.train.run_files import RunFiles

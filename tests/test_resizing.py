@@ -11,7 +11,7 @@ from PIL import Image
 from bayes_pfl import BayesPFL
 from bayes_pfl.checkpoints.load import WEIGHTS_NAME
 from bayes_pfl.data.sources import read_source
-from bayes_pfl.data.synthetic import write_mvtec_tree
+from bayes_pfl.rendering import write_mvtec_tree
 from tests.commands import command
 
 

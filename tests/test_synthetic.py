@@ -11,7 +11,8 @@ import numpy as np
 import pytest
 import torch
 
-from bayes_pfl.data.synthetic import (
+from bayes_pfl.errors import ConfigError
+from bayes_pfl.rendering import (
     CATEGORIES,
     FURTHER_CATEGORIES,
     MEDICAL_CATEGORIES,
@@ -21,11 +22,10 @@ from bayes_pfl.data.synthetic import (
     render,
     write_mvtec_tree,
 )
-from bayes_pfl.data.synthetic.captions import PHRASES, state_phrases
-from bayes_pfl.data.synthetic.catalog import Category
-from bayes_pfl.data.synthetic.defects import DEFECTS
-from bayes_pfl.data.synthetic.render import expose
-from bayes_pfl.errors import ConfigError
+from bayes_pfl.rendering.captions import PHRASES, state_phrases
+from bayes_pfl.rendering.catalog import Category
+from bayes_pfl.rendering.defects import DEFECTS
+from bayes_pfl.rendering.render import expose
 
 from .commands import command
 
@@ -85,7 +85,7 @@ def test_equal_arguments_give_equal_pictures(name):
 
 def test_pictures_do_not_depend_on_the_process_or_on_global_random_state():
     code = (
-        "import zlib; from bayes_pfl.data.synthetic import render;"
+        "import zlib; from bayes_pfl.rendering import render;"
         "print(zlib.crc32(render('leather', 1, 2, size=64, defect='cut').image.tobytes()))"
     )
     sums = set()

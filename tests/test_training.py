@@ -14,8 +14,8 @@ import torch
 from bayes_pfl.checkpoints.load import load_checkpoint
 from bayes_pfl.config import BackboneConfig, StageConfig, TrainConfig
 from bayes_pfl.data.sources import hold_out, read_source
-from bayes_pfl.data.synthetic import write_mvtec_tree
 from bayes_pfl.errors import CheckpointError, ConfigError, DataError
+from bayes_pfl.rendering import write_mvtec_tree
 from bayes_pfl.support import precision
 from bayes_pfl.train.feature_cache import FeatureCache
 from bayes_pfl.train.parameter_groups import parameter_groups, set_stage
@@ -33,7 +33,7 @@ def tree(tmp_path_factory):
 
 
 def _known(names):
-    from bayes_pfl.data.synthetic import TRAIN_CATEGORIES
+    from bayes_pfl.rendering import TRAIN_CATEGORIES
 
     chosen = [name for name in names if name in TRAIN_CATEGORIES]
     return (chosen + [n for n in TRAIN_CATEGORIES if n not in chosen])[:4]

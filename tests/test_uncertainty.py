@@ -6,13 +6,13 @@ import torch
 from sklearn.metrics import roc_auc_score
 
 from bayes_pfl import BayesPFL
-from bayes_pfl.data.synthetic import TEST_CATEGORIES, render
 from bayes_pfl.detect.scorer import credible_interval
 from bayes_pfl.fit.calibrate import CalibrationOptions, calibrate
 from bayes_pfl.fit.decision import Decision
 from bayes_pfl.model.maps import highest_pixels, mean_and_spread, pairs_at
 from bayes_pfl.model.scoring import deploy_score
 from bayes_pfl.predict.images import predict, predict_stream
+from bayes_pfl.rendering import TEST_CATEGORIES, render
 from tests.folders import picture
 from tests.test_anomaly_maps import GRID, PAIRS, SIZE, differences, layer_logits, plain_path
 

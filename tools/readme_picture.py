@@ -15,9 +15,9 @@ from PIL import Image
 from sklearn.metrics import roc_auc_score
 
 from bayes_pfl import BayesPFL
-from bayes_pfl.data.synthetic import CATEGORIES, TEST_CATEGORIES, render
 from bayes_pfl.detect.overlays import overlay
 from bayes_pfl.detect.results import score_note
+from bayes_pfl.rendering import CATEGORIES, TEST_CATEGORIES, render
 from bayes_pfl.scoreboard.board import bare_model
 from bayes_pfl.scoreboard.handcrafted import HandcraftedPrompts
 from bayes_pfl.scoreboard.methods import HandcraftedMethod, encode

@@ -12,7 +12,7 @@ import cv2
 import numpy as np
 from PIL import Image, ImageDraw
 
-from bayes_pfl.data.synthetic import CATEGORIES, render
+from bayes_pfl.rendering import CATEGORIES, render
 
 SIDE, COLUMNS, TITLE, GAP = 112, 7, 14, 4
 OUTLINE = (255, 40, 200)

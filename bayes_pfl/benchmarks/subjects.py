@@ -11,8 +11,8 @@ from torch import Tensor
 
 from bayes_pfl.checkpoints.load import best_device, build_model, load_checkpoint
 from bayes_pfl.config import BackboneConfig, ModelConfig
-from bayes_pfl.data.synthetic import TEST_CATEGORIES, render
 from bayes_pfl.model.network import BayesPFLNetwork
+from bayes_pfl.rendering import TEST_CATEGORIES, render
 from bayes_pfl.support.precision import autocast
 
 CLASS_NAME = "metal nut"

@@ -30,7 +30,7 @@ def synthesize(
     seed: Seed = 0,
 ) -> None:
     """Render surfaces, objects and scans with defects and exact masks as an MVTec-style tree."""
-    from bayes_pfl.data.synthetic import write_mvtec_tree
+    from bayes_pfl.rendering import write_mvtec_tree
 
     names = _rendered_categories(categories)
     started = time.perf_counter()
@@ -51,7 +51,7 @@ def synthesize(
 
 
 def _rendered_categories(text: str) -> tuple[str, ...]:
-    from bayes_pfl.data import synthetic
+    from bayes_pfl import rendering as synthetic
 
     splits = {
         "train": synthetic.TRAIN_CATEGORIES,

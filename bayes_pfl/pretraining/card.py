@@ -70,7 +70,7 @@ def _data(facts: CardFacts) -> str:
     config, training, held_out = facts.config, facts.training, facts.held_out
     return f"""## Data
 
-- {config.pictures} pictures of {config.image_size} pixels, drawn by `bayes_pfl.data.synthetic`
+- {config.pictures} pictures of {config.image_size} pixels, drawn by `bayes_pfl.rendering`
   (seed {config.seed}): {len(training)} categories, each scene once good and once defective. Each
   picture was seen {config.views} times: whole, and as random crops whose state follows from the
   exact defect mask. No photograph, no benchmark image.

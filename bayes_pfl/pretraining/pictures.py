@@ -38,7 +38,7 @@ _VISIBLE = 0.25  # share of a defect that a crop must hold to be called defectiv
 
 
 class Renderer(Protocol):
-    """As :func:`bayes_pfl.data.synthetic.render`."""
+    """As :func:`bayes_pfl.rendering.render`."""
 
     def __call__(self, category: str, seed: int, index: int, *, size: int, defect: str) -> Any: ...
 

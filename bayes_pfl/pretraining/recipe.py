@@ -54,7 +54,7 @@ def rendered_source(further: bool = False) -> PictureSource:
     Args:
         further: train on the further categories too.
     """
-    from bayes_pfl.data import synthetic
+    from bayes_pfl import rendering as synthetic
 
     def kinds(names: Sequence[str]) -> dict[str, tuple[str, ...]]:
         return {name: tuple(synthetic.CATEGORIES[name].defects) for name in names}

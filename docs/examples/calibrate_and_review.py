@@ -11,9 +11,9 @@ from PIL import Image
 
 from bayes_pfl import AnomalyDetector, BayesPFL
 from bayes_pfl.data.images import find_images
-from bayes_pfl.data.synthetic import render
 from bayes_pfl.fit.calibrate import CalibrationOptions, calibrate_folder
 from bayes_pfl.predict.images import predict_stream
+from bayes_pfl.rendering import render
 
 
 def main(

@@ -11,8 +11,8 @@ from pathlib import Path
 from PIL import Image
 
 from bayes_pfl import BayesPFL
-from bayes_pfl.data.synthetic import render
 from bayes_pfl.predict.folder import predict_folder
+from bayes_pfl.rendering import render
 
 
 def main(

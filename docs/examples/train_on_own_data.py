@@ -10,8 +10,8 @@ from pathlib import Path
 
 from bayes_pfl import BayesPFL
 from bayes_pfl.config import BackboneConfig, StageConfig, TrainConfig
-from bayes_pfl.data.synthetic import TEST_CATEGORIES, TRAIN_CATEGORIES, write_mvtec_tree
 from bayes_pfl.evaluate.run import run_evaluation
+from bayes_pfl.rendering import TEST_CATEGORIES, TRAIN_CATEGORIES, write_mvtec_tree
 from bayes_pfl.train.run import TrainingRequest, run_training
 
 # A small backbone and few steps: a larger learning rate than the paper's, see docs/training.md.
