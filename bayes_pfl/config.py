@@ -48,8 +48,8 @@ class BackboneConfig:
         grid: side of the common token grid for towers whose stages differ; None for the rule in
             :func:`bayes_pfl.clip.frozen_clip.common_grid`.
         joined: take the tapped layers side by side as one, with how unlike the rest of the image
-            each token is (:mod:`bayes_pfl.clip.joined_layers`): for small convolutional towers. Not in
-            the paper.
+            each token is (:mod:`bayes_pfl.clip.joined_layers`): for small convolutional towers.
+            Not in the paper.
         random_weights: allow a backbone without weights. For tests and timing only.
         sha256: hash of the weights file, where known; checked on loading.
     """

@@ -3,19 +3,29 @@
 from __future__ import annotations
 
 import sys
+from importlib import import_module
 from importlib.util import module_from_spec, spec_from_file_location
 from pathlib import Path
 from types import ModuleType
 
 import pytest
 
-from bayes_pfl.cli.main import main
+from bayes_pfl.cli.main import main, run_app
+
+TOOLS = {
+    "benchmark": "benchmarks.cli",
+    "verify-metrics": "verify_metrics",
+    "verify-parity": "verify_parity",
+}
 
 
 def command(*arguments: object) -> int:
-    """Exit code of ``bayes-pfl ARGUMENTS``."""
+    """Exit code of ``bayes-pfl ARGUMENTS``, or of the maintainers' tool that they begin with."""
+    name, *rest = map(str, arguments)
     with pytest.MonkeyPatch.context() as patch, pytest.raises(SystemExit) as stopped:
-        patch.setattr(sys, "argv", ["bayes-pfl", *map(str, arguments)])
+        if name in TOOLS:
+            run_app(import_module(TOOLS[name]).app, rest)
+        patch.setattr(sys, "argv", ["bayes-pfl", name, *rest])
         main()
     return int(stopped.value.code or 0)
 

@@ -7,8 +7,8 @@ from dataclasses import dataclass
 import numpy as np
 import torch
 
-from bayes_pfl.pretraining import PictureSource, PretrainConfig
-from bayes_pfl.pretraining.lite_weights import TRUNK, LiteWeights, match_weights
+from pretraining import PictureSource, PretrainConfig
+from pretraining.lite_weights import TRUNK, LiteWeights, match_weights
 
 TINY = PretrainConfig(
     image_size=64, pictures=8, views=2, text_width=8, text_heads=2, text_layers=1, steps=6,

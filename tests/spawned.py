@@ -1,4 +1,4 @@
-"""What processes do in tests of :mod:`bayes_pfl.train.spawning`: new ones have to import it by name."""
+"""What new processes run in tests of :mod:`bayes_pfl.train.spawning`; they import it by name."""
 
 from __future__ import annotations
 

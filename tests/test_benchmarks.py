@@ -5,9 +5,9 @@ import json
 import pytest
 import torch
 
-from bayes_pfl.benchmarks.memory import peak_bytes
-from bayes_pfl.benchmarks.subjects import Subject, bare_tower
-from bayes_pfl.benchmarks.timing import interleaved
+from benchmarks.memory import peak_bytes
+from benchmarks.subjects import Subject, bare_tower
+from benchmarks.timing import interleaved
 
 from .commands import command
 

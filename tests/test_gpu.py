@@ -2,11 +2,11 @@
 
 import pytest
 
-from bayes_pfl.benchmarks.inference import InferenceSettings, benchmark_inference
-from bayes_pfl.benchmarks.subjects import Subject, noise_pictures, rendered_pictures
-from bayes_pfl.benchmarks.training import TrainingSettings, benchmark_training
 from bayes_pfl.checkpoints.load import load_checkpoint
 from bayes_pfl.predict.images import predict
+from benchmarks.inference import InferenceSettings, benchmark_inference
+from benchmarks.subjects import Subject, noise_pictures, rendered_pictures
+from benchmarks.training import TrainingSettings, benchmark_training
 
 pytestmark = pytest.mark.gpu
 

@@ -9,11 +9,11 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 
-from bayes_pfl.benchmarks.metrics import benchmark_metrics
 from bayes_pfl.errors import ConfigError, DataError
 from bayes_pfl.metrics import ImageMetrics, PixelMetrics
 from bayes_pfl.metrics.histogram import PagedHistogram
 from bayes_pfl.metrics.keys import from_keys, to_keys
+from benchmarks.metrics import benchmark_metrics
 
 MODES = ("exact", "binned")
 FINITE = st.floats(width=32, allow_nan=False, allow_infinity=False)

@@ -10,7 +10,7 @@ import torch
 from safetensors.torch import load_file, save_file
 
 from bayes_pfl.errors import CheckpointError
-from bayes_pfl.verification.parity import Difference, published_word, verify
+from parity.outputs import Difference, published_word, verify
 
 from .reference import Sizes, write_fixture
 

@@ -10,7 +10,7 @@ from typer.main import get_command
 
 from bayes_pfl.cli.main import app
 from bayes_pfl.config import TrainConfig, load_json
-from bayes_pfl.pretraining import PretrainConfig
+from pretraining import PretrainConfig
 
 from .commands import load_script
 

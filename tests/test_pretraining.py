@@ -17,10 +17,10 @@ import torch.nn.functional as F
 from bayes_pfl.clip.load import load_backbone
 from bayes_pfl.config import BackboneConfig
 from bayes_pfl.errors import ConfigError, DataError
-from bayes_pfl.pretraining import PictureSource, PretrainConfig, pretrain
-from bayes_pfl.pretraining.architecture import build_clip, embed_texts
-from bayes_pfl.pretraining.export import WEIGHTS_FILE, compact
-from bayes_pfl.pretraining.lite_weights import TRUNK, LiteWeights
+from pretraining import PictureSource, PretrainConfig, pretrain
+from pretraining.architecture import build_clip, embed_texts
+from pretraining.export import WEIGHTS_FILE, compact
+from pretraining.lite_weights import TRUNK, LiteWeights
 
 from .small_recipe import SOURCE, TINY, Picture, draw, random_weights
 
@@ -117,7 +117,7 @@ def test_a_second_run_neither_renders_nor_tunes_the_tower_again(
     for number, render in enumerate((draw, refuse)):
         source = PictureSource(render, SOURCE.training, SOURCE.held_out)
         pretrain(TINY, tmp_path / str(number), source=source, weights=weights, cache=tmp_path)
-        monkeypatch.setattr("bayes_pfl.pretraining.recipe.unlock", refuse)
+        monkeypatch.setattr("pretraining.recipe.unlock", refuse)
     first, second = ((tmp_path / run / WEIGHTS_FILE).read_bytes() for run in "01")
     assert first == second
     card = (tmp_path / "1" / "README.md").read_text(encoding="utf-8")

@@ -5,8 +5,8 @@ from __future__ import annotations
 import numpy as np
 import torch
 
-from bayes_pfl.pretraining.captions import Caption, CaptionWriter, Subject, agreement, kind_words
-from bayes_pfl.pretraining.pictures import plan, views_of
+from pretraining.captions import Caption, CaptionWriter, Subject, agreement, kind_words
+from pretraining.pictures import plan, views_of
 
 from .small_recipe import SOURCE, draw
 

@@ -9,20 +9,20 @@ import pytest
 import torch
 import torch.nn.functional as F
 
-from bayes_pfl.pretraining.architecture import build_clip
-from bayes_pfl.pretraining.captions import Subject
-from bayes_pfl.pretraining.class_names import rectified_mean
-from bayes_pfl.pretraining.features import FeatureSet
-from bayes_pfl.pretraining.lite_weights import LiteWeights
-from bayes_pfl.pretraining.locked_tuning import tune
-from bayes_pfl.pretraining.objective import (
+from pretraining.architecture import build_clip
+from pretraining.captions import Subject
+from pretraining.class_names import rectified_mean
+from pretraining.features import FeatureSet
+from pretraining.lite_weights import LiteWeights
+from pretraining.locked_tuning import tune
+from pretraining.objective import (
     distilled_names,
     named_classes,
     soft_contrastive,
     state_pairs,
 )
-from bayes_pfl.pretraining.recipe import tuning_data
-from bayes_pfl.pretraining.unlocking import reading_losses
+from pretraining.recipe import tuning_data
+from pretraining.unlocking import reading_losses
 
 from .small_recipe import TINY, random_weights
 

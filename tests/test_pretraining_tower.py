@@ -11,14 +11,14 @@ import torch
 import torch.nn.functional as F
 
 from bayes_pfl.errors import BackboneError, DataError
-from bayes_pfl.pretraining import PretrainConfig
-from bayes_pfl.pretraining.architecture import build_clip
-from bayes_pfl.pretraining.class_names import imagenet_names
-from bayes_pfl.pretraining.features import read_features
-from bayes_pfl.pretraining.lite_weights import TRUNK, LiteWeights, load_lite_weights, match_weights
-from bayes_pfl.pretraining.pictures import PictureMaps, encode_pictures, plan
-from bayes_pfl.pretraining.split_trunk import SplitTrunk
-from bayes_pfl.pretraining.unlocking import unlock
+from pretraining import PretrainConfig
+from pretraining.architecture import build_clip
+from pretraining.class_names import imagenet_names
+from pretraining.features import read_features
+from pretraining.lite_weights import TRUNK, LiteWeights, load_lite_weights, match_weights
+from pretraining.pictures import PictureMaps, encode_pictures, plan
+from pretraining.split_trunk import SplitTrunk
+from pretraining.unlocking import unlock
 
 from .small_recipe import SOURCE, TINY, draw, random_weights
 

@@ -11,13 +11,13 @@ import pytest
 import torch
 
 from bayes_pfl.errors import DataError
-from bayes_pfl.pretraining import pretrain
-from bayes_pfl.pretraining.architecture import build_clip
-from bayes_pfl.pretraining.lite_weights import LiteWeights
-from bayes_pfl.pretraining.pictures import encode_pictures, plan
-from bayes_pfl.pretraining.split_trunk import SplitTrunk
-from bayes_pfl.pretraining.tuning_state import TuningState
-from bayes_pfl.pretraining.unlocking import unlock
+from pretraining import pretrain
+from pretraining.architecture import build_clip
+from pretraining.lite_weights import LiteWeights
+from pretraining.pictures import encode_pictures, plan
+from pretraining.split_trunk import SplitTrunk
+from pretraining.tuning_state import TuningState
+from pretraining.unlocking import unlock
 
 from .small_recipe import SOURCE, TINY, draw, random_weights
 
@@ -108,7 +108,7 @@ def test_file_that_is_no_such_state_is_told(tuning, tmp_path, content):
 
 def test_recipe_goes_on_within_the_tower(weights, tmp_path: Path, monkeypatch):
     often = partial(TuningState, period=0)
-    monkeypatch.setattr("bayes_pfl.pretraining.recipe.TuningState", often)
+    monkeypatch.setattr("pretraining.recipe.TuningState", often)
     settings = {"source": SOURCE, "weights": weights}
     pretrain(TINY, tmp_path / "whole", **settings)
     cache, out = tmp_path / "cache", tmp_path / "out"

@@ -1,4 +1,4 @@
-"""`bayes-pfl verify-metrics`: the recorded figures hold, and it says so where others do not."""
+"""tools/verify_metrics.py: the recorded figures hold, and it reports those that do not."""
 
 import json
 import shutil
@@ -7,7 +7,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from bayes_pfl.verification.metrics import verify_metrics
+from parity.metrics import verify_metrics
 
 from .commands import command
 

@@ -19,10 +19,11 @@ ROOT = Path(__file__).parent.parent
 
 
 def _call(*command, cwd, **environment):
+    inherited = {name: value for name, value in os.environ.items() if name != "PYTHONPATH"}
     result = subprocess.run(
         [str(part) for part in command],
         cwd=cwd,
-        env={**os.environ, **environment},
+        env=inherited | environment,
         capture_output=True,
         text=True,
         timeout=600,

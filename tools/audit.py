@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Annotated, Any
 
 import typer
+
 from dependencies import PACKAGE, ROOT, canonicalize_name, closure, licence, refused
 
 TIMEOUT = 120

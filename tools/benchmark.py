@@ -1,6 +1,9 @@
-"""The same as ``bayes-pfl benchmark``; see ``--help``."""
+"""Measure time and memory on this machine: python tools/benchmark.py --help."""
 
-from bayes_pfl.cli.main import run_tool
+import sys
+
+from bayes_pfl.cli.main import run_app
+from benchmarks.cli import app
 
 if __name__ == "__main__":
-    run_tool("benchmark")
+    run_app(app, sys.argv[1:])

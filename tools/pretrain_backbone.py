@@ -19,7 +19,7 @@ from rich.progress import MofNCompleteColumn, Progress, TimeRemainingColumn
 
 from bayes_pfl.config import load_json
 from bayes_pfl.errors import BayesPFLError
-from bayes_pfl.pretraining import PretrainConfig, pretrain
+from pretraining import PretrainConfig, pretrain
 
 
 def main(arguments: Sequence[str] | None = None) -> int:

@@ -102,7 +102,7 @@ class BayesPFL(BayesPFLNetwork):
         uncertainty: bool = True,
         compile: bool = False,
     ) -> AnomalyResult | list[AnomalyResult]:
-        """Detect anomalies. See :func:`bayes_pfl.predict.images.predict` for arguments and result."""
+        """Detect anomalies; arguments and result as in :func:`bayes_pfl.predict.images.predict`."""
         return predict(
             self,
             images,
@@ -133,7 +133,7 @@ class BayesPFL(BayesPFLNetwork):
         commit_message: str | None = None,
         license: str | None = None,
     ) -> str:
-        """Upload the checkpoint with a model card. See :func:`bayes_pfl.checkpoints.hub.push_checkpoint`."""
+        """Upload the checkpoint with a model card: :func:`bayes_pfl.checkpoints.hub.push_checkpoint`."""
         with tempfile.TemporaryDirectory() as folder:
             return push_checkpoint(
                 self.save_pretrained(folder),

@@ -127,6 +127,14 @@ def build_model(
     return model_class(replace(config, backbone=resolved), backbone)
 
 
+def untrained_model(backbone: BackboneConfig, device: str | None = None) -> BayesPFLNetwork:
+    """A backbone with a head of random weights, in eval mode; the same weights every time."""
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(0)
+        model = build_model(ModelConfig(backbone=backbone))
+    return model.to(device or best_device()).eval()
+
+
 def best_device() -> str:
     """ "cuda", else "mps", else "cpu"."""
     if torch.cuda.is_available():

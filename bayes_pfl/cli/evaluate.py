@@ -1,4 +1,4 @@
-"""``bayes-pfl evaluate`` and ``bayes-pfl verify-metrics``."""
+"""``bayes-pfl evaluate``."""
 
 from __future__ import annotations
 
@@ -13,7 +13,6 @@ from bayes_pfl.cli.options import (
     EMBEDDED_CHECKPOINT,
     BatchSize,
     Device,
-    Json,
     Out,
     Precision,
     Pretrained,
@@ -25,7 +24,6 @@ from bayes_pfl.cli.options import (
     load_model,
     names_in,
     say,
-    write_json,
 )
 from bayes_pfl.errors import ConfigError
 from bayes_pfl.support.processes import is_first_process
@@ -162,27 +160,6 @@ def evaluate(
         say(line)
     say(f"written to {out}" + ("" if whole else "; every category: table.md"))
     _tell_skipped(outcome.skipped)
-
-
-def verify_metrics(
-    folder: Annotated[Path, typer.Argument(help="With metrics.npz and metrics.json.")],
-    json_out: Json = None,
-) -> None:
-    """Every recorded figure against ours, in both modes; exit 1 beyond the bounds.
-
-    Bounds: 1e-3 in binned mode, 1e-6 in exact mode, 2e-3 for AUPRO.
-    """
-    from bayes_pfl.verification import metrics
-
-    checks = metrics.verify_metrics(folder)
-    report = metrics.checks_report(checks)
-    for check in checks:
-        say(check)
-    say(f"{len(checks)} checks, {sum(not check.passed for check in checks)} failed")
-    if json_out:
-        write_json(json_out, report)
-    if not report["passed"]:
-        raise typer.Exit(1)
 
 
 def _seeds(seeds: str, seed: int | None) -> tuple[int, ...]:

@@ -16,7 +16,6 @@ from typer.core import TyperGroup
 
 from bayes_pfl.cli import app as pages
 from bayes_pfl.cli import (
-    benchmark,
     calibrate,
     class_names,
     datasets,
@@ -31,7 +30,6 @@ from bayes_pfl.cli import (
 from bayes_pfl.cli.options import (
     Backbone,
     ImageSize,
-    Json,
     Layers,
     Out,
     Pretrained,
@@ -39,7 +37,6 @@ from bayes_pfl.cli.options import (
     bars,
     console,
     errors,
-    write_json,
 )
 from bayes_pfl.errors import BayesPFLError
 from bayes_pfl.support.processes import StoppedElsewhere, is_first_process
@@ -76,20 +73,20 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
 )
 app.add_typer(datasets.app, name="datasets")
-app.add_typer(benchmark.app, name="benchmark")
 
 
 def main() -> None:
     """Entry point: one line and an exit code for what a user can mend, no traceback."""
-    _run(sys.argv[1:])
+    run_app(app, sys.argv[1:])
 
 
 def run_tool(command: str) -> None:
     """Entry point of ``tools/<command>.py``: the same as ``bayes-pfl <command>``."""
-    _run([command, *sys.argv[1:]])
+    run_app(app, [command, *sys.argv[1:]])
 
 
-def _run(arguments: list[str]) -> None:
+def run_app(app: typer.Typer, arguments: list[str]) -> None:
+    """Run a command line; what a user can mend ends in one line and an exit code."""
     logging.basicConfig(level=logging.WARNING, format="%(levelname)s: %(message)s")
     try:
         with terminable():
@@ -172,30 +169,6 @@ def demo(
     with bars() as progress:
         report = run_demo(out, progress, quick=quick)
     console.print(report, markup=False, highlight=False, soft_wrap=True)
-
-
-@app.command("verify-parity")
-def verify_parity(
-    folder: Annotated[Path, typer.Argument(help="Fixture in the format of docs/parity.md.")],
-    json_out: Json = None,
-) -> None:
-    """Largest error of every output against the published implementation; exit 1 over 1e-4."""
-    from bayes_pfl.verification.parity import TOLERANCE, verify
-
-    differences = verify(folder)
-    for item in differences:
-        mark = "ok  " if item.passed else "FAIL"
-        console.print(f"{mark} {item.error:9.2e}  {item.name}", markup=False, highlight=False)
-    failed = [item.name for item in differences if not item.passed]
-    console.print(f"{len(differences)} outputs, {len(failed)} over {TOLERANCE:g}")
-    if json_out:
-        report = {"tolerance": TOLERANCE, "errors": {d.name: d.error for d in differences}}
-        write_json(json_out, report | {"passed": not failed})
-    if failed:
-        raise typer.Exit(1)
-
-
-app.command("verify-metrics")(evaluate.verify_metrics)
 
 
 if __name__ == "__main__":

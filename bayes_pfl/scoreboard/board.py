@@ -11,9 +11,8 @@ from dataclasses import dataclass, field
 
 import torch
 
-from bayes_pfl.benchmarks.subjects import Subject
 from bayes_pfl.checkpoints.fingerprint import fingerprint
-from bayes_pfl.checkpoints.load import load_checkpoint
+from bayes_pfl.checkpoints.load import load_checkpoint, untrained_model
 from bayes_pfl.config import BackboneConfig
 from bayes_pfl.data.labelled_batches import Batch, read_batches
 from bayes_pfl.data.records import Sample, count_labels
@@ -156,7 +155,7 @@ def bare_model(
 ) -> BayesPFLNetwork:
     """A backbone with an untrained head, of which nothing is asked."""
     config = BackboneConfig(backbone, pretrained, image_size)
-    return Subject(backbone=config, device=device).model()
+    return untrained_model(config, device)
 
 
 def _checkpoint_rows(name: str, model: BayesPFLNetwork, settings: BoardSettings) -> list[Method]:

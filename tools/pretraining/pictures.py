@@ -19,10 +19,10 @@ from torch import Tensor
 from torch.utils.data import DataLoader, Dataset
 
 from bayes_pfl.errors import DataError
-from bayes_pfl.pretraining.captions import GOOD, Rng, Subject
-from bayes_pfl.pretraining.cost import Cost
-from bayes_pfl.pretraining.lite_weights import MEAN, STD
-from bayes_pfl.pretraining.split_trunk import SplitTrunk
+from pretraining.captions import GOOD, Rng, Subject
+from pretraining.cost import Cost
+from pretraining.lite_weights import MEAN, STD
+from pretraining.split_trunk import SplitTrunk
 
 Progress = Callable[[str, int, int], None]
 """Called with the name of a stage, what is done of it, and its total."""

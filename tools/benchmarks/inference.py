@@ -13,21 +13,21 @@ import numpy as np
 import torch
 from PIL import Image
 
-from bayes_pfl.benchmarks.memory import peak_bytes
-from bayes_pfl.benchmarks.subjects import (
-    CLASS_NAME,
-    Subject,
-    bare_tower,
-    noise_pictures,
-    rendered_pictures,
-)
-from bayes_pfl.benchmarks.timing import interleaved, medians
 from bayes_pfl.metrics import pixel_metrics
 from bayes_pfl.model.network import BayesPFLNetwork
 from bayes_pfl.predict.folder import predict_folder
 from bayes_pfl.predict.images import predict, predict_stream
 from bayes_pfl.support.environment import environment
 from bayes_pfl.support.precision import half_dtype
+from benchmarks.memory import peak_bytes
+from benchmarks.subjects import (
+    CLASS_NAME,
+    Subject,
+    bare_tower,
+    noise_pictures,
+    rendered_pictures,
+)
+from benchmarks.timing import interleaved, medians
 
 
 @dataclass(frozen=True)

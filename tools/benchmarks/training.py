@@ -11,9 +11,6 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from bayes_pfl.benchmarks.memory import peak_bytes
-from bayes_pfl.benchmarks.subjects import CLASS_NAME, Subject, bare_tower
-from bayes_pfl.benchmarks.timing import interleaved, medians
 from bayes_pfl.clip.frozen_clip import ImageFeatures
 from bayes_pfl.config import TrainConfig
 from bayes_pfl.model.network import BayesPFLNetwork
@@ -23,6 +20,9 @@ from bayes_pfl.support.precision import autocast, half_dtype
 from bayes_pfl.train.feature_cache import FeatureCache
 from bayes_pfl.train.parameter_groups import parameter_groups, set_stage
 from bayes_pfl.train.trainer import TrainingStep
+from benchmarks.memory import peak_bytes
+from benchmarks.subjects import CLASS_NAME, Subject, bare_tower
+from benchmarks.timing import interleaved, medians
 
 
 @dataclass(frozen=True)

@@ -7,7 +7,7 @@ import json
 from dataclasses import asdict, dataclass
 
 from bayes_pfl.errors import ConfigError
-from bayes_pfl.pretraining.lite_weights import SOURCES, STAGES
+from pretraining.lite_weights import SOURCES, STAGES
 
 
 @dataclass(frozen=True)

@@ -9,8 +9,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from bayes_pfl.checkpoints.load import best_device, build_model, load_checkpoint
-from bayes_pfl.config import BackboneConfig, ModelConfig
+from bayes_pfl.checkpoints.load import load_checkpoint, untrained_model
+from bayes_pfl.config import BackboneConfig
 from bayes_pfl.model.network import BayesPFLNetwork
 from bayes_pfl.rendering import TEST_CATEGORIES, render
 from bayes_pfl.support.precision import autocast
@@ -30,10 +30,7 @@ class Subject:
         """In eval mode on its device; the caller's random state is left alone."""
         if self.checkpoint is not None:
             return load_checkpoint(self.checkpoint, device=self.device)
-        with torch.random.fork_rng(devices=[]):
-            torch.manual_seed(0)
-            model = build_model(ModelConfig(backbone=self.backbone or BackboneConfig()))
-        return model.to(self.device or best_device()).eval()
+        return untrained_model(self.backbone or BackboneConfig(), self.device)
 
 
 def bare_tower(

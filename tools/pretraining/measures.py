@@ -13,9 +13,9 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from bayes_pfl.metrics import image_metrics
-from bayes_pfl.pretraining.architecture import embed_texts, projection
-from bayes_pfl.pretraining.features import FeatureSet
-from bayes_pfl.pretraining.locked_tuning import TuningData
+from pretraining.architecture import embed_texts, projection
+from pretraining.features import FeatureSet
+from pretraining.locked_tuning import TuningData
 
 _FRAMES = ("{}", "a photo of a {}", "a close-up of the {}")
 _STATES = (

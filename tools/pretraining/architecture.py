@@ -7,9 +7,9 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from bayes_pfl.pretraining.config import PretrainConfig
-from bayes_pfl.pretraining.lite_weights import LiteWeights
-from bayes_pfl.pretraining.split_trunk import fill_trunk
+from pretraining.config import PretrainConfig
+from pretraining.lite_weights import LiteWeights
+from pretraining.split_trunk import fill_trunk
 
 CONTEXT_LENGTH = 77
 VOCABULARY = 49408

@@ -13,21 +13,21 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from bayes_pfl.pretraining.architecture import embed_texts, projection
-from bayes_pfl.pretraining.balance import balanced_chances
-from bayes_pfl.pretraining.captions import CaptionWriter, Subject, agreement
-from bayes_pfl.pretraining.class_names import ClassNames
-from bayes_pfl.pretraining.config import PretrainConfig
-from bayes_pfl.pretraining.features import FeatureSet
-from bayes_pfl.pretraining.lite_weights import LiteWeights
-from bayes_pfl.pretraining.objective import (
+from pretraining.architecture import embed_texts, projection
+from pretraining.balance import balanced_chances
+from pretraining.captions import CaptionWriter, Subject, agreement
+from pretraining.class_names import ClassNames
+from pretraining.config import PretrainConfig
+from pretraining.features import FeatureSet
+from pretraining.lite_weights import LiteWeights
+from pretraining.objective import (
     distilled_names,
     named_classes,
     soft_contrastive,
     state_pairs,
 )
-from bayes_pfl.pretraining.pictures import Progress
-from bayes_pfl.pretraining.schedule import LOG_EVERY, History, cosine
+from pretraining.pictures import Progress
+from pretraining.schedule import LOG_EVERY, History, cosine
 
 _log = logging.getLogger(__name__)
 _LARGEST_SCALE = math.log(100.0)

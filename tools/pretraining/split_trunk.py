@@ -13,7 +13,7 @@ import torch
 from torch import Tensor, nn
 
 from bayes_pfl.clip.fast_image_tower import few_at_once
-from bayes_pfl.pretraining.lite_weights import LiteWeights
+from pretraining.lite_weights import LiteWeights
 
 
 @dataclass(frozen=True)

@@ -21,8 +21,6 @@ import numpy as np
 import torch
 from PIL import Image
 
-from bayes_pfl.benchmarks.memory import peak_mb, reset_peak
-from bayes_pfl.benchmarks.subjects import CLASS_NAME
 from bayes_pfl.checkpoints.load import build_model
 from bayes_pfl.config import BackboneConfig, ModelConfig
 from bayes_pfl.data.records import Sample
@@ -33,6 +31,8 @@ from bayes_pfl.evaluate.run import EvaluationRequest, run_benchmark
 from bayes_pfl.model.network import BayesPFLNetwork
 from bayes_pfl.predict.folder import predict_folder
 from bayes_pfl.predict.images import predict_stream
+from benchmarks.memory import peak_mb, reset_peak
+from benchmarks.subjects import CLASS_NAME
 
 PARTS = ("stream", "folder", "evaluate")
 _SIDE, _PATCH, _WIDTH = 32, 8, 32

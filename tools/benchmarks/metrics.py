@@ -10,8 +10,8 @@ import cv2
 import numpy as np
 from sklearn.metrics import average_precision_score, precision_recall_curve, roc_auc_score
 
-from bayes_pfl.benchmarks.memory import with_peak_memory
 from bayes_pfl.metrics import PixelMetrics
+from benchmarks.memory import with_peak_memory
 
 BATCH = 8
 

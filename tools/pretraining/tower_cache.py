@@ -9,9 +9,9 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import save
 
 from bayes_pfl.errors import DataError
-from bayes_pfl.pretraining.cost import Cost
-from bayes_pfl.pretraining.split_trunk import SplitTrunk
 from bayes_pfl.support.files import write_atomically
+from pretraining.cost import Cost
+from pretraining.split_trunk import SplitTrunk
 
 
 def save_tower(trunk: SplitTrunk, path: Path, losses: dict[str, float], cost: Cost) -> None:

@@ -11,9 +11,9 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from bayes_pfl.pretraining.captions import Subject
-from bayes_pfl.pretraining.pictures import PictureMaps
-from bayes_pfl.pretraining.split_trunk import SplitTrunk
+from pretraining.captions import Subject
+from pretraining.pictures import PictureMaps
+from pretraining.split_trunk import SplitTrunk
 
 _AT_ONCE = 64
 _DEFECTIVE = 0.3  # share of a cell from which on it is called defective; less is not used

@@ -9,7 +9,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from bayes_pfl.pretraining.lite_weights import LiteWeights
+from pretraining.lite_weights import LiteWeights
 
 _TEMPLATES = (
     "{}", "a {}", "a photo of a {}", "a photo of {}", "a picture of the {}", "a close-up of a {}",

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from bayes_pfl.pretraining.captions import Subject
+from pretraining.captions import Subject
 
 
 def balanced_chances(subjects: Sequence[Subject]) -> np.ndarray:

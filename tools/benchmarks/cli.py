@@ -1,4 +1,4 @@
-"""``bayes-pfl benchmark``: time and memory on this machine. One command for each measurement."""
+"""Time and memory on this machine: a command for each measurement, joined in tools/benchmark.py."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ from bayes_pfl.cli.options import (
 from bayes_pfl.errors import ConfigError
 
 if TYPE_CHECKING:
-    from bayes_pfl.benchmarks.subjects import Subject
+    from benchmarks.subjects import Subject
 
 app = typer.Typer(help="Measure time and memory on this machine.", no_args_is_help=True)
 
@@ -62,7 +62,7 @@ def inference(
     json_out: Json = None,
 ) -> None:
     """Seconds per image of predict, beside the bare image tower in the same run."""
-    from bayes_pfl.benchmarks.inference import InferenceSettings, benchmark_inference
+    from benchmarks.inference import InferenceSettings, benchmark_inference
 
     subject = _subject(backbone, checkpoint, pretrained, random_weights, image_size, device)
     settings = InferenceSettings(
@@ -99,7 +99,7 @@ def training(
     json_out: Json = None,
 ) -> None:
     """Seconds of a training step, with the image tower and from cached features."""
-    from bayes_pfl.benchmarks.training import TrainingSettings, benchmark_training
+    from benchmarks.training import TrainingSettings, benchmark_training
 
     subject = _subject(backbone, checkpoint, pretrained, random_weights, image_size, device)
     settings = TrainingSettings(batch_size, precision.value, text_checkpointing, repeats)
@@ -140,8 +140,8 @@ def _subject(
     image_size: int | None,
     device: str | None,
 ) -> Subject:
-    from bayes_pfl.benchmarks.subjects import Subject
     from bayes_pfl.config import BackboneConfig
+    from benchmarks.subjects import Subject
 
     if backbone is None:
         if image_size or random_weights:
@@ -163,7 +163,7 @@ def metrics(
     json_out: Json = None,
 ) -> None:
     """All pixel metrics of random maps with masks, beside scikit-learn's."""
-    from bayes_pfl.benchmarks.metrics import benchmark_metrics
+    from benchmarks.metrics import benchmark_metrics
 
     try:
         numbers = [int(part) for part in names_in(scaling)]
@@ -201,8 +201,8 @@ def soak(
     json_out: Json = None,
 ) -> None:
     """Memory of long runs: very many small images through a tiny model with random weights."""
-    from bayes_pfl.benchmarks.soak import SoakSettings
-    from bayes_pfl.benchmarks.soak import soak as run_soak
+    from benchmarks.soak import SoakSettings
+    from benchmarks.soak import soak as run_soak
 
     def tell(name: str, found: dict[str, Any]) -> None:
         say(

@@ -19,13 +19,13 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from bayes_pfl.clip.joined_layers import join_layers
-from bayes_pfl.pretraining.balance import balanced_chances
-from bayes_pfl.pretraining.config import PretrainConfig
-from bayes_pfl.pretraining.lite_weights import LiteWeights
-from bayes_pfl.pretraining.pictures import MASK_SIDE, PictureMaps, Progress
-from bayes_pfl.pretraining.schedule import LOG_EVERY, History, cosine
-from bayes_pfl.pretraining.split_trunk import LateMaps, SplitTrunk
-from bayes_pfl.pretraining.tuning_state import Draws, TuningState
+from pretraining.balance import balanced_chances
+from pretraining.config import PretrainConfig
+from pretraining.lite_weights import LiteWeights
+from pretraining.pictures import MASK_SIDE, PictureMaps, Progress
+from pretraining.schedule import LOG_EVERY, History, cosine
+from pretraining.split_trunk import LateMaps, SplitTrunk
+from pretraining.tuning_state import Draws, TuningState
 
 _log = logging.getLogger(__name__)
 _READER_RATE = 10  # the readers begin from nothing: they learn faster than the trunk

@@ -7,11 +7,11 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from bayes_pfl.pretraining.config import PretrainConfig
-from bayes_pfl.pretraining.cost import Cost
-from bayes_pfl.pretraining.lite_weights import SOURCES, TRUNK
-from bayes_pfl.pretraining.measures import Measures
 from bayes_pfl.support.checksums import file_sha256
+from pretraining.config import PretrainConfig
+from pretraining.cost import Cost
+from pretraining.lite_weights import SOURCES, TRUNK
+from pretraining.measures import Measures
 
 CARD_FILE = "README.md"
 Kinds = Mapping[str, Sequence[str]]

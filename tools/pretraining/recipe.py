@@ -12,28 +12,28 @@ from typing import Any
 import torch
 
 from bayes_pfl.errors import ConfigError
-from bayes_pfl.pretraining.architecture import build_clip
-from bayes_pfl.pretraining.card import CARD_FILE, CardFacts, model_card
-from bayes_pfl.pretraining.class_names import imagenet_names, pseudo_features
-from bayes_pfl.pretraining.config import PretrainConfig
-from bayes_pfl.pretraining.cost import Cost
-from bayes_pfl.pretraining.export import export_clip
-from bayes_pfl.pretraining.features import FeatureSet, read_features
-from bayes_pfl.pretraining.lite_weights import LiteWeights, load_lite_weights
-from bayes_pfl.pretraining.locked_tuning import TuningData, tune
-from bayes_pfl.pretraining.measures import Measures, measure
-from bayes_pfl.pretraining.pictures import (
+from bayes_pfl.support.files import write_atomically
+from pretraining.architecture import build_clip
+from pretraining.card import CARD_FILE, CardFacts, model_card
+from pretraining.class_names import imagenet_names, pseudo_features
+from pretraining.config import PretrainConfig
+from pretraining.cost import Cost
+from pretraining.export import export_clip
+from pretraining.features import FeatureSet, read_features
+from pretraining.lite_weights import LiteWeights, load_lite_weights
+from pretraining.locked_tuning import TuningData, tune
+from pretraining.measures import Measures, measure
+from pretraining.pictures import (
     PictureMaps,
     Progress,
     Renderer,
     encode_pictures,
     plan,
 )
-from bayes_pfl.pretraining.split_trunk import SplitTrunk
-from bayes_pfl.pretraining.tower_cache import load_tower, save_tower
-from bayes_pfl.pretraining.tuning_state import TuningState
-from bayes_pfl.pretraining.unlocking import unlock
-from bayes_pfl.support.files import write_atomically
+from pretraining.split_trunk import SplitTrunk
+from pretraining.tower_cache import load_tower, save_tower
+from pretraining.tuning_state import TuningState
+from pretraining.unlocking import unlock
 
 _log = logging.getLogger(__name__)
 _MEASURING_SEED = 1_000_003

@@ -13,8 +13,8 @@ import numpy as np
 import torch
 
 from bayes_pfl.errors import DataError
-from bayes_pfl.pretraining.cost import Cost
 from bayes_pfl.support.files import write_atomically
+from pretraining.cost import Cost
 
 PERIOD = 120.0
 """Seconds of work that are lost at most."""

@@ -10,10 +10,10 @@ import torch
 from safetensors.torch import save
 from torch import Tensor
 
-from bayes_pfl.pretraining.architecture import model_cfg
-from bayes_pfl.pretraining.config import PretrainConfig
-from bayes_pfl.pretraining.lite_weights import MEAN, STD
 from bayes_pfl.support.files import write_atomically
+from pretraining.architecture import model_cfg
+from pretraining.config import PretrainConfig
+from pretraining.lite_weights import MEAN, STD
 
 CONFIG_FILE = "open_clip_config.json"
 WEIGHTS_FILE = "open_clip_model.safetensors"
