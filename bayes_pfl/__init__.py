@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
+from bayes_pfl.support.version import __version__
+
 if TYPE_CHECKING:
     from bayes_pfl.api.detector import AnomalyDetector
     from bayes_pfl.api.model import BayesPFL
@@ -11,7 +13,6 @@ if TYPE_CHECKING:
 
 __all__ = ["AnomalyDetector", "AnomalyResult", "BayesPFL", "__version__"]
 
-__version__ = "0.1.0"  # the only place: pyproject.toml reads it from here
 
 _HOMES = {
     "AnomalyDetector": "bayes_pfl.api.detector",

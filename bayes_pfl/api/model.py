@@ -133,7 +133,7 @@ class BayesPFL(BayesPFLNetwork):
         commit_message: str | None = None,
         license: str | None = None,
     ) -> str:
-        """Upload the checkpoint with a model card: :func:`bayes_pfl.checkpoints.hub.push_checkpoint`."""
+        """Upload it with a model card; as :func:`bayes_pfl.checkpoints.hub.push_checkpoint`."""
         with tempfile.TemporaryDirectory() as folder:
             return push_checkpoint(
                 self.save_pretrained(folder),

@@ -20,6 +20,7 @@ from bayes_pfl.support.checksums import check_embedded
 from bayes_pfl.support.files import write_atomically
 from bayes_pfl.support.parsing import MAX_CONFIG, one_line, read_json, short
 from bayes_pfl.support.resources import resource_dir
+from bayes_pfl.support.version import __version__
 
 Network = TypeVar("Network", bound=BayesPFLNetwork)
 
@@ -39,8 +40,6 @@ def save_checkpoint(model: BayesPFLNetwork, folder: str | Path) -> Path:
         CheckpointError: the folder cannot be written.
     """
     from safetensors.torch import save
-
-    from bayes_pfl import __version__
 
     folder = Path(folder)
     tensors = {k: v.cpu().contiguous() for k, v in model.learned_state_dict().items()}

@@ -32,6 +32,7 @@ from bayes_pfl.evaluate.batch_log import BatchLog, row_arrays, rows_in
 from bayes_pfl.evaluate.records import CategoryRecord, Counted
 from bayes_pfl.metrics import PixelMetrics
 from bayes_pfl.support.files import write_atomically
+from bayes_pfl.support.version import __version__
 
 if TYPE_CHECKING:
     from bayes_pfl.evaluate.categories import EvaluationSettings
@@ -158,8 +159,6 @@ class DatasetCache:
 
 def cache_key(model: BayesPFLNetwork, fingerprint: str, settings: EvaluationSettings) -> str:
     """Hash of everything that shapes a score; batch size and workers do not."""
-    from bayes_pfl import __version__
-
     count = model.config.scoring.samples if settings.samples is None else settings.samples
     parts = {
         "format": FORMAT,

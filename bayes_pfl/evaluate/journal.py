@@ -15,6 +15,7 @@ from bayes_pfl.evaluate.records import CategoryRecord
 from bayes_pfl.support.files import remove_leftovers
 from bayes_pfl.support.journal import Journal
 from bayes_pfl.support.processes import is_first_process
+from bayes_pfl.support.version import __version__
 
 if TYPE_CHECKING:
     from bayes_pfl.evaluate.request import EvaluationRequest
@@ -113,8 +114,6 @@ def _remove_leftovers(request: EvaluationRequest) -> None:
 
 
 def _header(request: EvaluationRequest) -> dict[str, Any]:
-    from bayes_pfl import __version__
-
     settings = {k: v for k, v in asdict(request.settings).items() if k not in _FREE}
     return {
         "version": __version__,

@@ -34,7 +34,8 @@ class CalibrationOptions:
         fpr: of images.
         pixel_fpr: of pixels; None for the same.
         samples, precision, batch_size, seed, smoothing: as in
-            :func:`bayes_pfl.predict.images.predict`; all but the batch size must be the same where the calibration is used.
+            :func:`bayes_pfl.predict.images.predict`; all but the batch size must be the same where
+            the calibration is used.
         keep_outliers: images that look abnormal stay in, instead of being refused.
         workers: processes that decode the files of a folder.
 

@@ -20,6 +20,7 @@ from bayes_pfl.predict.inputs import InputImages
 from bayes_pfl.predict.rows import row_of
 from bayes_pfl.predict.summary import FolderSettings
 from bayes_pfl.support.journal import Journal, is_end
+from bayes_pfl.support.version import __version__
 
 _FREE = ("batch_size", "workers", "compile")
 """Settings that may change when a run goes on: they change no result beyond its last digits."""
@@ -29,8 +30,6 @@ def run_header(
     model: BayesPFLNetwork, folder: Path, settings: FolderSettings, calibration: Calibration | None
 ) -> dict[str, Any]:
     """All that shapes the results of a run, for the first line of its journal."""
-    from bayes_pfl import __version__
-
     fixed = {name: value for name, value in asdict(settings).items() if name not in _FREE}
     return {
         "version": __version__,
