@@ -37,7 +37,7 @@ def _installed(name: str) -> bool:
 
 def _commit() -> str | None:
     """Commit of the source tree the package runs from; None for an installed wheel."""
-    root = Path(__file__).resolve().parent.parent
+    root = Path(__file__).resolve().parents[2]
     if not (root / ".git").exists():
         return None
     try:

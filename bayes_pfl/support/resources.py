@@ -11,6 +11,6 @@ def resource_dir(kind: Literal["datasets", "checkpoints"]) -> Path:
 
     An installed wheel carries them inside the package; a checkout has them beside it.
     """
-    package = Path(__file__).resolve().parent
+    package = Path(__file__).resolve().parents[1]
     inside = package / "_resources" / kind
     return inside if inside.is_dir() else package.parent / kind
