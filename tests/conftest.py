@@ -10,8 +10,7 @@ import torch
 from bayes_pfl import BayesPFL
 from bayes_pfl.checkpoints.load import build_model
 from bayes_pfl.config import BackboneConfig, ModelConfig, ScoringConfig
-
-from .commands import command
+from tests.helpers.commands import command
 
 TINY_CLIP = {
     "embed_dim": 32,

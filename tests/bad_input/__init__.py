@@ -4,12 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from .case import Case
+from tests.bad_input.case import Case
 
 
 def sections() -> dict[str, Sequence[Case]]:
     """All cases, under the headings of docs/robustness.md."""
-    from . import data, images, models, places
+    from tests.bad_input import data, images, models, places
 
     return {
         "Image files": images.CASES,

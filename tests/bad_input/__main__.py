@@ -2,7 +2,7 @@
 
 import sys
 
-from . import sections, table
+from tests.bad_input import sections, table
 
 for title, cases in sections().items():
     sys.stdout.write(f"## {title}\n\n{table(cases)}\n\n")

@@ -13,8 +13,7 @@ from PIL import Image
 from bayes_pfl.data.cards import load_card
 from bayes_pfl.data.meta import read_meta
 from bayes_pfl.data.mvtec import read_mvtec
-
-from .case import Case, World, message_of, picture, write_json
+from tests.bad_input.case import Case, World, message_of, picture, write_json
 
 See = Callable[[World], str]
 MASK = "nut/ground_truth/bent/000_mask.png"

@@ -13,7 +13,7 @@ import cv2
 import numpy as np
 from PIL import Image
 
-from .case import Case, World, picture
+from tests.bad_input.case import Case, World, picture
 
 SVG = '<svg xmlns="http://www.w3.org/2000/svg"><rect width="9" height="9"/></svg>'
 

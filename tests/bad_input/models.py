@@ -16,8 +16,7 @@ from safetensors.torch import load_file, save_file
 from bayes_pfl.checkpoints.load import load_checkpoint
 from bayes_pfl.clip.load import load_backbone
 from bayes_pfl.config import BackboneConfig
-
-from .case import Case, World, message_of, one_image, write_json
+from tests.bad_input.case import Case, World, message_of, one_image, write_json
 
 See = Callable[[World], str]
 WEIGHTS, CONFIG = "model.safetensors", "config.json"

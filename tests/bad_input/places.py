@@ -12,12 +12,12 @@ import tempfile
 from pathlib import Path
 
 from bayes_pfl.data.images import read_image
-
-from .case import Case, World, message_of, one_image, picture
+from tests.bad_input.case import Case, World, message_of, one_image, picture
+from tests.helpers.paths import ROOT
 
 FULL_DISK = """
 import resource, sys
-from tests.commands import command
+from tests.helpers.commands import command
 
 resource.setrlimit(resource.RLIMIT_FSIZE, (2000, 2000))
 sys.exit(command(*sys.argv[1:]))
@@ -197,7 +197,7 @@ def full_disk(world: World) -> str:
         capture_output=True,
         text=True,
         timeout=300,
-        cwd=Path(__file__).parents[2],
+        cwd=ROOT,
     )
     assert done.returncode == 2 and "Traceback" not in done.stderr, done.stderr
     assert not (world.folder / "out" / "predictions.csv").exists()

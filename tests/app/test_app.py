@@ -1,0 +1,276 @@
+"""The app: what it makes of files, what it refuses, and a person's way through it in a browser."""
+
+from __future__ import annotations
+
+import contextlib
+import importlib.util
+import json
+import os
+import shutil
+import socket
+import threading
+import time
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from bayes_pfl.app import server as app_module
+from bayes_pfl.app.inspection import Wish
+from bayes_pfl.app.server import AppSettings, Inspector, check_installed, free_port
+from bayes_pfl.errors import ConfigError, DataError
+from bayes_pfl.predict.images import predict
+from tests.helpers.browser import chromium, complaints, requested
+from tests.helpers.commands import command
+
+HOSTILE = "<img src=x onerror=alert(1)>.png"
+needs_gradio = pytest.mark.skipif(
+    importlib.util.find_spec("gradio") is None, reason="gradio is not installed"
+)
+
+
+@pytest.fixture(scope="module")
+def files(tmp_path_factory):
+    """Two pictures, the second with a hostile name, and a broken one between them."""
+    folder = tmp_path_factory.mktemp("app images")
+    rng = np.random.default_rng(0)
+    for name in ("a part.png", HOSTILE):
+        Image.fromarray(rng.integers(0, 255, (40, 60, 3), np.uint8)).save(folder / name)
+    (folder / "broken.png").write_bytes(b"nothing")
+    return [str(folder / name) for name in ("a part.png", "broken.png", HOSTILE)]
+
+
+@pytest.fixture(scope="module")
+def inspector(checkpoint_dir):
+    return Inspector(AppSettings((str(checkpoint_dir),), device="cpu"))
+
+
+def wish(inspector, **changes):
+    values = {"checkpoint": inspector.settings.checkpoints[0], "class_name": "part"}
+    return Wish(**(values | changes))
+
+
+def test_results_are_those_of_predict_in_order(inspector, files):
+    done = list(inspector.inspect(files, wish(inspector, samples=2, threshold=0.0)))
+    assert [item.name for item in done] == ["a part.png", "broken.png", HOSTILE]
+    assert "not an image" in done[1].error and done[1].result is None
+    for item, path in ((done[0], files[0]), (done[2], files[2])):
+        expected = predict(inspector.model(wish(inspector).checkpoint), path, "part", samples=2)
+        assert item.result.score == pytest.approx(expected.score, abs=1e-5)
+        low, high = item.result.interval
+        assert low <= item.result.score <= high and item.result.label == 1
+        assert item.overlay.width > 3 * 60
+
+
+def test_only_broken_files(inspector, files):
+    (item,) = inspector.inspect(files[1:2], wish(inspector))
+    assert item.error and item.result is None
+
+
+@pytest.mark.parametrize(
+    "limits, reason",
+    [({"max_bytes": 500}, "MiB, at most"), ({"max_pixels": 2000}, "pixels")],
+)
+def test_large_files_are_refused_and_the_others_done(inspector, files, limits, reason, tmp_path):
+    small = tmp_path / "small.png"
+    Image.new("RGB", (8, 8)).save(small)
+    limited = Inspector(AppSettings(inspector.settings.checkpoints, device="cpu", **limits))
+    refused, done = limited.inspect([files[0], str(small)], wish(inspector))
+    assert reason in refused.error and done.result is not None
+
+
+def test_refusals(inspector, files):
+    few = Inspector(AppSettings(inspector.settings.checkpoints, max_files=2))
+    with pytest.raises(ConfigError, match="3 images: 2 at once"):
+        list(few.inspect(files, wish(inspector)))
+    with pytest.raises(DataError, match="no class name"):
+        list(inspector.inspect(files, wish(inspector, class_name=" ")))
+    with pytest.raises(ConfigError, match="'elsewhere': choose one of"):
+        list(inspector.inspect(files, wish(inspector, checkpoint="elsewhere")))
+    assert not inspector._lock.locked()
+
+
+def test_one_clear_line_without_gradio(monkeypatch, capsys):
+    monkeypatch.setattr(importlib.util, "find_spec", lambda name: None)
+    with pytest.raises(ConfigError, match=r"pip install 'gradio>=6'"):
+        check_installed()
+    assert command("app", "--no-browser") == 2
+    assert capsys.readouterr().err.count("error: gradio is not installed") == 1
+
+
+def test_a_port_that_is_taken():
+    with socket.socket() as taken:
+        taken.bind((app_module.HOST, 0))
+        taken.listen()
+        port = taken.getsockname()[1]
+        with pytest.raises(ConfigError, match=f"port {port} on 127.0.0.1 is taken"):
+            free_port(port)
+        assert free_port(None) != port
+
+
+@pytest.fixture(scope="module")
+def served(inspector):
+    """The page, served; gives its address."""
+    with serving(inspector) as address:
+        yield address
+
+
+@contextlib.contextmanager
+def serving(inspector):
+    """A page, served; gives its address."""
+    uvicorn = pytest.importorskip("uvicorn")
+    port = free_port(None)
+    page = app_module.asgi_app(inspector)
+    server = uvicorn.Server(uvicorn.Config(page, app_module.HOST, port, log_level="warning"))
+    thread = threading.Thread(target=server.run, daemon=True)
+    thread.start()
+    while not server.started:
+        time.sleep(0.02)
+    yield f"http://{app_module.HOST}:{port}"
+    server.should_exit = True
+    thread.join(10)
+
+
+@needs_gradio
+def test_answers_to_its_own_name_only(served):
+    import urllib.error
+    import urllib.request
+
+    answer = urllib.request.urlopen(served)
+    assert "default-src 'self'" in answer.headers["Content-Security-Policy"]
+    foreign = urllib.request.Request(served, headers={"Host": "evil.example"})
+    with pytest.raises(urllib.error.HTTPError, match="400"):
+        urllib.request.urlopen(foreign)
+
+
+@needs_gradio
+def test_requests_of_other_origins_are_refused(served):
+    assert status(served, {"Origin": served}) == 200
+    assert status(served, {"Origin": "https://evil.example"}) == 403
+    assert status(served, {"Origin": "http://127.0.0.1:1"}) == 403
+
+
+@needs_gradio
+@pytest.mark.parametrize("form", ["file={}", "file/{}", "file=../..{}", "file=file://{}"])
+def test_no_file_of_the_computer_is_served(served, checkpoint_dir, form):
+    for path in ("/etc/passwd", os.path.abspath("setup.py"), str(checkpoint_dir / "config.json")):
+        assert os.path.isfile(path)
+        code = status(f"{served}/gradio_api/{form.format(path)}")
+        assert code in (403, 404, 405)
+
+
+@needs_gradio
+def test_only_uploads_are_inspected(inspector, files, tmp_path, monkeypatch):
+    from bayes_pfl.app.page import _answer
+
+    monkeypatch.setenv("GRADIO_TEMP_DIR", str(tmp_path))
+    asked = ("part", "", inspector.settings.checkpoints[0], 1)
+    ((said, _, _),) = _answer(inspector, [files[0]], *asked)
+    assert "a part.png: not a file that was dropped here" in said
+    (tmp_path / "link.png").symlink_to(files[0])
+    ((said, _, _),) = _answer(inspector, [str(tmp_path / "link.png")], *asked)
+    assert "not a file that was dropped here" in said
+    uploaded = shutil.copy(files[0], tmp_path / "own.png")
+    *_, (said, _, _) = _answer(inspector, [str(uploaded)], *asked)
+    assert said.startswith("Done: 1 scored")
+
+
+@needs_gradio
+def test_an_overlay_that_is_shown_is_not_written_again(inspector, files, tmp_path, monkeypatch):
+    """A browser may be fetching it while the next image is answered."""
+    from gradio.components import Gallery
+
+    from bayes_pfl.app.page import _answer
+
+    monkeypatch.setenv("GRADIO_TEMP_DIR", str(tmp_path))
+    uploads = [str(shutil.copy(f, tmp_path / f"{i}.png")) for i, f in enumerate(files[::2])]
+    asked, gallery, seen = (inspector.settings.checkpoints[0], 1), Gallery(), []
+    for _, _, pictures in _answer(inspector, uploads, "part", "", *asked):
+        shown = [item.image.path for item in gallery.postprocess(pictures).root]
+        seen.append({path: os.stat(path).st_mtime_ns for path in shown})
+    assert [len(one) for one in seen] == [1, 2, 2]
+    assert seen[0].items() <= seen[1].items() and seen[1] == seen[2]
+
+
+@needs_gradio
+def test_uploads_have_a_limit(inspector):
+    limited = Inspector(AppSettings(inspector.settings.checkpoints, device="cpu", max_bytes=1000))
+    with serving(limited) as address:
+        assert upload(address, 500) == 200
+        assert upload(address, 5000) == 413
+
+
+def test_time_has_a_limit(inspector, files):
+    hasty = Inspector(AppSettings(inspector.settings.checkpoints, device="cpu", max_seconds=0.0))
+    done = hasty.inspect([files[0], files[2]], wish(inspector))
+    assert next(done).result is not None
+    with pytest.raises(ConfigError, match="more than 0 seconds: give fewer images"):
+        next(done)
+    assert not hasty._lock.locked()
+
+
+def status(address, headers=None, data=None) -> int:
+    """The HTTP status of a request."""
+    import urllib.error
+    import urllib.request
+
+    try:
+        request = urllib.request.Request(address, data, headers or {})
+        return urllib.request.urlopen(request, timeout=10).status
+    except urllib.error.HTTPError as error:
+        return error.code
+
+
+def upload(address, size) -> int:
+    """The HTTP status of an upload of that many bytes."""
+    edge = "----edge"
+    head = f'--{edge}\r\nContent-Disposition: form-data; name="files"; filename="a.png"\r\n\r\n'
+    body = head.encode() + bytes(size) + f"\r\n--{edge}--\r\n".encode()
+    kind = {"Content-Type": f"multipart/form-data; boundary={edge}"}
+    return status(f"{address}/gradio_api/upload", kind, body)
+
+
+@needs_gradio
+def test_upload_in_a_browser(served, files):
+    with chromium() as browser:
+        browser.get(served)
+        wait(browser, "document.querySelector('#files input[type=file]')")
+        inspect(browser, "No images")
+        browser.find_element("css selector", "#files input[type=file]").send_keys("\n".join(files))
+        wait(browser, "document.getElementById('files').textContent.includes('broken')")
+        inspect(browser, "Stopped after 0 of 3: no class name")
+        box(browser, "name").send_keys("part")
+        box(browser, "threshold").send_keys("high")
+        inspect(browser, "Stopped after 0 of 3: threshold 'high'")
+        box(browser, "threshold").clear()
+        box(browser, "threshold").send_keys("0.0")
+        inspect(browser, "Done: 2 scored, 1 could not be read.")
+        loaded = (
+            "[...document.querySelectorAll('#overlays img')].filter((e) => e.naturalWidth > 180)"
+        )
+        wait(browser, f"{loaded}.length === 2")
+        table = "document.getElementById('table').innerText"
+        for text in ("flagged", "not an image", " to 0."):
+            wait(browser, f"{table}.includes('{text}')")
+        assert not browser.find_elements("css selector", "img[src='x']")
+        assert [text for text in complaints(browser) if "not implemented" not in text] == []
+        foreign = [u for u in requested(browser) if not u.startswith((served, "data:", "blob:"))]
+        assert foreign == []
+
+
+def box(browser, name: str):
+    return browser.find_element("css selector", f"#{name} textarea, #{name} input")
+
+
+def wait(browser, expression: str) -> None:
+    """Until a JavaScript expression holds: elements come and go while the page is drawn."""
+    from selenium.webdriver.support.ui import WebDriverWait
+
+    WebDriverWait(browser, 60).until(lambda b: b.execute_script(f"return {expression}"))
+
+
+def inspect(browser, status: str) -> None:
+    """Press the button and wait for a status that begins so."""
+    browser.execute_script("document.getElementById('go').click()")
+    shown = "document.querySelector('#status textarea, #status input').value"
+    wait(browser, f"{shown}.startsWith({json.dumps(status)})")

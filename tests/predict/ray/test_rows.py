@@ -1,0 +1,68 @@
+"""Prediction on Ray: the scores of one process."""
+
+import json
+
+import numpy as np
+import pyarrow.parquet as pq
+import pytest
+from PIL import Image
+
+from bayes_pfl.data.wording import ClassNames
+from tests.predict.ray.runs import assert_same_rows, paint, rows_of
+
+
+@pytest.mark.parametrize("url", [False, True], ids=["path", "url"])
+def test_rows_are_those_of_one_process(alone, run_ray, plain_rows, folder, tmp_path, url):
+    out = tmp_path / "out"
+    where = (folder.as_uri().replace("%20", " "), out.as_uri()) if url else (folder, out)
+    summary = run_ray(*where, part_images=5)
+    found = rows_of(out)
+    assert_same_rows(found, plain_rows(folder))
+    assert (summary.images, summary.failed) == (14, 2)
+    assert [path for path, _ in summary.failures] == ["bad 0.png", "bad 1.png"]
+    scores = [row["score"] for row in found if row["score"] is not None]
+    assert summary.anomalous == sum(score >= 0.5 for score in scores)
+    assert [score for _, score in summary.highest] == sorted(scores, reverse=True)[:5]
+    for row in found:
+        status = (folder / row["path"]).stat()
+        assert (row["size"], row["mtime_ns"]) == (status.st_size, status.st_mtime_ns)
+    assert json.loads((out / "summary.json").read_text())["images"] == 14
+    sha256 = json.loads((out / "run.json").read_text())["checkpoint_sha256"]
+    part = pq.read_schema(next((out / "predictions").iterdir()))
+    assert part.metadata[b"checkpoint_sha256"].decode() == sha256
+    assert sorted(path.name for path in out.iterdir()) == [
+        "predictions",
+        "run.json",
+        "summary.json",
+    ]
+
+
+def test_names_by_folder_and_mean_prompt(alone, run_ray, plain_rows, folder, tmp_path):
+    options = {"class_name": ClassNames(default="screw|bolt"), "samples": 0}
+    run_ray(folder, tmp_path / "out", **options)
+    assert_same_rows(rows_of(tmp_path / "out"), plain_rows(folder, **options))
+
+
+@pytest.mark.parametrize("kind", ["png16", "npy"])
+def test_maps_are_those_of_one_process(alone, run_ray, plain_rows, folder, tmp_path, kind):
+    run_ray(folder, tmp_path / "out", maps=kind, batch_size=8)
+    plain_rows(folder, maps=kind)
+    expected = sorted(p for p in (tmp_path / "plain/maps").rglob("*") if p.is_file())
+    assert len(expected) == 12
+    for path in expected:
+        other = tmp_path / "out" / path.relative_to(tmp_path / "plain")
+        if kind == "npy":
+            np.testing.assert_allclose(np.load(other), np.load(path), atol=1e-5)
+        else:
+            one, two = (np.asarray(Image.open(p)).astype(int) for p in (other, path))
+            assert abs(one - two).max() <= 1
+
+
+def test_maps_below_the_images_are_not_taken_for_images(alone, run_ray, folder):
+    assert run_ray(folder, folder / "out", maps="png16").images == 14
+    assert run_ray(folder, folder / "out", maps="png16", overwrite=True).images == 14
+
+
+def test_pool_of_one_image(alone, run_ray, tmp_path):
+    paint(tmp_path / "in/a.png")
+    assert run_ray(tmp_path / "in", tmp_path / "out", actors=4).succeeded == 1
