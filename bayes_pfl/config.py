@@ -10,7 +10,8 @@ from pathlib import Path
 from typing import Any, Literal, TypeVar
 
 from bayes_pfl.errors import ConfigError
-from bayes_pfl.support.parsing import MAX_CONFIG, Malformed, one_line, read_json, short
+from bayes_pfl.support.error_text import one_line
+from bayes_pfl.support.parsing import MAX_CONFIG, Malformed, read_json, short
 
 Activation = Literal["auto", "gelu", "quick_gelu"]
 ConfigT = TypeVar("ConfigT")

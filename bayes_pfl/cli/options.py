@@ -100,12 +100,10 @@ def say(text: object) -> None:
 
 def write_json(path: Path, data: Any) -> None:
     """Write the file of ``--json``."""
-    from bayes_pfl.support.files import write_atomically
+    from bayes_pfl.support.files import raising_not_written, write_atomically
 
-    try:
+    with raising_not_written(path, "choose another file", ConfigError):
         write_atomically(path, json.dumps(data, indent=2) + "\n")
-    except OSError as error:
-        raise ConfigError(f"{path}: not written ({error.strerror}); choose another file") from error
 
 
 def backbone_config(

@@ -10,7 +10,7 @@ from torch import Tensor, nn
 
 from bayes_pfl.config import Activation
 from bayes_pfl.errors import BackboneError
-from bayes_pfl.support.parsing import one_line
+from bayes_pfl.support.error_text import one_line
 
 
 def build_clip(

@@ -11,7 +11,8 @@ from torch import Tensor
 
 from bayes_pfl.clip.frozen_clip import OPENAI_MEAN, OPENAI_STD
 from bayes_pfl.errors import BackboneError
-from bayes_pfl.support.parsing import MAX_CONFIG, one_line, read_json, short
+from bayes_pfl.support.error_text import one_line
+from bayes_pfl.support.parsing import MAX_CONFIG, read_json, short
 
 NAME = "open_clip_config.json"
 

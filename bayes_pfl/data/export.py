@@ -16,7 +16,7 @@ from bayes_pfl.data.images import read_mask
 from bayes_pfl.data.meta import confined, safe_name
 from bayes_pfl.data.records import Sample
 from bayes_pfl.errors import DataError
-from bayes_pfl.support.files import write_atomically
+from bayes_pfl.support.files import raising_not_written, write_atomically
 
 Splits = Mapping[str, Sequence[Sample]]
 """Samples by split: "train", "test"."""
@@ -59,10 +59,8 @@ def export_meta(splits: Splits, file: str | Path) -> Path:
         for sample in samples:
             items = content[split].setdefault(sample.category, [])
             items.append(_item(sample, file.parent))
-    try:
+    with raising_not_written(file, "choose another file, on a disk with room", DataError):
         return write_atomically(file, json.dumps(content, indent=1))
-    except OSError as error:
-        raise DataError(f"{file} cannot be written: {error.strerror}") from error
 
 
 def _copy(sample: Sample, split: str, out: Path, taken: set[tuple[Path, str]]) -> None:

@@ -22,7 +22,7 @@ from bayes_pfl.evaluate.records import CategoryRecord, ImageRow
 from bayes_pfl.metrics import PixelMetrics
 from bayes_pfl.metrics.stores import State
 from bayes_pfl.report.pictures import picture_name
-from bayes_pfl.support.files import write_whole
+from bayes_pfl.support.files import write_picture
 from bayes_pfl.support.processes import first_error_only, launched_outside, leave
 
 if TYPE_CHECKING:
@@ -169,7 +169,7 @@ def evaluate_together(
         if shares := team.gather(share):
             tick(sum(len(other.rows) + len(other.skipped) for other in shares[1:]))
             for name, content in (item for other in shares[1:] for item in other.pictures.items()):
-                write_whole(pictures.files.folder / name, content)  # type: ignore[union-attr]
+                write_picture(pictures.files.folder / name, content)  # type: ignore[union-attr]
             yield merge_shares(category, data.levels, shares, samples, settings.batch_size)
 
 

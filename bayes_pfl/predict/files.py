@@ -16,7 +16,7 @@ from torch import Tensor
 
 from bayes_pfl.detect.overlays import overlay
 from bayes_pfl.detect.results import resize_map, score_note
-from bayes_pfl.support.files import mirrored, not_writable, why, write_whole
+from bayes_pfl.support.files import mirrored, not_writable, reason_unless_disk_full, write_picture
 from bayes_pfl.support.run_names import MAPS, OVERLAYS
 
 MapFormat = Literal["png16", "npy", "none"]
@@ -148,13 +148,13 @@ class Pictures:
         try:
             if self.maps != "none":
                 path = mirrored(self.out / MAPS, row.path, MAP_SUFFIX[self.maps])
-                write_whole(path, encode_map(resize_map(anomaly_map, size), self.maps))
+                write_picture(path, encode_map(resize_map(anomaly_map, size), self.maps))
             what = "overlay"
             if preview is not None:
                 path = mirrored(self.out / OVERLAYS, row.path, ".png")
-                write_whole(path, self._overlay(row, anomaly_map, preview, spread))
+                write_picture(path, self._overlay(row, anomaly_map, preview, spread))
         except Exception as error:  # a picture must not cost the scores of thousands of others
-            return f"{what} not written: {why(error)}"
+            return f"{what} not written: {reason_unless_disk_full(error)}"
         return ""
 
     def names(self, path: str) -> list[Path]:

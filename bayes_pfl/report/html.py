@@ -19,7 +19,7 @@ from typing import Any
 from bayes_pfl.detect.overlays import COLOUR_MAP, DOUBT_COLOUR_MAP
 from bayes_pfl.errors import DataError
 from bayes_pfl.report.pictures import FEW, PANELS, colours, spread_limits
-from bayes_pfl.support.files import write_atomically
+from bayes_pfl.support.files import raising_not_written, write_atomically
 
 NAME = "report.html"
 
@@ -102,10 +102,8 @@ def write_report(out: Path, report: Report) -> Path:
         DataError: it cannot be written.
     """
     path = out / NAME
-    try:
+    with raising_not_written(path, "make room, run again", DataError):
         return write_atomically(path, render(out, report).encode("utf-8", "replace"))
-    except OSError as error:
-        raise DataError(f"{path}: not written ({error.strerror}); make room, run again") from error
 
 
 def render(out: Path, report: Report) -> str:

@@ -19,7 +19,12 @@ from PIL import Image
 
 from bayes_pfl.detect.overlays import _DOUBT_SPAN, COLOUR_MAP, DOUBT_COLOUR_MAP, blend
 from bayes_pfl.errors import ConfigError
-from bayes_pfl.support.files import why, write_atomically, write_whole
+from bayes_pfl.support.files import (
+    raising_not_written,
+    reason_unless_disk_full,
+    write_atomically,
+    write_picture,
+)
 
 FOLDER = "report"
 """Below the run's folder; holds pictures/."""
@@ -93,7 +98,8 @@ class ReportPictures:
             ConfigError: it cannot be made or written.
         """
         note = json.dumps({"key": key, "limits": list(self.limits)}) + "\n"
-        try:
+        mend = "choose another output folder, or leave the report out"
+        with raising_not_written(self.folder, mend, ConfigError):
             self.folder.mkdir(parents=True, exist_ok=True)
             path = self.folder / _SETTINGS
             if key and path.is_file() and path.read_text(encoding="utf-8") == note:
@@ -102,11 +108,6 @@ class ReportPictures:
                 if _NAME.fullmatch(old.name):
                     old.unlink()
             write_atomically(path, note)
-        except OSError as error:
-            raise ConfigError(
-                f"{self.folder}: cannot be written ({error.strerror}); choose another output "
-                "folder, or leave the report out"
-            ) from error
 
     def write(
         self,
@@ -127,9 +128,9 @@ class ReportPictures:
         """
         try:
             data = strip(picture, anomaly_map, spread, self.limits, self.side, mask)
-            write_whole(self.folder / name, data)
+            write_picture(self.folder / name, data)
         except Exception as error:  # a picture must not cost the scores of thousands of others
-            return f"picture of the report not written: {why(error)}"
+            return f"picture of the report not written: {reason_unless_disk_full(error)}"
         return ""
 
 

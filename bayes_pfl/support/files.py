@@ -1,4 +1,4 @@
-"""Files that are written whole or not at all."""
+"""Files that are written whole or not at all, and the error for those that cannot be written."""
 
 from __future__ import annotations
 
@@ -6,35 +6,58 @@ import contextlib
 import errno
 import os
 import re
-import threading
 import uuid
+from collections.abc import Iterator
 from pathlib import Path
+from typing import TypeVar
 
-from bayes_pfl.errors import ConfigError
+from bayes_pfl.errors import BayesPFLError, ConfigError
+from bayes_pfl.support.error_text import error_reason
+
+Failure = TypeVar("Failure", bound=BayesPFLError)
 
 _LEFTOVER = re.compile(r"\..+\.[0-9a-f]{32}|\.(predictions\.csv\.\d+|\d+-\d+)\.tmp")
 _NO_ROOM = (errno.ENOSPC, errno.EROFS, getattr(errno, "EDQUOT", errno.ENOSPC))
 
 
-def write_atomically(path: Path, data: bytes | str) -> Path:
-    """Write ``data`` beside ``path``, flush it to the disk, then take the name in one step.
+def write_atomically(path: Path, data: bytes | str, *, sync: bool = True) -> Path:
+    """Write ``data`` to a temporary file in the same folder, then rename that to ``path``.
+
+    Several threads and processes may do so at once.
+
+    Args:
+        data: text is written as UTF-8.
+        sync: wait until the data is on the disk, so that it survives a power cut.
 
     Raises:
-        OSError: the folder cannot be written or the disk is full; ``path`` is then as it was.
+        OSError: the folder cannot be written or the disk is full; ``path`` is then unchanged.
     """
     content = data.encode("utf-8") if isinstance(data, str) else data
     temporary = path.with_name(f".{path.name[:40]}.{uuid.uuid4().hex}")
     try:
         with temporary.open("xb") as file:
             file.write(content)
-            file.flush()
-            os.fsync(file.fileno())
+            if sync:
+                file.flush()
+                os.fsync(file.fileno())
         os.replace(temporary, path)
     except BaseException:
         with contextlib.suppress(OSError):
             temporary.unlink()
         raise
     return path
+
+
+def write_picture(path: Path, data: bytes) -> None:
+    """Write a picture, and its folder if there is none, whole or not at all.
+
+    Does not wait for the disk: a picture that a power cut loses can be made again.
+
+    Raises:
+        OSError: the folder cannot be written or the disk is full.
+    """
+    path.parent.mkdir(parents=True, exist_ok=True)
+    write_atomically(path, data, sync=False)
 
 
 def remove_leftovers(*folders: Path, below: bool = False) -> None:
@@ -52,20 +75,6 @@ def remove_leftovers(*folders: Path, below: bool = False) -> None:
                 inside.clear()
 
 
-def write_whole(path: Path, data: bytes) -> None:
-    """Write beside ``path`` and take its name in one step; safe from several threads.
-
-    Nothing is forced to the disk: a picture that a power cut loses can be made again.
-    """
-    path.parent.mkdir(parents=True, exist_ok=True)
-    temporary = path.with_name(f".{os.getpid()}-{threading.get_ident()}.tmp")
-    try:
-        temporary.write_bytes(data)
-        os.replace(temporary, path)
-    finally:
-        temporary.unlink(missing_ok=True)
-
-
 def mirrored(base: Path, path: str, suffix: str) -> Path:
     """The output of ``path`` below ``base``: its whole name is kept, so a.png and a.jpg differ.
 
@@ -75,17 +84,57 @@ def mirrored(base: Path, path: str, suffix: str) -> Path:
     return base / f"{path}{suffix}"
 
 
-def why(error: Exception) -> str:
-    """The reason that one picture was not written; a full disk is raised: no other would be."""
-    if isinstance(error, OSError) and error.errno in _NO_ROOM:
+def is_disk_full(error: BaseException) -> bool:
+    """Whether a disk has no room (or a quota is used up, or nothing may be written to it)."""
+    return isinstance(error, OSError) and error.errno in _NO_ROOM
+
+
+def reason_unless_disk_full(error: Exception) -> str:
+    """Why one picture was not written, in one line.
+
+    Raises:
+        OSError: ``error`` itself if the disk is full, because no other picture could be written.
+    """
+    if is_disk_full(error):
         raise error
-    reason = getattr(error, "strerror", None) or str(error) or type(error).__name__
-    return " ".join(reason.split())
+    return error_reason(error)
+
+
+def not_written(
+    path: Path | str,
+    error: BaseException,
+    mend: str,
+    kind: type[Failure],
+) -> Failure:
+    """The error for a file or a folder that cannot be written.
+
+    Args:
+        path: the file or the folder, or its URL.
+        mend: what the user can do about it, such as "choose another --out".
+        kind: the class of the error that is returned.
+
+    >>> not_written("a/b.csv", OSError(28, "No space left on device"), "make room", BayesPFLError)
+    BayesPFLError('a/b.csv: cannot be written (No space left on device); make room')
+    """
+    is_file = isinstance(error, (FileExistsError, NotADirectoryError)) and os.path.isfile(path)
+    reason = "it is a file" if is_file else error_reason(error)
+    return kind(f"{path}: cannot be written ({reason}); {mend}")
+
+
+@contextlib.contextmanager
+def raising_not_written(path: Path, mend: str, kind: type[BayesPFLError]) -> Iterator[None]:
+    """Within, an OSError becomes the error that `not_written` makes of it.
+
+    Raises:
+        kind: ``path`` cannot be written.
+    """
+    try:
+        yield
+    except OSError as error:
+        raise not_written(path, error, mend, kind) from error
 
 
 def not_writable(folder: Path, error: OSError) -> ConfigError:
-    """The error for an output folder that cannot be used."""
-    reason = "it is a file" if folder.is_file() else error.strerror or error
-    return ConfigError(
-        f"{folder}: cannot be written ({reason}); choose another output folder, on a disk with room"
-    )
+    """The error for the output folder of a prediction that cannot be written."""
+    mend = "choose another output folder, on a disk with room"
+    return not_written(folder, error, mend, ConfigError)

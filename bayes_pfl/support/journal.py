@@ -21,6 +21,7 @@ from typing import Any
 
 from bayes_pfl.errors import ConfigError
 from bayes_pfl.support.differences import differences
+from bayes_pfl.support.files import not_written
 from bayes_pfl.support.locks import lock
 
 FORMAT = 1
@@ -251,12 +252,11 @@ class Journal:
         )
 
     def _not_written(self, error: OSError) -> ConfigError:
-        folder = self.path.parent
-        reason = "it is a file" if folder.is_file() else error.strerror or error
-        return ConfigError(
-            f"{folder}: cannot be written ({reason}); choose another output folder, on a disk "
-            "with room, or make room and go on with --resume"
+        mend = (
+            "choose another output folder, on a disk with room, or make room and go on with "
+            "--resume"
         )
+        return not_written(self.path.parent, error, mend, ConfigError)
 
 
 def is_end(entry: Entry) -> bool:

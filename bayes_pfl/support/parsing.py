@@ -9,6 +9,8 @@ from typing import Any
 
 import yaml
 
+from bayes_pfl.support.error_text import one_line
+
 MIB = 2**20
 MAX_CONFIG = MIB
 """Bytes of a config at most; the largest that is written here has three thousand."""
@@ -37,13 +39,6 @@ def short(value: object) -> str:
     except ValueError:  # Python writes out no number of more than 4300 digits
         return "a number of thousands of digits"
     return text if len(text) <= _SHOWN else f"{text[: _SHOWN - 3]}..."
-
-
-def one_line(error: BaseException, limit: int = 200) -> str:
-    """The text of an error in one line, cut; what the text does not tell, its type does."""
-    text = " ".join(str(error).split())[:limit]
-    kind = type(error).__name__
-    return f"{kind}: {text}" if isinstance(error, LookupError) else text or kind
 
 
 def read_text(path: Path, limit: int) -> str:

@@ -22,6 +22,8 @@ from bayes_pfl.clip.frozen_clip import FrozenCLIP, ImageFeatures
 from bayes_pfl.config import BackboneConfig
 from bayes_pfl.data.records import Sample
 from bayes_pfl.errors import DataError
+from bayes_pfl.support.error_text import error_reason
+from bayes_pfl.support.file_identity import file_stamp
 
 FORMAT = 1
 _FLOAT16_MAX = float(np.finfo(np.float16).max)
@@ -43,10 +45,9 @@ def cache_key(
 
 def _identity(path: Path) -> tuple[str, int, int]:
     try:
-        state = path.stat()
+        return str(path.resolve()), *file_stamp(path)
     except OSError as error:
-        raise DataError(f"{path}: {error.strerror}; restore it, or leave it out") from error
-    return str(path.resolve()), state.st_size, state.st_mtime_ns
+        raise DataError(f"{path}: {error_reason(error)}; restore it, or leave it out") from error
 
 
 class FeatureCache:

@@ -14,7 +14,7 @@ from bayes_pfl.data.records import Sample
 from bayes_pfl.data.sources import hold_out, read_source, select_categories
 from bayes_pfl.errors import CheckpointError, ConfigError, DataError
 from bayes_pfl.support.environment import environment
-from bayes_pfl.support.files import write_atomically
+from bayes_pfl.support.files import raising_not_written, write_atomically
 from bayes_pfl.support.precision import tell_if_slow
 from bayes_pfl.support.processes import first_error_only, is_first_process, launched_outside, leave
 from bayes_pfl.support.progress import Progress, Silence
@@ -164,9 +164,5 @@ def _write_settings(
 
 
 def _write(path: Path, data: Any) -> None:
-    try:
+    with raising_not_written(path, "choose another --out, or make room", CheckpointError):
         write_atomically(path, json.dumps(data, indent=2) + "\n")
-    except OSError as error:
-        raise CheckpointError(
-            f"{path}: not written ({error.strerror}); choose another --out, or make room"
-        ) from error

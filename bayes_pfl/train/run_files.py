@@ -18,7 +18,7 @@ from bayes_pfl.checkpoints.load import (
     save_checkpoint,
 )
 from bayes_pfl.errors import CheckpointError
-from bayes_pfl.support.files import remove_leftovers, write_atomically
+from bayes_pfl.support.files import not_written, remove_leftovers, write_atomically
 
 if TYPE_CHECKING:
     from bayes_pfl.model.network import BayesPFLNetwork
@@ -96,10 +96,8 @@ class RunFiles:
             raise self._not_written(error) from error
 
     def _not_written(self, error: OSError) -> CheckpointError:
-        return CheckpointError(
-            f"{self.out}: not written ({error.strerror or error}); the epoch before is intact: "
-            "make room, then go on with --resume"
-        )
+        mend = "the epoch before is intact: make room, then go on with --resume"
+        return not_written(self.out, error, mend, CheckpointError)
 
     def close(self) -> None:
         """Write the last events and end TensorBoard's thread."""

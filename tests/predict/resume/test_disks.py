@@ -32,7 +32,7 @@ def test_a_disk_without_room_for_pictures_stops_the_run(predict, monkeypatch, tm
     from bayes_pfl.predict import files as prediction_files
 
     calls = []
-    write = prediction_files.write_whole
+    write = prediction_files.write_picture
 
     def full(path, data):
         calls.append(path)
@@ -40,7 +40,7 @@ def test_a_disk_without_room_for_pictures_stops_the_run(predict, monkeypatch, tm
             raise OSError(errno.ENOSPC, "the disk is full", str(path))
         write(path, data)
 
-    monkeypatch.setattr(prediction_files, "write_whole", full)
+    monkeypatch.setattr(prediction_files, "write_picture", full)
     with pytest.raises(ConfigError, match="the disk is full.*on a disk with room"):
         predict(maps="npy")
     assert len(entries(tmp_path / "out")) in (2, 4)
