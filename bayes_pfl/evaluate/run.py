@@ -36,7 +36,7 @@ from bayes_pfl.evaluate.threshold import add_rates, check_calibration
 from bayes_pfl.model.network import BayesPFLNetwork
 from bayes_pfl.report.runs import report_of_run
 from bayes_pfl.support.environment import environment
-from bayes_pfl.support.progress import Progress, Silence
+from bayes_pfl.support.progress import Progress, NullProgress
 
 __all__ = ["EvaluationRequest", "Outcome", "prepare_folder", "run_benchmark", "run_evaluation"]
 
@@ -82,14 +82,14 @@ def run_benchmark(
     Raises:
         BayesPFLError: a checkpoint that cannot be loaded, a folder that cannot be written.
     """
-    progress = progress or Silence()
+    progress = progress or NullProgress()
     images = sum(len(data.samples) for data in request.data)
     if not images:
         raise DataError("nothing to evaluate on: give datasets with test images")
     with working_together(request) as (team, own):
         prepare_folder(own.out)
         with EvaluationJournal(own) as journal:
-            return _run(own, images, progress if team.first else Silence(), load, journal, team)
+            return _run(own, images, progress if team.first else NullProgress(), load, journal, team)
 
 
 def _run(

@@ -19,7 +19,7 @@ from bayes_pfl.errors import ConfigError, DataError
 from bayes_pfl.fit.calibration import MIN_IMAGES, CalibratedCheckpoint, Calibration, settings_of
 from bayes_pfl.fit.conformal import PixelRates, check_rate, score_threshold, upward_z
 from bayes_pfl.model.network import BayesPFLNetwork
-from bayes_pfl.support.progress import Progress, Silence
+from bayes_pfl.support.progress import Progress, NullProgress
 
 OUTLIER_Z = 6.0
 """Value of ``conformal.upward_z`` from which a score is taken for that of an abnormal image."""
@@ -95,7 +95,7 @@ def calibrate(
     run = _Calibration(model, class_name, options)
     if hasattr(images, "__len__"):
         options.check_count(len(images))
-    progress = progress or Silence()
+    progress = progress or NullProgress()
     side = model.backbone.image_size
     loaded = ((str(at), load_pixels(image, at, side)) for at, image in enumerate(images))
     for batch in batched(loaded, options.batch_size):
@@ -123,7 +123,7 @@ def calibrate_folder(
     paths = find_images(folder)
     run, skipped = _Calibration(model, class_name, options), []
     options.check_count(len(paths))
-    progress = progress or Silence()
+    progress = progress or NullProgress()
     progress.start("calibration", len(paths))
     side, size = model.backbone.image_size, options.batch_size
     for batch in decode(paths, side, batch_size=size, workers=options.workers):

@@ -27,7 +27,7 @@ from bayes_pfl.report.runs import report_of_run
 from bayes_pfl.support.environment import environment
 from bayes_pfl.support.files import not_writable
 from bayes_pfl.support.journal import Journal, is_end
-from bayes_pfl.support.progress import Progress, Silence
+from bayes_pfl.support.progress import Progress, NullProgress
 from bayes_pfl.support.run_names import CSV_NAME, JOURNAL_NAME, SUMMARY_NAME
 
 Drawn = tuple[int, Row, "Future[str] | None"]
@@ -60,7 +60,7 @@ class FolderRun:
         if resume and overwrite:
             raise ConfigError("resume and overwrite exclude each other: give one of them")
         self.model, self.folder, self.out = model, folder, out
-        self.settings, self.rule, self.progress = settings, rule, progress or Silence()
+        self.settings, self.rule, self.progress = settings, rule, progress or NullProgress()
         self.resume, self.overwrite = resume, overwrite
         self.scorer = Scorer(
             model,

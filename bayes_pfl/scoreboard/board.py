@@ -32,7 +32,7 @@ from bayes_pfl.scoreboard.resampling import BootstrapSettings
 from bayes_pfl.scoreboard.sets import missing_levels
 from bayes_pfl.scoreboard.tally import Figures, Tally, mean_figures
 from bayes_pfl.support.precision import autocast
-from bayes_pfl.support.progress import Progress, Silence
+from bayes_pfl.support.progress import Progress, NullProgress
 
 Load = Callable[[str], BayesPFLNetwork]
 
@@ -112,7 +112,7 @@ def score_sets(
     Raises:
         BayesPFLError: a checkpoint that cannot be loaded, settings that cannot be used.
     """
-    progress = progress or Silence()
+    progress = progress or NullProgress()
     images = sum(len(one.samples) for one in data)
     if not images or not (checkpoints or backbones):
         raise DataError("nothing to score: give checkpoints, and sets with test images")

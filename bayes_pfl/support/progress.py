@@ -21,7 +21,7 @@ class Progress(Protocol):
         """``done`` more steps, with the latest figures."""
 
 
-class Silence:
+class NullProgress:
     """No progress is shown."""
 
     def start(self, title: str, steps: int) -> None:

@@ -14,7 +14,7 @@ from bayes_pfl.checkpoints.load import load_checkpoint, save_checkpoint
 from bayes_pfl.data.records import Sample
 from bayes_pfl.evaluate.categories import EvaluationSettings, evaluate, map_range
 from bayes_pfl.model.network import BayesPFLNetwork
-from bayes_pfl.support.progress import Progress, Silence
+from bayes_pfl.support.progress import Progress, NullProgress
 from bayes_pfl.train.temperature_scaling import scale_temperatures
 
 
@@ -47,7 +47,7 @@ def resize_checkpoint(
         BackboneError: the image tower cannot take this size.
         DataError: temperatures cannot be fitted to these images.
     """
-    progress = progress or Silence()
+    progress = progress or NullProgress()
     model = load_checkpoint(
         checkpoint, device=device, pretrained=pretrained, image_size=image_size, grid=grid
     )

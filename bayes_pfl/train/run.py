@@ -17,7 +17,7 @@ from bayes_pfl.support.environment import environment
 from bayes_pfl.support.files import raising_not_written, write_atomically
 from bayes_pfl.support.precision import tell_if_slow
 from bayes_pfl.support.processes import first_error_only, is_first_process, launched_outside, leave
-from bayes_pfl.support.progress import Progress, Silence
+from bayes_pfl.support.progress import Progress, NullProgress
 from bayes_pfl.train.devices import count_processes, join_devices
 from bayes_pfl.train.run_files import SETTINGS_NAME, STATE_NAME
 from bayes_pfl.train.spawning import spawn
@@ -59,11 +59,11 @@ def run_training(request: TrainingRequest, progress: Progress | None = None) -> 
     Raises:
         DataError, BackboneError, CheckpointError, ConfigError: before any work where possible.
     """
-    progress = progress or Silence()
+    progress = progress or NullProgress()
     if launched_outside():
         with first_error_only():
             prepared = _prepare(request)
-            return _train(*prepared, progress if is_first_process() else Silence())
+            return _train(*prepared, progress if is_first_process() else NullProgress())
     prepared = _prepare(request)
     if request.devices > 1:
         state: TrainingState = spawn(request.devices, _train, prepared, progress)

@@ -11,7 +11,7 @@ from collections.abc import Callable
 from typing import Any
 
 from bayes_pfl.errors import BayesPFLError, ConfigError
-from bayes_pfl.support.progress import Progress, Silence
+from bayes_pfl.support.progress import Progress, NullProgress
 
 _POLL_SECONDS = 0.05
 _GRACE_SECONDS = 5
@@ -59,7 +59,7 @@ def spawn(
             _drain(channel, progress, results)
         _drain(channel, progress, results)
     except (multiprocessing.ProcessRaisedException, multiprocessing.ProcessExitedException) as end:
-        _drain(channel, Silence(), results)
+        _drain(channel, NullProgress(), results)
         raise results.get("error") or _killed(end) from None
     finally:
         _end(running.processes)
@@ -111,7 +111,7 @@ def _enter(
     os.environ.update({name: str(value) for name, value in numbers.items()})
     os.environ["MASTER_ADDR"] = "127.0.0.1"
     try:
-        result = function(*arguments, _Relay(channel) if rank == 0 else Silence())
+        result = function(*arguments, _Relay(channel) if rank == 0 else NullProgress())
     except (BayesPFLError, OSError) as error:
         channel.put(("error", error))
         sys.exit(1)

@@ -23,7 +23,7 @@ from bayes_pfl.data.records import Sample
 from bayes_pfl.errors import CheckpointError
 from bayes_pfl.evaluate.categories import EvaluationSettings
 from bayes_pfl.model.network import BayesPFLNetwork
-from bayes_pfl.support.progress import Progress, Silence
+from bayes_pfl.support.progress import Progress, NullProgress
 from bayes_pfl.train.batches import TrainingBatches
 from bayes_pfl.train.parameter_groups import parameter_groups, set_stage
 from bayes_pfl.train.run_files import RunFiles
@@ -77,7 +77,7 @@ class Trainer:
         cache: Path | None = None,
     ) -> None:
         self.model, self.config, self.fabric = model, config, fabric
-        self.validation, self.progress = validation, progress or Silence()
+        self.validation, self.progress = validation, progress or NullProgress()
         self.files = RunFiles(out) if fabric.is_global_zero else None
         self.batches = TrainingBatches(samples, model, config, fabric, self.progress, cache)
         self.state = TrainingState()

@@ -19,7 +19,7 @@ from bayes_pfl.evaluate.parallel import Share, Team, device_here, evaluate_toget
 from bayes_pfl.evaluate.run import EvaluationRequest, run_benchmark
 from bayes_pfl.rendering import TRAIN_CATEGORIES, write_mvtec_tree
 from bayes_pfl.report.pictures import FOLDER
-from bayes_pfl.support.progress import Silence
+from bayes_pfl.support.progress import NullProgress
 from bayes_pfl.train.spawning import spawn
 from tests.helpers import spawned
 from tests.helpers.paths import ROOT
@@ -157,7 +157,7 @@ def test_two_processes_write_what_one_does(tree, checkpoint_dir, tmp_path, one_t
     expected = run_benchmark(request_for(tree, checkpoint_dir, one, **plain), load=lambda _: model)
     kept = {"cache": tmp_path / "cache", "report": True, "curves": True}
     requests = [request_for(tree, checkpoint_dir, out, **kept) for out in (two, again)]
-    found = spawn(2, spawned.evaluate_with, (model, requests), Silence())
+    found = spawn(2, spawned.evaluate_with, (model, requests), NullProgress())
     assert not multiprocessing.active_children()
     for reports in found:  # the second is read from the caches of the two
         assert_same_figures(reports, expected.reports)
@@ -217,5 +217,5 @@ def test_error_of_one_process_is_told_by_all(tree, checkpoint_dir, tmp_path):
     strict = replace(SETTINGS, skip_unreadable=False)
     request = request_for(tree, checkpoint_dir, tmp_path / "out", settings=strict)
     with pytest.raises(DataError, match="damaged or cut short"):
-        spawn(2, spawned.evaluate_with, (model, [request]), Silence())
+        spawn(2, spawned.evaluate_with, (model, [request]), NullProgress())
     assert not multiprocessing.active_children()

@@ -16,7 +16,7 @@ from bayes_pfl.predict.folder import predict_folder
 from bayes_pfl.report.html import NAME, Entry, write_report
 from bayes_pfl.report.pictures import FEW, ReportPictures, picture_name
 from bayes_pfl.report.runs import read_run
-from bayes_pfl.support.progress import Silence
+from bayes_pfl.support.progress import NullProgress
 from tests.helpers.browser import chromium, complaints, requested
 from tests.helpers.reports import FOLDER, HOSTILE, entries, hostile_run, report
 
@@ -223,7 +223,7 @@ def test_browser_survives_a_run_without_any_score(opened):
     assert counts(driver) == ["0", "0", "1"]
 
 
-class Memory(Silence):
+class Memory(NullProgress):
     """Resident memory, in MiB, at every image that is done."""
 
     def __init__(self) -> None:

@@ -19,7 +19,7 @@ from bayes_pfl.predict.ray.run import ClusterRun
 from bayes_pfl.predict.ray.storage import Place
 from bayes_pfl.predict.ray.worker import Job
 from bayes_pfl.predict.summary import FolderSettings, Summary
-from bayes_pfl.support.progress import Progress, Silence
+from bayes_pfl.support.progress import Progress, NullProgress
 
 
 def predict_ray(
@@ -111,7 +111,7 @@ def predict_ray(
     sha256 = fingerprint(model)
     notes = {"checkpoint_sha256": sha256}
     job = Job(checkpoint, pretrained, device, sha256, *places, settings, rule, notes)
-    run = ClusterRun(job, model, class_name, pool, part_images, progress or Silence())
+    run = ClusterRun(job, model, class_name, pool, part_images, progress or NullProgress())
     del model  # the workers have their own
     return run(resume, overwrite)
 
