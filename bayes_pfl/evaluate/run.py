@@ -36,7 +36,7 @@ from bayes_pfl.evaluate.threshold import add_rates, check_calibration
 from bayes_pfl.model.network import BayesPFLNetwork
 from bayes_pfl.report.runs import report_of_run
 from bayes_pfl.support.environment import environment
-from bayes_pfl.support.progress import Progress, NullProgress
+from bayes_pfl.support.progress import NullProgress, Progress
 
 __all__ = ["EvaluationRequest", "Outcome", "prepare_folder", "run_benchmark", "run_evaluation"]
 
