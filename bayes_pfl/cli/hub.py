@@ -30,7 +30,7 @@ def push(
     The token is the one of `hf auth login` or of HF_TOKEN. Prints org/name@commit, which
     --checkpoint takes: just these weights, whatever is pushed later.
     """
-    from bayes_pfl.checkpoints.hub import push_checkpoint
+    from bayes_pfl.checkpoints.publish import push_checkpoint
 
     pinned = push_checkpoint(
         checkpoint,

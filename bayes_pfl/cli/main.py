@@ -148,7 +148,7 @@ def convert(
 ) -> None:
     """Turn a checkpoint of the authors' research code into one of this package."""
     from bayes_pfl.checkpoints.authors import convert_authors_checkpoint
-    from bayes_pfl.checkpoints.load import save_checkpoint
+    from bayes_pfl.checkpoints.format import save_checkpoint
 
     known = backbone_config(backbone, pretrained, image_size, layers)
     save_checkpoint(convert_authors_checkpoint(authors, known, stage), out)

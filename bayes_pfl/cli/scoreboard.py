@@ -79,7 +79,8 @@ def scoreboard(
     Exit code 1: images were skipped. --image-size is that of every --backbone; a checkpoint has its
     own.
     """
-    from bayes_pfl.checkpoints.load import find_checkpoint, read_config
+    from bayes_pfl.checkpoints.format import read_config
+    from bayes_pfl.checkpoints.load import find_checkpoint
     from bayes_pfl.errors import ConfigError
     from bayes_pfl.evaluate.files import prepare_folder
     from bayes_pfl.scoreboard.board import BoardSettings, bare_model

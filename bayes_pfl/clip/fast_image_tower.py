@@ -24,7 +24,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.nn.utils import fuse_conv_bn_eval
 
-from bayes_pfl.support.precision import computed_here
+from bayes_pfl.support.precision import computes_natively
 
 _SCORES_AT_ONCE = 2_000_000  # numbers: 4 MB in half precision, within the reach of a last cache
 
@@ -220,7 +220,7 @@ def _packs_here() -> bool:
     The operators are the ones that `torch.compile` emits; they are not documented, so their absence
     or a change of theirs must do no harm.
     """
-    if not computed_here(torch.bfloat16):
+    if not computes_natively(torch.bfloat16):
         return False
     try:
         trial = PackedLinear(_linear(torch.eye(32), None))

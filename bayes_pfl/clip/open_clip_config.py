@@ -10,11 +10,10 @@ from typing import Any
 from torch import Tensor
 
 from bayes_pfl.clip.frozen_clip import OPENAI_MEAN, OPENAI_STD
+from bayes_pfl.clip.weights import CONFIG_FILE
 from bayes_pfl.errors import BackboneError
 from bayes_pfl.support.error_text import one_line
 from bayes_pfl.support.parsing import MAX_CONFIG, read_json, short
-
-NAME = "open_clip_config.json"
 
 _Triple = tuple[float, ...]
 # Others reach transformers, where one of them lets a folder bring code of its own.
@@ -28,7 +27,7 @@ def read_clip_config(folder: Path) -> tuple[dict[str, Any], _Triple, _Triple]:
         BackboneError: no such file, another form, or settings that could run or fetch something.
     """
     try:
-        data = read_json(folder / NAME, MAX_CONFIG)
+        data = read_json(folder / CONFIG_FILE, MAX_CONFIG)
         model_cfg, preprocess = data["model_cfg"], data.get("preprocess_cfg") or {}
         parts = model_cfg["vision_cfg"], model_cfg["text_cfg"], preprocess
         objects = all(isinstance(part, dict) for part in parts)
@@ -40,7 +39,7 @@ def read_clip_config(folder: Path) -> tuple[dict[str, Any], _Triple, _Triple]:
             raise ValueError(f"std is {short(std)}; numbers above 0 are wanted")
     except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
         raise BackboneError(
-            f"{folder}: not an open_clip folder ({one_line(error)}); it needs {NAME} with "
+            f"{folder}: not an open_clip folder ({one_line(error)}); it needs {CONFIG_FILE} with "
             "'model_cfg', and open_clip_model.safetensors"
         ) from error
     _refuse_foreign(folder, *parts[:2])
@@ -83,8 +82,8 @@ def check_sizes(folder: Path, model_cfg: dict[str, Any], state: dict[str, Tensor
             bound = min(bound, len(state))
         if not (math.isfinite(value) and abs(value) <= bound):
             raise BackboneError(
-                f"{folder}: {name} = {short(value)} in {NAME} does not fit its weights, whose "
-                f"largest axis is {largest}"
+                f"{folder}: {name} = {short(value)} in {CONFIG_FILE} does not fit its weights, "
+                f"whose largest axis is {largest}"
             )
 
 

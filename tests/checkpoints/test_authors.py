@@ -15,6 +15,7 @@ from bayes_pfl.checkpoints.authors import (
     our_name,
     read_authors_file,
 )
+from bayes_pfl.checkpoints.format import save_checkpoint
 from bayes_pfl.clip.load import load_backbone
 from bayes_pfl.config import BackboneConfig
 from bayes_pfl.errors import CheckpointError
@@ -95,7 +96,7 @@ def test_converted_file_scores_as_published_and_survives_saving(authors_file, ba
     assert model.config.backbone.activation == "gelu"  # as their code ran OpenAI's weights
     assert model.config.flow.constrained is False and model.config.scoring.stage == 2
     check_scores(model)
-    saved = model.save_pretrained(tmp_path / "converted")
+    saved = save_checkpoint(model, tmp_path / "converted")
     check_scores(BayesPFL.from_pretrained(saved, device="cpu"))
 
 

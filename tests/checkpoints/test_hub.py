@@ -16,10 +16,11 @@ import yaml
 from huggingface_hub import constants
 
 from bayes_pfl import BayesPFL
-from bayes_pfl.checkpoints import hub as hub_module
 from bayes_pfl.checkpoints.card import card_of
-from bayes_pfl.checkpoints.hub import CHECKSUM, fetch_checkpoint, push_checkpoint, split_revision
+from bayes_pfl.checkpoints.format import CHECKSUM, read_config
+from bayes_pfl.checkpoints.hub import fetch_checkpoint, split_revision
 from bayes_pfl.checkpoints.load import find_checkpoint, load_checkpoint
+from bayes_pfl.checkpoints.publish import push_checkpoint
 from bayes_pfl.errors import CheckpointError
 from bayes_pfl.support.checksums import file_sha256
 from tests.helpers.hub_server import READER, WRITER, serve
@@ -300,7 +301,7 @@ def test_card_on_the_hub_is_not_overwritten(hub, pushed, tiny_model):
 
 def test_a_backbone_of_this_machine_is_pointed_out(hub, checkpoint_dir, caplog):
     push_checkpoint(checkpoint_dir, "org/head", token=WRITER)
-    assert "lies on this machine" in caplog.text
+    assert "is a local file" in caplog.text
     caplog.clear()
     push_checkpoint("bayes-pfl-tiny", "org/tiny", token=WRITER)
     assert caplog.text == ""
@@ -328,4 +329,4 @@ def test_push_on_the_command_line_through_the_usual_variables(hub, checkpoint_di
 
 
 def test_checksum_entry_is_no_part_of_the_model_config(hub, pushed, tiny_model):
-    assert hub_module.read_config(find_checkpoint(pushed)) == tiny_model.config
+    assert read_config(find_checkpoint(pushed)) == tiny_model.config

@@ -10,7 +10,6 @@ from torch import nn
 
 from bayes_pfl.clip.fast_image_tower import LeanSelfAttention, PackedLinear, attend, lean_tower
 from bayes_pfl.clip.frozen_clip import FrozenCLIP
-from bayes_pfl.predict.images import predict
 from tests.helpers.clips import clip_config, make_clip, timm_tower
 
 TOWERS = {
@@ -182,7 +181,7 @@ def test_compiled_tower_gives_the_same(tiny_model, precision):
 
     images = [Image.new("RGB", (40, 30), colour) for colour in ("red", "grey")]
     plain, compiled = (
-        predict(tiny_model, images, "nut", samples=2, precision=precision, compile=flag)
+        tiny_model.predict(images, "nut", samples=2, precision=precision, compile=flag)
         for flag in (False, True)
     )
     for a, b in zip(plain, compiled, strict=True):

@@ -73,7 +73,7 @@ def test_flat_and_tiny_layers_stay_finite(layer):
 
 def test_a_model_with_joined_layers_trains_and_is_kept(tiny_config, tmp_path):
     config = replace(tiny_config, backbone=replace(tiny_config.backbone, joined=True))
-    model = build_model(config).eval()
+    model = build_model(config, model_class=BayesPFL).eval()
     assert len(model.backbone.vision_widths) == 1
     assert len(model.attention.patch_maps) == 1
     image = torch.randint(0, 256, (40, 50, 3), dtype=torch.uint8).numpy()

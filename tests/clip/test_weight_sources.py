@@ -7,7 +7,7 @@ import huggingface_hub
 import pytest
 import torch
 
-from bayes_pfl.clip import weights
+from bayes_pfl.clip import downloads
 from bayes_pfl.clip.load import load_backbone
 from bayes_pfl.config import BackboneConfig
 from bayes_pfl.errors import BackboneError, CheckpointError
@@ -35,7 +35,7 @@ def hub(tmp_path, monkeypatch):
     """An empty hub cache, no network, and a function that puts a file into the cache."""
     cache = tmp_path / "hub"
     monkeypatch.setattr(huggingface_hub.constants, "HF_HUB_CACHE", str(cache))
-    monkeypatch.setattr(weights, "_OPENAI_CACHE", tmp_path / "clip-cache")
+    monkeypatch.setattr(downloads, "_OPENAI_CACHE", tmp_path / "clip-cache")
 
     def unreachable(*_, timeout, **__):
         assert timeout <= 10
@@ -44,7 +44,7 @@ def hub(tmp_path, monkeypatch):
     def forbidden(*_, **__):
         raise AssertionError("downloads must not begin without a network")
 
-    monkeypatch.setattr(weights.urllib.request, "urlopen", unreachable)
+    monkeypatch.setattr(downloads.urllib.request, "urlopen", unreachable)
     for name in ("hf_hub_download", "snapshot_download"):
         monkeypatch.setattr(huggingface_hub, name, forbidden)
 
@@ -174,7 +174,7 @@ def test_repository_with_a_pickle_alone_is_fetched_in_a_second_step(hub, monkeyp
 
     answer = urllib.error.HTTPError("host", 405, "no HEAD here", None, None)
     monkeypatch.setattr(
-        weights.urllib.request, "urlopen", lambda *_, **__: (_ for _ in ()).throw(answer)
+        downloads.urllib.request, "urlopen", lambda *_, **__: (_ for _ in ()).throw(answer)
     )
     monkeypatch.setattr(huggingface_hub, "snapshot_download", download)
     backbone, _ = load_backbone(BackboneConfig("hf-hub:org/old"))
@@ -186,9 +186,9 @@ def test_files_of_a_hub_checkpoint(hub):
     folder.mkdir(parents=True)
     for name in ("config.json", "model.safetensors"):
         with pytest.raises(CheckpointError, match="config.json and model.safetensors of org/head"):
-            weights.hub_files("org/head", ("config.json", "model.safetensors"))
+            downloads.hub_files("org/head", ("config.json", "model.safetensors"))
         (folder / name).write_text("{}")
-    assert weights.hub_files("org/head", ("config.json", "model.safetensors")) == folder
+    assert downloads.hub_files("org/head", ("config.json", "model.safetensors")) == folder
 
 
 def test_tokenizer_that_needs_the_hub_ends_in_one_line(tmp_path):

@@ -8,7 +8,8 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from bayes_pfl.checkpoints.load import DEFAULT_CHECKPOINT, WEIGHTS_NAME
+from bayes_pfl.checkpoints.format import WEIGHTS_NAME
+from bayes_pfl.checkpoints.load import DEFAULT_CHECKPOINT
 from bayes_pfl.data.mvtec import read_mvtec
 from bayes_pfl.errors import ConfigError, DataError
 from bayes_pfl.evaluate.categories import EvaluationSettings

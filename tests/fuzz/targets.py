@@ -10,7 +10,7 @@ import zipfile
 from collections.abc import Callable
 from pathlib import Path
 
-from bayes_pfl.checkpoints.load import read_config, read_weights
+from bayes_pfl.checkpoints.format import read_config, read_weights
 from bayes_pfl.clip.load import load_backbone
 from bayes_pfl.clip.open_clip_config import read_clip_config
 from bayes_pfl.clip.weights import read_state_dict

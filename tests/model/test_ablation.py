@@ -8,7 +8,8 @@ from dataclasses import asdict, replace
 import pytest
 import torch
 
-from bayes_pfl.checkpoints.load import build_model, load_checkpoint, read_config
+from bayes_pfl.checkpoints.format import read_config
+from bayes_pfl.checkpoints.load import build_model, load_checkpoint
 from bayes_pfl.config import AblationConfig, ModelConfig, from_dict
 from bayes_pfl.model.sampling import PromptNoise
 from bayes_pfl.rendering import TRAIN_CATEGORIES, write_mvtec_tree

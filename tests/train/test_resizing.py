@@ -9,7 +9,7 @@ import torch.nn.functional as F
 from PIL import Image
 
 from bayes_pfl import BayesPFL
-from bayes_pfl.checkpoints.load import WEIGHTS_NAME
+from bayes_pfl.checkpoints.format import WEIGHTS_NAME
 from bayes_pfl.data.sources import read_source
 from bayes_pfl.rendering import write_mvtec_tree
 from tests.helpers.commands import command

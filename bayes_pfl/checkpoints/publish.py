@@ -1,0 +1,134 @@
+"""A checkpoint is pushed to the Hugging Face hub, with a model card, in one commit."""
+
+from __future__ import annotations
+
+import json
+import logging
+import tempfile
+from pathlib import Path
+
+from bayes_pfl.checkpoints.card import CARD_NAME, card_of
+from bayes_pfl.checkpoints.format import (
+    CHECKSUM,
+    CONFIG_NAME,
+    WEIGHTS_NAME,
+    read_config,
+    read_raw_config,
+    read_weights,
+)
+from bayes_pfl.checkpoints.load import find_checkpoint
+from bayes_pfl.clip.downloads import hub_answers
+from bayes_pfl.errors import CheckpointError
+from bayes_pfl.support.checksums import file_sha256
+from bayes_pfl.support.files import write_atomically
+from bayes_pfl.support.hub_errors import hub_reason
+
+logger = logging.getLogger(__name__)
+
+
+def push_checkpoint(
+    checkpoint: str | Path,
+    repository: str,
+    *,
+    private: bool | None = None,
+    token: str | None = None,
+    revision: str | None = None,
+    commit_message: str | None = None,
+    license: str | None = None,
+) -> str:
+    """Upload a checkpoint folder in one commit: config.json, model.safetensors and README.md.
+
+    The repository, and the branch, are created where they do not exist. An existing model card is
+    kept. The backbone's weights are not uploaded, the card names them.
+
+    Args:
+        checkpoint: what :func:`bayes_pfl.checkpoints.load.find_checkpoint` finds.
+        repository: ``org/name``.
+        private: whether a new repository is; None for the account's default.
+        token: with the right to write; None for the one of `hf auth login` or HF_TOKEN.
+        revision: branch; None for the main one.
+        commit_message: None for "Bayes-PFL checkpoint".
+        license: for the card, such as "apache-2.0"; None for "unknown".
+
+    Returns:
+        ``org/name@commit``, which :meth:`bayes_pfl.BayesPFL.from_pretrained` resolves to these
+        very weights.
+
+    Raises:
+        CheckpointError: no such checkpoint, a damaged file, no connection, or the hub refused.
+    """
+
+    folder = find_checkpoint(checkpoint)
+    _check_name(repository)
+    hub_answers(f"cannot push to {repository}", CheckpointError)
+    with tempfile.TemporaryDirectory() as staging:
+        _stage(folder, Path(staging), repository, license)
+        try:
+            commit = _upload(
+                Path(staging),
+                repository,
+                private,
+                token,
+                revision,
+                commit_message or "Bayes-PFL checkpoint",
+            )
+        except Exception as error:  # network libraries raise many unrelated types
+            raise CheckpointError(f"cannot push to {repository}: {hub_reason(error)}") from error
+    return f"{repository}@{commit}"
+
+
+def _check_name(repository: str) -> None:
+    from huggingface_hub.utils import validate_repo_id
+
+    try:
+        validate_repo_id(repository)
+    except ValueError as error:
+        raise CheckpointError(f"repository {repository!r}: {hub_reason(error)}") from error
+    if repository.count("/") != 1:
+        raise CheckpointError(f"repository {repository!r}: give org/name, with one slash")
+
+
+def _stage(folder: Path, staging: Path, repository: str, license: str | None) -> None:
+    """Copy what is uploaded: weights that can be read, config with their checksum, card."""
+    config, raw = read_config(folder), read_raw_config(folder)
+    parameters = sum(tensor.numel() for tensor in read_weights(folder / WEIGHTS_NAME).values())
+    backbone = config.backbone.name
+    if backbone.startswith("local-dir:") or Path(backbone).is_file():
+        logger.warning(
+            "backbone %s is a local file and is not pushed: others need its weights, and "
+            "--pretrained",
+            backbone,
+        )
+    weights = (folder / WEIGHTS_NAME).read_bytes()
+    write_atomically(staging / WEIGHTS_NAME, weights)
+    digest = file_sha256(staging / WEIGHTS_NAME)
+    text = json.dumps(raw | {CHECKSUM: digest}, indent=2) + "\n"
+    write_atomically(staging / CONFIG_NAME, text)
+    card = card_of(config, repository, folder / CARD_NAME, parameters, digest, license)
+    write_atomically(staging / CARD_NAME, card)
+
+
+def _upload(
+    staging: Path,
+    repository: str,
+    private: bool | None,
+    token: str | None,
+    revision: str | None,
+    message: str,
+) -> str:
+    """Upload in one commit; returns its hash."""
+    from huggingface_hub import HfApi, constants
+
+    api = HfApi(endpoint=constants.ENDPOINT, token=token, library_name="bayes-pfl")
+    api.create_repo(repository, private=private, exist_ok=True)
+    if revision is not None:
+        api.create_branch(repository, branch=revision, exist_ok=True)
+    kept = api.file_exists(repository, CARD_NAME, revision=revision)
+    commit = api.upload_folder(
+        repo_id=repository,
+        folder_path=staging,
+        revision=revision,
+        commit_message=message,
+        ignore_patterns=[CARD_NAME] if kept else None,
+    )
+    return str(commit.oid)
