@@ -13,7 +13,8 @@ CPU_TORCH := https://download.pytorch.org/whl/cpu
 
 setup: $(STAMP)
 $(STAMP): setup.py pyproject.toml $(LOCK)
-	@echo "PyTorch comes with CUDA, 5 GB. The small CPU build: PIP_EXTRA_INDEX_URL=$(CPU_TORCH) make setup"
+	@test -x $(VENV)/bin/bayes-pfl || \
+		echo "PyTorch comes with CUDA, 5 GB; the small CPU build: PIP_EXTRA_INDEX_URL=$(CPU_TORCH) make setup"
 	$(PYTHON) -m venv $(VENV)
 	$(PIP) install --quiet --disable-pip-version-check --constraint $(LOCK) pip
 	$(PIP) install --quiet --constraint $(LOCK) --build-constraint $(LOCK) --editable ".[dev]"

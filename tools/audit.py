@@ -17,7 +17,7 @@ import typer
 
 from dependencies import PACKAGE, ROOT, canonicalize_name, closure, licence, refused
 
-TIMEOUT = 120
+TIMEOUT = 600  # describing the environment takes a minute of a free core
 
 
 def main(
