@@ -23,7 +23,7 @@ from bayes_pfl.metrics import PixelMetrics
 from bayes_pfl.metrics.stores import State
 from bayes_pfl.report.pictures import picture_name
 from bayes_pfl.support.files import write_picture
-from bayes_pfl.support.processes import first_error_only, launched_outside, leave
+from bayes_pfl.support.processes import close_process_group, first_error_only, launched_outside
 
 if TYPE_CHECKING:
     from bayes_pfl.evaluate.cache import DatasetCache
@@ -98,7 +98,7 @@ def working_together(request: EvaluationRequest) -> Iterator[tuple[Team, Evaluat
         team = join_team()
         yield team, _own(team, request, Path(folder))
     if not connected:
-        leave()
+        close_process_group()
 
 
 def _own(team: Team, request: EvaluationRequest, folder: Path) -> EvaluationRequest:

@@ -100,7 +100,7 @@ class Ledger:
         if paths:
             raise ConfigError(
                 f"{journal.path}: {len(paths)} images {what}, such as "
-                f"{paths[0]!r}; restore them, or {journal.anew}"
+                f"{paths[0]!r}; restore them, or {journal.restart}"
             )
 
     def add(self, indices: list[int], places: list[int]) -> None:

@@ -1,4 +1,4 @@
-"""SHA-256 of weights: of those that came with the package, and of those that were downloaded."""
+"""SHA-256 of weights: those that come with the package, and those that are downloaded."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ _DIGEST = re.compile(r"[0-9a-f]{64}")
 
 
 def file_sha256(path: Path) -> str:
-    """SHA-256 of a file, in hexadecimal; of one that has not changed since, without reading it."""
+    """SHA-256 of a file, in hexadecimal; a file that has not changed is not read a second time."""
     status = path.stat()
     return _digest(
         os.path.realpath(path),
@@ -30,7 +30,7 @@ def file_sha256(path: Path) -> str:
 
 
 @lru_cache(maxsize=64)
-def _digest(path: str, *_: int) -> str:
+def _digest(path: str, *_stamp: int) -> str:
     digest = hashlib.sha256()
     with open(path, "rb") as file:
         while block := file.read(1 << 20):
@@ -45,13 +45,9 @@ def check_embedded(path: Path, kind: type[BayesPFLError]) -> None:
         kind: the file was damaged or changed since it was shipped.
     """
     wanted = embedded_sha256().get(f"{path.parent.name}/{path.name}")
-    if wanted is None or not path.is_file():
-        return
-    if (found := file_sha256(path)) != wanted:
-        raise kind(
-            f"{path}: SHA-256 is {found[:12]}..., it was shipped as {wanted[:12]}...: damaged or "
-            "changed; install bayes-pfl again, or check the file out again"
-        )
+    if wanted is not None and path.is_file():
+        mend = "damaged or changed; install bayes-pfl again, or check the file out again"
+        _compare(path, wanted, "shipped", mend, kind)
 
 
 def embedded_sha256() -> dict[str, str]:
@@ -64,23 +60,28 @@ def embedded_sha256() -> dict[str, str]:
 
 
 def check_download(path: Path, kind: type[BayesPFLError], url: str = "") -> None:
-    """Compare a file from the network with the checksum that came with it, if one did.
+    """Compare a file from the network with its published checksum, if that is known.
 
-    In the hub's cache a large file is a link to a blob that bears its SHA-256, as the hub gave it;
-    OpenAI's addresses contain it.
+    In the hub's cache a large file is a link to a blob named by its SHA-256; OpenAI's addresses
+    contain it.
 
     Raises:
         kind: the file was damaged or changed.
     """
-    wanted = _told(path, url)
-    if wanted is not None and (found := file_sha256(path)) != wanted:
+    wanted = _published_sha256(path, url)
+    if wanted is not None:
+        mend = "damaged or changed on its way; delete the file and load again"
+        _compare(path, wanted, "published", mend, kind)
+
+
+def _compare(path: Path, wanted: str, origin: str, mend: str, kind: type[BayesPFLError]) -> None:
+    if (found := file_sha256(path)) != wanted:
         raise kind(
-            f"{path}: SHA-256 is {found[:12]}..., it was published as {wanted[:12]}...: damaged or "
-            "changed on its way; delete the file and load again"
+            f"{path}: SHA-256 is {found[:12]}..., it was {origin} as {wanted[:12]}...: {mend}"
         )
 
 
-def _told(path: Path, url: str) -> str | None:
+def _published_sha256(path: Path, url: str) -> str | None:
     blob = os.path.basename(os.readlink(path)) if path.is_symlink() else ""
     names = [blob, *reversed(url.split("/"))]
     return next((name for name in names if _DIGEST.fullmatch(name)), None)

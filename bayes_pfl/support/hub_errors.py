@@ -1,4 +1,4 @@
-"""What the Hugging Face hub refuses, told in one line with the mend."""
+"""Why the Hugging Face hub refused a request, in one line with the mend."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ _TOKEN = "log in with `hf auth login`, or set HF_TOKEN"
 
 
 def hub_reason(error: Exception) -> str:
-    """Why the hub, or the way to it, refused: one line of at most 200 characters."""
+    """Why a request to the hub failed: one line of at most 200 characters."""
     from huggingface_hub import errors
 
     known: tuple[tuple[type[Exception], str], ...] = (

@@ -1,8 +1,8 @@
-"""Journals: what a run has finished, in a file that is only added to, so that any stop is survived.
+"""Journals: what a run has finished, in a file that only grows, so that any run can be resumed.
 
-JSON lines. The first tells what the run is; each other one is an entry. Entries come in blocks,
-whose last one says so: a block that was not written whole (the process was killed, the disk was
-full) is no part of the journal, and is cut off when the run goes on. A block reaches the operating
+JSON lines. The first describes the run; each other one is an entry. Entries come in blocks, whose
+last entry is marked as such: a block that was not written whole (the process was killed, the disk
+was full) does not count, and is cut off when the run is resumed. A block reaches the operating
 system at once, which survives the end of the process, and the disk every few seconds, which
 survives a power cut.
 """
@@ -24,28 +24,28 @@ from bayes_pfl.support.differences import differences
 from bayes_pfl.support.files import not_written
 from bayes_pfl.support.locks import lock
 
-FORMAT = 1
+JOURNAL_FORMAT = 1
 SECONDS_BETWEEN_SYNCS = 5.0
 _END, _LAST = "end", "last"
 _OPENING = b'{"journal":"bayes-pfl '
 
-Entry = dict[str, Any]
+JournalEntry = dict[str, Any]
 
 
 class Journal:
-    """The journal of one run, which no other process may write to.
+    """The journal of one run; no other process can open it at the same time.
 
     Args:
-        path: made, with its folder, if it is not there.
+        path: of the file; created, with its folder, if it does not exist.
         kind: of the run, such as "prediction".
-        anew: how a user begins anew, for messages.
+        restart: how a user starts the run again, for messages.
 
     Raises:
-        ConfigError: it cannot be written, another process writes to it, or it is something else.
+        ConfigError: it cannot be written, another process writes to it, or it is another file.
     """
 
-    def __init__(self, path: Path, kind: str, anew: str) -> None:
-        self.path, self.kind, self.anew = path, kind, anew
+    def __init__(self, path: Path, kind: str, restart: str) -> None:
+        self.path, self.kind, self.restart = path, kind, restart
         try:
             path.parent.mkdir(parents=True, exist_ok=True)
             self._file = open(path, "a+b", buffering=0)  # noqa: SIM115  (closed by close)
@@ -61,8 +61,8 @@ class Journal:
 
     # Reading ------------------------------------------------------------------------------------
 
-    def _read_header(self) -> Entry | None:
-        """The first line; None of an empty file, or if it was not written whole."""
+    def _read_header(self) -> JournalEntry | None:
+        """The first line; None if the file is empty, or if the line was not written whole."""
         self._file.seek(0)
         reader = io.BufferedReader(self._file)
         line = reader.readline()
@@ -75,22 +75,23 @@ class Journal:
         header = _parsed(line)
         if header is None or header.get("journal") != f"bayes-pfl {self.kind}":
             raise self._foreign()
-        if header.get("format") != FORMAT:
+        if header.get("format") != JOURNAL_FORMAT:
             raise ConfigError(
-                f"{self.path}: format {header.get('format')!r}, this version reads {FORMAT}; "
-                f"finish the run with the version that began it, or {self.anew}"
+                f"{self.path}: format {header.get('format')!r}, this version reads "
+                f"{JOURNAL_FORMAT}; finish the run with the version that began it, or "
+                f"{self.restart}"
             )
         return header
 
-    def blocks(self) -> Iterator[list[tuple[int, Entry]]]:
-        """Whole blocks, each entry with its place in the file; what follows them is cut off.
+    def blocks(self) -> Iterator[list[tuple[int, JournalEntry]]]:
+        """Whole blocks, each entry with its byte offset in the file; what follows them is cut off.
 
         Raises:
-            ConfigError: a damaged line with whole blocks after it.
+            ConfigError: a line is damaged, and whole blocks follow it.
         """
         if self.header is None:
             return
-        block: list[tuple[int, Entry]] = []
+        block: list[tuple[int, JournalEntry]] = []
         end, torn = 0, 0
         for number, (place, line) in enumerate(self._lines(), start=1):
             entry = _parsed(line) if line.endswith(b"\n") else None
@@ -121,8 +122,8 @@ class Journal:
         finally:
             reader.detach()
 
-    def entries_at(self, places: Sequence[int]) -> Iterator[Entry]:
-        """The entries at places that :meth:`blocks` or :meth:`append` gave, one at a time."""
+    def entries_at(self, places: Sequence[int]) -> Iterator[JournalEntry]:
+        """The entries at byte offsets that :meth:`blocks` or :meth:`append` returned."""
         reader = io.BufferedReader(self._file, 2**16)
         try:
             for place in places:
@@ -136,40 +137,40 @@ class Journal:
             reader.detach()
 
     def check_same(self, now: Mapping[str, Any]) -> None:
-        """Refuse to go on with another run than the one that was begun.
+        """Refuse to resume a run with other settings than it was begun with.
 
         Args:
-            now: the header as it would be.
+            now: the header that a new run would get.
 
         Raises:
-            ConfigError: naming everything that differs.
+            ConfigError: settings differ; the message names them all.
         """
         own = {k: v for k, v in (self.header or {}).items() if k not in ("journal", "format")}
-        # What was written came through JSON, which knows no tuples.
+        # The header was read from JSON, which turns tuples into lists.
         if differing := differences(own, json.loads(json.dumps(now))):
             raise ConfigError(
                 f"{self.path}: begun as another run: {'; '.join(differing)}; give what it was "
-                f"begun with, or {self.anew}"
+                f"begun with, or {self.restart}"
             )
 
     def damaged(self, what: str) -> ConfigError:
-        """The error for a part that cannot be used."""
-        return ConfigError(f"{self.path}: {what} is damaged; {self.anew}")
+        """The error for a damaged part, named by ``what``."""
+        return ConfigError(f"{self.path}: {what} is damaged; {self.restart}")
 
     # Writing ------------------------------------------------------------------------------------
 
     def begin(self, header: Mapping[str, Any]) -> None:
-        """Forget everything, and note what the new run is."""
-        self.header = {"journal": f"bayes-pfl {self.kind}", "format": FORMAT, **header}
+        """Empty the journal, and write the header of a new run."""
+        self.header = {"journal": f"bayes-pfl {self.kind}", "format": JOURNAL_FORMAT, **header}
         self._cut(0)
         self._write(_line(self.header))
         self.sync()
 
-    def append(self, entries: Sequence[Entry]) -> list[int]:
-        """Add a block; returns the places of its entries.
+    def append(self, entries: Sequence[JournalEntry]) -> list[int]:
+        """Add a block; returns the byte offsets of its entries.
 
         Raises:
-            ConfigError: no room, or the file is gone. What was there before is intact.
+            ConfigError: no room, or the file is gone. Blocks written before are intact.
         """
         lines = [_line(entry) for entry in entries[:-1]]
         lines += [_line(entry | {_LAST: True}) for entry in entries[-1:]]
@@ -181,7 +182,7 @@ class Journal:
         return places
 
     def end(self) -> None:
-        """Note that the run is finished."""
+        """Mark the run as finished."""
         self.append([{_END: True}])
         self.sync()
 
@@ -194,7 +195,7 @@ class Journal:
         self._synced = time.monotonic()
 
     def close(self) -> None:
-        """Let another process have the file. A journal without a single entry is removed."""
+        """Release the file for other processes; an empty journal is removed."""
         with contextlib.suppress(OSError, ConfigError):
             if not self._size() and self._is_there():
                 self.path.unlink()
@@ -217,8 +218,8 @@ class Journal:
         start = self._size()
         if not self._is_there():
             raise ConfigError(
-                f"{self.path}: has vanished while the run went on; see to the folder, then begin "
-                "anew"
+                f"{self.path}: has vanished while the run went on; look for the cause, then "
+                "start again"
             )
         try:
             rest = memoryview(data)
@@ -247,8 +248,8 @@ class Journal:
 
     def _foreign(self) -> ConfigError:
         return ConfigError(
-            f"{self.path}: no journal of a {self.kind} (bayes-pfl would write there); move it, or "
-            "choose another --out"
+            f"{self.path}: no journal of a {self.kind}, but bayes-pfl would write one there; move "
+            "it, or choose another --out"
         )
 
     def _not_written(self, error: OSError) -> ConfigError:
@@ -259,12 +260,12 @@ class Journal:
         return not_written(self.path.parent, error, mend, ConfigError)
 
 
-def is_end(entry: Entry) -> bool:
-    """Whether an entry says that the run is finished."""
+def is_end(entry: JournalEntry) -> bool:
+    """Whether an entry marks the end of the run."""
     return _END in entry
 
 
-def _parsed(line: bytes) -> Entry | None:
+def _parsed(line: bytes) -> JournalEntry | None:
     try:
         entry = json.loads(line)
     except ValueError:
@@ -273,5 +274,5 @@ def _parsed(line: bytes) -> Entry | None:
 
 
 def _line(entry: Mapping[str, Any]) -> bytes:
-    # ASCII, so that undecodable bytes of a path survive as escapes.
+    # ASCII, so that bytes of a path that are not UTF-8 are kept as escapes.
     return json.dumps(entry, separators=(",", ":")).encode("ascii") + b"\n"

@@ -9,9 +9,9 @@ from bayes_pfl.errors import ConfigError
 
 
 def lock(file: io.FileIO, path: Path) -> None:
-    """Hold an open file against other processes, until it is closed or this process ends.
+    """Keep other processes from locking an open file, until it is closed or this process ends.
 
-    Processes forked from this one hold nothing: workers that outlive it are in nobody's way.
+    Processes forked from this one do not hold the lock, so workers that outlive it block nobody.
 
     Raises:
         ConfigError: another process holds it.
@@ -24,7 +24,7 @@ def lock(file: io.FileIO, path: Path) -> None:
         fcntl.lockf(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
     except (BlockingIOError, PermissionError) as error:
         raise ConfigError(
-            f"{path}: another run is writing there; wait for its end, or choose another --out"
+            f"{path}: another run is writing there; wait until it ends, or choose another --out"
         ) from error
     except OSError:  # file systems without locks
         return

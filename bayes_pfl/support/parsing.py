@@ -1,4 +1,4 @@
-"""JSON and YAML from strangers: bounded in size, no key twice, one kind of error for all faults."""
+"""JSON and YAML from untrusted files: bounded in size, no key twice, one error for all faults."""
 
 from __future__ import annotations
 
@@ -13,13 +13,13 @@ from bayes_pfl.support.error_text import one_line
 
 MIB = 2**20
 MAX_CONFIG = MIB
-"""Bytes of a config at most; the largest that is written here has three thousand."""
+"""Largest config in bytes; those that this package writes have at most three thousand."""
 MAX_CARD = MIB // 8
-"""Bytes of a YAML file at most: its reader takes seconds for more."""
+"""Largest YAML file in bytes: its reader takes seconds for more."""
 MAX_LISTING = 256 * MIB
-"""Bytes of a meta.json at most: a million images."""
+"""Largest meta.json in bytes: a million images."""
 
-_MAX_VALUES = 20_000  # in a YAML file, with its aliases unfolded
+_MAX_VALUES = 20_000  # in a YAML file, with its aliases expanded
 _MAX_DIGITS = 400
 _SHOWN = 60
 
@@ -33,7 +33,7 @@ class Malformed(ValueError):
 
 
 def short(value: object) -> str:
-    """A value of a file, as it may stand in a message: cut, in one line, in visible characters."""
+    """A value from a file for a message: cut to 60 characters, in one line, all of them visible."""
     try:
         text = _repr.repr(value)
     except ValueError:  # Python writes out no number of more than 4300 digits
@@ -49,7 +49,7 @@ def read_text(path: Path, limit: int) -> str:
         OSError: it cannot be read.
     """
     if path.exists() and not (path.is_file() or path.is_dir()):
-        raise Malformed("not a regular file")  # a pipe would be waited for, a device never ends
+        raise Malformed("not a regular file")  # reading a pipe waits, a device never ends
     with path.open("rb") as file:
         data = file.read(limit + 1)
     if len(data) > limit:
@@ -61,7 +61,7 @@ def read_text(path: Path, limit: int) -> str:
 
 
 def read_json(path: Path, limit: int) -> Any:
-    """The content of a JSON file; errors as of `read_text` and `parse_json`."""
+    """The content of a JSON file; raises as `read_text` and `parse_json` do."""
     return parse_json(read_text(path, limit))
 
 
@@ -69,7 +69,7 @@ def parse_json(text: str) -> Any:
     """Parse JSON in which no key is given twice.
 
     Raises:
-        Malformed: no JSON, nested too deeply, a key twice, a number of thousands of digits.
+        Malformed: not JSON, nested too deeply, a key twice, or a number of thousands of digits.
     """
     try:
         return json.loads(text, object_pairs_hook=_unique, parse_int=_integer)
@@ -95,41 +95,41 @@ def _unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
 
 
 def parse_yaml(text: str) -> Any:
-    """Parse one document of plain YAML: no tags of a language, no key twice, no bombs.
+    """Parse one document of plain YAML: no language-specific tags, no key twice.
 
     Raises:
-        Malformed: anything else.
+        Malformed: anything else, such as aliases that expand to too many values.
     """
     try:
         loader = _StrictLoader(text)
         node = loader.get_single_node()
         if node is None:
             return None
-        _unfolded(node, {})
+        _expanded_size(node, {})
         return loader.construct_document(node)
     except RecursionError as error:
         raise Malformed("nested too deeply") from error
-    # Some values that the grammar takes for numbers or dates are none.
+    # The grammar accepts some numbers and dates whose conversion then fails.
     except (yaml.YAMLError, ValueError, TypeError, AttributeError, LookupError) as error:
         raise Malformed(one_line(error)) from error
 
 
-def _unfolded(node: yaml.Node, known: dict[int, int]) -> int:
-    """Values in a node when every alias is replaced by what it stands for."""
+def _expanded_size(node: yaml.Node, known: dict[int, int]) -> int:
+    """How many values a node has when every alias is replaced by its content."""
     if known.get(id(node)) == 0:
         raise Malformed("a value contains itself")
     if id(node) not in known:
         known[id(node)] = 0  # being counted
         children = [] if isinstance(node, yaml.ScalarNode) else node.value
         parts = [part for item in children for part in (item if type(item) is tuple else (item,))]
-        known[id(node)] = 1 + sum(_unfolded(part, known) for part in parts)
+        known[id(node)] = 1 + sum(_expanded_size(part, known) for part in parts)
     if known[id(node)] > _MAX_VALUES:
         raise Malformed(f"its aliases unfold to more than {_MAX_VALUES} values")
     return known[id(node)]
 
 
 class _StrictLoader(yaml.SafeLoader):
-    """Safe YAML in which a key given twice is a fault, not silently the last one."""
+    """Safe YAML that refuses a key given twice; PyYAML itself keeps the last one silently."""
 
     def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Any, Any]:
         seen: set[Any] = set()

@@ -1,4 +1,4 @@
-"""Names of precisions, the context that applies one, and whether a processor computes in it."""
+"""Names of precisions, the context that applies one, and whether the processor supports it."""
 
 from __future__ import annotations
 
@@ -27,10 +27,10 @@ _CHECKS = {
 
 
 def half_dtype(precision: str) -> torch.dtype | None:
-    """What a name means; None for float32.
+    """The half-precision type of a name such as "bf16"; None for float32.
 
     Raises:
-        ConfigError: unknown name.
+        ConfigError: the name is unknown.
     """
     if precision not in _DTYPES:
         raise ConfigError(f"precision = {precision!r}: use one of {', '.join(_DTYPES)}")
@@ -40,26 +40,26 @@ def half_dtype(precision: str) -> torch.dtype | None:
 def autocast(device: torch.device, precision: str) -> AbstractContextManager[object]:
     """Run matrix products in ``precision`` on ``device``; scores and maps stay float32.
 
-    Logs a warning, once, where that costs time instead of saving it.
+    Logs a warning, once, if that is slower than float32 on this processor.
 
     Raises:
-        ConfigError: unknown name.
+        ConfigError: the name is unknown.
     """
     dtype = half_dtype(precision)
     if dtype is None:
         return nullcontext()
-    tell_if_slow(device, dtype)
+    warn_if_slow(device, dtype)
     return torch.autocast(device.type, dtype)
 
 
-def tell_if_slow(device: torch.device, dtype: torch.dtype) -> None:
-    """Log a warning, once, if ``device`` is a processor that does not compute in ``dtype``."""
-    if device.type == "cpu" and not computed_here(dtype):
-        _tell_slow(dtype)
+def warn_if_slow(device: torch.device, dtype: torch.dtype) -> None:
+    """Log a warning, once, if ``device`` is a processor without instructions for ``dtype``."""
+    if device.type == "cpu" and not computes_natively(dtype):
+        _warn_slow(dtype)
 
 
 @functools.cache
-def _tell_slow(dtype: torch.dtype) -> None:
+def _warn_slow(dtype: torch.dtype) -> None:
     logger.warning(
         "%s is slow here: this processor has no instructions for it; use float32",
         str(dtype).removeprefix("torch."),
@@ -67,11 +67,11 @@ def _tell_slow(dtype: torch.dtype) -> None:
 
 
 @functools.cache
-def computed_here(dtype: torch.dtype) -> bool:
-    """Whether this processor's matrix products take half precision ``dtype`` as it is.
+def computes_natively(dtype: torch.dtype) -> bool:
+    """Whether this processor multiplies matrices in half precision ``dtype`` by itself.
 
     Others convert every number, which makes them several times as slow as in float32
-    (docs/benchmarks.md). True where it cannot be told: PyTorch does not document the question.
+    (docs/benchmarks.md). True where PyTorch does not answer: the query is not documented.
     """
     try:
         return bool(getattr(torch.ops.mkldnn, _CHECKS[dtype])())

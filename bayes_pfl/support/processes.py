@@ -1,4 +1,4 @@
-"""Processes that ``torchrun`` has started: which of them this is, and which one reports errors."""
+"""Processes started by ``torchrun``: which of them this is, and which one reports an error."""
 
 from __future__ import annotations
 
@@ -8,11 +8,11 @@ from collections.abc import Iterator
 
 from bayes_pfl.errors import BayesPFLError
 
-_TOLD = "bayes-pfl: an error was told"
+_ERRORS = "bayes-pfl: errors"  # key in the store that torchrun's processes share
 
 
 class StoppedElsewhere(BayesPFLError):
-    """Another process of the run met an error, and has told it."""
+    """This process stops because another one of the run failed, which reports the error."""
 
 
 def launched_outside() -> bool:
@@ -21,12 +21,12 @@ def launched_outside() -> bool:
 
 
 def is_first_process() -> bool:
-    """Whether this process speaks for the run."""
+    """Whether this process writes the messages of the run."""
     return not launched_outside() or os.environ.get("RANK", "0") == "0"
 
 
-def leave() -> None:
-    """End the connection to the other processes, where there is one."""
+def close_process_group() -> None:
+    """Close the connection to the other processes, if there is one."""
     import torch
 
     if torch.distributed.is_available() and torch.distributed.is_initialized():
@@ -35,30 +35,32 @@ def leave() -> None:
 
 @contextlib.contextmanager
 def first_error_only() -> Iterator[None]:
-    """Of several processes that ``torchrun`` started, the first to fail tells its error.
+    """Let only the first process that fails raise its error; for processes of ``torchrun``.
 
     Raises:
         StoppedElsewhere: in the other processes.
     """
+    elsewhere = StoppedElsewhere("another process has reported why it stopped")
     try:
         yield
     except (BayesPFLError, OSError) as error:
-        if _errors_told(1) > 1:
-            raise StoppedElsewhere("another process has told why it stopped") from error
+        if _errors_met(1) > 1:
+            raise elsewhere from error
         raise
-    except RuntimeError as error:  # the connection to a process that stopped, or a fault of ours
-        if _errors_told(0) > 0:
-            raise StoppedElsewhere("another process has told why it stopped") from error
+    except RuntimeError as error:  # a lost connection to a process that stopped, or a bug here
+        if _errors_met(0) > 0:
+            raise elsewhere from error
         raise
 
 
-def _errors_told(more: int) -> int:
-    """How many processes have met an error, with ``more`` from here."""
+def _errors_met(here: int) -> int:
+    """How many processes have met an error, after adding those of this one."""
     import torch
 
-    if not torch.distributed.is_initialized():  # every process meets it: one of a machine tells
-        return more if os.environ.get("LOCAL_RANK", "0") == "0" else 2 * more
+    if not torch.distributed.is_initialized():
+        # Every process meets the error: the first one of a machine reports it.
+        return here if os.environ.get("LOCAL_RANK", "0") == "0" else 2 * here
     try:
-        return int(torch.distributed.distributed_c10d._get_default_store().add(_TOLD, more))
-    except RuntimeError:  # the process that kept the count is gone
+        return int(torch.distributed.distributed_c10d._get_default_store().add(_ERRORS, here))
+    except RuntimeError:  # the process that holds the store has ended
         return 2

@@ -1,4 +1,4 @@
-"""How long jobs tell where they are: silently, or by bars with figures and the time left."""
+"""How long jobs report their progress: by bars with figures and the time left, or not at all."""
 
 from __future__ import annotations
 
@@ -12,27 +12,27 @@ _SHOWN = ("total", "classification", "focal", "dice")
 
 
 class Progress(Protocol):
-    """What a job tells about itself."""
+    """What a job calls while it works."""
 
     def start(self, title: str, steps: int) -> None:
-        """A stretch of ``steps`` begins."""
+        """Begin a stage of ``steps`` steps."""
 
     def advance(self, done: int, values: dict[str, float]) -> None:
-        """``done`` more steps, with the latest figures."""
+        """Report ``done`` more steps, with the latest figures by name."""
 
 
 class NullProgress:
-    """No progress is shown."""
+    """Shows nothing."""
 
     def start(self, title: str, steps: int) -> None:
-        """Nothing."""
+        """Do nothing."""
 
     def advance(self, done: int, values: dict[str, float]) -> None:
-        """Nothing."""
+        """Do nothing."""
 
 
 class Bars:
-    """One bar at a time on a terminal; a finished stretch leaves its line."""
+    """A bar for each stage on a terminal; the bars of finished stages stay."""
 
     def __init__(self, console: Console) -> None:
         from rich import progress
@@ -49,7 +49,7 @@ class Bars:
         self._task: progress.TaskID | None = None
 
     def __enter__(self) -> Bars:
-        return self  # drawn from the first stretch on: a mistake found before stays one line
+        return self  # drawn from the first stage on, so that an error before it is one line
 
     def __exit__(
         self,
@@ -61,17 +61,15 @@ class Bars:
             self._progress.stop()
 
     def start(self, title: str, steps: int) -> None:
-        """Begin a stretch of ``steps``."""
+        """Begin a stage of ``steps`` steps with a bar of its own."""
         if self._task is None:
             self._progress.start()
         self._task = self._progress.add_task(title, total=steps, figures="")
 
     def advance(self, done: int, values: dict[str, float]) -> None:
-        """Report ``done`` more steps."""
+        """Report ``done`` more steps, with the latest figures by name."""
         if self._task is None:
             return
         figures = "  ".join(f"{key} {values[key]:.3f}" for key in _SHOWN if key in values)
-        if figures:
-            self._progress.update(self._task, advance=done, figures=figures)
-        else:
-            self._progress.update(self._task, advance=done)
+        shown = {"figures": figures} if figures else {}
+        self._progress.update(self._task, advance=done, **shown)

@@ -1,4 +1,4 @@
-"""Where the files that come with the package lie: in an installed wheel, or in a checkout."""
+"""Where the files that come with the package are: in an installed wheel, or in a checkout."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from typing import Literal
 def resource_dir(kind: Literal["datasets", "checkpoints"]) -> Path:
     """The folder of the dataset cards, or of the embedded checkpoints.
 
-    An installed wheel carries them inside the package; a checkout has them beside it.
+    An installed wheel has them inside the package, a checkout next to it.
     """
     package = Path(__file__).resolve().parents[1]
     inside = package / "_resources" / kind

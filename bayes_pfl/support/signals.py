@@ -1,4 +1,4 @@
-"""SIGTERM as an exception, so that a run which is told to stop leaves whole files behind."""
+"""SIGTERM as an exception, so that a run that is stopped leaves whole files."""
 
 from __future__ import annotations
 
@@ -11,15 +11,15 @@ from types import FrameType
 
 
 class Terminated(KeyboardInterrupt):
-    """SIGTERM came; to be treated as Ctrl-C is."""
+    """The process received SIGTERM; handled as Ctrl-C is."""
 
 
 @contextmanager
 def terminable() -> Iterator[None]:
     """Within, SIGTERM raises :class:`Terminated` in the main thread; a second one ends at once.
 
-    Processes that are forked from this one end at SIGTERM as they would have. In other threads
-    nothing changes.
+    Processes that are forked from this one end at SIGTERM as usual. Called from another thread
+    than the main one, it changes nothing.
     """
     if threading.current_thread() is not threading.main_thread():
         yield

@@ -15,8 +15,13 @@ from bayes_pfl.data.sources import hold_out, read_source, select_categories
 from bayes_pfl.errors import CheckpointError, ConfigError, DataError
 from bayes_pfl.support.environment import environment
 from bayes_pfl.support.files import raising_not_written, write_atomically
-from bayes_pfl.support.precision import tell_if_slow
-from bayes_pfl.support.processes import first_error_only, is_first_process, launched_outside, leave
+from bayes_pfl.support.precision import warn_if_slow
+from bayes_pfl.support.processes import (
+    close_process_group,
+    first_error_only,
+    is_first_process,
+    launched_outside,
+)
 from bayes_pfl.support.progress import Progress, NullProgress
 from bayes_pfl.train.devices import count_processes, join_devices
 from bayes_pfl.train.run_files import SETTINGS_NAME, STATE_NAME
@@ -91,7 +96,7 @@ def _train(
     config = request.config
     fabric = join_devices(request.accelerator, request.devices, config.precision)
     if config.precision == "bf16-mixed":
-        tell_if_slow(fabric.device, torch.bfloat16)
+        warn_if_slow(fabric.device, torch.bfloat16)
     with torch.random.fork_rng(devices=[]):  # modules take initial values from the global state
         torch.manual_seed(config.seed)
         model = build_model(ModelConfig(backbone=request.backbone, ablation=request.ablation))
@@ -107,7 +112,7 @@ def _train(
     if fabric.is_global_zero:
         _write(request.out / "results.json", {"best": state.best, "history": state.history})
     if fabric.world_size > 1:
-        leave()
+        close_process_group()
     return state
 
 

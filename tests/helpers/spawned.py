@@ -11,7 +11,7 @@ import torch
 from bayes_pfl.errors import DataError
 from bayes_pfl.evaluate.parallel import join_team
 from bayes_pfl.evaluate.run import run_benchmark
-from bayes_pfl.support.processes import leave
+from bayes_pfl.support.processes import close_process_group
 
 LONG = 600
 
@@ -55,5 +55,5 @@ def evaluate_with(model, requests, _):
     join_team()
     outcomes = [run_benchmark(request, load=lambda _: model) for request in requests]
     torch.distributed.barrier()  # the first process holds the connection of all
-    leave()
+    close_process_group()
     return [outcome.reports for outcome in outcomes]

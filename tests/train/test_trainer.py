@@ -292,12 +292,12 @@ def test_refusals_come_before_any_work(request_for, tree, tmp_path):
 
 
 def test_bfloat16_autocast_trains(request_for, config, monkeypatch, caplog):
-    monkeypatch.setattr(precision, "computed_here", lambda dtype: False)
-    precision._tell_slow.cache_clear()
+    monkeypatch.setattr(precision, "computes_natively", lambda dtype: False)
+    precision._warn_slow.cache_clear()
     request = request_for(config=replace(config, precision="bf16-mixed"))
     assert run_training(request).history[-1]["stage"] == 2
     assert "bfloat16 is slow here" in caplog.text
-    precision._tell_slow.cache_clear()
+    precision._warn_slow.cache_clear()
 
 
 def test_a_card_can_be_trained_on_and_validated_on(request_for, tree, tmp_path):
