@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import json
+import math
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
@@ -17,21 +18,21 @@ from bayes_pfl.errors import DataError
 from bayes_pfl.evaluate.datasets import EvaluationData
 from bayes_pfl.evaluate.paper_table import arrange, blocks_json
 from bayes_pfl.evaluate.published import Published
-from bayes_pfl.evaluate.records import CategoryRecord
+from bayes_pfl.evaluate.records import CategoryRecord, Protocol
 from bayes_pfl.evaluate.tables import (
     blocks_csv,
     blocks_latex,
     blocks_markdown,
-    csv_text,
-    markdown,
-    to_csv,
+    categories_csv,
+    categories_markdown,
 )
 from bayes_pfl.report.curves import curves_png
-from bayes_pfl.support.files import write_atomically
+from bayes_pfl.report.tables import csv_text
+from bayes_pfl.support.files import raising_not_written, write_atomically
 
 _IMAGE_COLUMNS = ("dataset", "category", "seed", "path", "label")
-_SCORE_COLUMNS = ("text_score", "map_score", "top_mean", "uncertainty", "pixel_ap")
-_SCORE_COLUMNS += ("score_deploy", "score_authors")
+_ROW_COLUMNS = ("text_score", "map_score", "top_mean", "uncertainty", "pixel_ap")
+_SCORE_COLUMNS = ("score_deploy", "score_authors")
 _INSIDE_RUNS = ("best", "last", "checkpoints", "model.safetensors")
 
 
@@ -45,36 +46,35 @@ class CheckpointFiles:
     def write_report(self, report: dict[str, Any], suffix: str) -> str:
         """metrics.json and metrics.csv -> the markdown table of every category."""
         write_json(self.out / f"metrics{suffix}.json", report)
-        write_results(self.out / f"metrics{suffix}.csv", to_csv(report))
-        return markdown(report)
+        write_results(self.out / f"metrics{suffix}.csv", categories_csv(report))
+        return categories_markdown(report)
 
     def add_images(self, dataset: str, seed: int, records: Mapping[str, CategoryRecord]) -> None:
         """Remember the scores of every image for images.csv."""
         for name, record in records.items():
             authors = record.image_scores("authors").tolist()
             for row, score in zip(record.rows, authors, strict=True):
-                ap = row.pixel_ap if row.pixel_ap == row.pixel_ap else None
-                values = [row.text_score, row.map_score, row.top_mean, row.uncertainty, ap]
+                values = [_unless_nan(getattr(row, column)) for column in _ROW_COLUMNS]
                 scores = [row.deploy_score, score]
                 self._images.append([dataset, name, seed, row.path, row.label, *values, *scores])
 
     def write_images(self) -> None:
         """images.csv: one line per dataset, category, seed and image."""
-        write_results(
-            self.out / "images.csv", csv_text([_IMAGE_COLUMNS + _SCORE_COLUMNS, *self._images])
-        )
+        head = (*_IMAGE_COLUMNS, *_ROW_COLUMNS, *_SCORE_COLUMNS)
+        write_results(self.out / "images.csv", csv_text([head, *self._images]))
 
     def write_curves(
-        self, dataset: str, record: CategoryRecord, protocol: str, title: str, suffix: str
+        self, dataset: str, record: CategoryRecord, protocol: Protocol, title: str, suffix: str
     ) -> None:
         """curves/<dataset>/<category>.png."""
-        image = record.image_metrics(protocol).curves() if "image" in record.levels else {}  # type: ignore[arg-type]
-        scores = record.image_scores(protocol)  # type: ignore[arg-type]
         picture = curves_png(
-            f"{title} ({protocol})", image, record.pixel_curves, scores, record.labels
+            f"{title} ({protocol})",
+            record.image_metrics(protocol).curves() if "image" in record.levels else {},
+            record.pixel_curves,
+            record.image_scores(protocol),
+            record.labels,
         )
-        path = self._picture("curves", dataset, record.category + suffix)
-        write_results(path, picture)
+        write_results(self._picture("curves", dataset, record.category + suffix), picture)
 
     def write_sheet(self, dataset: str, category: str, sheet: Image.Image) -> None:
         """sheets/<dataset>/<category>.png."""
@@ -88,6 +88,10 @@ class CheckpointFiles:
         return path
 
 
+def _unless_nan(value: float) -> float | None:
+    return None if math.isnan(value) else value
+
+
 def write_tables(
     out: Path,
     suffix: str,
@@ -97,13 +101,13 @@ def write_tables(
     data: Sequence[EvaluationData],
     published: Published | None,
 ) -> tuple[str, str]:
-    """table.md, .csv, .json and .tex in the paper's arrangement.
-
-    Returns:
-        The paper's tables, and the whole text of table.md, which has every category besides.
+    """Write table.md, .csv, .json and .tex in the paper's arrangement.
 
     Args:
         reports, by_category: metrics.json objects and their markdown tables, by method.
+
+    Returns:
+        The paper's tables, and the whole text of table.md, which adds a table of every category.
     """
     blocks = arrange(reports, data, published)
     summary = blocks_markdown(blocks)
@@ -145,24 +149,21 @@ def prepare_folder(out: Path) -> None:
     Raises:
         DataError: it cannot be made or written.
     """
-    try:
+    with raising_not_written(out, "choose another --out", DataError):
         out.mkdir(parents=True, exist_ok=True)
-        probe = write_atomically(out / ".writable", "")
-        probe.unlink()
-    except OSError as error:
-        raise DataError(
-            f"{out}: cannot be written ({error.strerror}); choose another --out"
-        ) from error
+        write_atomically(out / ".writable", "").unlink()
 
 
 def write_json(path: Path, content: Any) -> None:
-    """Write an object as JSON; NaN and infinity have no place in it."""
+    """Write an object as JSON; it must hold no NaN and no infinity."""
     write_results(path, json.dumps(content, indent=2, allow_nan=False) + "\n")
 
 
 def write_results(path: Path, content: str | bytes) -> None:
-    """Write a results file whole or not at all."""
-    try:
+    """Write a results file whole or not at all.
+
+    Raises:
+        DataError: it cannot be written.
+    """
+    with raising_not_written(path, "make room, run again", DataError):
         write_atomically(path, content)
-    except OSError as error:
-        raise DataError(f"{path}: not written ({error.strerror}); make room, run again") from error

@@ -1,13 +1,12 @@
-"""Results of an evaluation as text: markdown for people, CSV for spreadsheets, LaTeX for papers."""
+"""The tables of an evaluation: every category, and the paper's arrangement."""
 
 from __future__ import annotations
 
-import csv
-import io
 from collections.abc import Iterator, Sequence
 from typing import Any
 
 from bayes_pfl.evaluate.paper_table import MEAN, Block, Cell
+from bayes_pfl.report.tables import METRIC_NAMES, csv_text, latex_table, markdown_table, percent
 
 _COLUMNS = (
     ("image", "auroc"),
@@ -19,24 +18,22 @@ _COLUMNS = (
     ("pixel", "f1_max"),
     ("pixel", "iou"),
 )
-_TITLES = {"auroc": "AUROC", "aupro": "AUPRO", "ap": "AP", "f1_max": "F1-max", "iou": "IoU"}
-_LATEX = {"\\": r"\textbackslash{}", "~": r"\textasciitilde{}", "^": r"\textasciicircum{}"}
-_LATEX |= {character: f"\\{character}" for character in "&%$#_{}"}
+_PAPER_KEYS = ("auroc", "aupro", "ap", "f1_max")
 
 
-def markdown(report: dict[str, Any]) -> str:
+def categories_markdown(report: dict[str, Any]) -> str:
     """A metrics.json object as a markdown table in percent; a dash where undefined."""
-    titles = ["dataset", "category", "normal", "anomalous"]
-    titles += [f"{level} {_TITLES[key]}" for level, key in _COLUMNS]
-    lines = [_row(titles), _row(["---"] * 2 + ["---:"] * (len(titles) - 2))]
+    head = ["dataset", "category", "normal", "anomalous"]
+    head += [f"{level} {METRIC_NAMES[key]}" for level, key in _COLUMNS]
+    rows = []
     for dataset, category, entry in _entries(report):
         counts = [str(entry.get("n_normal", "")), str(entry.get("n_anomalous", ""))]
-        values = [_percent(entry[level][key], _sd(entry, level, key)) for level, key in _COLUMNS]
-        lines.append(_row([dataset, category, *counts, *values]))
-    return "\n".join(lines) + "\n"
+        values = [percent(entry[level][key], _sd(entry, level, key)) for level, key in _COLUMNS]
+        rows.append([dataset, category, *counts, *values])
+    return markdown_table(head, rows, texts=2)
 
 
-def to_csv(report: dict[str, Any]) -> str:
+def categories_csv(report: dict[str, Any]) -> str:
     """The same as CSV, values in [0, 1], empty where undefined; with seeds, columns of their sd."""
     seeds = any("sd" in entry for _, _, entry in _entries(report))
     names = [f"{level}_{key}" for level, key in _COLUMNS]
@@ -49,37 +46,27 @@ def to_csv(report: dict[str, Any]) -> str:
     return csv_text(rows)
 
 
-def csv_text(rows: Sequence[Sequence[Any]]) -> str:
-    """Rows as CSV; None is an empty cell."""
-    text = io.StringIO()
-    csv.writer(text, lineterminator="\n").writerows(rows)
-    return text.getvalue()
-
-
 def blocks_markdown(blocks: Sequence[Block]) -> str:
     """The paper's tables in percent, each under its title."""
     parts = []
     for block in blocks:
-        alone = len(block.columns) == 1
-        columns = [(m, k) for m, keys in block.columns.items() for k in keys]
-        titles = [_TITLES[k] if alone else f"{m}: {_TITLES[k]}" for m, k in columns]
-        lines = [f"**{block.title}**", "", _row(["dataset", *titles])]
-        lines.append(_row(["---"] + ["---:"] * len(columns)))
-        for name, row in block.rows.items():
-            lines.append(_row([name, *(_cell(row[m][k]) for m, k in columns)]))
-        parts.append("\n".join(lines) + "\n")
+        names = [METRIC_NAMES[key] for _, key in _block_columns(block)]
+        if len(block.columns) > 1:
+            methods = [method for method, _ in _block_columns(block)]
+            names = [f"{method}: {name}" for method, name in zip(methods, names, strict=True)]
+        table = markdown_table(["dataset", *names], _block_rows(block))
+        parts.append(f"**{block.title}**\n\n{table}")
     return "\n".join(parts)
 
 
 def blocks_csv(blocks: Sequence[Block]) -> str:
     """One line per table, dataset and method, values in [0, 1], empty where undefined."""
-    keys = tuple(_TITLES)[:4]
-    rows: list[list[Any]] = [["domain", "level", "dataset", "method", *keys,
-                              *(f"{key}_sd" for key in keys)]]  # fmt: skip
+    spreads = [f"{key}_sd" for key in _PAPER_KEYS]
+    rows: list[list[Any]] = [["domain", "level", "dataset", "method", *_PAPER_KEYS, *spreads]]
     for block in blocks:
         for name, row in block.rows.items():
             for method, cells in row.items():
-                found = [cells.get(key, Cell()) for key in keys]
+                found = [cells.get(key, Cell()) for key in _PAPER_KEYS]
                 values = [*(cell.value for cell in found), *(cell.sd for cell in found)]
                 rows.append([block.domain, block.level, name, method, *values])
     return csv_text(rows)
@@ -87,58 +74,40 @@ def blocks_csv(blocks: Sequence[Block]) -> str:
 
 def blocks_latex(blocks: Sequence[Block]) -> str:
     """The paper's tables in percent, for a document that loads booktabs."""
-    return "\n".join(_latex_table(block) for block in blocks)
+    return "\n".join(
+        latex_table(
+            f"{block.title}, in percent.",
+            [(method, len(keys)) for method, keys in block.columns.items()],
+            ["dataset", *(METRIC_NAMES[key] for _, key in _block_columns(block))],
+            _block_rows(block),
+            last_apart=len(block.rows) > 1 and MEAN in block.rows,
+        )
+        for block in blocks
+    )
 
 
-def _latex_table(block: Block) -> str:
-    columns = [(m, k) for m, keys in block.columns.items() for k in keys]
-    heads = [
-        f"\\multicolumn{{{len(keys)}}}{{c}}{{{_escaped(method)}}}"
-        for method, keys in block.columns.items()
-    ]
-    metrics = [_TITLES[key] for _, key in columns]
-    lines = [
-        r"\begin{table}",
-        r"\centering",
-        f"\\caption{{{_escaped(block.title)}, in percent.}}",
-        f"\\begin{{tabular}}{{l{'r' * len(metrics)}}}",
-        r"\toprule",
-        " & ".join(["", *heads]) + r" \\",
-        " & ".join(["dataset", *metrics]) + r" \\",
-        r"\midrule",
-    ]
+def _block_columns(block: Block) -> list[tuple[str, str]]:
+    """Method and metric of each column."""
+    return [(method, key) for method, keys in block.columns.items() for key in keys]
+
+
+def _block_rows(block: Block) -> list[list[str]]:
+    """The name of each dataset and its cells in percent."""
+    lines = []
     for name, row in block.rows.items():
-        cells = [_cell(row[m][k]).replace("±", r"$\pm$") for m, k in columns]
-        cells = ["--" if cell == "–" else cell for cell in cells]
-        lines += [r"\midrule"] if name == MEAN and len(block.rows) > 1 else []
-        lines.append(" & ".join([_escaped(name), *cells]) + r" \\")
-    return "\n".join([*lines, r"\bottomrule", r"\end{tabular}", r"\end{table}"]) + "\n"
+        cells = [row[method][key] for method, key in _block_columns(block)]
+        lines.append([name, *(percent(cell.value, cell.sd) for cell in cells)])
+    return lines
 
 
 def _entries(report: dict[str, Any]) -> Iterator[tuple[str, str, dict[str, Any]]]:
+    """Dataset, category (or "mean") and entry of every line."""
     for dataset, result in report["datasets"].items():
         for category, entry in result["categories"].items():
             yield dataset, category, entry
         yield dataset, MEAN, result["mean"]
 
 
-def _row(cells: list[str]) -> str:
-    return "| " + " | ".join(cell.replace("|", "\\|") for cell in cells) + " |"
-
-
 def _sd(entry: dict[str, Any], level: str, key: str) -> float | None:
+    """Standard deviation over seeds; None with one seed, or where undefined."""
     return entry.get("sd", {}).get(level, {}).get(key)
-
-
-def _cell(cell: Cell) -> str:
-    return _percent(cell.value, cell.sd)
-
-
-def _percent(value: float | None, sd: float | None = None) -> str:
-    if value is None:
-        return "–"
-    return f"{100 * value:.1f}" + ("" if sd is None else f" ± {100 * sd:.1f}")
-
-
-def _escaped(text: str) -> str:
-    return "".join(_LATEX.get(character, character) for character in text)

@@ -7,12 +7,11 @@ from pathlib import Path
 from typing import Any
 
 from bayes_pfl.evaluate.files import prepare_folder, write_json, write_results
-from bayes_pfl.evaluate.tables import csv_text
+from bayes_pfl.report.tables import METRIC_NAMES, csv_text, markdown_table, percent
 from bayes_pfl.scoreboard.board import Board
 from bayes_pfl.scoreboard.tally import LEVEL_KEYS, Figures
 
 MEAN = "mean"
-_TITLES = {"auroc": "AUROC", "aupro": "AUPRO", "ap": "AP"}
 _COLUMNS = [(level, key) for level, keys in LEVEL_KEYS.items() for key in keys]
 
 
@@ -63,22 +62,18 @@ def categories_markdown(board: Board, confidence: float) -> str:
 
 
 def _table(title: str, figures: dict[str, Figures], confidence: float) -> str:
-    heads = ["method", *(f"{level} {_TITLES[key]}" for level, key in _COLUMNS)]
-    lines = [f"**{title}**", "", _row(heads), _row(["---"] + ["---:"] * len(_COLUMNS))]
+    head = ["method", *(f"{level} {METRIC_NAMES[key]}" for level, key in _COLUMNS)]
+    rows = []
     for method, found in figures.items():
         cells = [_cell(found[level][key].as_dict(confidence)) for level, key in _COLUMNS]
-        lines.append(_row([method, *cells]))
-    return "\n".join(lines) + "\n"
+        rows.append([method, *cells])
+    return f"**{title}**\n\n{markdown_table(head, rows)}"
 
 
 def _cell(figure: dict[str, Any]) -> str:
     """In percent, with the ends of the interval; a dash where undefined."""
-    if figure["value"] is None:
-        return "–"
-    text = f"{100 * figure['value']:.1f}"
-    if figure["low"] is None:
-        return text
-    return f"{text} [{100 * figure['low']:.1f}, {100 * figure['high']:.1f}]"
+    ends = None if figure["low"] is None else (figure["low"], figure["high"])
+    return percent(figure["value"], interval=ends)
 
 
 def to_csv(board: Board, confidence: float) -> str:
@@ -137,10 +132,6 @@ def _plain(figures: Figures, confidence: float) -> dict[str, Any]:
         level: {key: figure.as_dict(confidence) for key, figure in found.items()}
         for level, found in figures.items()
     }
-
-
-def _row(cells: list[str]) -> str:
-    return "| " + " | ".join(cell.replace("|", "\\|") for cell in cells) + " |"
 
 
 def _count(number: int, one: str, several: str) -> str:

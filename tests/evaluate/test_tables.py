@@ -10,7 +10,13 @@ from bayes_pfl.errors import DataError
 from bayes_pfl.evaluate.datasets import EvaluationData
 from bayes_pfl.evaluate.paper_table import arrange, blocks_json
 from bayes_pfl.evaluate.published import Published, load_published
-from bayes_pfl.evaluate.tables import blocks_csv, blocks_latex, blocks_markdown, markdown, to_csv
+from bayes_pfl.evaluate.tables import (
+    blocks_csv,
+    blocks_latex,
+    blocks_markdown,
+    categories_csv,
+    categories_markdown,
+)
 
 
 def entry(image, pixel, **extra):
@@ -103,11 +109,11 @@ def test_several_methods_have_their_columns():
 
 
 def test_every_category_in_markdown_and_csv():
-    text = markdown(report({"mvtec": (0.81234, None)}))
+    text = categories_markdown(report({"mvtec": (0.81234, None)}))
     assert text.splitlines()[2] == (
         "| mvtec | part | 2 | 3 | 81.2 | 81.2 | 81.2 | – | – | – | – | – |"
     )
-    (row, mean) = csv.DictReader(io.StringIO(to_csv(report({"mvtec": (0.81234, None)}))))
+    (row, mean) = csv.DictReader(io.StringIO(categories_csv(report({"mvtec": (0.81234, None)}))))
     assert row["image_auroc"] == "0.81234" and row["pixel_ap"] == "" and row["n_normal"] == "2"
     assert mean["category"] == "mean" and "image_auroc_sd" not in mean
 
