@@ -6,6 +6,7 @@ Symbols: n images, H×W pixels.
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +17,7 @@ from sklearn.utils.validation import check_is_fitted
 from bayes_pfl.api.model import BayesPFL
 from bayes_pfl.detect.inputs import ImageLike
 from bayes_pfl.detect.results import AnomalyResult
+from bayes_pfl.detect.settings import ScoringSettings
 from bayes_pfl.errors import DataError
 from bayes_pfl.fit.calibrate import CalibrationOptions, calibrate
 from bayes_pfl.predict.images import predict_stream
@@ -83,12 +85,7 @@ class AnomalyDetector(OutlierMixin, BaseEstimator):
         """
         images = _images(X)
         options = CalibrationOptions(
-            fpr=self.fpr,
-            samples=self.samples,
-            precision=self.precision,
-            batch_size=self.batch_size,
-            seed=self.seed,
-            keep_outliers=self.keep_outliers,
+            **asdict(self._settings()), fpr=self.fpr, keep_outliers=self.keep_outliers
         )
         model = self._model()
         name = None if isinstance(self.checkpoint, BayesPFL) else str(self.checkpoint)
@@ -120,12 +117,17 @@ class AnomalyDetector(OutlierMixin, BaseEstimator):
             self.model_,
             _images(X),
             self.class_name,
+            self._settings(),
+            calibration=self.calibration_,
+            uncertainty=uncertainty,
+        )
+
+    def _settings(self) -> ScoringSettings:
+        return ScoringSettings(
             samples=self.samples,
             precision=self.precision,
             batch_size=self.batch_size,
             seed=self.seed,
-            calibration=self.calibration_,
-            uncertainty=uncertainty,
         )
 
     def _model(self) -> BayesPFL:

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import os
 import tempfile
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
+from dataclasses import fields
 from pathlib import Path
 from typing import Any, TypedDict, overload
 
@@ -12,13 +13,15 @@ import torch
 from PIL import Image
 from typing_extensions import Self, Unpack
 
-from bayes_pfl.checkpoints.hub import push_checkpoint
-from bayes_pfl.checkpoints.load import DEFAULT_CHECKPOINT, load_checkpoint, save_checkpoint
+from bayes_pfl.checkpoints.format import save_checkpoint
+from bayes_pfl.checkpoints.load import DEFAULT_CHECKPOINT, load_checkpoint
+from bayes_pfl.checkpoints.publish import push_checkpoint
 from bayes_pfl.detect.inputs import ImageLike
 from bayes_pfl.detect.results import AnomalyResult
+from bayes_pfl.detect.settings import ScoringSettings
 from bayes_pfl.fit.calibration import Calibration
 from bayes_pfl.model.network import BayesPFLNetwork
-from bayes_pfl.predict.images import predict
+from bayes_pfl.predict.images import predict, predict_stream
 
 
 class PredictOptions(TypedDict, total=False):
@@ -102,22 +105,73 @@ class BayesPFL(BayesPFLNetwork):
         uncertainty: bool = True,
         compile: bool = False,
     ) -> AnomalyResult | list[AnomalyResult]:
-        """Detect anomalies; arguments and result as in :func:`bayes_pfl.predict.images.predict`."""
+        """Detect anomalies in one image, or in several of any sizes.
+
+        The score is half the text score and half the mean of the highest 0.75% of the map's
+        pixels. Nothing global is changed: not the random state, the gradient mode, nor the number
+        of threads.
+
+        Args:
+            images: a path, Pillow image, array or tensor (values as
+                :func:`bayes_pfl.data.images.as_rgb` takes them); or an iterable of these, or an
+                array or tensor of four dimensions. For more than fits into memory:
+                :meth:`predict_stream`.
+            class_name: what the images show, such as "metal nut"; one for all, or one for each.
+                Synonyms, as in "screw|bolt", are averaged as text embeddings.
+            samples: Monte Carlo samples R; 0 for the mean prompt, whose text is encoded once per
+                class name; None for the checkpoint's.
+            precision: float32 (exact), bfloat16 or float16; or fp32, bf16, fp16.
+            batch_size: images at once; the results do not depend on it.
+            generator: source of the draws, in place of ``seed``.
+            seed: of the draws: the same seed gives the same results.
+            smoothing: False leaves the maps as the patches give them.
+            threshold: scores of at least this give the label 1, others 0.
+            calibration: of the same model, class name and settings, or its file: brings the
+                threshold, that of the map, and p-values.
+            uncertainty: False leaves the uncertainty map out, which halves the memory of a result.
+            compile: the image tower through torch.compile: for long runs; the first batch takes
+                longer.
+
+        Returns:
+            One result for one image, else a list in the order given.
+
+        Raises:
+            ConfigError: a setting that cannot be used, or names and images that differ in number.
+            DataError: an image that cannot be read (the message names it), or an unusable class
+                name.
+        """
+        settings = ScoringSettings(
+            samples=samples,
+            precision=precision,
+            seed=seed,
+            smoothing=smoothing,
+            batch_size=batch_size,
+            compile=compile,
+        )
         return predict(
             self,
             images,
             class_name,
-            samples=samples,
-            precision=precision,
-            batch_size=batch_size,
+            settings,
             generator=generator,
-            seed=seed,
-            smoothing=smoothing,
             threshold=threshold,
             calibration=calibration,
             uncertainty=uncertainty,
-            compile=compile,
         )
+
+    def predict_stream(
+        self,
+        images: Iterable[ImageLike],
+        class_name: str | Iterable[str],
+        **options: Unpack[PredictOptions],
+    ) -> Iterator[AnomalyResult]:
+        """As :meth:`predict`, one result after the other: one batch of images is held at a time.
+
+        Settings are checked at once, images when their turn comes.
+        """
+        names = {item.name for item in fields(ScoringSettings)} & options.keys()
+        settings = ScoringSettings(**{name: options.pop(name) for name in names})  # type: ignore
+        return predict_stream(self, images, class_name, settings, **options)  # type: ignore
 
     def save_pretrained(self, folder: str | Path) -> Path:
         """Write config.json and model.safetensors into ``folder``, whole or not at all."""
@@ -133,7 +187,7 @@ class BayesPFL(BayesPFLNetwork):
         commit_message: str | None = None,
         license: str | None = None,
     ) -> str:
-        """Upload it with a model card; as :func:`bayes_pfl.checkpoints.hub.push_checkpoint`."""
+        """Upload it with a model card; as :func:`bayes_pfl.checkpoints.publish.push_checkpoint`."""
         with tempfile.TemporaryDirectory() as folder:
             return push_checkpoint(
                 self.save_pretrained(folder),

@@ -14,6 +14,7 @@ from PIL import Image
 from bayes_pfl.checkpoints.load import load_checkpoint
 from bayes_pfl.data.images import read_image
 from bayes_pfl.detect.results import AnomalyResult
+from bayes_pfl.detect.settings import ScoringSettings
 from bayes_pfl.errors import ConfigError, DataError
 from bayes_pfl.model.network import BayesPFLNetwork
 from bayes_pfl.predict.images import predict_stream
@@ -120,8 +121,7 @@ class Inspector:
             self.model(wish.checkpoint),
             self._readable(paths, names, failed),
             wish.class_name.strip(),
-            samples=wish.samples,
-            batch_size=1,
+            ScoringSettings(samples=wish.samples, batch_size=1),
             threshold=wish.threshold,
             calibration=calibration,
         )

@@ -51,12 +51,14 @@ def class_names(
     """How much scores hang on the class name: synonyms and the word 'object' on some images."""
     from bayes_pfl.data.images import find_images
     from bayes_pfl.detect.name_sensitivity import name_sensitivity
+    from bayes_pfl.detect.settings import ScoringSettings
 
     paths = find_images(folder)
     chosen = [paths[at * len(paths) // images] for at in range(images)] if paths else []
     chosen = list(dict.fromkeys(chosen))
     model = load_model(checkpoint, device, pretrained)
-    effects = name_sensitivity(model, chosen, class_name, samples=samples, seed=seed)
+    settings = ScoringSettings(samples=samples, seed=seed)
+    effects = name_sensitivity(model, chosen, class_name, settings)
     say(f"{len(chosen)} images; change and rank correlation are against {class_name!r}")
     say(f"{'mean':>6} {'change':>7} {'rank':>6}  name")
     for effect in effects:

@@ -115,12 +115,13 @@ def evaluate(
     The same command again goes on where a stopped one was; with --resume it refuses where settings,
     checkpoint or images have changed. Exit code 1: images were skipped. 130, 143: stopped.
     """
-    from bayes_pfl.checkpoints.load import find_checkpoint, read_config
+    from bayes_pfl.checkpoints.format import read_config
+    from bayes_pfl.checkpoints.load import find_checkpoint
     from bayes_pfl.evaluate.categories import EvaluationSettings
-    from bayes_pfl.evaluate.parallel import device_here
+    from bayes_pfl.evaluate.parallel import device_of_process
     from bayes_pfl.evaluate.published import load_published
     from bayes_pfl.evaluate.run import EvaluationRequest, run_benchmark
-    from bayes_pfl.evaluate.threshold import told
+    from bayes_pfl.evaluate.threshold import threshold_lines
     from bayes_pfl.fit.calibration import load_calibration
 
     published = load_published(compare) if compare else None
@@ -135,7 +136,12 @@ def evaluate(
         out=out,
         protocols=("deploy", "authors") if protocol is Protocols.both else (protocol.value,),
         settings=EvaluationSettings(
-            samples, batch_size, precision.value, workers, chosen[0], skip_unreadable=True
+            samples=samples,
+            precision=precision.value,
+            seed=chosen[0],
+            batch_size=batch_size,
+            workers=workers,
+            skip_unreadable=True,
         ),
         seeds=chosen,
         published=published,
@@ -149,14 +155,14 @@ def evaluate(
     )
     with bars() as progress:
         outcome = run_benchmark(
-            request, progress, load=lambda name: load_model(name, device_here(device), pretrained)
+            request, progress, load=lambda name: load_model(name, device_of_process(device), pretrained)
         )
     if not is_first_process():
         return
     whole = sum(len({sample.category for sample in one.samples}) for one in found) <= _LISTED
     for name, table in (outcome.tables if whole else outcome.summaries).items():
         say(f"protocol {name}\n\n{table}")
-    for line in told(outcome.reports.get("deploy", {})):
+    for line in threshold_lines(outcome.reports.get("deploy", {})):
         say(line)
     say(f"written to {out}" + ("" if whole else "; every category: table.md"))
     _tell_skipped(outcome.skipped)

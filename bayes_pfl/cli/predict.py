@@ -25,7 +25,6 @@ from bayes_pfl.cli.options import (
     load_model,
     say,
 )
-from bayes_pfl.errors import ConfigError
 
 if TYPE_CHECKING:
     from bayes_pfl.predict.summary import Summary
@@ -69,10 +68,11 @@ def predict(
     device: Device = None,
     seed: Seed = 0,
     resume: Annotated[
-        bool, typer.Option("--resume", help="Go on where a stopped run was; begin where none was.")
+        bool,
+        typer.Option("--resume", help="Continue a stopped run, if there is one."),
     ] = False,
     overwrite: Annotated[
-        bool, typer.Option("--overwrite", help="Begin anew although a run was stopped here.")
+        bool, typer.Option("--overwrite", help="Start again although a run was stopped here.")
     ] = False,
     engine: cluster.EngineName = cluster.Engine.local,
     actors: cluster.Actors = None,
@@ -84,44 +84,37 @@ def predict(
 
     Exit code 1: images failed. 130, 143: stopped by Ctrl-C, by SIGTERM; go on with --resume.
     """
+    from bayes_pfl.predict.settings import FolderSettings
+
     names = class_names.names_of(class_name, class_name_from)
-    pool = cluster.pool_of(engine, actors, cpus_per_actor, gpus_per_actor, part_images)
-    options = {
-        "class_name": names,
-        "samples": samples,
-        "batch_size": batch_size,
-        "precision": precision.value,
-        "threshold": threshold,
-        "calibration": calibration,
-        "workers": workers,
-        "compile": compile,
-        "seed": seed,
-        "resume": resume,
-        "overwrite": overwrite,
-    }
+    settings = FolderSettings(
+        samples=samples,
+        precision=precision.value,
+        seed=seed,
+        batch_size=batch_size,
+        workers=workers,
+        compile=compile,
+        threshold=threshold,
+        maps=maps.value if maps else None,
+        overlays=overlays,
+        overlay_uncertainty=overlay_uncertainty,
+        report=report,
+    )
+    common = {"class_name": names, "settings": settings, "calibration": calibration}
+    common |= {"resume": resume, "overwrite": overwrite}
+    pool = cluster.PoolOptions(actors, cpus_per_actor, gpus_per_actor, part_images)
     if engine is cluster.Engine.ray:
-        if overlay_uncertainty:
-            raise ConfigError("--overlay-uncertainty: ray draws no overlays; leave it out")
-        options |= {"maps": maps.value if maps else "none", "device": device}
-        options |= {"pretrained": pretrained}
-        summary = cluster.predict_on_ray(folder, out, checkpoint, pool, options)
+        summary = cluster.predict_on_ray(folder, out, checkpoint, pool, device, pretrained, common)
     else:
         from bayes_pfl.predict.folder import predict_folder
 
-        where = cluster.here(folder), cluster.here(out)
+        pool.refuse_without_ray()
+        where = cluster.local_folder(folder), cluster.local_folder(out)
         model = load_model(checkpoint, device, pretrained)
         class_names.warn_of_names(model, names)
         with bars() as progress:
             summary = predict_folder(
-                model,
-                *where,
-                **options,
-                checkpoint=checkpoint,
-                maps=maps.value if maps else "png16",
-                overlays=overlays,
-                overlay_uncertainty=overlay_uncertainty,
-                report=report,
-                progress=progress,
+                model, *where, **common, checkpoint=checkpoint, progress=progress
             )
     _tell_resumed(summary)
     if summary.anomalous is not None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from enum import Enum
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -38,29 +39,22 @@ PartImages = Annotated[
 ]
 
 
-def pool_of(
-    engine: Engine,
-    actors: int | None,
-    cpus_per_actor: float,
-    gpus_per_actor: float,
-    part_images: int | None,
-) -> dict[str, Any]:
-    """The options of the pool, by the names of :func:`bayes_pfl.predict.ray.predict_ray`.
+@dataclass(frozen=True)
+class PoolOptions:
+    """The options of the pool; see :class:`bayes_pfl.predict.ray.pool.Pool`."""
 
-    Raises:
-        ConfigError: they were given without the engine that knows them.
-    """
-    if engine is not Engine.ray and (actors or part_images or gpus_per_actor):
-        raise ConfigError("--actors, --gpus-per-actor and --part-images need --engine ray")
-    return {
-        "actors": actors,
-        "cpus_per_actor": cpus_per_actor,
-        "gpus_per_actor": gpus_per_actor,
-        "part_images": part_images,
-    }
+    actors: int | None
+    cpus_per_actor: float
+    gpus_per_actor: float
+    part_images: int | None
+
+    def refuse_without_ray(self) -> None:
+        """Raise ConfigError for options that only the engine ray knows."""
+        if self.actors or self.part_images or self.gpus_per_actor:
+            raise ConfigError("--actors, --gpus-per-actor and --part-images need --engine ray")
 
 
-def here(place: str) -> Path:
+def local_folder(place: str) -> Path:
     """A folder of this machine.
 
     Raises:
@@ -72,10 +66,33 @@ def here(place: str) -> Path:
 
 
 def predict_on_ray(
-    folder: str, out: str, checkpoint: str, pool: dict[str, Any], options: dict[str, Any]
+    folder: str,
+    out: str,
+    checkpoint: str,
+    pool: PoolOptions,
+    device: str | None,
+    pretrained: str | None,
+    common: dict[str, Any],
 ) -> Summary:
-    """Run :func:`bayes_pfl.predict.ray.predict_ray` with progress on the error stream."""
-    from bayes_pfl.predict.ray import predict_ray
+    """Run :func:`bayes_pfl.predict.ray.predict_ray` with progress on the error stream.
 
+    Args:
+        common: arguments that the local engine takes as well.
+    """
+    from bayes_pfl.predict.ray import predict_ray
+    from bayes_pfl.predict.ray.pool import Pool
+
+    if common["settings"].overlay_uncertainty:
+        raise ConfigError("--overlay-uncertainty: ray draws no overlays; leave it out")
     with bars() as progress:
-        return predict_ray(checkpoint, folder, out, **pool, **options, progress=progress)
+        return predict_ray(
+            checkpoint,
+            folder,
+            out,
+            **common,
+            device=device,
+            pretrained=pretrained,
+            pool=Pool(pool.actors, pool.cpus_per_actor, pool.gpus_per_actor),
+            part_images=pool.part_images,
+            progress=progress,
+        )

@@ -126,13 +126,14 @@ def _loader(files: ImageFiles, order: range, batch_size: int, workers: int) -> A
         num_workers=workers,
         # Arrays go through a pipe; tensors need shared memory, of which containers have 64 MB.
         collate_fn=list,
-        worker_init_fn=_start_worker,
+        worker_init_fn=start_decoding_worker,
         # Without one of its own, a loader draws from the global random state.
         generator=torch.Generator().manual_seed(0),
     )
 
 
-def _start_worker(_: int) -> None:
+def start_decoding_worker(_: int) -> None:
+    """What every decoding process does first."""
     # A pool of threads does not survive the fork: OpenCV would wait for it for ever.
     if "cv2" in sys.modules:
         sys.modules["cv2"].setNumThreads(0)

@@ -12,11 +12,13 @@ from bayes_pfl.data.wording import synonyms
 from bayes_pfl.detect.class_names import check_class_name, unusual_words
 from bayes_pfl.detect.inputs import ImageLike, batched, load_pixels
 from bayes_pfl.detect.scorer import Scorer
+from bayes_pfl.detect.settings import ScoringSettings
 from bayes_pfl.errors import DataError
 from bayes_pfl.model.network import BayesPFLNetwork
 
 NEUTRAL = "object"
 MUCH, ALIKE = 0.1, 0.7
+_DEFAULTS = ScoringSettings()
 
 
 @dataclass(frozen=True)
@@ -39,22 +41,19 @@ class NameEffect:
     @property
     def warnings(self) -> list[str]:
         """What a user should know about this name, in words."""
-        told = [f"{word!r} is unusual for the tokenizer" for word in self.unusual]
+        notes = [f"{word!r} is unusual for the tokenizer" for word in self.unusual]
         if self.change > MUCH:
-            told.append(f"changes the score by {self.change:.2f} on average")
+            notes.append(f"changes the score by {self.change:.2f} on average")
         if self.rank is not None and self.rank < ALIKE:
-            told.append(f"puts the images in another order (rank correlation {self.rank:.2f})")
-        return told
+            notes.append(f"puts the images in another order (rank correlation {self.rank:.2f})")
+        return notes
 
 
 def name_sensitivity(
     model: BayesPFLNetwork,
     images: Sequence[ImageLike],
     name: str,
-    *,
-    samples: int | None = None,
-    batch_size: int = 8,
-    seed: int = 0,
+    settings: ScoringSettings = _DEFAULTS,
 ) -> list[NameEffect]:
     """The effect of a class name, its synonyms one by one, and the neutral word "object".
 
@@ -70,10 +69,10 @@ def name_sensitivity(
     check_class_name(model, name)
     parts = synonyms(name)
     names = dict.fromkeys([name, *(parts if len(parts) > 1 else ()), NEUTRAL])
-    scorer = Scorer(model, samples=samples, seed=seed, maps=False, spread=False)
+    scorer = Scorer(model, settings, maps=False, spread=False)
     side = model.backbone.image_size
     scores: dict[str, list[float]] = {one: [] for one in names}
-    for batch in batched(enumerate(images), batch_size):
+    for batch in batched(enumerate(images), settings.batch_size):
         pixels = [load_pixels(image, at, side).pixels for at, image in batch]
         for one in names:
             scores[one] += [found.score for found in scorer(pixels, [one] * len(pixels))]

@@ -25,8 +25,8 @@ from bayes_pfl.evaluate.scoring import (
     PUBLISHED_SIZE,
     CategoryScoring,
     EvaluationSettings,
-    Tick,
-    Watch,
+    OnProgress,
+    OnBatch,
     image_pixel_ap,
     top_k_at,
 )
@@ -43,8 +43,8 @@ __all__ = [
     "CategoryRecord",
     "EvaluationSettings",
     "Protocol",
-    "Tick",
-    "Watch",
+    "OnProgress",
+    "OnBatch",
     "dataset_result",
     "evaluate",
     "evaluate_categories",
@@ -55,12 +55,14 @@ __all__ = [
     "top_k_at",
 ]
 
+_DEFAULTS = EvaluationSettings()
+
 
 def evaluate(
     model: BayesPFLNetwork,
     samples: Sequence[Sample],
-    settings: EvaluationSettings = EvaluationSettings(),  # noqa: B008  (frozen)
-    tick: Tick | None = None,
+    settings: EvaluationSettings = _DEFAULTS,
+    tick: OnProgress | None = None,
 ) -> dict[str, CategoryRecord]:
     """Score every sample once; both protocols can be read off the records.
 
@@ -80,10 +82,10 @@ def evaluate_categories(
     model: BayesPFLNetwork,
     samples: Sequence[Sample],
     settings: EvaluationSettings,
-    tick: Tick | None = None,
+    tick: OnProgress | None = None,
     levels: Sequence[str] = LEVELS,
     cache: DatasetCache | None = None,
-    watch: Watch | None = None,
+    watch: OnBatch | None = None,
 ) -> Iterator[CategoryRecord]:
     """As :func:`evaluate`, one record after the other: seal each to stay in bounded memory.
 
@@ -92,8 +94,7 @@ def evaluate_categories(
         cache: where scores are kept, so that a stopped run goes on.
         watch: shown every batch that is scored, with its maps.
     """
-    draws = model.draw(settings.samples, settings.seed)
-    score = CategoryScoring(model, draws, settings, tick, cache, watch)
+    score = CategoryScoring(model, settings, tick, cache, watch)
     for category in dict.fromkeys(sample.category for sample in samples):
         chosen = [sample for sample in samples if sample.category == category]
         record = cache.load(category, chosen, tuple(levels)) if cache else None

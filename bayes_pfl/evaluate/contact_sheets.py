@@ -89,13 +89,7 @@ def _quality(
 def _scored(
     model: BayesPFLNetwork, samples: Sequence[Sample], settings: EvaluationSettings
 ) -> dict[str, ScoredImage]:
-    scorer = Scorer(
-        model,
-        samples=settings.samples,
-        precision=settings.precision,
-        seed=settings.seed,
-        spread=False,
-    )
+    scorer = Scorer(model, settings, spread=False)
     side, scored = model.backbone.image_size, {}
     for start in range(0, len(samples), settings.batch_size):
         batch = samples[start : start + settings.batch_size]

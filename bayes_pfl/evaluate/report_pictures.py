@@ -1,74 +1,83 @@
-"""The small pictures of an evaluation's report, drawn while its images pass through the model."""
+"""The small pictures of an evaluation's report, drawn while its images are scored."""
 
 from __future__ import annotations
 
 from pathlib import Path
 
 import cv2
-import numpy as np
-import torch
 from PIL import ExifTags, Image
-from torch import Tensor
 
-from bayes_pfl.data.labelled_batches import Batch
-from bayes_pfl.model.network import BatchScores, BayesPFLNetwork
-from bayes_pfl.model.scoring import gaussian_smooth
+from bayes_pfl.data.labelled_batches import LabelledBatch
+from bayes_pfl.detect.scorer import smoothing_sigma
+from bayes_pfl.evaluate.records import CategoryRecord
+from bayes_pfl.model.network import BayesPFLNetwork
+from bayes_pfl.model.scoring import BatchScores, gaussian_smooth
 from bayes_pfl.report.pictures import ReportPictures, picture_name
+from bayes_pfl.support.files import write_picture
 
 MOST = 5000
-"""Of larger evaluations the report has tables and figures, but no pictures."""
+"""Images of an evaluation whose report has pictures; a larger one has tables and figures only."""
 
-_LYING = (5, 6, 7, 8)  # EXIF orientations that exchange width and height
+_TURNED = (5, 6, 7, 8)  # EXIF orientations that exchange width and height
 
 
 class EvaluationPictures:
-    """Draws every image of the batches that it is shown; one batch is held at a time.
+    """Draws every image of the batches that it is given; keeps none in memory.
 
     Args:
         out: folder of the results.
-        count: images of the run.
-        key: of the settings: pictures of earlier runs with the same key stay.
+        count: number of images of the run.
+        key: of the settings: pictures that earlier runs drew with the same key are kept.
 
     Raises:
         ConfigError: the folder cannot be written.
     """
 
     def __init__(self, model: BayesPFLNetwork, out: Path, count: int, key: str) -> None:
-        self.backbone, scoring = model.backbone, model.config.scoring
-        self.sigma = scoring.smoothing * self.backbone.image_size
-        self.files = ReportPictures(out, scoring.map_range, count)
+        self.sigma = smoothing_sigma(model)
+        self.files = ReportPictures(out, model.config.scoring.map_range, count)
         self.files.prepare(key)
 
-    def draw(self, dataset: str, batch: Batch, scores: BatchScores) -> None:
-        """Write the pictures of a batch; one that cannot be written is missing on the page."""
+    def draw(self, dataset: str, batch: LabelledBatch, scores: BatchScores) -> None:
+        """Write the pictures of a batch; one that cannot be written is missing in the report."""
         maps = gaussian_smooth(scores.map, self.sigma).float().cpu().numpy()
         spreads = scores.map_spread.float().cpu().numpy()
-        pictures = self._pictures(batch.images)
         for index, sample in enumerate(batch.samples):
             size = shown_size(sample.path, self.files.side)
-            picture = pictures[index]
+            picture = batch.pixels[index]
             if size is not None:
                 picture = cv2.resize(picture, size, interpolation=cv2.INTER_AREA)
             name = picture_name(str(sample.path), dataset)
             mask = batch.masks[index] if sample.mask else None
             self.files.write(name, picture, maps[index], spreads[index], mask)
 
-    def _pictures(self, images: Tensor) -> np.ndarray:
-        """Normalised (B, 3, S, S) -> uint8 (B, S, S, 3)."""
-        mean = torch.tensor(self.backbone.mean).view(1, 3, 1, 1)
-        std = torch.tensor(self.backbone.std).view(1, 3, 1, 1)
-        values = (images.cpu() * std + mean).clamp_(0, 1) * 255
-        return values.round_().byte().permute(0, 2, 3, 1).contiguous().numpy()
+    def drawn(self, dataset: str, record: CategoryRecord) -> dict[str, bytes]:
+        """The pictures of a category that could be written: their content by file name."""
+        names = [picture_name(row.path, dataset) for row in record.rows]
+        paths = [self.files.folder / name for name in names]
+        return {path.name: path.read_bytes() for path in paths if path.is_file()}
+
+    def add(self, pictures: dict[str, bytes]) -> None:
+        """Write pictures that other processes have drawn.
+
+        Raises:
+            OSError: the folder cannot be written.
+        """
+        for name, content in pictures.items():
+            write_picture(self.files.folder / name, content)
 
 
 def shown_size(path: Path, side: int) -> tuple[int, int] | None:
-    """(width, height) with the image's own proportions and the given longer side, by its header."""
+    """Width and height with the image's own proportions and ``side`` as the longer of the two.
+
+    None for an image whose header cannot be read again.
+    """
     try:
         with Image.open(path) as image:
             width, height = image.size
-            if image.getexif().get(ExifTags.Base.Orientation) in _LYING:
+            if image.getexif().get(ExifTags.Base.Orientation) in _TURNED:
                 width, height = height, width
-    except Exception:  # it was read a moment ago; without its proportions the picture is square
+    except Exception:  # it could be read a moment ago; the picture is then a square
         return None
     scale = side / max(width, height)
     return max(1, round(width * scale)), max(1, round(height * scale))

@@ -14,18 +14,16 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 import torch
-from torch import Tensor
 
-from bayes_pfl.data.labelled_batches import Batch, file_identity, read_batches
+from bayes_pfl.data.labelled_batches import LabelledBatch, file_identity, read_batches
 from bayes_pfl.data.records import Sample
-from bayes_pfl.detect.scorer import top_spread
-from bayes_pfl.errors import ConfigError, DataError
+from bayes_pfl.detect.scorer import Scorer, out_of_memory_explained
+from bayes_pfl.detect.settings import ScoringSettings
+from bayes_pfl.errors import DataError
 from bayes_pfl.evaluate.records import CategoryRecord, Counted, ImageRow
 from bayes_pfl.metrics.curves import Levels, average_precision
-from bayes_pfl.model.network import BatchScores, BayesPFLNetwork
-from bayes_pfl.model.sampling import RunSamples
-from bayes_pfl.model.scoring import DEPLOY_FRACTION, gaussian_smooth, top_k_for, top_mean
-from bayes_pfl.support.precision import autocast
+from bayes_pfl.model.network import BayesPFLNetwork
+from bayes_pfl.model.scoring import BatchScores, deploy_scores, top_k_for, top_mean
 
 if TYPE_CHECKING:
     from bayes_pfl.evaluate.cache import DatasetCache
@@ -35,22 +33,18 @@ PUBLISHED_SIZE = 518
 
 _AP_STEPS = 1024
 
-Tick = Callable[[int], None]
-Watch = Callable[[Batch, BatchScores], None]
+OnProgress = Callable[[int], None]
+OnBatch = Callable[[LabelledBatch, BatchScores], None]
 
 
-@dataclass(frozen=True)
-class EvaluationSettings:
-    """How to run: R, batches, precision, decoding processes, seed of the run's draws.
+@dataclass(frozen=True, kw_only=True)
+class EvaluationSettings(ScoringSettings):
+    """How to evaluate.
 
-    ``skip_unreadable``: images that cannot be read are listed in the record instead of raised.
+    Attributes:
+        skip_unreadable: images that cannot be read are listed in the record instead of raised.
     """
 
-    samples: int | None = None
-    batch_size: int = 8
-    precision: str = "float32"
-    workers: int = 0
-    seed: int = 0
     skip_unreadable: bool = False
 
 
@@ -66,13 +60,13 @@ class CategoryScoring:
     def __init__(
         self,
         model: BayesPFLNetwork,
-        draws: RunSamples,
         settings: EvaluationSettings,
-        tick: Tick | None = None,
+        tick: OnProgress | None = None,
         cache: DatasetCache | None = None,
-        watch: Watch | None = None,
+        watch: OnBatch | None = None,
     ) -> None:
-        self.model, self.draws, self.settings = model, draws, settings
+        self.model, self.settings = model, settings
+        self.scorer = Scorer(model, settings)
         self.tick, self.cache, self.watch = tick, cache, watch
         self._read: Path | None = None
 
@@ -99,15 +93,15 @@ class CategoryScoring:
             places = {identity: place for place, identity in enumerate(identities)}
             record.rows.sort(key=lambda row: places[row.identity])
 
-    def _batches(self, samples: Sequence[Sample]) -> Iterator[Batch]:
-        settings = self.settings
-        return read_batches(self.model.transform, samples, settings.batch_size, settings.workers)
+    def _batches(self, samples: Sequence[Sample]) -> Iterator[LabelledBatch]:
+        side, settings = self.model.backbone.image_size, self.settings
+        return read_batches(samples, side, settings.batch_size, settings.workers)
 
     def _tell(self, done: int) -> None:
         if self.tick and done:
             self.tick(done)
 
-    def _take(self, batch: Batch, record: CategoryRecord) -> None:
+    def _take(self, batch: LabelledBatch, record: CategoryRecord) -> None:
         self._refuse_or_list(batch, record)
         counted = Counted(unread=tuple(self._identity[sample] for sample, _ in batch.failures))
         if batch.samples:
@@ -120,7 +114,7 @@ class CategoryScoring:
         if self.cache:
             self.cache.keep(record)
 
-    def _refuse_or_list(self, batch: Batch, record: CategoryRecord) -> None:
+    def _refuse_or_list(self, batch: LabelledBatch, record: CategoryRecord) -> None:
         for sample, reason in batch.failures:
             if not self.settings.skip_unreadable:
                 raise DataError(reason)
@@ -138,22 +132,22 @@ class CategoryScoring:
                 "command again"
             )
 
-    def _scored(self, batch: Batch, record: CategoryRecord, unread: tuple[str, ...]) -> Counted:
-        model, names = self.model, [sample.class_name for sample in batch.samples]
-        try:
-            with autocast(model.device, self.settings.precision):
-                scores = model.score_batch(batch.images.to(model.device), names, self.draws)
+    def _scored(
+        self, batch: LabelledBatch, record: CategoryRecord, unread: tuple[str, ...]
+    ) -> Counted:
+        names = [sample.class_name for sample in batch.samples]
+        with out_of_memory_explained(self.model, len(names), self.scorer.draws):
+            scores = self.scorer.batch(batch.pixels, names)
             if self.watch:  # first: the pictures of an image that counts as done have to be there
                 self.watch(batch, scores)
             return self._counted(record, scores, batch, unread)
-        except torch.OutOfMemoryError as error:
-            raise ConfigError(
-                f"{model.device} has no memory for a batch of {len(names)} with "
-                f"{self.draws.count} samples; use a smaller batch size, or fewer samples"
-            ) from error
 
     def _counted(
-        self, record: CategoryRecord, scores: BatchScores, batch: Batch, unread: tuple[str, ...]
+        self,
+        record: CategoryRecord,
+        scores: BatchScores,
+        batch: LabelledBatch,
+        unread: tuple[str, ...],
     ) -> Counted:
         """What the record keeps of a batch."""
         side = self.model.backbone.image_size
@@ -162,8 +156,7 @@ class CategoryScoring:
         aps = [float("nan")] * len(has_mask)
         maps = masks = None
         if record.counts_pixels and all(has_mask):
-            maps = gaussian_smooth(scores.map, self.model.config.scoring.smoothing * side)
-            maps, masks = maps.cpu().numpy(), batch.masks
+            maps, masks = self.scorer.smoothed(scores.map).cpu().numpy(), batch.masks
             aps = [image_pixel_ap(*pair) for pair in zip(maps, masks, strict=True)]
         parts = zip(batch.samples, has_mask, columns, aps, strict=True)
         rows = [
@@ -175,13 +168,9 @@ class CategoryScoring:
 
 def _columns(scores: BatchScores, k: int) -> list[list[float]]:
     """Text score, map score, top mean and uncertainty of each image."""
-    spread = (scores.text_spread + top_spread(scores.map, scores.map_spread)) / 2
-    columns: list[Tensor] = [
-        scores.text_score,
-        top_mean(scores.map, fraction=DEPLOY_FRACTION),
-        top_mean(scores.map, k=k),
-        spread,
-    ]
+    found = deploy_scores(scores)
+    top = top_mean(scores.map, k=k)
+    columns = [found.text_score, found.map_score, top, found.uncertainty]
     return torch.stack([column.float() for column in columns], dim=1).tolist()
 
 

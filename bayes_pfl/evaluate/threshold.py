@@ -1,12 +1,13 @@
-"""A calibrated threshold on labelled data: does it keep its false positive rate, what does it find?
+"""A calibrated threshold on labelled data: its false positive rate, and what it finds.
 
-Only for the category of the calibration's class name, and the protocol `deploy`: the scores of
-`authors` depend on the test set.
+Measured for the category of the calibration's class name, and in the protocol `deploy` only: the
+scores of the protocol `authors` depend on the test set.
 """
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 from bayes_pfl.errors import ConfigError
@@ -26,10 +27,10 @@ def check_calibration(
     settings: EvaluationSettings,
     seeds: Sequence[int],
 ) -> None:
-    """Refuse a calibration that does not fit, before any work.
+    """Check that a calibration fits the run, before any work.
 
     Raises:
-        ConfigError: no category has its class name, or settings or weights differ.
+        ConfigError: no category has its class name, or its settings or weights differ.
     """
     name = calibration.settings.class_name
     known = dict.fromkeys(sample.class_name for one in data for sample in one.samples)
@@ -39,7 +40,7 @@ def check_calibration(
             f"{', '.join(map(repr, list(known)[:10]))}"
         )
     for seed in seeds:
-        run = settings_of(model, name, settings.samples, settings.precision, True, seed)
+        run = settings_of(model, name, replace(settings, seed=seed))
         calibration.check(model, run)
 
 
@@ -57,9 +58,9 @@ def add_rates(
 
 
 def rates_at(record: CategoryRecord, calibration: Calibration) -> dict[str, Any]:
-    """{"threshold", "fpr", "tpr", "calibrated_fpr", "false_positives", "true_positives"}.
+    """The false and the true positive rate at a calibration's threshold, with their counts.
 
-    Rates are None where there are no images of their class.
+    A rate is None where there are no images of its class.
     """
     reached = record.image_scores("deploy") >= calibration.threshold
     anomalous = record.labels == 1
@@ -75,8 +76,12 @@ def rates_at(record: CategoryRecord, calibration: Calibration) -> dict[str, Any]
     }
 
 
-def told(reports: Mapping[str, Mapping[str, Any]]) -> list[str]:
-    """One line for each category with rates, of metrics.json objects by name."""
+def threshold_lines(reports: Mapping[str, Mapping[str, Any]]) -> list[str]:
+    """One line for each category with rates.
+
+    Args:
+        reports: metrics.json objects by name.
+    """
     lines = []
     for report in reports.values():
         for dataset, result in report["datasets"].items():

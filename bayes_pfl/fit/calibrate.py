@@ -14,30 +14,28 @@ from bayes_pfl.data.decoding import decode
 from bayes_pfl.data.images import find_images
 from bayes_pfl.detect.class_names import check_class_name
 from bayes_pfl.detect.inputs import ImageLike, batched, load_pixels
-from bayes_pfl.detect.scorer import ScoredImage, Scorer, check_whole
+from bayes_pfl.detect.scorer import ScoredImage, Scorer
+from bayes_pfl.detect.settings import ScoringSettings
 from bayes_pfl.errors import ConfigError, DataError
 from bayes_pfl.fit.calibration import MIN_IMAGES, CalibratedCheckpoint, Calibration, settings_of
 from bayes_pfl.fit.conformal import PixelRates, check_rate, score_threshold, upward_z
 from bayes_pfl.model.network import BayesPFLNetwork
-from bayes_pfl.support.progress import Progress, NullProgress
+from bayes_pfl.support.progress import NullProgress, Progress
 
 OUTLIER_Z = 6.0
 """Value of ``conformal.upward_z`` from which a score is taken for that of an abnormal image."""
 _NAMED = 5
 
 
-@dataclass(frozen=True)
-class CalibrationOptions:
-    """How to calibrate.
+@dataclass(frozen=True, kw_only=True)
+class CalibrationOptions(ScoringSettings):
+    """How to calibrate; a run that uses the calibration must score its images the same way.
 
     Attributes:
-        fpr: of images.
+        fpr: false positive rate of images: share of new normal images that may be labelled
+            anomalous.
         pixel_fpr: of pixels; None for the same.
-        samples, precision, batch_size, seed, smoothing: as in
-            :func:`bayes_pfl.predict.images.predict`; all but the batch size must be the same where
-            the calibration is used.
-        keep_outliers: images that look abnormal stay in, instead of being refused.
-        workers: processes that decode the files of a folder.
+        keep_outliers: keep images that look abnormal, instead of refusing them.
 
     Raises:
         ConfigError: a value that cannot be used.
@@ -45,19 +43,12 @@ class CalibrationOptions:
 
     fpr: float = 0.05
     pixel_fpr: float | None = None
-    samples: int | None = None
-    precision: str = "float32"
-    batch_size: int = 8
-    seed: int = 0
-    smoothing: bool = True
     keep_outliers: bool = False
-    workers: int = 0
 
     def __post_init__(self) -> None:
+        super().__post_init__()
         check_rate("fpr", self.fpr)
         check_rate("pixel_fpr", self.of_pixels)
-        check_whole("batch_size", self.batch_size, 1)
-        check_whole("workers", self.workers, 0)
 
     @property
     def of_pixels(self) -> float:
@@ -74,11 +65,14 @@ class CalibrationOptions:
         check_rate("pixel_fpr", self.of_pixels, images)
 
 
+_DEFAULTS = CalibrationOptions()
+
+
 def calibrate(
     model: BayesPFLNetwork,
     images: Iterable[ImageLike],
     class_name: str,
-    options: CalibrationOptions = CalibrationOptions(),  # noqa: B008  (frozen)
+    options: CalibrationOptions = _DEFAULTS,
     *,
     checkpoint: str | None = None,
     progress: Progress | None = None,
@@ -109,7 +103,7 @@ def calibrate_folder(
     model: BayesPFLNetwork,
     folder: str | os.PathLike[str],
     class_name: str,
-    options: CalibrationOptions = CalibrationOptions(),  # noqa: B008  (frozen)
+    options: CalibrationOptions = _DEFAULTS,
     *,
     checkpoint: str | None = None,
     progress: Progress | None = None,
@@ -142,14 +136,7 @@ class _Calibration:
     ) -> None:
         check_class_name(model, class_name)
         self.model, self.class_name, self.options = model, class_name, options
-        self.scorer = Scorer(
-            model,
-            samples=options.samples,
-            precision=options.precision,
-            seed=options.seed,
-            smoothing=options.smoothing,
-            spread=False,
-        )
+        self.scorer = Scorer(model, options, spread=False)
         self.scores: list[float] = []
         self.names: list[str] = []
         self.pixels = PixelRates()
@@ -175,14 +162,7 @@ class _Calibration:
         options.check_count(count)
         if not options.keep_outliers:
             refuse_outliers(self.names, self.scores)
-        settings = settings_of(
-            self.model,
-            self.class_name,
-            options.samples,
-            options.precision,
-            options.smoothing,
-            options.seed,
-        )
+        settings = settings_of(self.model, self.class_name, options)
         return Calibration(
             checkpoint=CalibratedCheckpoint(checkpoint, fingerprint(self.model)),
             settings=settings,

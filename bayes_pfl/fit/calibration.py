@@ -16,6 +16,7 @@ import numpy as np
 
 from bayes_pfl.checkpoints.fingerprint import fingerprint
 from bayes_pfl.config import from_dict
+from bayes_pfl.detect.settings import ScoringSettings
 from bayes_pfl.errors import ConfigError
 from bayes_pfl.fit.conformal import p_values, score_threshold
 from bayes_pfl.support.files import write_atomically
@@ -82,7 +83,7 @@ class Calibration:
         """Share of normal images that score this or more, in (0, 1]: ``conformal.p_values``."""
         return float(p_values(self.scores, np.array([score]))[0])
 
-    def in_short(self) -> dict[str, Any]:
+    def summary_dict(self) -> dict[str, Any]:
         """Everything but the scores, for summaries."""
         return {name: value for name, value in asdict(self).items() if name != "scores"}
 
@@ -184,20 +185,15 @@ def _faults(found: Calibration) -> list[str]:
 
 
 def settings_of(
-    model: BayesPFLNetwork,
-    class_name: str,
-    samples: int | None,
-    precision: str,
-    smoothing: bool,
-    seed: int,
+    model: BayesPFLNetwork, class_name: str, settings: ScoringSettings
 ) -> CalibratedSettings:
     """The settings of a run as they are compared: defaults filled in, long names of precisions."""
     long = {"fp32": "float32", "bf16": "bfloat16", "fp16": "float16"}
     return CalibratedSettings(
         class_name=class_name,
-        samples=model.config.scoring.samples if samples is None else samples,
-        precision=long.get(precision, precision),
-        smoothing=smoothing,
+        samples=settings.sample_count(model),
+        precision=long.get(settings.precision, settings.precision),
+        smoothing=settings.smoothing,
         image_size=model.backbone.image_size,
-        seed=seed,
+        seed=settings.seed,
     )

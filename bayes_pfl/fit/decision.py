@@ -4,15 +4,13 @@ from __future__ import annotations
 
 import os
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
 
 import torch
 
+from bayes_pfl.detect.settings import ScoringSettings
 from bayes_pfl.errors import ConfigError
 from bayes_pfl.fit.calibration import Calibration, load_calibration, settings_of
-
-if TYPE_CHECKING:
-    from bayes_pfl.model.network import BayesPFLNetwork
+from bayes_pfl.model.network import BayesPFLNetwork
 
 
 @dataclass(frozen=True)
@@ -55,26 +53,23 @@ class Decision:
         )
 
 
-def decision(
+def resolve_decision(
     model: BayesPFLNetwork,
-    class_name: Any,
+    class_name: object,
+    settings: ScoringSettings,
     *,
     threshold: float | None = None,
     map_threshold: float | None = None,
     calibration: Calibration | str | os.PathLike[str] | None = None,
-    samples: int | None = None,
-    precision: str = "float32",
-    smoothing: bool = True,
-    seed: int = 0,
     generator: torch.Generator | None = None,
 ) -> Decision:
     """The decision of a run; a calibration must fit its settings.
 
     Args:
-        class_name: one for all images where there is a calibration.
+        class_name: with a calibration, one word for all images.
 
     Raises:
-        ConfigError: a calibration that is unreadable, does not fit, or has a threshold beside it.
+        ConfigError: a calibration that is unreadable, does not fit, or comes with a threshold.
     """
     if calibration is None:
         return Decision(threshold, map_threshold)
@@ -88,7 +83,6 @@ def decision(
         raise ConfigError("a calibration is for one class name: give one for all images")
     if not isinstance(calibration, Calibration):
         calibration = load_calibration(calibration)
-    settings = settings_of(model, class_name, samples, precision, smoothing, seed)
-    calibration.check(model, settings)
+    calibration.check(model, settings_of(model, class_name, settings))
     limit = calibration.pixel_threshold if map_threshold is None else map_threshold
     return Decision(calibration.threshold, limit, calibration)

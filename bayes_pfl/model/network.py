@@ -1,13 +1,14 @@
 """Bayes-PFL: the paper's blocks joined into one model.
 
-Symbols: B images, S image side, M prompt pairs, R samples, K = R*M, D joint width, T text width.
+Symbols: B images, S image side, N patches, M prompt pairs of P + Q learnt vectors, R samples,
+K = R*M, D joint width, T text width.
 """
 
 from __future__ import annotations
 
 import math
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from typing import Any
 
 import torch
@@ -22,49 +23,18 @@ from bayes_pfl.errors import ConfigError
 from bayes_pfl.model.cross_attention import ResidualCrossModalAttention
 from bayes_pfl.model.flows import FlowSample
 from bayes_pfl.model.image_alignment import ImageAlignment
-from bayes_pfl.model.losses import (
-    BatchPart,
-    PixelSums,
-    dice_share,
-    flow_loss,
-    focal_loss,
-    orthogonal_loss,
-    pixel_sums,
-)
 from bayes_pfl.model.maps import (
     highest_pixels,
     mean_and_spread,
     pair_logits,
     pairs_at,
-    upsampled_probability,
 )
 from bayes_pfl.model.prompt_distributions import ImageAgnosticFlow, ImageSpecificFlow, Shift
 from bayes_pfl.model.prompts import PromptBank
 from bayes_pfl.model.sampling import PromptNoise, RunSamples, TextCache
-from bayes_pfl.model.scoring import DEPLOY_FRACTION
+from bayes_pfl.model.scoring import DEPLOY_FRACTION, BatchScores, deploy_score
 
 INITIAL_TEMPERATURE = math.log(1 / 0.07)
-
-
-@dataclass(frozen=True)
-class BatchScores:
-    """Raw scores of B images.
-
-    Attributes:
-        text_score: mean abnormal probability over the pairs, (B,), in [0, 1].
-        text_spread: its standard deviation over the pairs, (B,).
-        map: unsmoothed anomaly map (B, S, S), in [0, 1].
-        map_spread: standard deviation over the pairs (B, S, S), in [0, 0.5].
-        pair_scores: the score that each pair gives by itself, (B, K), in [0, 1]: half its text
-            probability, half the mean of its own map over the highest pixels of the mean map.
-            Their mean is the image's score in the protocol `deploy`.
-    """
-
-    text_score: Tensor
-    text_spread: Tensor
-    map: Tensor
-    map_spread: Tensor
-    pair_scores: Tensor
 
 
 class BayesPFLNetwork(nn.Module):
@@ -72,7 +42,7 @@ class BayesPFLNetwork(nn.Module):
 
     Args:
         config: sizes; its backbone part is a record, the backbone itself is passed in.
-        backbone: frozen; its weights are no part of this model's checkpoints.
+        backbone: frozen; its weights are not part of this model's checkpoints.
     """
 
     def __init__(self, config: ModelConfig, backbone: FrozenCLIP) -> None:
@@ -111,20 +81,22 @@ class BayesPFLNetwork(nn.Module):
 
     @property
     def device(self) -> torch.device:
-        """Where the learnt part lives."""
+        """Device of the learnt weights."""
         return self.log_scale_pixel.device
 
     @property
     def transform(self) -> InferenceTransform:
-        """PIL image -> normalised tensor (3, S, S), as this backbone wants it."""
+        """PIL image -> tensor (3, S, S), resized and normalised for this backbone."""
         return InferenceTransform(self.backbone.image_size, self.backbone.mean, self.backbone.std)
 
     # Sampling -----------------------------------------------------------------------------------
 
     def draw(self, samples: int | None = None, seed: int = 0) -> RunSamples:
-        """Draws for one run, the same on every device: R = ``samples``, or the config's.
+        """Draws for one run, the same on every device.
 
-        0 is the mean prompt, see :meth:`mean_samples`.
+        Args:
+            samples: R; 0 for the mean prompt, see :meth:`mean_samples`; None for the config's.
+            seed: the same seed gives the same draws.
         """
         generator = torch.Generator().manual_seed(seed)
         count = self.config.scoring.samples if samples is None else samples
@@ -146,7 +118,7 @@ class BayesPFLNetwork(nn.Module):
         )
 
     def _samples_differ(self) -> bool:
-        """False where an ablation leaves nothing to sample: one prompt per pair is then enough."""
+        """False if an ablation leaves nothing to sample: one prompt per pair is then enough."""
         parts = self.config.ablation
         return parts.flow and (parts.specific or parts.agnostic)
 
@@ -155,8 +127,8 @@ class BayesPFLNetwork(nn.Module):
 
         The states are shifted by the means of the agnostic bases, pushed through their flows. The
         context is not shifted: zero is the mean of the prior N(0, I) to which the flow loss pulls
-        the image-specific distribution. So the text embeddings depend on the class name alone and
-        are kept, in the ``texts`` of the result, for the whole run.
+        the image-specific distribution. So the text embeddings depend on the class name alone, and
+        the ``texts`` of the result keep them for the whole run.
         """
         zero = torch.zeros(1, self.backbone.embed_dim, device=self.device)
         normal, abnormal = self.agnostic_flow()
@@ -175,20 +147,24 @@ class BayesPFLNetwork(nn.Module):
         class_names: Sequence[str],
         pair: int | None = None,
     ) -> Tensor:
-        """Sampled prompts through the text tower: normalised (B, 2, R*M, D), normal first.
+        """Embeddings of sampled prompts, normalised: (B, 2, R*M, D), normal first.
 
-        With ``pair``, those of one prompt pair alone: (B, 2, 1, D).
+        Args:
+            specific: image-specific draws, z (B, R, D).
+            class_names: one for each image, without synonyms.
+            pair: index below R*M to encode that prompt pair alone: (B, 2, 1, D).
         """
         vectors = self.prompts(
-            self.to_text_width(specific.z),
-            self.to_text_width(samples.normal.z),
-            self.to_text_width(samples.abnormal.z),
-        )
+            self.to_text_width(specific.z),  # (B, R, T)
+            self.to_text_width(samples.normal.z),  # (R, T)
+            self.to_text_width(samples.abnormal.z),  # (R, T)
+        )  # (B, 2*R*M, P + Q, T)
         if pair is not None:
-            vectors = vectors.unflatten(1, (2, -1))[:, :, pair : pair + 1].flatten(1, 2)
+            by_state = vectors.unflatten(1, (2, -1))  # (B, 2, R*M, P + Q, T)
+            vectors = by_state[:, :, pair : pair + 1].flatten(1, 2)  # (B, 2, P + Q, T)
         names = self.backbone.tokenize(class_names, vectors.shape[2])
         text = self.backbone.encode_prompts(vectors, names, self.config.prompts.context_tokens)
-        return F.normalize(text, dim=-1).unflatten(1, (2, -1))
+        return F.normalize(text, dim=-1).unflatten(1, (2, -1))  # (B, 2, R*M, D)
 
     def prompt_embeddings(
         self, pooled: Tensor, samples: RunSamples, class_names: Sequence[str]
@@ -205,7 +181,7 @@ class BayesPFLNetwork(nn.Module):
         flat = [name for part in parts for name in part]
         text = self._single_embeddings(pooled[owner.to(pooled.device)], samples, flat)
         groups = text.split([len(part) for part in parts])  # (synonyms, 2, K, D) for each image
-        return F.normalize(torch.stack([group.mean(0) for group in groups]), dim=-1)
+        return F.normalize(torch.stack([group.mean(0) for group in groups]), dim=-1)  # (B, 2, K, D)
 
     def _single_embeddings(
         self, pooled: Tensor, samples: RunSamples, class_names: Sequence[str]
@@ -225,7 +201,7 @@ class BayesPFLNetwork(nn.Module):
     def image_logits(self, features: ImageFeatures, text: Tensor, stage: int) -> Tensor:
         """Scaled cosines of each image with its prompts, (B, 2, K), normal first."""
         cosines = self.alignment(features.pooled, features.tokens, text.flatten(1, 2), stage=stage)
-        return cosines.unflatten(1, (2, -1)) * self.log_scale_image.exp()
+        return cosines.unflatten(1, (2, -1)) * self.log_scale_image.exp()  # (B, 2, K)
 
     def layer_logits(self, features: ImageFeatures, text: Tensor) -> list[Tensor]:
         """Abnormal-minus-normal logits at the patches, (B, K, N) for each layer."""
@@ -264,99 +240,17 @@ class BayesPFLNetwork(nn.Module):
         mean, spread = mean_and_spread(layers, grid, size)
         at_top = pairs_at(layers, grid, size, highest_pixels(mean, DEPLOY_FRACTION))
         deviation = probability.std(1, correction=0)
-        pair_scores = (probability + at_top) / 2
+        pair_scores = deploy_score(probability, at_top)
         return BatchScores(probability.mean(1), deviation, mean, spread, pair_scores)
 
-    # Training -----------------------------------------------------------------------------------
-
-    def training_losses(
-        self,
-        features: ImageFeatures,
-        class_names: Sequence[str],
-        masks: Tensor,
-        labels: Tensor,
-        noise: PromptNoise,
-        pair: int | None,
-        *,
-        stage: int = 1,
-        flow_weight: float = 0.01,
-        part: BatchPart = BatchPart(),  # noqa: B008  (frozen)
-    ) -> dict[str, Tensor]:
-        """Loss terms of one step, already weighted, and their sum as "total".
-
-        Args:
-            masks: (B, S, S) in {0, 1}.  labels: (B,) in {0, 1}.
-            noise: one sample per image, specific (B, 1, D).
-            pair: index of the prompt pair that maps and logits are computed for, below M; None for
-                every pair, each as if it were an image of its own.
-            stage: 2 trains on the image loss alone.
-            part: where this is one part of a batch; the terms are then its shares of the batch's.
-        """
-        samples = self.samples_from(noise)
-        with torch.set_grad_enabled(stage == 1 and torch.is_grad_enabled()):
-            specific = self.specific_sample(features.pooled, samples)
-            text = self.text_embeddings(specific, samples, class_names)
-        drawn = text if pair is None else text[:, :, pair : pair + 1]
-        logits = self.image_logits(features, drawn, stage)
-        answers = labels.repeat_interleave(logits.shape[2])
-        opinions = logits.transpose(1, 2).flatten(0, 1)
-        terms = {"classification": F.cross_entropy(opinions, answers) / part.count}
-        if stage == 1:
-            batch = len(labels) * part.count
-            terms |= self._map_losses(features, drawn, masks, part)
-            flows = {"normal": samples.normal, "abnormal": samples.abnormal}
-            losses = {"specific": flow_loss(specific, len(labels))}
-            losses |= {name: flow_loss(sample, batch) for name, sample in flows.items()}
-            terms |= {f"flow_{k}": flow_weight * v / part.count for k, v in losses.items()}
-            terms["orthogonal"] = orthogonal_loss(text[:, 0], text[:, 1]) / part.count
-        return {"total": torch.stack(list(terms.values())).sum(), **terms}
-
-    @torch.no_grad()
-    def training_sums(
-        self,
-        features: ImageFeatures,
-        class_names: Sequence[str],
-        masks: Tensor,
-        noise: PromptNoise,
-        pair: int | None,
-    ) -> Tensor:
-        """:class:`PixelSums` of each layer, (L, 4), that ``training_losses`` would divide by.
-
-        Arguments as there. Needed before the losses where a batch is taken in parts.
-        """
-        samples = self.samples_from(noise)
-        specific = self.specific_sample(features.pooled, samples)
-        text = self.text_embeddings(specific, samples, class_names, pair)
-        maps = self._layer_maps(features, text)
-        return torch.stack([pixel_sums(x, masks[:, None].expand_as(x)) for x in maps])
-
-    def _layer_maps(self, features: ImageFeatures, text: Tensor) -> list[Tensor]:
-        """Abnormal probability of prompt pairs (B, 2, K, D) by each layer, (B, K, S, S)."""
-        size = self.backbone.image_size
-        return [
-            upsampled_probability(logits, features.grid, size)
-            for logits in self.layer_logits(features, text)
-        ]
-
-    def _map_losses(
-        self, features: ImageFeatures, text: Tensor, masks: Tensor, part: BatchPart
-    ) -> dict[str, Tensor]:
-        maps = self._layer_maps(features, text)
-        masks = masks[:, None].expand_as(maps[0])
-        sums = part.whole_sums(torch.stack([pixel_sums(x, masks) for x in maps]))
-        whole = [PixelSums(*layer) for layer in sums]
-        focal = [focal_loss(x, masks, whole=w) for x, w in zip(maps, whole, strict=True)]
-        dice = [dice_share(x, masks, w, part.count) for x, w in zip(maps, whole, strict=True)]
-        return {"focal": torch.stack(focal).sum(), "dice": torch.stack(dice).sum()}
-
-    # Checkpoints --------------------------------------------------------------------------------
+    # Settings and weights ------------------------------------------------------------------------
 
     def update_scoring(self, **changes: Any) -> None:
-        """Change fields of ``config.scoring``, as training and resizing do when they end."""
+        """Replace fields of ``config.scoring``, as training and resizing do at their end."""
         self.config = replace(self.config, scoring=replace(self.config.scoring, **changes))
 
     def learned_state_dict(self) -> dict[str, Tensor]:
-        """Weights of everything but the backbone: what a checkpoint keeps."""
+        """Weights of everything but the backbone: the content of a checkpoint."""
         state = self.state_dict()
         return {k: v.detach() for k, v in state.items() if not k.startswith("backbone.")}
 

@@ -8,7 +8,8 @@ category. In both, the highest pixels are taken from the map before smoothing.
 from __future__ import annotations
 
 import math
-from typing import TypeVar
+from dataclasses import dataclass
+from typing import NamedTuple, TypeVar
 
 import numpy as np
 import torch
@@ -17,8 +18,10 @@ from torch import Tensor
 from bayes_pfl.errors import ConfigError, DataError
 
 Values = TypeVar("Values", np.ndarray, Tensor)
+Score = TypeVar("Score", float, np.ndarray, Tensor)
 
 DEPLOY_FRACTION = 0.0075
+CREDIBLE_MASS = 0.95
 
 # Pixels averaged for the image score in the published evaluation, at 518 x 518 pixels.
 AUTHORS_TOP_K_DEFAULT = 2000
@@ -112,24 +115,91 @@ def _pixels_kept(pixels: int, k: int | None, fraction: float | None) -> int:
     return min(int(k), pixels)
 
 
-def deploy_score(
-    text_score: Tensor, maps: Tensor, fraction: float = DEPLOY_FRACTION, alpha: float = 0.5
-) -> Tensor:
-    """Image scores (B,) of the `deploy` protocol: no test set and no category needed.
+@dataclass(frozen=True)
+class BatchScores:
+    """Raw scores of B images.
 
-    alpha * text_score + (1 - alpha) * mean of the highest `fraction` of the pixels of the map.
+    Attributes:
+        text_score: mean abnormal probability over the K prompt pairs, (B,), in [0, 1].
+        text_spread: its standard deviation over the pairs, (B,).
+        map: unsmoothed anomaly map (B, S, S), in [0, 1].
+        map_spread: standard deviation over the pairs (B, S, S), in [0, 0.5].
+        pair_scores: the score that each pair gives by itself, (B, K), in [0, 1]: half its text
+            probability, half the mean of its own map over the highest pixels of the mean map.
+            Their mean is the image's score in the protocol `deploy`.
+    """
+
+    text_score: Tensor
+    text_spread: Tensor
+    map: Tensor
+    map_spread: Tensor
+    pair_scores: Tensor
+
+
+class DeployScores(NamedTuple):
+    """Scores of B images in the protocol `deploy`, (B,) each.
+
+    Attributes:
+        uncertainty: how far the prompt pairs disagree, in [0, 0.5]: the mean of the standard
+            deviations of the text score and of the map's highest pixels.
+        low, high: ends of the credible interval of the score.
+    """
+
+    score: Tensor
+    text_score: Tensor
+    map_score: Tensor
+    uncertainty: Tensor
+    low: Tensor
+    high: Tensor
+
+    def rows(self) -> list[list[float]]:
+        """The scores of each image, in the order of the attributes."""
+        return torch.stack([column.float() for column in self], dim=1).tolist()  # (B, 6)
+
+
+def deploy_scores(scores: BatchScores) -> DeployScores:
+    """What the protocol `deploy` makes of the raw scores of B images."""
+    map_score = top_mean(scores.map, fraction=DEPLOY_FRACTION)
+    spread = top_spread(scores.map, scores.map_spread)
+    return DeployScores(
+        deploy_score(scores.text_score, map_score),
+        scores.text_score,
+        map_score,
+        (scores.text_spread + spread) / 2,
+        *credible_interval(scores.pair_scores),
+    )
+
+
+def deploy_score(text_score: Score, map_score: Score) -> Score:
+    """Image score of the `deploy` protocol: no test set and no category is needed.
 
     Args:
-        text_score: (B,), in [0, 1].
-        maps: (B,H,W), in [0, 1], not smoothed.
+        text_score: in [0, 1].
+        map_score: mean of the highest `DEPLOY_FRACTION` of the pixels of the unsmoothed map.
     """
-    _check_alpha(alpha)
-    if text_score.shape != maps.shape[:1]:
-        raise DataError(
-            f"text scores of shape {tuple(text_score.shape)} with maps of shape "
-            f"{tuple(maps.shape)}: must be (B,) and (B, H, W)"
-        )
-    return alpha * text_score + (1 - alpha) * top_mean(maps, fraction=fraction)
+    return (text_score + map_score) / 2
+
+
+def top_spread(maps: Tensor, spread: Tensor, fraction: float = DEPLOY_FRACTION) -> Tensor:
+    """Mean of the spread over the highest pixels of the maps: both (B, H, W) -> (B,).
+
+    Ties at the limit are all taken: which of equal pixels comes first depends on the batch.
+    """
+    count = _pixels_kept(maps[0].numel(), None, fraction)
+    limit = maps.flatten(1).topk(count, dim=1, sorted=True).values[:, -1]
+    highest = maps >= limit.view(-1, 1, 1)
+    return (spread * highest).sum((1, 2)) / highest.sum((1, 2))
+
+
+def credible_interval(pair_scores: Tensor, mass: float = CREDIBLE_MASS) -> tuple[Tensor, Tensor]:
+    """Central interval that holds the share ``mass`` of the pairs' scores (B, K): both ends, (B,).
+
+    Quantiles with linear interpolation: K pairs cannot show tails thinner than 1 / K.
+    """
+    tail = (1 - mass) / 2
+    places = torch.tensor([tail, 1 - tail], device=pair_scores.device)
+    low, high = pair_scores.float().quantile(places, dim=1)
+    return low, high
 
 
 def authors_scores(text_scores: Values, top_means: Values, alpha: float = 0.5) -> Values:

@@ -1,4 +1,4 @@
-"""Folders of images: scores in a table, maps and overlays beside it. Engine of tools/predict.py."""
+"""Folders of images: scores in a table, with maps and overlays. Engine of tools/predict.py."""
 
 from __future__ import annotations
 
@@ -7,23 +7,14 @@ from pathlib import Path
 
 from bayes_pfl.data.wording import ClassNames
 from bayes_pfl.fit.calibration import Calibration
-from bayes_pfl.fit.decision import decision
+from bayes_pfl.fit.decision import resolve_decision
 from bayes_pfl.model.network import BayesPFLNetwork
-from bayes_pfl.predict.files import MapFormat
-from bayes_pfl.predict.images import predict, predict_stream
-from bayes_pfl.predict.inputs import input_images
 from bayes_pfl.predict.run import FolderRun
-from bayes_pfl.predict.summary import FolderSettings, Summary
+from bayes_pfl.predict.settings import FolderSettings
+from bayes_pfl.predict.summary import Summary
 from bayes_pfl.support.progress import Progress
 
-__all__ = [
-    "FolderSettings",
-    "Summary",
-    "input_images",
-    "predict",
-    "predict_folder",
-    "predict_stream",
-]
+_DEFAULTS = FolderSettings()
 
 
 def predict_folder(
@@ -32,20 +23,8 @@ def predict_folder(
     out: str | os.PathLike[str],
     *,
     class_name: str | ClassNames,
-    samples: int | None = None,
-    precision: str = "float32",
-    batch_size: int = 8,
-    seed: int = 0,
-    smoothing: bool = True,
-    threshold: float | None = None,
-    map_threshold: float | None = None,
+    settings: FolderSettings = _DEFAULTS,
     calibration: Calibration | str | os.PathLike[str] | None = None,
-    maps: MapFormat = "png16",
-    overlays: bool = True,
-    overlay_uncertainty: bool = False,
-    report: bool = True,
-    workers: int = 0,
-    compile: bool = False,
     checkpoint: str | None = None,
     resume: bool = False,
     overwrite: bool = False,
@@ -56,27 +35,20 @@ def predict_folder(
     Writes ``out``/predictions.csv (one row per image, see :class:`Row`; it appears whole at the
     end), summary.json, and below maps/ and overlays/ one file per image, of its path and full name;
     and report.html, with small pictures below report/. Rows are kept in predictions.journal.jsonl
-    as they come, each after its pictures, so that a run goes on wherever it was stopped.
+    as they come, each after its pictures, so that a stopped run can be resumed anywhere.
     An image that cannot be read is a row with its error. What a run has written below ``folder`` is
     not taken for input.
 
     Args:
         class_name: one for all, perhaps with synonyms; or :class:`ClassNames` for each its own.
-        samples, precision, batch_size, seed, smoothing, compile: as in :func:`predict`.
-        threshold: scores of at least this get the label 1, others 0.
-        map_threshold: outlined on the overlays.
         calibration: of the same model, class name and settings, or its file: brings both
             thresholds and p-values.
-        maps: at each image's own size; ``png16``: 0..65535 for 0..1; ``npy``: float32; or ``none``.
-        overlay_uncertainty: overlays get a third panel, of the uncertainty.
-        report: whether to write report.html.
-        workers: processes that decode and resize.
         checkpoint: name of the model, for the summary.
-        resume: go on where a stopped run was: what is done is not scored again, failures are. The
-            batch size, ``workers`` and ``compile`` may differ, all else may not. Without a stopped
-            run this one begins.
-        overwrite: begin anew although a run was stopped here.
-        progress: told of every image that is done.
+        resume: continue a stopped run: what is done is not scored again, failures are. The batch
+            size, ``workers`` and ``compile`` may differ, all else may not. Without a stopped run
+            this one begins.
+        overwrite: start again although a run was stopped here.
+        progress: hears of every image that is done.
 
     Raises:
         DataError: no folder, no images in it, an unusable class name.
@@ -84,38 +56,19 @@ def predict_folder(
             folder that cannot be written or is full; a stopped run in ``out`` without ``resume``
             or ``overwrite``; ``resume`` of a run with other settings, or whose images have changed.
     """
-    rule = decision(
+    rule = resolve_decision(
         model,
         class_name,
-        threshold=threshold,
-        map_threshold=map_threshold,
+        settings,
+        threshold=settings.threshold,
+        map_threshold=settings.map_threshold,
         calibration=calibration,
-        samples=samples,
-        precision=precision,
-        smoothing=smoothing,
-        seed=seed,
-    )
-    settings = FolderSettings(
-        class_name=str(class_name),
-        samples=model.config.scoring.samples if samples is None else samples,
-        precision=precision,
-        batch_size=batch_size,
-        seed=seed,
-        smoothing=smoothing,
-        threshold=rule.threshold,
-        map_threshold=rule.map_threshold,
-        maps=maps,
-        overlays=overlays,
-        report=report,
-        workers=workers,
-        compile=compile,
-        overlay_uncertainty=overlay_uncertainty,
     )
     run = FolderRun(
         model,
         Path(folder),
         Path(out),
-        settings,
+        settings.resolved(model, class_name, rule, maps="png16"),
         class_name,
         rule,
         progress,

@@ -18,59 +18,30 @@ from torch import Tensor
 from bayes_pfl.detect.class_names import check_class_name
 from bayes_pfl.detect.inputs import ImageLike, Loaded, batched, load_pixels
 from bayes_pfl.detect.results import AnomalyResult, resize_map
-from bayes_pfl.detect.scorer import ScoredImage, Scorer, check_whole
+from bayes_pfl.detect.scorer import ScoredImage, Scorer
+from bayes_pfl.detect.settings import ScoringSettings
 from bayes_pfl.errors import ConfigError
 from bayes_pfl.fit.calibration import Calibration
-from bayes_pfl.fit.decision import Decision, decision
+from bayes_pfl.fit.decision import Decision, resolve_decision
 from bayes_pfl.model.network import BayesPFLNetwork
+
+_DEFAULTS = ScoringSettings()
 
 
 def predict(
     model: BayesPFLNetwork,
     images: ImageLike | Iterable[ImageLike],
     class_name: str | Iterable[str],
+    settings: ScoringSettings = _DEFAULTS,
     *,
-    samples: int | None = None,
-    precision: str = "float32",
-    batch_size: int = 8,
     generator: torch.Generator | None = None,
-    seed: int = 0,
-    smoothing: bool = True,
     threshold: float | None = None,
     calibration: Calibration | str | os.PathLike[str] | None = None,
     uncertainty: bool = True,
-    compile: bool = False,
 ) -> AnomalyResult | list[AnomalyResult]:
     """Detect anomalies in one image, or in several of any sizes.
 
-    The score is half the text score and half the mean of the highest 0.75% of the map's pixels.
-    Nothing global is changed: not the random state, the gradient mode, nor the number of threads.
-
-    Args:
-        images: a path, Pillow image, array or tensor (values as
-            :func:`bayes_pfl.data.images.as_rgb` takes them); or an iterable of these, or an array
-            or tensor of four dimensions. For more than fits into memory: :func:`predict_stream`.
-        class_name: what the images show, such as "metal nut"; one for all, or one for each.
-            Synonyms, as in "screw|bolt", are averaged as text embeddings.
-        samples: Monte Carlo samples R; 0 for the mean prompt, whose text is encoded once per class;
-            None for the checkpoint's.
-        precision: float32 (exact), bfloat16 or float16; or fp32, bf16, fp16.
-        batch_size: images at once; the results do not depend on it.
-        generator: source of the draws, in place of ``seed``.
-        seed: of the draws: the same seed gives the same results.
-        smoothing: False leaves the maps as the patches give them.
-        threshold: scores of at least this give the label 1, others 0.
-        calibration: of the same model, class name and settings, or its file: brings the threshold,
-            that of the map, and p-values.
-        uncertainty: False leaves the uncertainty map out, which halves the memory of a result.
-        compile: the image tower through torch.compile: for long runs, the first batch takes longer.
-
-    Returns:
-        One result for one image, else a list in the order given.
-
-    Raises:
-        ConfigError: a setting that cannot be used, or names and images that differ in number.
-        DataError: an image that cannot be read (the message names it), or an unusable class name.
+    As :meth:`bayes_pfl.BayesPFL.predict`, with the settings in one object.
     """
     one = _is_one(images)
     if one and not isinstance(class_name, str):
@@ -79,16 +50,11 @@ def predict(
         model,
         [images] if one else images,  # type: ignore[list-item, arg-type]
         class_name,
-        samples=samples,
-        precision=precision,
-        batch_size=batch_size,
+        settings,
         generator=generator,
-        seed=seed,
-        smoothing=smoothing,
         threshold=threshold,
         calibration=calibration,
         uncertainty=uncertainty,
-        compile=compile,
     )
     results = list(stream)
     return results[0] if one else results
@@ -98,61 +64,42 @@ def predict_stream(
     model: BayesPFLNetwork,
     images: Iterable[ImageLike],
     class_name: str | Iterable[str],
+    settings: ScoringSettings = _DEFAULTS,
     *,
-    samples: int | None = None,
-    precision: str = "float32",
-    batch_size: int = 8,
     generator: torch.Generator | None = None,
-    seed: int = 0,
-    smoothing: bool = True,
     threshold: float | None = None,
     calibration: Calibration | str | os.PathLike[str] | None = None,
     uncertainty: bool = True,
-    compile: bool = False,
 ) -> Iterator[AnomalyResult]:
-    """As :func:`predict`, one result after the other: of any number of images a batch is held.
+    """As :func:`predict`, one result after the other: one batch of images is held at a time.
 
     Settings are checked at once, images when their turn comes.
     """
-    check_whole("batch_size", batch_size, 1)
-    scorer = Scorer(
-        model,
-        samples=samples,
-        precision=precision,
-        seed=seed,
-        generator=generator,
-        smoothing=smoothing,
-        spread=uncertainty,
-        compile=compile,
-    )
+    scorer = Scorer(model, settings, generator=generator, spread=uncertainty)
     if isinstance(class_name, str):
         check_class_name(model, class_name)
     elif None not in (lengths := (_length(images), _length(class_name))) and len(set(lengths)) > 1:
         raise _unequal()
-    rule = decision(
+    rule = resolve_decision(
         model,
         class_name,
+        settings,
         threshold=threshold,
         calibration=calibration,
-        samples=samples,
-        precision=precision,
-        smoothing=smoothing,
-        seed=seed,
         generator=generator,
     )
-    return _stream(scorer, _named(images, class_name), batch_size, rule)
+    return _stream(scorer, _named(images, class_name), rule)
 
 
 def _stream(
     scorer: Scorer,
     named: Iterator[tuple[ImageLike, str]],
-    batch_size: int,
     rule: Decision,
 ) -> Iterator[AnomalyResult]:
     side = scorer.model.backbone.image_size
     colours = scorer.model.config.scoring.map_range
     loaded = ((load_pixels(image, at, side), name) for at, (image, name) in enumerate(named))
-    for batch in batched(loaded, batch_size):
+    for batch in batched(loaded, scorer.settings.batch_size):
         scored = scorer([item.pixels for item, _ in batch], [name for _, name in batch])
         for (item, name), scores in zip(batch, scored, strict=True):
             yield _result(item, name, scores, rule, colours)
@@ -205,7 +152,7 @@ def _named(
     if isinstance(class_name, str):
         yield from zip(images, repeat(class_name))  # noqa: B905  (the name never ends)
         return
-    missing = object()
+    missing: Any = object()
     for image, name in zip_longest(images, class_name, fillvalue=missing):
         if image is missing or name is missing:
             raise _unequal()

@@ -18,7 +18,7 @@ from bayes_pfl.model.network import BayesPFLNetwork
 from bayes_pfl.predict.files import Row
 from bayes_pfl.predict.inputs import InputImages
 from bayes_pfl.predict.rows import row_of
-from bayes_pfl.predict.summary import FolderSettings
+from bayes_pfl.predict.settings import FolderSettings
 from bayes_pfl.support.journal import Journal, is_end
 from bayes_pfl.support.version import __version__
 

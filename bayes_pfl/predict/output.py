@@ -11,7 +11,8 @@ from bayes_pfl.data.decoding import Decoded
 from bayes_pfl.detect.overlays import MAX_SIDE
 from bayes_pfl.detect.scorer import ScoredImage
 from bayes_pfl.predict.files import Pictures, Row
-from bayes_pfl.predict.summary import FolderSettings, Summary
+from bayes_pfl.predict.settings import FolderSettings
+from bayes_pfl.predict.summary import Summary
 from bayes_pfl.report.html import NAME as REPORT_NAME
 from bayes_pfl.report.pictures import FOLDER as REPORT
 from bayes_pfl.report.pictures import ReportPictures, picture_name
@@ -31,7 +32,7 @@ class OutputFolder:
         self, out: Path, settings: FolderSettings, colours: tuple[float, float], count: int
     ) -> None:
         self.out, self.settings = out, settings
-        limit, doubt = settings.map_threshold, settings.draws_doubt
+        limit, doubt = settings.map_threshold, settings.draws_uncertainty
         self.pictures = Pictures(out, settings.maps, settings.overlays, limit, colours, doubt)
         self.small = ReportPictures(out, colours, count)
 

@@ -22,12 +22,13 @@ from bayes_pfl.predict.inputs import read_input
 from bayes_pfl.predict.ledger import Ledger, run_header
 from bayes_pfl.predict.output import OutputFolder
 from bayes_pfl.predict.rows import entry_of, scored_row
-from bayes_pfl.predict.summary import FolderSettings, Summary, read_summary
+from bayes_pfl.predict.settings import FolderSettings
+from bayes_pfl.predict.summary import Summary, read_summary
 from bayes_pfl.report.runs import report_of_run
 from bayes_pfl.support.environment import environment
 from bayes_pfl.support.files import not_writable
 from bayes_pfl.support.journal import Journal, is_end
-from bayes_pfl.support.progress import Progress, NullProgress
+from bayes_pfl.support.progress import NullProgress, Progress
 from bayes_pfl.support.run_names import CSV_NAME, JOURNAL_NAME, SUMMARY_NAME
 
 Drawn = tuple[int, Row, "Future[str] | None"]
@@ -64,13 +65,9 @@ class FolderRun:
         self.resume, self.overwrite = resume, overwrite
         self.scorer = Scorer(
             model,
-            samples=settings.samples,
-            precision=settings.precision,
-            seed=settings.seed,
-            smoothing=settings.smoothing,
+            settings,
             maps=settings.overlays or settings.maps != "none" or settings.report,
-            spread=settings.report or settings.draws_doubt,
-            compile=settings.compile,
+            spread=settings.report or settings.draws_uncertainty,
         )
         self.inputs = read_input(model, folder, out, class_name)
         colours = model.config.scoring.map_range
@@ -84,7 +81,7 @@ class FolderRun:
             review=None if settings.threshold is None else 0,
             settings=asdict(settings),
             model=asdict(model.config),
-            calibration=rule.calibration.in_short() if rule.calibration else None,
+            calibration=rule.calibration.summary_dict() if rule.calibration else None,
         )
 
     def __call__(self) -> Summary:

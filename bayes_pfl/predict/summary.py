@@ -1,4 +1,4 @@
-"""What a run over a folder was asked for, and what it came to."""
+"""What a run over a folder found: counts, highest scores, failures, and how it was made."""
 
 from __future__ import annotations
 
@@ -8,48 +8,16 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from bayes_pfl.detect.scorer import check_whole
-from bayes_pfl.errors import ConfigError, DataError
-from bayes_pfl.predict.files import MAP_SUFFIX, MapFormat, Row
+from bayes_pfl.errors import DataError
+from bayes_pfl.predict.files import Row
 from bayes_pfl.support.run_names import CSV_NAME
 
 _LISTED_FAILURES, _LISTED_HIGHEST = 20, 5
 
 
-@dataclass(frozen=True)
-class FolderSettings:
-    """What a run over a folder was asked for; kept in its summary. See :func:`predict_folder`."""
-
-    class_name: str
-    samples: int | None = None
-    precision: str = "float32"
-    batch_size: int = 8
-    seed: int = 0
-    smoothing: bool = True
-    threshold: float | None = None
-    map_threshold: float | None = None
-    maps: MapFormat = "png16"
-    overlays: bool = True
-    report: bool = True
-    workers: int = 0
-    compile: bool = False
-    overlay_uncertainty: bool = False
-
-    @property
-    def draws_doubt(self) -> bool:
-        """Whether overlays have a panel of the uncertainty."""
-        return self.overlays and self.overlay_uncertainty
-
-    def __post_init__(self) -> None:
-        check_whole("batch_size", self.batch_size, 1)
-        check_whole("workers", self.workers, 0)
-        if self.maps not in (*MAP_SUFFIX, "none"):
-            raise ConfigError(f"maps = {self.maps!r}: use one of {', '.join(MAP_SUFFIX)}, none")
-
-
 @dataclass
 class Summary:
-    """What a run over a folder came to; summary.json holds it.
+    """What a run over a folder found; summary.json holds it.
 
     Attributes:
         images, succeeded, failed: counts; an image whose map could not be written has failed too.

@@ -14,8 +14,9 @@ import torch
 from bayes_pfl.checkpoints.fingerprint import fingerprint
 from bayes_pfl.checkpoints.load import load_checkpoint, untrained_model
 from bayes_pfl.config import BackboneConfig
-from bayes_pfl.data.labelled_batches import Batch, read_batches
+from bayes_pfl.data.labelled_batches import LabelledBatch, read_batches
 from bayes_pfl.data.records import Sample, count_labels
+from bayes_pfl.detect.scorer import out_of_memory_explained, smoothing_sigma
 from bayes_pfl.errors import ConfigError, DataError
 from bayes_pfl.evaluate.datasets import EvaluationData
 from bayes_pfl.evaluate.files import folder_names
@@ -32,7 +33,7 @@ from bayes_pfl.scoreboard.resampling import BootstrapSettings
 from bayes_pfl.scoreboard.sets import missing_levels
 from bayes_pfl.scoreboard.tally import Figures, Tally, mean_figures
 from bayes_pfl.support.precision import autocast
-from bayes_pfl.support.progress import Progress, NullProgress
+from bayes_pfl.support.progress import NullProgress, Progress
 
 Load = Callable[[str], BayesPFLNetwork]
 
@@ -54,6 +55,9 @@ class BoardSettings:
     workers: int = 0
     seed: int = 0
     bootstrap: BootstrapSettings = field(default_factory=BootstrapSettings)
+
+
+_DEFAULTS = BoardSettings()
 
 
 @dataclass
@@ -96,7 +100,7 @@ class Board:
 def score_sets(
     checkpoints: Sequence[str],
     data: Sequence[EvaluationData],
-    settings: BoardSettings = BoardSettings(),  # noqa: B008  (frozen)
+    settings: BoardSettings = _DEFAULTS,
     progress: Progress | None = None,
     load: Load = load_checkpoint,
     backbones: Sequence[str] = (),
@@ -176,7 +180,7 @@ def _baseline_rows(model: BayesPFLNetwork, known: Mapping[str, str | None]) -> l
     """
     config, size = model.config.backbone, model.backbone.image_size
     short = config.name.rstrip("/").rpartition("/")[2]
-    sigma = model.config.scoring.smoothing * size
+    sigma = smoothing_sigma(model)
     title = f"prompts by hand ({short}, {size} px)"
     if known.get(title, config.sha256) != config.sha256:  # another folder of the same name
         title = f"prompts by hand ({config.name}, {size} px)"
@@ -218,30 +222,29 @@ def _tally(method: Method, data: EvaluationData, samples: Sequence[Sample]) -> T
 
 def _mixed_batches(
     model: BayesPFLNetwork, samples: Sequence[Sample], settings: BoardSettings
-) -> Iterator[Batch]:
+) -> Iterator[LabelledBatch]:
     """The samples in an order that does not depend on their labels, the same in every run."""
     mixed = list(samples)
     random.Random(0).shuffle(mixed)
-    return read_batches(model.transform, mixed, settings.batch_size, settings.workers)
+    side = model.backbone.image_size
+    return read_batches(mixed, side, settings.batch_size, settings.workers)
 
 
 def _score_batch(
     model: BayesPFLNetwork,
-    batch: Batch,
+    batch: LabelledBatch,
     methods: Sequence[Method],
     tallies: Sequence[Tally],
     settings: BoardSettings,
 ) -> None:
     names = [str(sample.path) for sample in batch.samples]
     labels = [sample.label for sample in batch.samples]
-    try:
-        with torch.no_grad(), autocast(model.device, settings.precision):
-            encoded = encode(model, batch.images, [s.class_name for s in batch.samples])
-            for method, tally in zip(methods, tallies, strict=True):
-                outcome = method.score(encoded)
-                tally.add(outcome.scores, outcome.maps, labels, batch.masks, names)
-    except torch.OutOfMemoryError as error:
-        raise ConfigError(
-            f"{model.device} has no memory for a batch of {len(names)}; use a smaller batch size, "
-            "or fewer samples"
-        ) from error
+    with (
+        torch.no_grad(),
+        out_of_memory_explained(model, len(names)),
+        autocast(model.device, settings.precision),
+    ):
+        encoded = encode(model, batch.pixels, [s.class_name for s in batch.samples])
+        for method, tally in zip(methods, tallies, strict=True):
+            outcome = method.score(encoded)
+            tally.add(outcome.scores, outcome.maps, labels, batch.masks, names)

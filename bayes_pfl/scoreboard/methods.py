@@ -5,6 +5,7 @@ Each gives a score for every image and, where it can, a smoothed map. Symbols: B
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
@@ -13,9 +14,10 @@ import torch
 from torch import Tensor
 
 from bayes_pfl.clip.frozen_clip import ImageFeatures
+from bayes_pfl.detect.scorer import normalised, smoothing_sigma
 from bayes_pfl.model.network import BayesPFLNetwork
 from bayes_pfl.model.sampling import RunSamples
-from bayes_pfl.model.scoring import DEPLOY_FRACTION, gaussian_smooth, top_mean
+from bayes_pfl.model.scoring import DEPLOY_FRACTION, deploy_score, gaussian_smooth, top_mean
 from bayes_pfl.scoreboard.handcrafted import HandcraftedPrompts
 from bayes_pfl.scoreboard.local_contrast import local_contrast
 
@@ -69,13 +71,13 @@ class CheckpointMethod:
 
     def __init__(self, name: str, model: BayesPFLNetwork, draws: RunSamples) -> None:
         self.name, self.model, self.draws = name, model, draws
-        self.sigma = model.config.scoring.smoothing * model.backbone.image_size
+        self.sigma = smoothing_sigma(model)
 
     def score(self, batch: EncodedBatch) -> Outcome:
         """Half the text score, half the highest 0.75% of the map before smoothing."""
         found = self.model.score_encoded(batch.features, batch.class_names, self.draws)
-        highest = top_mean(found.map, fraction=DEPLOY_FRACTION)
-        return _outcome((found.text_score + highest) / 2, gaussian_smooth(found.map, self.sigma))
+        score = deploy_score(found.text_score, top_mean(found.map, fraction=DEPLOY_FRACTION))
+        return _outcome(score, gaussian_smooth(found.map, self.sigma))
 
 
 class HandcraftedMethod:
@@ -108,14 +110,13 @@ class ContrastMethod:
         return _outcome(top_mean(stacked, fraction=DEPLOY_FRACTION), stacked)
 
 
-def encode(model: BayesPFLNetwork, images: Tensor, class_names: list[str]) -> EncodedBatch:
-    """Normalised images (B, 3, S, S) through the image tower."""
-    backbone = model.backbone
-    mean, std = (torch.tensor(x).view(3, 1, 1) for x in (backbone.mean, backbone.std))
-    pixels = ((images * std + mean) * 255).round().clamp(0, 255).to(torch.uint8)
-    there = images.to(model.device)
-    features = backbone.encode_image(there)
-    return EncodedBatch(there, pixels.permute(0, 2, 3, 1).numpy(), features, tuple(class_names))
+def encode(
+    model: BayesPFLNetwork, pixels: Sequence[np.ndarray], class_names: Sequence[str]
+) -> EncodedBatch:
+    """Pictures, uint8 (S, S, 3) each, through the image tower."""
+    images = normalised(model, pixels)
+    features = model.backbone.encode_image(images)
+    return EncodedBatch(images, np.stack(pixels), features, tuple(class_names))
 
 
 def _outcome(scores: Tensor, maps: Tensor | None) -> Outcome:

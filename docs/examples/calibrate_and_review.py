@@ -12,7 +12,6 @@ from PIL import Image
 from bayes_pfl import AnomalyDetector, BayesPFL
 from bayes_pfl.data.images import find_images
 from bayes_pfl.fit.calibrate import CalibrationOptions, calibrate_folder
-from bayes_pfl.predict.images import predict_stream
 from bayes_pfl.rendering import render
 
 
@@ -37,7 +36,7 @@ def main(
     print(f"threshold {calibration.threshold:.3f}, of the map {calibration.pixel_threshold:.3f}")
 
     piles: dict[str, list[str]] = {"normal": [], "anomalous": [], "review": []}
-    for result in predict_stream(model, find_images(new), class_name, calibration=calibration):
+    for result in model.predict_stream(find_images(new), class_name, calibration=calibration):
         pile = "review" if result.needs_review else "anomalous" if result.label else "normal"
         piles[pile].append(result.path)
         result.save(out / pile)  # outlined where the map reaches its threshold

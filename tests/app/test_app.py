@@ -19,7 +19,6 @@ from bayes_pfl.app import server as app_module
 from bayes_pfl.app.inspection import Wish
 from bayes_pfl.app.server import AppSettings, Inspector, check_installed, free_port
 from bayes_pfl.errors import ConfigError, DataError
-from bayes_pfl.predict.images import predict
 from tests.helpers.browser import chromium, complaints, requested
 from tests.helpers.commands import command
 
@@ -55,7 +54,7 @@ def test_results_are_those_of_predict_in_order(inspector, files):
     assert [item.name for item in done] == ["a part.png", "broken.png", HOSTILE]
     assert "not an image" in done[1].error and done[1].result is None
     for item, path in ((done[0], files[0]), (done[2], files[2])):
-        expected = predict(inspector.model(wish(inspector).checkpoint), path, "part", samples=2)
+        expected = inspector.model(wish(inspector).checkpoint).predict(path, "part", samples=2)
         assert item.result.score == pytest.approx(expected.score, abs=1e-5)
         low, high = item.result.interval
         assert low <= item.result.score <= high and item.result.label == 1

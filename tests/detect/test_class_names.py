@@ -10,9 +10,10 @@ import torch.nn.functional as F
 from bayes_pfl.data.wording import ClassNames, synonyms
 from bayes_pfl.detect.class_names import unusual_words
 from bayes_pfl.detect.name_sensitivity import NameEffect, name_sensitivity
+from bayes_pfl.detect.settings import ScoringSettings
 from bayes_pfl.errors import DataError
 from bayes_pfl.predict.folder import predict_folder
-from bayes_pfl.predict.images import predict
+from bayes_pfl.predict.settings import FolderSettings
 from tests.helpers.commands import command
 from tests.helpers.folders import picture, rows_of, save
 
@@ -44,19 +45,19 @@ def test_synonyms_in_prediction(tiny_model):
     images = [picture(index) for index in range(4)]
 
     def scores(name, **options):
-        return [r.score for r in predict(tiny_model, images, name, **options)]
+        return [r.score for r in tiny_model.predict(images, name, **options)]
 
     for samples in (2, 0):
         both = scores("screw|bolt", samples=samples)
         assert both == pytest.approx(scores("bolt|screw", samples=samples), abs=1e-6)
         assert both != pytest.approx(scores("screw", samples=samples), abs=1e-5)
         assert scores("screw|screw", samples=samples) == scores("screw", samples=samples)
-    mixed = predict(tiny_model, images[:2], ["screw|bolt", "wood"], batch_size=2)
+    mixed = tiny_model.predict(images[:2], ["screw|bolt", "wood"], batch_size=2)
     assert mixed[0].score == pytest.approx(scores("screw|bolt")[0], abs=1e-5)
     assert mixed[0].class_name == "screw|bolt"
     for wrong in ("screw|", "|", "a||b"):
         with pytest.raises(DataError, match="synonym is empty"):
-            predict(tiny_model, images, wrong)
+            tiny_model.predict(images, wrong)
     assert synonyms("a, b") == ("a, b",)
 
 
@@ -64,7 +65,7 @@ def test_synonyms_are_scored_as_they_are_predicted(tiny_model):
     pictures, names = [picture(index) for index in range(2)], ["screw|bolt", "wood"]
     images = torch.stack([tiny_model.transform(image) for image in pictures])
     scores = tiny_model.score_batch(images, names, tiny_model.draw(3))
-    found = predict(tiny_model, pictures, names, samples=3, batch_size=2)
+    found = tiny_model.predict(pictures, names, samples=3, batch_size=2)
     assert scores.pair_scores.mean(1).tolist() == pytest.approx([r.score for r in found], abs=1e-5)
 
 
@@ -80,8 +81,8 @@ def folder(tmp_path):
 
 
 def run(model, folder, out, names):
-    options = {"maps": "none", "overlays": False, "report": False}
-    return predict_folder(model, folder, out, class_name=names, **options)
+    settings = FolderSettings(maps="none", overlays=False, report=False)
+    return predict_folder(model, folder, out, class_name=names, settings=settings)
 
 
 def test_names_of_subfolders(tiny_model, folder, tmp_path):
@@ -94,7 +95,7 @@ def test_names_of_subfolders(tiny_model, folder, tmp_path):
         "wood/c.png": "wood",
     }
     for path, name in names.items():
-        alone = predict(tiny_model, folder / path, name).score
+        alone = tiny_model.predict(folder / path, name).score
         assert float(rows[path]["score"]) == pytest.approx(alone, abs=1e-5)
     save(folder, ["loose.png"])
     with pytest.raises(DataError, match="1 images lie in no subfolder, such as 'loose.png'"):
@@ -123,10 +124,12 @@ def test_names_from_a_table(tiny_model, folder, tmp_path):
 
 def test_the_report_compares_with_the_first_name(tiny_model):
     images = [picture(index) for index in range(6)]
-    effects = name_sensitivity(tiny_model, images, "screw|bolt", samples=2)
+    effects = name_sensitivity(tiny_model, images, "screw|bolt", ScoringSettings(samples=2))
     assert [effect.name for effect in effects] == ["screw|bolt", "screw", "bolt", "object"]
-    first = np.array([r.score for r in predict(tiny_model, images, "screw|bolt", samples=2)])
-    other = np.array([r.score for r in predict(tiny_model, images, "bolt", samples=2)])
+    first = np.array(
+        [r.score for r in tiny_model.predict(images, "screw|bolt", ScoringSettings(samples=2))]
+    )
+    other = np.array([r.score for r in tiny_model.predict(images, "bolt", samples=2)])
     assert (effects[0].change, effects[0].rank) == (0, pytest.approx(1))
     assert effects[2].mean == pytest.approx(other.mean(), abs=1e-6)
     assert effects[2].change == pytest.approx(np.abs(other - first).mean(), abs=1e-6)

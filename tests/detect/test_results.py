@@ -9,13 +9,12 @@ from PIL import Image
 
 from bayes_pfl.detect.regions import Box, boxes, contours
 from bayes_pfl.errors import ConfigError, DataError
-from bayes_pfl.predict.images import predict
 from tests.helpers.folders import picture
 
 
 @pytest.fixture(scope="module")
 def result(tiny_model):
-    return predict(tiny_model, picture(0, (64, 40)), "metal nut")
+    return tiny_model.predict(picture(0, (64, 40)), "metal nut")
 
 
 def two_regions():
@@ -88,7 +87,7 @@ def test_saving_by_the_name(result, tmp_path):
 def test_saving_into_a_folder_keeps_whole_names(tiny_model, tmp_path):
     for name in ("part.png", "part.bmp"):
         picture(1).save(tmp_path / name)
-        written = predict(tiny_model, tmp_path / name, "nut").save(tmp_path / "out 1.2")
+        written = tiny_model.predict(tmp_path / name, "nut").save(tmp_path / "out 1.2")
         assert [path.name for path in written] == [f"{name}.overlay.png", f"{name}.map.npy"]
     assert len(list((tmp_path / "out 1.2").iterdir())) == 4
 
@@ -115,7 +114,7 @@ def test_overlay_shows_the_uncertainty_beside(result):
 
 @pytest.mark.parametrize("size", [(1, 1), (300, 20), (20, 300), (700, 400)])
 def test_overlay_with_uncertainty_takes_every_shape(tiny_model, size):
-    one = predict(tiny_model, picture(0, size), "wood")
+    one = tiny_model.predict(picture(0, size), "wood")
     plain, doubt = one.overlay(), one.overlay(uncertainty=True)
     assert doubt.width >= plain.width and doubt.height >= plain.height
 

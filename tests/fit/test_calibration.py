@@ -16,9 +16,8 @@ from bayes_pfl.fit.calibrate import CalibrationOptions, calibrate, calibrate_fol
 from bayes_pfl.fit.calibration import Calibration, load_calibration
 from bayes_pfl.fit.conformal import score_threshold
 from bayes_pfl.predict.folder import predict_folder
-from bayes_pfl.predict.images import predict
 from tests.helpers.commands import command
-from tests.helpers.folders import picture, rows_of, save
+from tests.helpers.folders import arguments, picture, rows_of, save
 
 COUNT, NAME = 24, "metal nut"
 
@@ -40,7 +39,7 @@ def stored(calibration, tmp_path_factory):
 
 
 def test_thresholds_come_from_the_scores_and_maps_of_prediction(tiny_model, normals, calibration):
-    results = predict(tiny_model, normals, NAME)
+    results = tiny_model.predict(normals, NAME)
     scores = sorted(result.score for result in results)
     np.testing.assert_allclose(calibration.scores, scores, rtol=0, atol=1e-6)
     assert calibration.threshold == score_threshold(calibration.scores, 0.1)
@@ -81,7 +80,7 @@ def test_the_file_says_it_all_and_comes_back_equal(calibration, stored):
 def test_prediction_takes_thresholds_and_p_values_from_it(tiny_model, normals, calibration, stored):
     new = [picture(index) for index in range(100, 112)]
     for given in (calibration, stored, str(stored)):
-        results = predict(tiny_model, new, NAME, calibration=given)
+        results = tiny_model.predict(new, NAME, calibration=given)
         for result in results:
             assert result.label == int(result.score >= calibration.threshold)
             assert result.label == int(result.p_value <= 0.1)
@@ -89,13 +88,15 @@ def test_prediction_takes_thresholds_and_p_values_from_it(tiny_model, normals, c
             assert result.p_value == (1 + reached) / (COUNT + 1)
             assert result.map_threshold == calibration.pixel_threshold
             assert len(result.contours()) == len(result.contours(calibration.pixel_threshold))
-    assert sum(r.label for r in predict(tiny_model, normals, NAME, calibration=calibration)) <= 2
+    assert sum(r.label for r in tiny_model.predict(normals, NAME, calibration=calibration)) <= 2
 
 
 def test_folders_are_labelled_by_it(tiny_model, calibration, stored, tmp_path):
     folder = save(tmp_path / "in", [f"{index}.png" for index in range(4)])
     options = {"class_name": NAME, "maps": "none", "overlays": False, "report": False}
-    summary = predict_folder(tiny_model, folder, tmp_path / "o", calibration=stored, **options)
+    summary = predict_folder(
+        tiny_model, folder, tmp_path / "o", calibration=stored, **arguments(**options)
+    )
     rows = rows_of(tmp_path / "o")
     for row in rows:
         assert int(row["label"]) == int(float(row["p_value"]) <= 0.1)
@@ -121,21 +122,21 @@ def test_folders_are_labelled_by_it(tiny_model, calibration, stored, tmp_path):
 )
 def test_other_settings_are_refused(tiny_model, normals, calibration, options, told):
     with pytest.raises(ConfigError, match=told):
-        predict(tiny_model, normals[0], NAME, calibration=calibration, **options)
+        tiny_model.predict(normals[0], NAME, calibration=calibration, **options)
 
 
 def test_another_class_or_checkpoint_is_refused(tiny_model, tiny_config, normals, calibration):
     with pytest.raises(
         ConfigError, match="class_name = 'cable' where it was made with 'metal nut'"
     ):
-        predict(tiny_model, normals[0], "cable", calibration=calibration)
+        tiny_model.predict(normals[0], "cable", calibration=calibration)
     with pytest.raises(ConfigError, match="one class name"):
-        predict(tiny_model, normals[:2], [NAME, NAME], calibration=calibration)
+        tiny_model.predict(normals[:2], [NAME, NAME], calibration=calibration)
     other = BayesPFL(tiny_config, tiny_model.backbone).eval()
     with pytest.raises(ConfigError, match="other weights.*tiny.*calibrate again"):
-        predict(other, normals[0], NAME, calibration=calibration)
+        other.predict(normals[0], NAME, calibration=calibration)
     # Long and short names of a precision are the same setting.
-    predict(tiny_model, normals[0], NAME, calibration=calibration, precision="fp32")
+    tiny_model.predict(normals[0], NAME, calibration=calibration, precision="fp32")
 
 
 def test_the_fingerprint_follows_the_weights(tiny_model, tiny_config):
@@ -170,10 +171,10 @@ def test_images_that_look_abnormal_are_named(tiny_model, tmp_path):
         noisy = np.asarray(base).astype(int) + rng.integers(-2, 3, (48, 48, 3))
         image = Image.fromarray(np.clip(noisy, 0, 255).astype(np.uint8))
         image.save(folder / f"{index:02d}.png")
-        scores[index] = predict(tiny_model, image, NAME, uncertainty=False).score
+        scores[index] = tiny_model.predict(image, NAME, uncertainty=False).score
     for index in range(40):  # of other pictures, one with a much higher score
         other = picture(1000 + index, (48, 48))
-        if predict(tiny_model, other, NAME, uncertainty=False).score > max(scores.values()) + 0.02:
+        if tiny_model.predict(other, NAME, uncertainty=False).score > max(scores.values()) + 0.02:
             other.save(folder / "odd one.png")
             break
     with pytest.raises(DataError, match="1 of 23 images look abnormal.*odd one.png.*keep-outliers"):

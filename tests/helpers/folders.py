@@ -1,12 +1,14 @@
 """Folders of small pictures, and predictions over them."""
 
 import csv
+from dataclasses import fields
 from pathlib import Path
 
 import numpy as np
 from PIL import Image
 
 from bayes_pfl.predict.folder import predict_folder
+from bayes_pfl.predict.settings import FolderSettings
 
 
 def rows_of(out):
@@ -28,9 +30,16 @@ def save(folder, names, size=(40, 30)):
     return folder
 
 
+def arguments(**options):
+    """Arguments of a prediction: those that are fields of FolderSettings go into one object."""
+    names = {item.name for item in fields(FolderSettings)} - {"class_name"}
+    chosen = {name: options.pop(name) for name in names & options.keys()}
+    return options | {"settings": FolderSettings(**chosen)}
+
+
 def run(model, folder, out, **options):
     least = {"class_name": "metal nut", "maps": "none", "overlays": False, "report": False}
-    return predict_folder(model, folder, out, **least | options)
+    return predict_folder(model, folder, out, **arguments(**least | options))
 
 
 class Counting:

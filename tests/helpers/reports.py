@@ -9,6 +9,7 @@ from PIL import Image
 
 from bayes_pfl import BayesPFL
 from bayes_pfl.predict.folder import predict_folder
+from bayes_pfl.predict.settings import FolderSettings
 from bayes_pfl.report.html import Entry, Report
 
 HOSTILE = (
@@ -32,7 +33,13 @@ def hostile_run(model: BayesPFL, base: Path) -> None:
         shape = (60, 20, 3) if name == "tall.png" else (40, 60, 3)
         Image.fromarray(rng.integers(0, 255, shape, np.uint8)).save(images / name)
     (images / "<b>broken.png").write_bytes(b"nothing")
-    predict_folder(model, images, base / "out", class_name="</script><b>nut", threshold=0.5)
+    predict_folder(
+        model,
+        images,
+        base / "out",
+        class_name="</script><b>nut",
+        settings=FolderSettings(threshold=0.5),
+    )
 
 
 def entries(count: int) -> list[Entry]:

@@ -11,6 +11,7 @@ import torch
 from bayes_pfl.checkpoints.format import read_config
 from bayes_pfl.checkpoints.load import build_model, load_checkpoint
 from bayes_pfl.config import AblationConfig, ModelConfig, from_dict
+from bayes_pfl.model.objective import TrainingBatch, training_losses
 from bayes_pfl.model.sampling import PromptNoise
 from bayes_pfl.rendering import TRAIN_CATEGORIES, write_mvtec_tree
 from tests.helpers.commands import command
@@ -126,10 +127,9 @@ def test_gradients_reach_all_that_is_left(without, images, part):
         noise = PromptNoise.draw(1, 32, generator, batch=2)
         masks = torch.zeros(2, 48, 48)
         masks[1, 10:20, 10:20] = 1
-        terms = model.training_losses(
-            model.backbone.encode_image(images), ["cog", "cog"], masks, torch.tensor([0, 1]),
-            noise, 0,
-        )  # fmt: skip
+        features, labels = model.backbone.encode_image(images), torch.tensor([0, 1])
+        batch = TrainingBatch(features, ["cog", "cog"], masks, labels, noise, 0)
+        terms = training_losses(model, batch)
         terms["total"].backward()
         assert all(torch.isfinite(value) for value in terms.values())
         return {name for name, p in model.learned_parameters() if p.grad is not None}

@@ -6,9 +6,9 @@ import torch
 
 from bayes_pfl.data.records import Sample
 from bayes_pfl.detect.scorer import Scorer
+from bayes_pfl.detect.settings import ScoringSettings
 from bayes_pfl.evaluate.categories import EvaluationSettings, evaluate
 from bayes_pfl.model.sampling import PromptNoise
-from bayes_pfl.predict.images import predict
 
 PICTURES = list(np.random.default_rng(0).integers(0, 256, (3, 48, 48, 3), dtype=np.uint8))
 NAMES = ["nut", "metal nut", "nut"]
@@ -29,12 +29,14 @@ def calls(tiny_model, monkeypatch):
 
 
 def test_text_is_encoded_once_per_class_in_a_run(tiny_model, calls):
-    scorer = Scorer(tiny_model, samples=0)
+    scorer = Scorer(tiny_model, ScoringSettings(samples=0))
     for names in (["nut", "nut"], ["wood", "nut"], ["wood", "wood"]):
         scorer(PICTURES[:2], names)
     assert calls == [["nut"], ["wood"]]
     assert len(scorer.draws.texts) == 2 and scorer.draws.count == 0
-    Scorer(tiny_model, samples=0)(PICTURES[:1], ["nut"])  # another run keeps its own
+    Scorer(tiny_model, ScoringSettings(samples=0))(
+        PICTURES[:1], ["nut"]
+    )  # another run keeps its own
     assert calls[2:] == [["nut"]]
 
 
@@ -53,8 +55,8 @@ def test_it_is_the_flows_of_the_mean_and_the_context_of_the_prior(tiny_model):
 
 
 def test_results_depend_neither_on_seed_nor_on_batch(tiny_model):
-    first = predict(tiny_model, PICTURES, NAMES, samples=0, seed=0)
-    other = predict(tiny_model, PICTURES, NAMES, samples=0, seed=5, batch_size=1)
+    first = tiny_model.predict(PICTURES, NAMES, samples=0, seed=0)
+    other = tiny_model.predict(PICTURES, NAMES, samples=0, seed=5, batch_size=1)
     for a, b in zip(first, other, strict=True):
         assert a.score == pytest.approx(b.score, abs=1e-5)
         np.testing.assert_allclose(a.anomaly_map, b.anomaly_map, atol=1e-5)
@@ -64,7 +66,7 @@ def test_results_depend_neither_on_seed_nor_on_batch(tiny_model):
 def test_generator_is_not_advanced(tiny_model):
     generator = torch.Generator().manual_seed(3)
     before = generator.get_state()
-    predict(tiny_model, PICTURES[0], "nut", samples=0, generator=generator)
+    tiny_model.predict(PICTURES[0], "nut", samples=0, generator=generator)
     assert torch.equal(generator.get_state(), before)
 
 

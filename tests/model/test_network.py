@@ -14,6 +14,7 @@ from bayes_pfl.clip.frozen_clip import FrozenCLIP
 from bayes_pfl.clip.load import load_backbone
 from bayes_pfl.config import BackboneConfig, FlowConfig, ModelConfig, PromptConfig
 from bayes_pfl.errors import BackboneError, ConfigError, DataError
+from bayes_pfl.model.objective import TrainingBatch, training_losses
 from bayes_pfl.model.sampling import PromptNoise
 from tests.conftest import TINY_CLIP
 
@@ -48,7 +49,8 @@ def losses(model, images, stage, pair=0):
     noise = PromptNoise.draw(1, model.backbone.embed_dim, generator, batch=len(images))
     features = model.backbone.encode_image(images)
     labels = torch.tensor([1, 0, 0])
-    return model.training_losses(features, NAMES, masks, labels, noise, pair, stage=stage)
+    batch = TrainingBatch(features, NAMES, masks, labels, noise, pair)
+    return training_losses(model, batch, stage=stage)
 
 
 @pytest.mark.parametrize("kind", ["equal", "unequal"])

@@ -11,8 +11,9 @@ from scipy.ndimage import gaussian_filter
 
 from bayes_pfl.errors import ConfigError, DataError
 from bayes_pfl.model.scoring import (
+    BatchScores,
     authors_scores,
-    deploy_score,
+    deploy_scores,
     gaussian_smooth,
     min_max,
     top_k_for,
@@ -127,14 +128,12 @@ def test_top_mean_refuses_what_is_no_number_of_pixels(wanted):
 
 def test_deploy_score_is_half_text_half_map_and_needs_no_other_image():
     text, values = torch.tensor([0.2, 0.9, 0.5]), maps(3, 40, 40)
-    scores = deploy_score(text, values)
+    still, pairs = torch.zeros_like(values), torch.rand(3, 4)
+    scores = deploy_scores(BatchScores(text, text * 0, values, still, pairs)).score
     torch.testing.assert_close(scores, 0.5 * text + 0.5 * top_mean(values, k=12))
-    torch.testing.assert_close(deploy_score(text[1:2], values[1:2]), scores[1:2])
-    torch.testing.assert_close(deploy_score(text, values, alpha=1.0), text)
-    with pytest.raises(DataError, match="must be"):
-        deploy_score(text, values[:2])
-    with pytest.raises(ConfigError, match="alpha=2"):
-        deploy_score(text, values, alpha=2)
+    one = slice(1, 2)
+    alone = BatchScores(text[one], text[one] * 0, values[one], still[one], pairs[one])
+    torch.testing.assert_close(deploy_scores(alone).score, scores[one])
 
 
 def test_authors_scores_are_the_published_ones():

@@ -6,12 +6,10 @@ import torch
 from sklearn.metrics import roc_auc_score
 
 from bayes_pfl import BayesPFL
-from bayes_pfl.detect.scorer import credible_interval
 from bayes_pfl.fit.calibrate import CalibrationOptions, calibrate
 from bayes_pfl.fit.decision import Decision
 from bayes_pfl.model.maps import highest_pixels, mean_and_spread, pairs_at
-from bayes_pfl.model.scoring import deploy_score
-from bayes_pfl.predict.images import predict, predict_stream
+from bayes_pfl.model.scoring import credible_interval, deploy_scores
 from bayes_pfl.rendering import TEST_CATEGORIES, render
 from tests.helpers.folders import picture
 from tests.model.test_maps import GRID, PAIRS, SIZE, differences, layer_logits, plain_path
@@ -52,7 +50,7 @@ def test_the_mean_of_the_pairs_scores_is_the_score(tiny_model):
         image = tiny_model.transform(picture(index))[None]
         raw = tiny_model.score_batch(image, ["metal nut"], tiny_model.draw(samples))
         assert raw.pair_scores.shape == (1, 3 * max(1, samples))
-        wanted = deploy_score(raw.text_score, raw.map)
+        wanted = deploy_scores(raw).score
         torch.testing.assert_close(raw.pair_scores.mean(1), wanted, atol=2e-6, rtol=0)
         assert raw.pair_scores.min() >= 0 and raw.pair_scores.max() <= 1
 
@@ -71,14 +69,14 @@ def test_each_pairs_score_is_that_of_a_model_with_this_pair_alone(tiny_model):
 
 def test_interval_holds_the_score_and_does_not_depend_on_the_batch(tiny_model):
     images = [picture(index, (40 + index, 30)) for index in range(7)]
-    alone = [predict(tiny_model, image, "wood") for image in images]
+    alone = [tiny_model.predict(image, "wood") for image in images]
     for result in alone:
         low, high = result.interval
         assert 0 <= low <= result.score <= high <= 1 and low < high
         assert high - low <= 8 * result.uncertainty
     for size in (2, 7):
         for one, other in zip(
-            alone, predict(tiny_model, images, "wood", batch_size=size), strict=True
+            alone, tiny_model.predict(images, "wood", batch_size=size), strict=True
         ):
             assert one.interval == pytest.approx(other.interval, abs=1e-5)
 
@@ -118,10 +116,10 @@ def error_figures(model, categories, normals, faulty):
     found = []
     for name in categories:
         good = [render(name, 5, index, size=256).image for index in range(normals)]
-        maps = [r.anomaly_map for r in predict_stream(model, good, name, uncertainty=False)]
+        maps = [r.anomaly_map for r in model.predict_stream(good, name, uncertainty=False)]
         limit = float(np.quantile(np.stack(maps), 0.99))
         bad = [render(name, 6, index, size=256, defect="random") for index in range(faulty)]
-        results = predict_stream(model, [one.image for one in bad], name)
+        results = model.predict_stream([one.image for one in bad], name)
         for one, result in zip(bad, results, strict=True):
             wrong = ((result.anomaly_map >= limit) != one.mask).ravel()
             if 0 < wrong.sum() < wrong.size:
@@ -159,7 +157,7 @@ def verdicts(model, categories, normals, others):
             render(name, 6, index, size=256, defect="random" if index % 2 else None)
             for index in range(others)
         ]
-        results = predict_stream(model, [one.image for one in new], name, calibration=found)
+        results = model.predict_stream([one.image for one in new], name, calibration=found)
         for one, result in zip(new, results, strict=True):
             low, high = result.interval
             rows.append((result.label != int(one.mask.any()), result.needs_review, high - low))

@@ -14,7 +14,7 @@ from bayes_pfl.data import decoding
 from bayes_pfl.detect.overlays import MAX_SIDE
 from bayes_pfl.predict.files import Row, RowFile, encode_map
 from bayes_pfl.predict.folder import predict_folder
-from bayes_pfl.predict.images import predict
+from bayes_pfl.predict.settings import FolderSettings
 from bayes_pfl.support.files import mirrored
 from tests.helpers.folders import Counting, picture, rows_of, run, save
 
@@ -69,11 +69,9 @@ def messy_run(tiny_model, messy, tmp_path_factory):
         messy,
         out,
         class_name="metal nut",
-        batch_size=3,
-        threshold=0.6,
-        map_threshold=0.6,
         checkpoint="tiny",
         progress=progress,
+        settings=FolderSettings(batch_size=3, threshold=0.6, map_threshold=0.6),
     )
     assert (progress.steps, progress.done) == (16, 16)
     return summary, out
@@ -93,7 +91,7 @@ def test_good_rows_equal_predict(tiny_model, messy, messy_run):
     for row in rows_of(messy_run[1]):
         if row["path"] in BAD:
             continue
-        result = predict(tiny_model, messy / row["path"], "metal nut")
+        result = tiny_model.predict(messy / row["path"], "metal nut")
         for name in ("score", "text_score", "map_score", "uncertainty"):
             assert float(row[name]) == pytest.approx(getattr(result, name), abs=1e-5)
         assert (int(row["width"]), int(row["height"])) == result.size
@@ -132,7 +130,7 @@ def test_maps_and_overlays_mirror_the_whole_names(tiny_model, messy, messy_run):
         assert written == {f"{path}.png" for path in good}
     for path in ("equal.png", "equal.jpg", "line b/deep/ä ö 漢字.png"):
         stored = np.asarray(Image.open(out / "maps" / f"{path}.png"))
-        result = predict(tiny_model, messy / path, "metal nut")
+        result = tiny_model.predict(messy / path, "metal nut")
         assert stored.dtype == np.uint16 and stored.shape == result.anomaly_map.shape
         np.testing.assert_allclose(stored / 65535, result.anomaly_map, rtol=0, atol=2e-5)
         drawn = np.asarray(Image.open(out / "overlays" / f"{path}.png")).astype(int)
@@ -199,7 +197,7 @@ def test_npy_maps(tiny_model, tmp_path):
     folder = save(tmp_path / "in", ["a.png"])
     run(tiny_model, folder, tmp_path / "out", maps="npy")
     stored = np.load(tmp_path / "out/maps/a.png.npy")
-    result = predict(tiny_model, folder / "a.png", "metal nut")
+    result = tiny_model.predict(folder / "a.png", "metal nut")
     assert stored.dtype == np.float32
     np.testing.assert_allclose(stored, result.anomaly_map, rtol=0, atol=1e-5)
 
@@ -207,7 +205,7 @@ def test_npy_maps(tiny_model, tmp_path):
 def test_large_pictures_are_reduced_for_the_overlay(tiny_model, tmp_path):
     folder = save(tmp_path / "in", ["a.png"], size=(2500, 1500))
     run(tiny_model, folder, tmp_path / "out", overlays=True)
-    result = predict(tiny_model, folder / "a.png", "metal nut")
+    result = tiny_model.predict(folder / "a.png", "metal nut")
     drawn = Image.open(tmp_path / "out/overlays/a.png.png")
     assert drawn.size == result.overlay(title="a.png").size
     assert drawn.width < 3 * MAX_SIDE

@@ -15,10 +15,8 @@ from PIL import Image
 
 from bayes_pfl import AnomalyResult, BayesPFL
 from bayes_pfl.detect.results import resize_map
-from bayes_pfl.detect.scorer import top_spread
 from bayes_pfl.errors import BayesPFLError, ConfigError, DataError, ImageReadError
-from bayes_pfl.model.scoring import deploy_score, gaussian_smooth
-from bayes_pfl.predict.images import predict, predict_stream
+from bayes_pfl.model.scoring import deploy_scores, gaussian_smooth, top_spread
 
 SIZES = [(60, 40), (48, 48), (7, 90), (1, 1), (130, 75), (64, 20)]
 NAMES = ["metal nut", "wood", "a rather long name of a thing", "cable", "pill", "zipper"]
@@ -40,7 +38,7 @@ def pictures():
 def expected(tiny_model, pictures):
     """Each picture scored alone."""
     pairs = zip(pictures, NAMES, strict=True)
-    return [predict(tiny_model, image, class_name=name) for image, name in pairs]
+    return [tiny_model.predict(image, class_name=name) for image, name in pairs]
 
 
 def assert_same(a: AnomalyResult, b: AnomalyResult, tolerance=1e-5):
@@ -71,15 +69,15 @@ def test_scores_and_map_follow_their_definitions(tiny_model, pictures):
     raw = tiny_model.score_batch(
         tiny_model.transform(image)[None], ["metal nut"], tiny_model.draw(seed=4)
     )
-    result = predict(tiny_model, image, "metal nut", seed=4)
-    assert result.score == pytest.approx(deploy_score(raw.text_score, raw.map).item(), abs=1e-6)
+    result = tiny_model.predict(image, "metal nut", seed=4)
+    assert result.score == pytest.approx(deploy_scores(raw).score.item(), abs=1e-6)
     assert result.score == pytest.approx((result.text_score + result.map_score) / 2, abs=1e-6)
     top = np.sort(raw.map.flatten().numpy())[::-1]
     assert result.map_score == pytest.approx(top[: round(0.0075 * size**2)].mean(), abs=1e-6)
     smooth = gaussian_smooth(raw.map, tiny_model.config.scoring.smoothing * size)
     wanted = F.interpolate(smooth[None], image.size[::-1], mode="bilinear", align_corners=False)
     np.testing.assert_allclose(result.anomaly_map, wanted[0, 0].numpy(), rtol=0, atol=1e-6)
-    rough = predict(tiny_model, image, "metal nut", seed=4, smoothing=False)
+    rough = tiny_model.predict(image, "metal nut", seed=4, smoothing=False)
     wanted = F.interpolate(raw.map[None], image.size[::-1], mode="bilinear", align_corners=False)
     np.testing.assert_allclose(rough.anomaly_map, wanted[0, 0].numpy(), rtol=0, atol=1e-6)
     assert rough.score == pytest.approx(result.score, abs=1e-7)
@@ -107,8 +105,8 @@ def test_top_spread_is_the_mean_over_the_highest_pixels_ties_included():
 @settings(max_examples=12, deadline=None)
 @given(order=st.permutations(range(len(SIZES))), batch_size=st.integers(1, 7))
 def test_results_do_not_depend_on_order_or_batch(tiny_model, pictures, expected, order, batch_size):
-    results = predict(
-        tiny_model, [pictures[i] for i in order], [NAMES[i] for i in order], batch_size=batch_size
+    results = tiny_model.predict(
+        [pictures[i] for i in order], [NAMES[i] for i in order], batch_size=batch_size
     )
     for index, result in zip(order, results, strict=True):
         assert_same(result, expected[index])
@@ -121,12 +119,12 @@ def test_path_pillow_array_and_tensor_give_the_same(tiny_model, tmp_path, pictur
     tensor = torch.from_numpy(array.copy()).permute(2, 0, 1)
     kinds = [path, str(path), pictures[0], array, tensor, tensor.float() / 255]
     for kind in kinds:
-        assert_same(predict(tiny_model, kind, "metal nut"), expected[0])
-    for result in predict(tiny_model, kinds, "metal nut"):
+        assert_same(tiny_model.predict(kind, "metal nut"), expected[0])
+    for result in tiny_model.predict(kinds, "metal nut"):
         assert_same(result, expected[0])
-    assert predict(tiny_model, path, "metal nut").path == str(path)
+    assert tiny_model.predict(path, "metal nut").path == str(path)
     for batch in (np.stack([array, array]), torch.stack([tensor, tensor])):
-        results = predict(tiny_model, batch, "metal nut")
+        results = tiny_model.predict(batch, "metal nut")
         assert len(results) == 2
         assert_same(results[1], expected[0])
 
@@ -142,7 +140,7 @@ def test_a_saved_model_predicts_the_same(checkpoint_dir, pictures, expected):
 
 def test_seed_and_generator_decide_the_draws(tiny_model, pictures):
     def score(**options):
-        return predict(tiny_model, pictures[0], "metal nut", **options).score
+        return tiny_model.predict(pictures[0], "metal nut", **options).score
 
     assert score(seed=1) == score(seed=1) != score(seed=2)
     generators = [torch.Generator().manual_seed(1) for _ in range(2)]
@@ -159,14 +157,12 @@ def test_precisions(tiny_model, pictures, expected):
         ("float16", "fp16", 0.01),
     ):
         results = [
-            predict(tiny_model, pictures[0], "metal nut", precision=name) for name in (long, short)
+            tiny_model.predict(pictures[0], "metal nut", precision=name) for name in (long, short)
         ]
         assert results[0].score == results[1].score
         assert results[0].score == pytest.approx(expected[0].score, abs=tolerance + 1e-7)
         assert results[0].anomaly_map.dtype == np.float32
-    assert (
-        predict(tiny_model, pictures[0], "metal nut", precision="bf16").score != expected[0].score
-    )
+    assert tiny_model.predict(pictures[0], "metal nut", precision="bf16").score != expected[0].score
 
 
 def test_nothing_global_changes(tiny_model, pictures):
@@ -184,12 +180,12 @@ def test_nothing_global_changes(tiny_model, pictures):
 
     before = state()
     for precision in ("float32", "bfloat16"):
-        stream = predict_stream(tiny_model, pictures, "nut", precision=precision, batch_size=2)
+        stream = tiny_model.predict_stream(pictures, "nut", precision=precision, batch_size=2)
         for _ in range(3):
             next(stream)
             assert state() == before  # also while a stream is held open
         stream.close()
-    predict(tiny_model, pictures[0], "nut", samples=2, seed=3)
+    tiny_model.predict(pictures[0], "nut", samples=2, seed=3)
     assert state() == before
 
 
@@ -202,7 +198,7 @@ def test_a_stream_takes_a_batch_at_a_time(tiny_model, pictures):
             taken += 1
             yield pictures[taken % 3]
 
-    stream = predict_stream(tiny_model, endless(), "wood", batch_size=4)
+    stream = tiny_model.predict_stream(endless(), "wood", batch_size=4)
     assert taken == 0
     for wanted in (4, 4, 4, 4, 8):
         next(stream)
@@ -210,19 +206,19 @@ def test_a_stream_takes_a_batch_at_a_time(tiny_model, pictures):
 
 
 def test_a_generator_of_images_gives_a_list_and_nothing_gives_nothing(tiny_model, pictures):
-    results = predict(tiny_model, (image for image in pictures[:2]), (n for n in NAMES[:2]))
+    results = tiny_model.predict((image for image in pictures[:2]), (n for n in NAMES[:2]))
     assert [result.class_name for result in results] == NAMES[:2]
-    assert predict(tiny_model, [], "wood") == []
+    assert tiny_model.predict([], "wood") == []
 
 
 def test_threshold_gives_labels(tiny_model, pictures, expected):
     limit = expected[0].score
-    assert predict(tiny_model, pictures[0], "metal nut", threshold=limit - 1e-4).label == 1
-    assert predict(tiny_model, pictures[0], "metal nut", threshold=limit + 1e-4).label == 0
+    assert tiny_model.predict(pictures[0], "metal nut", threshold=limit - 1e-4).label == 1
+    assert tiny_model.predict(pictures[0], "metal nut", threshold=limit + 1e-4).label == 0
 
 
 def test_the_uncertainty_map_can_be_left_out(tiny_model, pictures, expected):
-    result = predict(tiny_model, pictures[0], "metal nut", uncertainty=False)
+    result = tiny_model.predict(pictures[0], "metal nut", uncertainty=False)
     assert result.uncertainty_map is None
     assert result.uncertainty == pytest.approx(expected[0].uncertainty, abs=1e-6)
 
@@ -230,7 +226,7 @@ def test_the_uncertainty_map_can_be_left_out(tiny_model, pictures, expected):
 def test_overlay_of_files_and_of_images_from_memory(tiny_model, tmp_path, pictures, expected):
     path = tmp_path / "a.png"
     pictures[0].save(path)
-    result = predict(tiny_model, path, "metal nut")
+    result = tiny_model.predict(path, "metal nut")
     drawn = result.overlay(threshold=0.5, title="x")
     assert drawn.mode == "RGB"
     assert np.array_equal(drawn, expected[0].overlay(threshold=0.5, title="x"))
@@ -243,7 +239,7 @@ def test_overlay_of_files_and_of_images_from_memory(tiny_model, tmp_path, pictur
 
 @pytest.mark.parametrize("size", [(1, 1), (1, 2000), (2000, 1), (3, 2)])
 def test_extreme_shapes(tiny_model, size):
-    result = predict(tiny_model, picture(0, size), "wood")
+    result = tiny_model.predict(picture(0, size), "wood")
     assert result.anomaly_map.shape == size[::-1]
     assert result.overlay().width > 0
 
@@ -269,47 +265,47 @@ def test_resizing_keeps_the_range_and_gives_memory_of_its_own():
 )
 def test_settings_that_cannot_be_used(tiny_model, pictures, options, told):
     with pytest.raises(ConfigError, match=told):
-        predict_stream(tiny_model, pictures, "wood", **options)  # at once, not when first read
+        tiny_model.predict_stream(pictures, "wood", **options)  # at once, not when first read
 
 
 def test_class_names_that_cannot_be_used(tiny_model, pictures):
     with pytest.raises(ConfigError, match="for one image, give one name"):
-        predict(tiny_model, pictures[0], ["wood"])
+        tiny_model.predict(pictures[0], ["wood"])
     with pytest.raises(ConfigError, match="differ in number"):
-        predict_stream(tiny_model, pictures, ["wood"])
+        tiny_model.predict_stream(pictures, ["wood"])
     with pytest.raises(ConfigError, match="differ in number"):
-        predict(tiny_model, iter(pictures), iter(["wood"]))
+        tiny_model.predict(iter(pictures), iter(["wood"]))
     with pytest.raises(ConfigError, match="3 is not a word"):
-        predict(tiny_model, pictures[:1], [3])
+        tiny_model.predict(pictures[:1], [3])
     with pytest.raises(DataError, match="class name is empty"):
-        predict(tiny_model, pictures[0], " ")
+        tiny_model.predict(pictures[0], " ")
     with pytest.raises(DataError, match="shorten it"):
-        predict(tiny_model, pictures[0], "nut " * 100)
+        tiny_model.predict(pictures[0], "nut " * 100)
 
 
 def test_images_that_cannot_be_used(tiny_model, tmp_path, pictures):
     with pytest.raises(ImageReadError, match="gone.png: no such file"):
-        predict(tiny_model, [pictures[0], tmp_path / "gone.png"], "wood")
+        tiny_model.predict([pictures[0], tmp_path / "gone.png"], "wood")
     with pytest.raises(ImageReadError, match="is a folder"):
-        predict(tiny_model, tmp_path, "wood")
+        tiny_model.predict(tmp_path, "wood")
     with pytest.raises(DataError, match="image 1: .*NoneType"):
-        predict(tiny_model, [pictures[0], None], "wood")
+        tiny_model.predict([pictures[0], None], "wood")
     for wrong in (7, None, b"a.png"):
         with pytest.raises(DataError, match=f"image 0: .*{type(wrong).__name__}"):
-            predict(tiny_model, wrong, "wood")
+            tiny_model.predict(wrong, "wood")
     with pytest.raises(DataError, match=r"image 0: .*\[0, 1\]"):
-        predict(tiny_model, np.full((5, 5), 3.0), "wood")
+        tiny_model.predict(np.full((5, 5), 3.0), "wood")
 
 
 def test_an_overflow_is_told_and_not_returned(tiny_model, tiny_config, pictures):
     model = BayesPFL(tiny_config, tiny_model.backbone).eval()
     model.log_scale_image.data.fill_(float("nan"))
     with pytest.raises(BayesPFLError, match="not finite.*float32"):
-        predict(model, pictures[0], "wood")
+        model.predict(pictures[0], "wood")
 
 
 def test_paths_in_results_are_as_they_were_given(tiny_model, tmp_path, monkeypatch, pictures):
     pictures[0].save(tmp_path / "a.png")
     monkeypatch.chdir(tmp_path)
     for path in ("a.png", Path("a.png"), os.path.join(".", "a.png")):
-        assert predict(tiny_model, path, "wood").path == os.fspath(path)
+        assert tiny_model.predict(path, "wood").path == os.fspath(path)

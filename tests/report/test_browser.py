@@ -18,6 +18,7 @@ from bayes_pfl.report.pictures import FEW, ReportPictures, picture_name
 from bayes_pfl.report.runs import read_run
 from bayes_pfl.support.progress import NullProgress
 from tests.helpers.browser import chromium, complaints, requested
+from tests.helpers.folders import arguments
 from tests.helpers.reports import FOLDER, HOSTILE, entries, hostile_run, report
 
 
@@ -245,7 +246,7 @@ def test_five_thousand_images(tiny_model, tmp_path):
         coarse.resize((96, 96), Image.Resampling.BICUBIC).save(images / f"part {index:05}.jpg")
     memory = Memory()
     options = {"overlays": False, "maps": "none", "batch_size": 32, "progress": memory}
-    predict_folder(tiny_model, images, tmp_path / "out", class_name="part", **options)
+    predict_folder(tiny_model, images, tmp_path / "out", class_name="part", **arguments(**options))
     growth = max(memory.at[1000:]) - max(memory.at[:1000])
     with chromium() as driver:
         started = time.perf_counter()

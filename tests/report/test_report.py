@@ -15,7 +15,9 @@ import pytest
 from PIL import Image
 
 from bayes_pfl.errors import ConfigError, DataError
-from bayes_pfl.predict.folder import input_images, predict_folder
+from bayes_pfl.predict.folder import predict_folder
+from bayes_pfl.predict.inputs import input_images
+from bayes_pfl.predict.settings import FolderSettings
 from bayes_pfl.report.html import NAME, data_island, render
 from bayes_pfl.report.pictures import FEW, PANELS, ReportPictures, picture_name, strip
 from bayes_pfl.report.runs import read_run, report_of_run
@@ -87,7 +89,11 @@ def test_the_same_run_gives_the_same_bytes(run, tiny_model, tmp_path):
     again = tmp_path / "again"
     again.mkdir()
     predict_folder(
-        tiny_model, run / "images", again, class_name="</script><b>nut", threshold=0.5, batch_size=3
+        tiny_model,
+        run / "images",
+        again,
+        class_name="</script><b>nut",
+        settings=FolderSettings(threshold=0.5, batch_size=3),
     )
     data = island((again / NAME).read_text(encoding="utf-8"))
     first = island(page.decode())
@@ -112,7 +118,13 @@ def test_report_command(run, tmp_path):
 
 
 def test_no_report_where_none_is_wanted(tiny_model, run, tmp_path):
-    predict_folder(tiny_model, run / "images", tmp_path, class_name="nut", report=False)
+    predict_folder(
+        tiny_model,
+        run / "images",
+        tmp_path,
+        class_name="nut",
+        settings=FolderSettings(report=False),
+    )
     assert not (tmp_path / NAME).exists() and not (tmp_path / "report").exists()
 
 
@@ -121,7 +133,13 @@ def test_pictures_of_a_report_are_no_input(tiny_model, run, tmp_path):
     images.mkdir()
     Image.new("RGB", (30, 30), "red").save(images / "a.png")
     out = images / "out"
-    predict_folder(tiny_model, images, out, class_name="nut", overlays=False, maps="none")
+    predict_folder(
+        tiny_model,
+        images,
+        out,
+        class_name="nut",
+        settings=FolderSettings(overlays=False, maps="none"),
+    )
     assert list((out / "report" / "pictures").glob("*.webp"))
     assert [path.name for path in input_images(images, tmp_path / "elsewhere")] == ["a.png"]
 

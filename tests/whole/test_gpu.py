@@ -3,7 +3,6 @@
 import pytest
 
 from bayes_pfl.checkpoints.load import load_checkpoint
-from bayes_pfl.predict.images import predict
 from benchmarks.inference import InferenceSettings, benchmark_inference
 from benchmarks.subjects import Subject, noise_pictures, rendered_pictures
 from benchmarks.training import TrainingSettings, benchmark_training
@@ -28,14 +27,14 @@ def largest_difference(first, second):
 
 
 def test_scores_of_the_processor(models, pictures):
-    given = [predict(model, pictures, "part", seed=3) for model in models.values()]
+    given = [model.predict(pictures, "part", seed=3) for model in models.values()]
     assert largest_difference(*given) < 1e-3  # convolutions may run in TF32
 
 
 @pytest.mark.parametrize("samples", [0, 4])
 def test_batches_do_not_matter(models, pictures, samples):
     one, many = (
-        predict(models["cuda"], pictures, "part", samples=samples, batch_size=count)
+        models["cuda"].predict(pictures, "part", samples=samples, batch_size=count)
         for count in (1, 6)
     )
     assert largest_difference(one, many) < 1e-3
@@ -44,7 +43,7 @@ def test_batches_do_not_matter(models, pictures, samples):
 @pytest.mark.parametrize("precision", ["bfloat16", "float16"])
 def test_half_precision_is_near(models, pictures, precision):
     exact, half = (
-        predict(models["cuda"], pictures, "part", precision=p) for p in ("float32", precision)
+        models["cuda"].predict(pictures, "part", precision=p) for p in ("float32", precision)
     )
     assert largest_difference(exact, half) < 0.1
 
@@ -52,7 +51,7 @@ def test_half_precision_is_near(models, pictures, precision):
 def test_compiled(models):
     images = noise_pictures(4, 256)
     plain, compiled = (
-        predict(models["cuda"], images, "part", compile=flag, samples=2) for flag in (False, True)
+        models["cuda"].predict(images, "part", compile=flag, samples=2) for flag in (False, True)
     )
     assert largest_difference(plain, compiled) < 1e-2
 

@@ -16,6 +16,7 @@ from bayes_pfl.evaluate.categories import EvaluationSettings
 from bayes_pfl.evaluate.datasets import read_trees
 from bayes_pfl.evaluate.run import EvaluationRequest, run_benchmark
 from bayes_pfl.predict.folder import predict_folder
+from bayes_pfl.predict.settings import FolderSettings
 from bayes_pfl.rendering import TRAIN_CATEGORIES, write_mvtec_tree
 from bayes_pfl.support.journal import Journal
 from bayes_pfl.train.run import TrainingRequest, run_training
@@ -73,9 +74,13 @@ def prediction(tiny_model, pictures, tmp_path):
 
     def work(resume):
         predict_folder(
-            tiny_model, pictures, out, class_name="nut", batch_size=3, threshold=0.5, resume=resume,
-            overlays=False,
-        )  # fmt: skip
+            tiny_model,
+            pictures,
+            out,
+            class_name="nut",
+            resume=resume,
+            settings=FolderSettings(batch_size=3, threshold=0.5, overlays=False),
+        )
 
     def prepare():
         shutil.rmtree(out, ignore_errors=True)

@@ -7,6 +7,7 @@ import csv
 import pytest
 
 from bayes_pfl.predict.folder import predict_folder
+from bayes_pfl.predict.settings import FolderSettings
 from tests.bad_input import images, sections, table
 from tests.bad_input.case import World
 from tests.helpers.paths import ROOT
@@ -22,7 +23,9 @@ def rows(tiny_model, tmp_path_factory):
     images.write_all(folder)
     out = tmp_path_factory.mktemp("out")
     least = {"maps": "none", "overlays": False, "report": False}
-    summary = predict_folder(tiny_model, folder, out, class_name="nut", samples=0, **least)
+    summary = predict_folder(
+        tiny_model, folder, out, class_name="nut", **least, settings=FolderSettings(samples=0)
+    )
     assert summary.images == len(images.FILES) + len(images.REFERENCES)
     with (out / "predictions.csv").open(encoding="utf-8", newline="") as file:
         return {row["path"]: row for row in csv.DictReader(file)}

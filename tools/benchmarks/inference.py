@@ -13,10 +13,12 @@ import numpy as np
 import torch
 from PIL import Image
 
+from bayes_pfl.detect.settings import ScoringSettings
 from bayes_pfl.metrics import pixel_metrics
 from bayes_pfl.model.network import BayesPFLNetwork
 from bayes_pfl.predict.folder import predict_folder
 from bayes_pfl.predict.images import predict, predict_stream
+from bayes_pfl.predict.settings import FolderSettings
 from bayes_pfl.support.environment import environment
 from bayes_pfl.support.precision import half_dtype
 from benchmarks.memory import peak_bytes
@@ -90,15 +92,13 @@ def _works(model: BayesPFLNetwork, settings: InferenceSettings) -> dict[str, Cal
     size, count = model.backbone.image_size, settings.batch_size
     pictures = noise_pictures(count, size)
     images = torch.stack([model.transform(Image.fromarray(p)) for p in pictures]).to(model.device)
-    results = predict_stream(
-        model,
-        itertools.cycle(pictures),
-        CLASS_NAME,
+    scoring = ScoringSettings(
         samples=settings.samples,
         precision=settings.precision,
         batch_size=count,
         compile=settings.compile,
     )
+    results = predict_stream(model, itertools.cycle(pictures), CLASS_NAME, scoring)
     works: dict[str, Callable[[], object]] = {
         "backbone": bare_tower(model, images, settings.precision, settings.compile),
         "predict": lambda: list(itertools.islice(results, count)),
@@ -121,7 +121,9 @@ def precision_price(model: BayesPFLNetwork, settings: InferenceSettings) -> dict
     rendered = rendered_pictures(settings.accuracy_images, model.backbone.image_size)
     pictures, masks, names = (list(part) for part in zip(*rendered, strict=True))
     exact, other = (
-        predict(model, pictures, names, samples=settings.samples, precision=precision)
+        predict(
+            model, pictures, names, ScoringSettings(samples=settings.samples, precision=precision)
+        )
         for precision in ("float32", settings.precision)
     )
     pairs = list(zip(exact, other, strict=True))
@@ -153,13 +155,15 @@ def end_to_end(model: BayesPFLNetwork, settings: InferenceSettings) -> dict[str,
             folder,
             Path(place) / "out",
             class_name=CLASS_NAME,
-            samples=settings.samples,
-            precision=settings.precision,
-            batch_size=settings.batch_size,
-            maps="none",
-            overlays=False,
-            workers=settings.workers,
-            compile=settings.compile,
+            settings=FolderSettings(
+                samples=settings.samples,
+                precision=settings.precision,
+                batch_size=settings.batch_size,
+                maps="none",
+                overlays=False,
+                workers=settings.workers,
+                compile=settings.compile,
+            ),
         )
     return {
         "files": settings.files,

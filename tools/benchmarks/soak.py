@@ -24,6 +24,7 @@ from PIL import Image
 from bayes_pfl.checkpoints.load import build_model
 from bayes_pfl.config import BackboneConfig, ModelConfig
 from bayes_pfl.data.records import Sample
+from bayes_pfl.detect.settings import ScoringSettings
 from bayes_pfl.errors import ConfigError
 from bayes_pfl.evaluate.categories import EvaluationSettings
 from bayes_pfl.evaluate.datasets import EvaluationData
@@ -31,6 +32,7 @@ from bayes_pfl.evaluate.run import EvaluationRequest, run_benchmark
 from bayes_pfl.model.network import BayesPFLNetwork
 from bayes_pfl.predict.folder import predict_folder
 from bayes_pfl.predict.images import predict_stream
+from bayes_pfl.predict.settings import FolderSettings
 from benchmarks.memory import peak_mb, reset_peak
 from benchmarks.subjects import CLASS_NAME
 
@@ -144,7 +146,9 @@ def _stream(
 ) -> dict[str, Any]:
     meter = Meter(total, settings.minutes)
     images = itertools.islice(pictures(), total)
-    results = predict_stream(model, images, CLASS_NAME, samples=0, batch_size=_BATCH)
+    results = predict_stream(
+        model, images, CLASS_NAME, ScoringSettings(samples=0, batch_size=_BATCH)
+    )
     with contextlib.suppress(_TimeUp):
         for _ in results:
             meter.advance(1, {})
@@ -163,12 +167,10 @@ def _folder(
             place / "images",
             place / "out",
             class_name=CLASS_NAME,
-            samples=0,
-            batch_size=_BATCH,
-            maps="none",
-            overlays=False,
-            report=settings.report,
             progress=meter,
+            settings=FolderSettings(
+                samples=0, batch_size=_BATCH, maps="none", overlays=False, report=settings.report
+            ),
         )
     return meter.report()
 

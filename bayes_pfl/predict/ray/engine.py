@@ -4,22 +4,26 @@ from __future__ import annotations
 
 import os
 from collections.abc import Mapping
+from dataclasses import replace
 from typing import Any
 
 from bayes_pfl.checkpoints.fingerprint import fingerprint
+from bayes_pfl.checkpoints.load import load_checkpoint
 from bayes_pfl.data.wording import ClassNames
-from bayes_pfl.detect.scorer import check_whole, run_draws
+from bayes_pfl.detect.scorer import run_draws
+from bayes_pfl.detect.settings import check_whole
 from bayes_pfl.errors import ConfigError
 from bayes_pfl.fit.calibration import Calibration
-from bayes_pfl.fit.decision import decision
-from bayes_pfl.model.network import BayesPFLNetwork
-from bayes_pfl.predict.files import MapFormat
+from bayes_pfl.fit.decision import resolve_decision
 from bayes_pfl.predict.ray.pool import Pool
 from bayes_pfl.predict.ray.run import ClusterRun
 from bayes_pfl.predict.ray.storage import Place
 from bayes_pfl.predict.ray.worker import Job
-from bayes_pfl.predict.summary import FolderSettings, Summary
-from bayes_pfl.support.progress import Progress, NullProgress
+from bayes_pfl.predict.settings import FolderSettings
+from bayes_pfl.predict.summary import Summary
+from bayes_pfl.support.progress import NullProgress, Progress
+
+_DEFAULTS, _ANY_POOL = FolderSettings(), Pool()
 
 
 def predict_ray(
@@ -28,21 +32,11 @@ def predict_ray(
     out: str | os.PathLike[str],
     *,
     class_name: str | ClassNames,
-    samples: int | None = None,
-    precision: str = "float32",
-    batch_size: int = 8,
-    seed: int = 0,
-    smoothing: bool = True,
-    threshold: float | None = None,
+    settings: FolderSettings = _DEFAULTS,
     calibration: Calibration | str | os.PathLike[str] | None = None,
-    maps: MapFormat = "none",
-    workers: int = 0,
-    compile: bool = False,
     device: str | None = None,
     pretrained: str | None = None,
-    actors: int | None = None,
-    cpus_per_actor: float = 1,
-    gpus_per_actor: float = 0,
+    pool: Pool = _ANY_POOL,
     part_images: int | None = None,
     resume: bool = False,
     overwrite: bool = False,
@@ -60,14 +54,12 @@ def predict_ray(
     Args:
         checkpoint: embedded name, hub repository, or a folder that every machine sees.
         source, out: folders, or URLs of a store that fsspec knows, such as s3://bucket/images.
-        maps: below ``out``/maps, if asked for.
-        workers: processes that decode, for each worker of the pool.
-        device: of the workers; None for cuda with ``gpus_per_actor``, else cpu.
-        actors: workers of the pool; None for as many as the cluster has room for.
-        cpus_per_actor, gpus_per_actor: what each is given.
+        settings: maps lie below ``out``/maps; overlays and the report are not drawn; ``workers``
+            decode for each worker of the pool.
+        device: of the workers; None for cuda where they have GPUs, else cpu.
         part_images: images of a part; None for an eighth of a worker's share, 1,000 at most.
-        resume: go on where a stopped run was: what is done is not scored again, failures are.
-        overwrite: begin anew although there is a run.
+        resume: continue a stopped run: what is done is not scored again, failures are.
+        overwrite: start again although there is a run.
         storage_options: of fsspec, for both places.
 
     Raises:
@@ -76,38 +68,17 @@ def predict_ray(
         DataError: no images, an unusable class name.
     """
     require_ray()
-    pool = Pool(actors, cpus_per_actor, gpus_per_actor)
     if part_images is not None:
         check_whole("part_images", part_images, 1)
     places = [Place(os.fspath(x), dict(storage_options or {})) for x in (source, out)]
-    model = _load(checkpoint, pretrained)
-    rule = decision(
-        model,
-        class_name,
-        threshold=threshold,
-        calibration=calibration,
-        samples=samples,
-        precision=precision,
-        smoothing=smoothing,
-        seed=seed,
+    model = load_checkpoint(checkpoint, device="cpu", pretrained=pretrained)
+    rule = resolve_decision(
+        model, class_name, settings, threshold=settings.threshold, calibration=calibration
     )
-    settings = FolderSettings(
-        class_name=str(class_name),
-        samples=model.config.scoring.samples if samples is None else samples,
-        precision=precision,
-        batch_size=batch_size,
-        seed=seed,
-        smoothing=smoothing,
-        threshold=rule.threshold,
-        map_threshold=rule.map_threshold,
-        maps=maps,
-        overlays=False,
-        report=False,
-        workers=workers,
-        compile=compile,
-    )
-    run_draws(model, settings.samples, seed)  # what cannot be drawn should be told before any work
-    device = device or ("cuda" if gpus_per_actor else "cpu")
+    settings = replace(settings, overlays=False, report=False)
+    settings = settings.resolved(model, class_name, rule, maps="none")
+    run_draws(model, settings)  # what cannot be drawn is refused before any work
+    device = device or ("cuda" if pool.gpus else "cpu")
     sha256 = fingerprint(model)
     notes = {"checkpoint_sha256": sha256}
     job = Job(checkpoint, pretrained, device, sha256, *places, settings, rule, notes)
@@ -123,10 +94,3 @@ def require_ray() -> None:
         import ray.data  # noqa: F401
     except ImportError as error:
         raise ConfigError("the engine ray needs: pip install 'bayes-pfl[ray]'") from error
-
-
-def _load(checkpoint: str, pretrained: str | None) -> BayesPFLNetwork:
-    """The model on this machine's processor: for its hash, its settings and its vocabulary."""
-    from bayes_pfl.checkpoints.load import load_checkpoint
-
-    return load_checkpoint(checkpoint, device="cpu", pretrained=pretrained)

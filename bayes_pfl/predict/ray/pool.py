@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from bayes_pfl import errors
-from bayes_pfl.detect.scorer import check_whole
+from bayes_pfl.detect.settings import check_whole
 from bayes_pfl.errors import BayesPFLError, ConfigError
 from bayes_pfl.predict.ray.parts import Tally
 from bayes_pfl.predict.ray.worker import Job, PartScorer

@@ -133,7 +133,7 @@ class ClusterRun:
             checkpoint=job.checkpoint,
             settings=asdict(job.settings),
             model=self.model_config,
-            calibration=job.rule.calibration.in_short() if job.rule.calibration else None,
+            calibration=job.rule.calibration.summary_dict() if job.rule.calibration else None,
             environment=environment("cpu"),
         )
 

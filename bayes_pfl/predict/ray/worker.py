@@ -13,6 +13,8 @@ from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from bayes_pfl.checkpoints.fingerprint import fingerprint
+from bayes_pfl.checkpoints.load import load_checkpoint
 from bayes_pfl.data.decoding import Decoded, decode, read_ahead
 from bayes_pfl.detect.inputs import batched
 from bayes_pfl.detect.results import resize_map
@@ -23,7 +25,7 @@ from bayes_pfl.predict.files import MAP_SUFFIX, Row, encode_map
 from bayes_pfl.predict.ray.parts import Tally, table_of, write_part
 from bayes_pfl.predict.ray.storage import Place, one_line
 from bayes_pfl.predict.rows import scored_row
-from bayes_pfl.predict.summary import FolderSettings
+from bayes_pfl.predict.settings import FolderSettings
 from bayes_pfl.support.run_names import MAPS
 
 if TYPE_CHECKING:
@@ -76,8 +78,6 @@ class PartScorer:
         Raises:
             CheckpointError: other weights than where the run was started.
         """
-        from bayes_pfl.checkpoints.fingerprint import fingerprint
-        from bayes_pfl.checkpoints.load import load_checkpoint
 
         job, settings = self.job, self.job.settings
         model = load_checkpoint(job.checkpoint, device=job.device, pretrained=job.pretrained)
@@ -86,16 +86,7 @@ class PartScorer:
                 f"{job.checkpoint}: another checkpoint here than where the run was started; put "
                 "the same one on every machine, or name one of the hub with its revision"
             )
-        return Scorer(
-            model,
-            samples=settings.samples,
-            precision=settings.precision,
-            seed=settings.seed,
-            smoothing=settings.smoothing,
-            maps=settings.maps != "none",
-            spread=False,
-            compile=settings.compile,
-        )
+        return Scorer(model, settings, maps=settings.maps != "none", spread=False)
 
     def __call__(self, part: pa.Table) -> pa.Table:
         """Score a part, a table of part (its name, in all rows), path, class_name and stamp.

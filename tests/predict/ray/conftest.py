@@ -9,8 +9,10 @@ from contextlib import nullcontext
 
 import pytest
 
-from bayes_pfl.checkpoints import load as checkpoints
 from bayes_pfl.predict.folder import predict_folder
+from tests.helpers.folders import arguments
+
+POOL = {"actors": "actors", "cpus_per_actor": "cpus", "gpus_per_actor": "gpus"}
 
 if not importlib.util.find_spec("ray"):
     collect_ignore_glob = ["*.py"]  # these need the extra [ray]
@@ -29,7 +31,9 @@ def alone(monkeypatch, tiny_model):
 
     The model is not loaded anew by each, which would take most of the time.
     """
+    from bayes_pfl.predict.ray import engine
     from bayes_pfl.predict.ray import run as cluster_run
+    from bayes_pfl.predict.ray import worker as worker_module
     from bayes_pfl.predict.ray.pool import Pool, tally_in
     from bayes_pfl.predict.ray.worker import PartScorer
 
@@ -41,17 +45,21 @@ def alone(monkeypatch, tiny_model):
 
     monkeypatch.setattr(cluster_run, "scored_parts", scored_parts)
     monkeypatch.setattr(cluster_run, "connected", nullcontext)
-    monkeypatch.setattr(checkpoints, "load_checkpoint", lambda *_, **__: tiny_model)
+    for module in (engine, worker_module):
+        monkeypatch.setattr(module, "load_checkpoint", lambda *_, **__: tiny_model)
     monkeypatch.setattr(Pool, "size", lambda self: self.actors or 2)
 
 
 @pytest.fixture
 def run_ray(checkpoint_dir):
     from bayes_pfl.predict.ray import predict_ray
+    from bayes_pfl.predict.ray.pool import Pool
 
     def call(source, out, **options):
         least = {"class_name": "metal nut", "threshold": 0.5, "batch_size": 4, "device": "cpu"}
-        return predict_ray(str(checkpoint_dir), source, out, **least | options)
+        pool = {name: options.pop(key) for key, name in POOL.items() if key in options}
+        given = arguments(**least | options)
+        return predict_ray(str(checkpoint_dir), source, out, pool=Pool(**pool), **given)
 
     return call
 
@@ -63,7 +71,12 @@ def plain_rows(tiny_model, tmp_path):
     def call(folder, **options):
         out = tmp_path / "plain"
         least = {"class_name": "metal nut", "threshold": 0.5, "maps": "none"}
-        predict_folder(tiny_model, folder, out, overlays=False, report=False, **least | options)
+        predict_folder(
+            tiny_model,
+            folder,
+            out,
+            **arguments(**least | {"overlays": False, "report": False} | options),
+        )
         with (out / "predictions.csv").open(encoding="utf-8", newline="") as file:
             return list(csv.DictReader(file))
 

@@ -10,6 +10,7 @@ import pytest
 from bayes_pfl.data.wording import ClassNames
 from bayes_pfl.errors import BayesPFLError, ConfigError
 from bayes_pfl.predict.folder import predict_folder
+from bayes_pfl.predict.settings import FolderSettings
 from bayes_pfl.report.pictures import picture_name
 from tests.helpers.killing import files_of
 from tests.predict.resume.stops import JOURNAL, Stop, entries, other_weights, save
@@ -105,8 +106,14 @@ def test_other_runs_are_refused(predict, stopped, folder, tiny_model, tmp_path):
         predict(resume=True)
     moved = folder.rename(tmp_path / "moved")
     with pytest.raises(ConfigError, match="folder = .*moved' where it was begun with .*in'"):
-        predict_folder(tiny_model, moved, stopped, class_name="nut", maps="none", overlays=False,
-                       report=False, resume=True)  # fmt: skip
+        predict_folder(
+            tiny_model,
+            moved,
+            stopped,
+            class_name="nut",
+            resume=True,
+            settings=FolderSettings(maps="none", overlays=False, report=False),
+        )
     assert len(entries(stopped)) == 4
 
 

@@ -1,0 +1,54 @@
+"""The settings that shape a run's scores: one object, from the command line down to the model."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+from bayes_pfl.errors import ConfigError
+from bayes_pfl.model.network import BayesPFLNetwork
+from bayes_pfl.support.precision import half_dtype
+
+
+@dataclass(frozen=True, kw_only=True)
+class ScoringSettings:
+    """How images are scored. Jobs with further settings extend this class.
+
+    Attributes:
+        samples: Monte Carlo samples R; 0 for the mean prompt, whose text is encoded once per class
+            name; None for the checkpoint's.
+        precision: float32 (exact), bfloat16 or float16; or fp32, bf16, fp16.
+        seed: of the random draws: the same seed gives the same scores.
+        smoothing: of the maps; scores are computed from the maps before smoothing.
+        batch_size: images scored at once; scores do not depend on it.
+        workers: processes that decode files; 0 decodes in a thread of this process.
+        compile: whether the image tower goes through torch.compile: for long runs.
+
+    Raises:
+        ConfigError: a value that cannot be used.
+    """
+
+    samples: int | None = None
+    precision: str = "float32"
+    seed: int = 0
+    smoothing: bool = True
+    batch_size: int = 8
+    workers: int = 0
+    compile: bool = False
+
+    def __post_init__(self) -> None:
+        if self.samples is not None:
+            check_whole("samples", self.samples, 0)
+        check_whole("batch_size", self.batch_size, 1)
+        check_whole("workers", self.workers, 0)
+        half_dtype(self.precision)  # raises for an unknown name
+
+    def sample_count(self, model: BayesPFLNetwork) -> int:
+        """R of a run with this model."""
+        return model.config.scoring.samples if self.samples is None else self.samples
+
+
+def check_whole(name: str, value: Any, low: int) -> None:
+    """Raise ConfigError unless ``value`` is a whole number of at least ``low``."""
+    if isinstance(value, bool) or not isinstance(value, int) or value < low:
+        raise ConfigError(f"{name} = {value!r}: must be a whole number, {low} at least")

@@ -1,0 +1,66 @@
+"""What a run over a folder is asked for."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+
+from bayes_pfl.detect.settings import ScoringSettings
+from bayes_pfl.errors import ConfigError
+from bayes_pfl.fit.decision import Decision
+from bayes_pfl.model.network import BayesPFLNetwork
+from bayes_pfl.predict.files import MAP_SUFFIX, MapFormat
+
+
+@dataclass(frozen=True, kw_only=True)
+class FolderSettings(ScoringSettings):
+    """How a folder is scored and what is written for each image; the run's summary keeps it.
+
+    Attributes:
+        threshold: scores of at least this get the label 1, others 0.
+        map_threshold: of the map; outlined on the overlays.
+        maps: anomaly maps at each image's own size; ``png16``: 0..65535 for 0..1; ``npy``: float32;
+            or ``none``. None for the engine's default: png16, on Ray none.
+        overlays: pictures with the heat map.
+        overlay_uncertainty: overlays get a third panel, of the uncertainty.
+        report: report.html, a page to look through.
+        class_name: what the run used, for its summary; filled in by the run.
+
+    Raises:
+        ConfigError: a value that cannot be used.
+    """
+
+    threshold: float | None = None
+    map_threshold: float | None = None
+    maps: MapFormat | None = None
+    overlays: bool = True
+    overlay_uncertainty: bool = False
+    report: bool = True
+    class_name: str = ""
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if self.maps not in (None, *MAP_SUFFIX, "none"):
+            raise ConfigError(f"maps = {self.maps!r}: use one of {', '.join(MAP_SUFFIX)}, none")
+
+    @property
+    def draws_uncertainty(self) -> bool:
+        """Whether overlays have a panel of the uncertainty."""
+        return self.overlays and self.overlay_uncertainty
+
+    def resolved(
+        self, model: BayesPFLNetwork, class_name: object, rule: Decision, maps: MapFormat
+    ) -> FolderSettings:
+        """The settings with every default filled in.
+
+        Args:
+            rule: has the thresholds.
+            maps: the engine's default.
+        """
+        return replace(
+            self,
+            class_name=str(class_name),
+            samples=self.sample_count(model),
+            threshold=rule.threshold,
+            map_threshold=rule.map_threshold,
+            maps=self.maps or maps,
+        )
