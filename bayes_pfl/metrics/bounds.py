@@ -1,7 +1,7 @@
-"""How far a binned metric can be from the exact one, from the bins alone.
+"""How far a binned metric can be from the exact one, computed from the bins alone.
 
-What a bin hides is the order of the scores in it. Each bound takes the best and the worst order of
-every bin, so it holds for any data; ties that are real make it larger than the error is.
+A bin hides the order of the scores in it. Each bound takes the best and the worst order of every
+bin, so it holds for any data; scores that are truly equal make it larger than the real error.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ from bayes_pfl.metrics.pro import pro_curve
 
 
 def auroc_bound(levels: Levels) -> float:
-    """A bin's piece of the ROC curve stays in a rectangle: the diagonal is off by half of it."""
+    """The ROC curve within a bin stays in a rectangle; its diagonal errs by at most half of that."""
     mixed = np.dot(levels.positives.astype(np.float64), levels.negatives)
     return float(mixed / (2 * levels.n_positive * levels.n_negative))
 
@@ -27,13 +27,13 @@ def average_precision_bound(levels: Levels) -> float:
     first = tp - levels.positives + 1
     lowest = first / (first + fp)
     wide = np.where(levels.positives > 1, here - lowest, 0.0)
-    # A single positive that meets no negative in its bin is where the binned curve has it.
+    # A single positive without negatives in its bin is placed exactly.
     spread = np.maximum(highest - here, np.maximum(wide, 0.0))
     return float(np.dot(spread, levels.positives) / levels.n_positive)
 
 
 def best_f1_bounds(levels: Levels, best: BestF1) -> tuple[float, float]:
-    """How far F1-max and the IoU there can be off.
+    """How far F1-max and the IoU there can be from the exact ones.
 
     A bin may hold the exact best threshold only if, with its positives first, it reaches the F1
     found. The exact IoU then lies between those with all negatives, or all positives, of one such
@@ -49,7 +49,7 @@ def best_f1_bounds(levels: Levels, best: BestF1) -> tuple[float, float]:
 
 
 def aupro_bound(levels: Levels, limit: float) -> float:
-    """As for AUROC; the bin that holds the limit counts with its whole rectangle up to there."""
+    """As for AUROC; the bin that contains the limit counts with its whole rectangle up to it."""
     fpr, pro = pro_curve(levels)
     rises, widths = np.diff(pro), np.diff(fpr.clip(max=limit))
     cut = fpr[1:] > limit

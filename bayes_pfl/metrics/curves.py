@@ -1,7 +1,7 @@
 """From counts at each score to ROC, precision-recall and F1.
 
-`Levels` is the common ground of the exact and the binned mode: one entry for each distinct score
-(exact) or for each bin that holds something (binned), highest first. Scores of one level are tied:
+`Levels` serves the exact and the binned mode alike: one entry for each distinct score
+(exact) or for each bin that is not empty (binned), highest first. Scores of one level are tied:
 they cross the threshold together, as in scikit-learn.
 """
 
@@ -13,7 +13,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-ONE_CLASS = "undefined without both classes: there are no {} among {} {}"
+_ONE_CLASS = "undefined without both classes: there are no {} among {} {}"
 
 
 @dataclass(frozen=True)
@@ -21,12 +21,11 @@ class Levels:
     """Counts at each level, highest score first.
 
     Attributes:
-        thresholds: (n,) float64; a score belongs to level i or a higher one if it is >=
-        thresholds[i].
-        positives, negatives: (n,) int64, how many scores of each class the level holds.
-        overlap: (n,) float64, sum over regions of the fraction of the region that the level holds;
-        or None.
-        regions: number of regions behind `overlap`.
+        thresholds: (n,) float64; scores >= thresholds[i] belong to level i or a higher one.
+        positives: (n,) int64, how many positive scores the level holds.
+        negatives: (n,) int64, how many negative scores the level holds.
+        overlap: (n,) float64, sum over regions of the fraction of the region in the level; or None.
+        regions: how many regions `overlap` was summed over.
     """
 
     thresholds: np.ndarray
@@ -47,18 +46,20 @@ class Levels:
 
     @property
     def n_positive(self) -> int:
+        """How many positive scores there are."""
         return int(self.true_positives[-1]) if len(self.positives) else 0
 
     @property
     def n_negative(self) -> int:
+        """How many negative scores there are."""
         return int(self.false_positives[-1]) if len(self.negatives) else 0
 
 
 class BestF1(NamedTuple):
-    """The largest F1 over all thresholds, the lowest threshold that gives it, the IoU there.
+    """The largest F1 over all thresholds, the lowest threshold with that F1, and the IoU there.
 
     The published protocol counts scores >= threshold in F1, as scikit-learn does, and scores >
-    threshold in the IoU; so do these. The IoU that belongs to the F1 exactly is f1 / (2 - f1).
+    threshold in the IoU; so does this. The IoU at exactly the same pixels would be f1 / (2 - f1).
     """
 
     f1: float
@@ -67,14 +68,14 @@ class BestF1(NamedTuple):
 
 
 def one_class_reason(levels: Levels, positive: str, negative: str, unit: str) -> str | None:
-    """Why ranking metrics are undefined: one class only, or no data; None where they are."""
+    """Why ranking metrics are undefined (one class only, or no data); None if they are defined."""
     total = levels.n_positive + levels.n_negative
     if total == 0:
         return f"undefined without data: there are no {unit}"
     if levels.n_positive == 0:
-        return ONE_CLASS.format(positive, total, unit)
+        return _ONE_CLASS.format(positive, total, unit)
     if levels.n_negative == 0:
-        return ONE_CLASS.format(negative, total, unit)
+        return _ONE_CLASS.format(negative, total, unit)
     return None
 
 
@@ -93,7 +94,7 @@ def average_precision(levels: Levels) -> float:
 
 
 def best_f1(levels: Levels) -> BestF1:
-    """F1 = 2 TP / (2 TP + FP + FN) at each level; among equal ones the lowest threshold wins."""
+    """The largest F1 = 2 TP / (2 TP + FP + FN) of all levels; if equal, at the lowest threshold."""
     tp, fp = levels.true_positives, levels.false_positives
     f1 = 2 * tp / (tp + fp + levels.n_positive)
     best = len(f1) - 1 - int(np.argmax(f1[::-1]))
@@ -103,14 +104,14 @@ def best_f1(levels: Levels) -> BestF1:
 
 
 def f1_at(levels: Levels, threshold: float) -> float:
-    """F1 of calling the levels at or above `threshold` anomalous."""
+    """F1 if the levels at or above `threshold` are called anomalous."""
     held = int(np.searchsorted(-levels.thresholds, -threshold, side="right"))
     tp, fp = levels.positives[:held].sum(), levels.negatives[:held].sum()
     return float(2 * tp / (tp + fp + levels.n_positive))
 
 
 def iou_above(levels: Levels, threshold: float) -> float:
-    """IoU of calling the levels above `threshold` anomalous."""
+    """IoU if the levels above `threshold` are called anomalous."""
     held = int(np.searchsorted(-levels.thresholds, -threshold, side="left"))
     tp, fp = levels.positives[:held].sum(), levels.negatives[:held].sum()
     return float(tp / (fp + levels.n_positive))
@@ -120,20 +121,18 @@ def sampled_curves(levels: Levels, points: int) -> dict[str, np.ndarray]:
     """ROC, precision-recall and (with regions) PRO curve at `points` + 1 of the levels at most.
 
     The levels are chosen evenly along the ROC curve, its ends included. Keys: threshold, fpr, tpr,
-    precision, recall and pro, each (k,) float64, highest threshold first. Rates of a class that
-    has no members are NaN.
+    precision, recall and pro, each (k,) float64, highest threshold first. Rates of an empty class
+    are NaN.
     """
     tp, fp = levels.true_positives, levels.false_positives
     with np.errstate(invalid="ignore", divide="ignore"):
         tpr, fpr = tp / np.float64(levels.n_positive), fp / np.float64(levels.n_negative)
     walked = np.nan_to_num(tpr) + np.nan_to_num(fpr)
-    if len(walked) == 0:
-        keep = np.empty(0, np.intp)
-    else:
+    keep = np.empty(0, np.intp)
+    if len(walked):
         stops = np.linspace(walked[0], walked[-1], points)
-        keep = np.unique(
-            np.append(np.searchsorted(walked, stops).clip(max=len(tp) - 1), len(tp) - 1)
-        )
+        last = len(tp) - 1
+        keep = np.unique(np.append(np.searchsorted(walked, stops).clip(max=last), last))
     curves = {
         "threshold": levels.thresholds,
         "fpr": fpr,

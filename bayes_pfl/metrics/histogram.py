@@ -1,15 +1,15 @@
 """A histogram for scores of any finite range, in bounded memory, independent of their order.
 
-The 32-bit keys of keys.py are split in a page (leading 16 bits) and a place in the page. Only
-pages that hold data take room, each with 2**(16 - shift) bins. `shift` is the smallest one with
-which all pages fit in the bins allowed. It can only grow as data come, growing means adding
-neighbouring bins, and its final value depends on the set of pages alone: so the result depends
+The 32-bit keys of keys.py are split into a page (leading 16 bits) and a place in the page. Only
+pages that hold data take room, each with 2**(16 - shift) bins. `shift` is the smallest one for
+which all pages fit into the allowed bins. It can only grow while data arrive, growing means adding
+up neighbouring bins, and its final value depends on the set of pages alone: so the result depends
 neither on the order of the data nor on how they were split between processes.
 
 A bin spans 2**shift neighbouring float32 numbers, a relative width of 2**(shift - 23). With the
-default 2**20 bins: at worst 2**-11 (scores spread over every page, from -3e38 to 3e38), for
-probabilities usually 2**-16 to 2**-14, for scores inside a narrow interval (1000.0 to 1000.1)
-nothing is lost.
+default 2**20 bins that is at worst 2**-11 (scores spread over every page, from -3e38 to 3e38), and
+usually 2**-16 to 2**-14 for probabilities; scores inside a narrow interval (1000.0 to 1000.1) lose
+nothing.
 """
 
 from __future__ import annotations
@@ -37,7 +37,7 @@ class PagedHistogram:
         self.shift = 0
         self._pages = np.empty(0, np.int64)  # page number of each slot, in order of arrival
         self._slot = np.full(2**PAGE_BITS, -1, np.int32)  # slot of each page, -1 where empty
-        self._sums = {name: np.zeros(bins, dtype) for name, dtype in channels.items()}
+        self._sums: dict[str, np.ndarray] = {n: np.zeros(bins, t) for n, t in channels.items()}
 
     def locate(self, keys: np.ndarray) -> np.ndarray:
         """Keys (n,) uint32 -> bin of each (n,), making room for pages not seen before.
@@ -126,6 +126,6 @@ class PagedHistogram:
         self.shift = shift
 
     def _folded(self, channel: str, width: int) -> np.ndarray:
-        """Sums of a channel (pages, width) as they are with coarser, or the same, bins."""
+        """Sums of a channel in coarser (or the same) bins: (pages, width)."""
         rows = self._rows(channel)
         return rows.reshape(len(rows), width, rows.shape[1] // width).sum(axis=2)

@@ -1,4 +1,4 @@
-"""What metrics accept, and the refusal of what they do not."""
+"""Checks of what is given to metrics."""
 
 from __future__ import annotations
 

@@ -6,9 +6,8 @@ from collections.abc import Iterator, Sequence
 
 import numpy as np
 
-from bayes_pfl.errors import ConfigError
 from bayes_pfl.metrics.bounds import aupro_bound
-from bayes_pfl.metrics.curves import Levels, one_class_reason, sampled_curves
+from bayes_pfl.metrics.curves import one_class_reason
 from bayes_pfl.metrics.histogram import DEFAULT_BINS
 from bayes_pfl.metrics.inputs import ArrayLike, check_images
 from bayes_pfl.metrics.pro import (
@@ -19,12 +18,13 @@ from bayes_pfl.metrics.pro import (
     region_weights,
 )
 from bayes_pfl.metrics.ranking import NAN, Result, ranking_result
-from bayes_pfl.metrics.stores import Mode, State, make_store
+from bayes_pfl.metrics.stores import Mode
+from bayes_pfl.metrics.streamed import StreamedMetrics
 
 _CHUNK = 2**20  # pixels counted at once: bounds the temporary arrays, about 40 bytes a pixel
 
 
-class PixelMetrics:
+class PixelMetrics(StreamedMetrics):
     """AUROC, AP, F1-max, its threshold, IoU there and AUPRO over all pixels, in one pass.
 
     Images may differ in size. The result does not depend on the order of the images, nor on how
@@ -35,10 +35,15 @@ class PixelMetrics:
             any finite range, memory independent of the number of images (24 bytes a bin).
             `compute` returns how far each figure can be from the exact one at most, under "bound".
             "exact" keeps and sorts all scores.
-        bins: bins at most in binned mode, a power of two; see histogram.py for the resolution they
-            give.
-        fpr_limit: false positive rate up to which AUPRO integrates.
+        bins: bins at most in binned mode, a power of two; see histogram.py for their resolution.
+        fpr_limit: false positive rate up to which AUPRO integrates, in (0, 1].
+
+    Raises:
+        ConfigError: a setting that is not allowed.
     """
+
+    _SETTINGS = ("mode", "bins", "fpr_limit")
+    _COUNTERS = ("images", "regions")
 
     def __init__(
         self,
@@ -46,20 +51,13 @@ class PixelMetrics:
         bins: int = DEFAULT_BINS,
         fpr_limit: float = DEFAULT_FPR_LIMIT,
     ) -> None:
-        self.mode, self.bins, self.fpr_limit = mode, bins, check_fpr_limit(fpr_limit)
-        self._store = make_store(mode, bins, weighted=True)
-        self._images = 0
-        self._regions = 0
-
-    @property
-    def images(self) -> int:
-        """How many images have been counted."""
-        return self._images
+        super().__init__(mode, bins, weighted=True)
+        self.fpr_limit = check_fpr_limit(fpr_limit)
 
     @property
     def regions(self) -> int:
         """How many 8-connected anomalous regions have been counted."""
-        return self._regions
+        return self._counts["regions"]
 
     def update(
         self, maps: ArrayLike, masks: ArrayLike, names: Sequence[str] | str | None = None
@@ -69,39 +67,25 @@ class PixelMetrics:
         Arrays and tensors of any device are fine; names are for error messages.
 
         Raises:
-            DataError: shapes that differ, a NaN or infinite score (its image named), mask values
-                other than 0 and 1. Nothing of the batch is counted then.
+            DataError: shapes that differ, a NaN or infinite score (its image is named), or mask
+                values other than 0 and 1. Nothing of the batch is counted then.
         """
-        maps, masks = check_images(maps, masks, names, self._images)
+        maps, masks = check_images(maps, masks, names, self.images)
         for some_maps, some_masks in _chunks(maps, masks):
             weights, counts = zip(*map(region_weights, some_masks), strict=True)
             self._store.add(some_maps.reshape(-1), some_masks.reshape(-1), np.concatenate(weights))
-            self._regions += sum(counts)
-        self._images += len(maps)
-
-    def merge(self, other: PixelMetrics) -> PixelMetrics:
-        """Add what another process has counted; returns self."""
-        mine = (self.mode, self.bins, self.fpr_limit)
-        theirs = (other.mode, other.bins, other.fpr_limit)
-        if mine != theirs:
-            raise ConfigError(
-                f"mode, bins, fpr_limit {theirs} cannot be merged into {mine}: "
-                "make both with the same settings"
-            )
-        self._store.merge(other._store)
-        self._images += other._images
-        self._regions += other._regions
-        return self
+            self._counts["regions"] += sum(counts)
+        self._counts["images"] += len(maps)
 
     def compute(self, fpr_limit: float | None = None) -> Result:
         """{"auroc", "ap", "f1_max", "f1_max_threshold", "iou", "aupro"} -> float, NaN if undefined.
 
-        "reason" tells why, by key; "bound" the largest difference from the exact value, by key (no
-        entry for the threshold). F1-max counts scores >= threshold as anomalous, IoU scores >
+        "reason" says why a value is NaN, "bound" how far it can be from the exact one; both by key
+        (the threshold has no bound). F1-max counts scores >= threshold as anomalous, IoU scores >
         threshold: see curves.BestF1.
 
         Args:
-            fpr_limit: another limit for AUPRO than the one set at construction.
+            fpr_limit: replaces the limit for AUPRO that was set at construction.
         """
         limit = self.fpr_limit if fpr_limit is None else check_fpr_limit(fpr_limit)
         levels, exact = self.levels(), self.mode == "exact"
@@ -114,34 +98,6 @@ class PixelMetrics:
         result["aupro"] = aupro_of(levels, limit)
         result["bound"]["aupro"] = 0.0 if exact else aupro_bound(levels, limit)
         return result
-
-    def curves(self, points: int = 1000) -> dict[str, np.ndarray]:
-        """ROC, precision-recall and PRO curve for plots: see curves.sampled_curves."""
-        return sampled_curves(self.levels(), points)
-
-    def levels(self) -> Levels:
-        """The counts at each level, highest score first."""
-        return self._store.levels(self._regions)
-
-    def state(self) -> State:
-        """Everything counted so far as plain arrays, to send to another process or to save."""
-        own = {
-            "images": self._images,
-            "regions": self._regions,
-            "mode": self.mode,
-            "bins": self.bins,
-            "fpr_limit": self.fpr_limit,
-        }
-        return {**{key: np.array(value) for key, value in own.items()}, **self._store.state()}
-
-    @classmethod
-    def from_state(cls, state: State) -> PixelMetrics:
-        """The metrics that `state` was taken from."""
-        mode, bins, limit = str(state["mode"]), int(state["bins"]), float(state["fpr_limit"])
-        metrics = cls(mode, bins, limit)  # type: ignore[arg-type]
-        metrics._store.load(state)
-        metrics._images, metrics._regions = int(state["images"]), int(state["regions"])
-        return metrics
 
 
 def pixel_metrics(

@@ -39,7 +39,11 @@ def region_weights(mask: np.ndarray) -> tuple[np.ndarray, int]:
 
 
 def check_fpr_limit(limit: float) -> float:
-    """A false positive rate limit in (0, 1], or ConfigError."""
+    """The limit itself, as a float.
+
+    Raises:
+        ConfigError: it is not in (0, 1].
+    """
     if not 0 < limit <= 1:
         raise ConfigError(f"fpr_limit={limit!r}: must be above 0 and at most 1, 0.3 is usual")
     return float(limit)
@@ -56,6 +60,7 @@ def pro_reason(levels: Levels) -> str | None:
 
 def pro_curve(levels: Levels) -> tuple[np.ndarray, np.ndarray]:
     """False positive rates and PRO values (n + 1,), from (0, 0) to (1, 1)."""
+    assert levels.overlap is not None  # pixel metrics always count it
     fpr = np.concatenate([[0.0], levels.false_positives / levels.n_negative])
     pro = np.concatenate([[0.0], np.cumsum(levels.overlap) / levels.regions])
     return fpr, pro
@@ -67,7 +72,9 @@ def area_to_limit(fpr: np.ndarray, pro: np.ndarray, limit: float) -> float:
     The curve is interpolated at the limit, so the result is continuous in it.
 
     Args:
-        fpr, pro: (n,), both not decreasing, starting at 0 and with fpr ending at 1.
+        fpr: (n,), not decreasing, from 0 to 1.
+        pro: (n,), not decreasing, starting at 0.
+        limit: in (0, 1].
     """
     inside = int(np.searchsorted(fpr, limit, side="right"))
     area = np.dot(np.diff(fpr[:inside]), pro[1:inside] + pro[: inside - 1]) / 2

@@ -1,4 +1,4 @@
-"""AUROC, AP and F1-max together: the values, why they are undefined, how far off they can be."""
+"""AUROC, AP and F1-max together: values, reasons where they are undefined, and error bounds."""
 
 from __future__ import annotations
 

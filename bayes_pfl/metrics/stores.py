@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from typing import Literal, Protocol
+from abc import ABC, abstractmethod
+from typing import Literal, TypeVar
 
 import numpy as np
 
@@ -15,23 +16,45 @@ Mode = Literal["binned", "exact"]
 State = dict[str, np.ndarray]
 
 
-class Store(Protocol):
+Same = TypeVar("Same", bound="ScoreStore")
+
+
+class ScoreStore(ABC):
     """Scores of two classes; the positive ones may carry a weight (1 / area of their region)."""
 
+    @abstractmethod
     def add(self, scores: np.ndarray, labels: np.ndarray, weights: np.ndarray | None) -> None:
-        """Scores (n,) finite, labels (n,) bool, weights (number of True labels,) float64."""
+        """Count some scores.
 
-    def merge(self, other: Store) -> None: ...
+        Args:
+            scores: (n,) finite.
+            labels: (n,) bool, true where positive.
+            weights: (number of true labels,) float64; None in a store without weights.
+        """
 
-    def levels(self, regions: int) -> Levels: ...
+    @abstractmethod
+    def merge(self: Same, other: Same) -> None:
+        """Add what another store of the same settings holds."""
 
-    def state(self) -> State: ...
+    @abstractmethod
+    def levels(self, regions: int) -> Levels:
+        """The counts by score, highest first; ``regions`` is passed on."""
 
-    def load(self, state: State) -> None: ...
+    @abstractmethod
+    def state(self) -> State:
+        """Plain arrays from which `load` restores the store."""
+
+    @abstractmethod
+    def load(self, state: State) -> None:
+        """Replace the content by that of `state`."""
 
 
-def make_store(mode: Mode, bins: int = DEFAULT_BINS, weighted: bool = False) -> Store:
-    """An empty store; `weighted` says whether weights will come with the positive scores."""
+def make_store(mode: Mode, bins: int = DEFAULT_BINS, weighted: bool = False) -> ScoreStore:
+    """An empty store; `weighted` says whether the positive scores will carry weights.
+
+    Raises:
+        ConfigError: an unknown mode, or a number of bins that is not allowed.
+    """
     if mode == "exact":
         return ExactStore(weighted)
     if mode == "binned":
@@ -41,7 +64,7 @@ def make_store(mode: Mode, bins: int = DEFAULT_BINS, weighted: bool = False) -> 
     )
 
 
-class ExactStore:
+class ExactStore(ScoreStore):
     """Keeps every score: 4 to 8 bytes each, and 8 more for weighted positives."""
 
     def __init__(self, weighted: bool) -> None:
@@ -51,7 +74,7 @@ class ExactStore:
     def add(self, scores: np.ndarray, labels: np.ndarray, weights: np.ndarray | None) -> None:
         self._parts["positive"].append(scores[labels])
         self._parts["negative"].append(scores[~labels])
-        if self._weighted:
+        if weights is not None:
             self._parts["weight"].append(weights)
 
     def merge(self, other: ExactStore) -> None:
@@ -84,15 +107,14 @@ class ExactStore:
         return np.concatenate(parts) if parts else np.empty(0, np.float32)
 
 
-class BinnedStore:
-    """Counts scores in a PagedHistogram: 8 bytes per bin and channel, however many scores come."""
+class BinnedStore(ScoreStore):
+    """Counts scores in a PagedHistogram: 8 bytes per bin and channel, for any number of scores."""
 
     def __init__(self, bins: int, weighted: bool) -> None:
         channels: dict[str, type] = {"all": np.int64, "positive": np.int64}
-        self._weighted = weighted
-        self.histogram = PagedHistogram(
-            {**channels, "region": np.float64} if weighted else channels, bins
-        )
+        if weighted:
+            channels["region"] = np.float64
+        self.histogram = PagedHistogram(channels, bins)
 
     def add(self, scores: np.ndarray, labels: np.ndarray, weights: np.ndarray | None) -> None:
         where = self.histogram.locate(to_keys(scores))
@@ -100,7 +122,7 @@ class BinnedStore:
         if labels.any():
             where = where[labels]
             self.histogram.add("positive", where)
-            if self._weighted:
+            if weights is not None:
                 self.histogram.add("region", where, weights)
 
     def merge(self, other: BinnedStore) -> None:

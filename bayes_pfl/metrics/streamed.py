@@ -1,0 +1,78 @@
+"""What image and pixel metrics share: a store of scores, merged and saved with its settings."""
+
+from __future__ import annotations
+
+from typing import ClassVar, TypeVar
+
+import numpy as np
+
+from bayes_pfl.errors import ConfigError
+from bayes_pfl.metrics.curves import Levels, sampled_curves
+from bayes_pfl.metrics.histogram import DEFAULT_BINS
+from bayes_pfl.metrics.stores import Mode, State, make_store
+
+Metrics = TypeVar("Metrics", bound="StreamedMetrics")
+
+
+class StreamedMetrics:
+    """Metrics that are updated batch by batch, and merged between processes.
+
+    Args:
+        mode: "exact" or "binned".
+        bins: bins at most in binned mode, a power of two.
+        weighted: whether the positive scores carry weights.
+    """
+
+    _SETTINGS: ClassVar[tuple[str, ...]] = ("mode", "bins")
+    _COUNTERS: ClassVar[tuple[str, ...]] = ("images",)
+
+    def __init__(self, mode: Mode, bins: int = DEFAULT_BINS, *, weighted: bool = False) -> None:
+        self.mode, self.bins = mode, bins
+        self._store = make_store(mode, bins, weighted)
+        self._counts = dict.fromkeys(self._COUNTERS, 0)
+
+    @property
+    def images(self) -> int:
+        """How many images have been counted."""
+        return self._counts["images"]
+
+    def merge(self: Metrics, other: Metrics) -> Metrics:
+        """Add what another process has counted; returns self.
+
+        Raises:
+            ConfigError: the other metrics were made with other settings.
+        """
+        mine, theirs = self._settings(), other._settings()
+        if mine != theirs:
+            raise ConfigError(
+                f"{', '.join(mine)} {tuple(theirs.values())} cannot be merged into "
+                f"{tuple(mine.values())}: make both with the same settings"
+            )
+        self._store.merge(other._store)
+        for name, count in other._counts.items():
+            self._counts[name] += count
+        return self
+
+    def curves(self, points: int = 1000) -> dict[str, np.ndarray]:
+        """ROC, precision-recall and (of pixels) PRO curve for plots: see curves.sampled_curves."""
+        return sampled_curves(self.levels(), points)
+
+    def levels(self) -> Levels:
+        """The counts at each distinct score (exact) or in each bin (binned), highest first."""
+        return self._store.levels(self._counts.get("regions", 0))
+
+    def state(self) -> State:
+        """Everything counted so far as plain arrays, to send to another process or to save."""
+        own = {**self._counts, **self._settings()}
+        return {**{key: np.array(value) for key, value in own.items()}, **self._store.state()}
+
+    @classmethod
+    def from_state(cls: type[Metrics], state: State) -> Metrics:
+        """The metrics that `state` returned the arrays of."""
+        metrics = cls(**{name: np.asarray(state[name]).item() for name in cls._SETTINGS})
+        metrics._store.load(state)
+        metrics._counts = {name: int(state[name]) for name in cls._COUNTERS}
+        return metrics
+
+    def _settings(self) -> dict[str, object]:
+        return {name: getattr(self, name) for name in self._SETTINGS}
