@@ -15,18 +15,18 @@ from bayes_pfl.data.samples import SampleDataset
 from bayes_pfl.data.transforms import InferenceTransform, resize_image, resize_mask, resize_mask_to
 from bayes_pfl.errors import DataError
 
-Pair = tuple[np.ndarray, np.ndarray]
+ImageAndMask = tuple[np.ndarray, np.ndarray]
 """An image, uint8 (H, W, 3), and its mask, bool (H, W)."""
 
 
 class AugmentedDataset(SampleDataset):
-    """Samples for training: augmented, and now and then four anomalous ones as a mosaic.
+    """Augmented training samples; some anomalous ones are joined to mosaics of four.
 
-    What item i of epoch e looks like depends on (seed, e, i) alone, whatever the number of workers.
+    Item i of epoch e depends on (seed, e, i) alone, whatever the number of workers.
 
     Args:
-        mosaic: probability that an anomalous picture becomes one cell of a 2×2 mosaic with three
-            other anomalous ones of its category (the paper: 0.4 on MVTec-AD).
+        mosaic: probability that an anomalous image becomes one cell of a 2×2 mosaic with three
+            other anomalous images of its category (0.4 in the paper, on MVTec-AD).
     """
 
     def __init__(
@@ -48,7 +48,7 @@ class AugmentedDataset(SampleDataset):
                 self._partners.setdefault(sample.category, []).append(index)
 
     def set_epoch(self, epoch: int) -> None:
-        """Choose the epoch's draws. Call it before the DataLoader starts its workers."""
+        """Choose the epoch; call this before the DataLoader starts its workers."""
         self.epoch = epoch
 
     def __getitem__(self, index: int) -> dict[str, Any]:
@@ -61,19 +61,20 @@ class AugmentedDataset(SampleDataset):
         pixels, area = self.augment(image, mask, int(generator.integers(2**31)))
         return self._item(index, pixels, area)
 
-    def _pair(self, index: int) -> tuple[np.ndarray, np.ndarray]:
+    def _pair(self, index: int) -> ImageAndMask:
         image, mask = self.load(index)
         return np.asarray(image), mask
 
 
 class TrainTransform:
-    """The augmentation of the paper, image and mask together, the same for the same seed.
+    """The augmentation of the paper, applied to image and mask together.
 
-    Resizing as at inference, then: rotation by up to 30 degrees (the border mirrored, so that no
-    black corner looks like a defect), right angles, brightness and contrast, noise, and blur or
-    colour jitter. No global random state is read or changed: each call is given its seed.
+    Resizes as at inference, then applies at random: rotation by up to 30 degrees (the border is
+    mirrored, so that no black corner looks like a defect), rotation by right angles, brightness and
+    contrast, noise, and blur or colour jitter. The same seed gives the same result; global random
+    state is neither read nor changed.
 
-    Args: as `InferenceTransform`.
+    Args: those of :class:`bayes_pfl.data.transforms.InferenceTransform`.
     """
 
     def __init__(self, image_size: int, mean: Sequence[float], std: Sequence[float]) -> None:
@@ -97,11 +98,11 @@ class TrainTransform:
         return {**self.__dict__, "_pipeline": None}  # each worker process builds its own
 
 
-def mosaic(items: Sequence[Pair]) -> Pair:
-    """Four images and masks as one 2×2 mosaic of the size of the first.
+def mosaic(items: Sequence[ImageAndMask]) -> ImageAndMask:
+    """One 2×2 mosaic of four images and their masks, of the size of the first.
 
     Raises:
-        DataError: another number of items.
+        DataError: there are not four items.
     """
     if len(items) != 4:
         raise DataError(f"a mosaic is made of 4 images, not {len(items)}")
@@ -120,7 +121,7 @@ def mosaic(items: Sequence[Pair]) -> Pair:
 
 
 def _pipeline() -> Any:
-    # Imported late: it takes seconds, only training needs it, and it would call home.
+    # Imported late, because it takes seconds; the variable stops its search for updates.
     os.environ.setdefault("NO_ALBUMENTATIONS_UPDATE", "1")
     import albumentations as A
     import cv2
@@ -144,7 +145,7 @@ def _pipeline() -> Any:
 
 
 def _reseed(transform: Any, generator: np.random.Generator) -> None:
-    # One by one: the library's own way gives all of them one seed, and so one and the same draw.
+    # One by one, because the library gives all of them the same seed, and so the same draw.
     transform.set_random_seed(int(generator.integers(2**31)))
     for child in getattr(transform, "transforms", ()):
         if hasattr(child, "set_random_seed"):

@@ -1,7 +1,7 @@
-"""The batches of a training run: their order, their draws, and each process's part of them.
+"""The batches of a training run: their order, their noise, and each process's share of them.
 
-Every random choice of a step is a function of (seed, stage, epoch, step), whatever the number of
-processes and micro-batches: they share out the same batches.
+Every random choice of a step is a function of (seed, stage, epoch, step). Any number of processes
+and micro-batches divides the same batches.
 """
 
 from __future__ import annotations
@@ -26,15 +26,20 @@ from bayes_pfl.train.augmentation import AugmentedDataset, TrainTransform
 from bayes_pfl.train.feature_cache import FeatureCache, cache_key, fill
 from bayes_pfl.train.step import MicroBatch
 
-SEED_STRIDE = 100_003  # prime: keeps the seeds of neighbouring steps, epochs and stages apart
+SEED_STRIDE = 100_003
+"""A prime that keeps the seeds of neighbouring steps, epochs and stages apart."""
 
 
 class TrainingBatches:
-    """What this process takes of every batch, as micro-batches of equal size.
+    """This process's share of every batch, as micro-batches of equal size.
 
     Args:
-        samples: to train on, with masks.
-        cache: folder for the tokens of augmented views; None encodes every image anew.
+        samples: training images with masks.
+        model: gives the transform, the image tower and the number of prompt pairs.
+        config: batch size, micro-batches, augmentation and seed.
+        fabric: launched; its processes divide each batch.
+        progress: reports the encoding of images for the cache.
+        cache: folder for the tokens of augmented views; None encodes every image in every epoch.
     """
 
     def __init__(
@@ -61,88 +66,6 @@ class TrainingBatches:
             samples, transform, seed=self.config.views_seed, mosaic=self.config.mosaic
         )
 
-    @property
-    def per_epoch(self) -> int:
-        """Steps of an epoch: configured, or one pass over the data."""
-        one_pass = math.ceil(len(self.dataset) / self.config.batch_size)
-        return self.config.steps_per_epoch or max(1, one_pass)
-
-    def steps(self, stage: int, epoch: int) -> Iterator[list[MicroBatch]]:
-        """This process's micro-batches of each step of an epoch."""
-        batches = self._batches(stage, epoch)
-        for index in range(self.per_epoch):
-            noise, pair = self._draws(stage, epoch, index)
-            yield [self._micro(start, next(batches), noise, pair) for start in self._starts()]
-
-    def _starts(self) -> range:
-        """Where this process's micro-batches lie in the whole batch."""
-        first = self.fabric.global_rank * self.share
-        return range(first, first + self.share, self.micro)
-
-    def _micro(
-        self, start: int, batch: dict[str, Any], noise: PromptNoise, pair: int | None
-    ) -> MicroBatch:
-        names = [self.dataset.samples[i].class_name for i in batch["index"].tolist()]
-        own = replace(noise, specific=noise.specific[start : start + self.micro])
-        return MicroBatch(batch, names, own, pair)
-
-    def _draws(self, stage: int, epoch: int, index: int) -> tuple[PromptNoise, int | None]:
-        """Noise for the whole batch and a prompt pair, as functions of seed, epoch and step.
-
-        The pair is None where every pair is trained.
-        """
-        generator = torch.Generator().manual_seed(self._seed(stage, epoch, index))
-        width, count = self.model.backbone.embed_dim, self.config.batch_size
-        noise = PromptNoise.draw(1, width, generator, batch=count)
-        pair = int(torch.randint(self.model.config.prompts.pairs, (), generator=generator))
-        return noise.to(self.fabric.device), None if self.config.every_pair else pair
-
-    # Order --------------------------------------------------------------------------------------
-
-    def _order(self, stage: int, epoch: int) -> list[int]:
-        """Samples that this process takes in an epoch: its part of every batch."""
-        generator = torch.Generator().manual_seed(self._seed(stage, epoch, SEED_STRIDE - 1))
-        size, first = self.config.batch_size, self.fabric.global_rank * self.share
-        order: list[int] = []
-        while len(order) < self.per_epoch * size:
-            order += torch.randperm(len(self.dataset), generator=generator).tolist()
-        starts = range(first, self.per_epoch * size, size)
-        return [i for start in starts for i in order[start : start + self.share]]
-
-    def _seed(self, stage: int, epoch: int, index: int) -> int:
-        epochs = (self.config.seed * 2 + stage) * SEED_STRIDE + epoch
-        return epochs * SEED_STRIDE + index
-
-    # Reading ------------------------------------------------------------------------------------
-
-    def _batches(self, stage: int, epoch: int) -> Iterator[dict[str, Any]]:
-        """This process's micro-batches of an epoch, shuffled by (seed, stage, epoch)."""
-        order = self._order(stage, epoch)
-        if self.cache is None:
-            self._set_view(stage * SEED_STRIDE + epoch)
-            yield from self._loader(order)
-            return
-        view = epoch % self.cache.views
-        self._fill(self.cache, view)
-        for start in range(0, len(order), self.micro):
-            yield self.fabric.to_device(self.cache.read(view, order[start : start + self.micro]))
-
-    def _loader(self, order: list[int]) -> Any:
-        loader = DataLoader(
-            self.dataset,
-            batch_size=self.micro,
-            sampler=order,
-            num_workers=self.config.workers,
-            generator=torch.Generator(),  # or it takes a seed from the global one
-        )
-        return self.fabric.setup_dataloaders(loader, use_distributed_sampler=False)
-
-    def _set_view(self, view: int) -> None:
-        if isinstance(self.dataset, AugmentedDataset):
-            self.dataset.set_epoch(view)
-
-    # Cache --------------------------------------------------------------------------------------
-
     def _open_cache(self, folder: Path | None) -> FeatureCache | None:
         if folder is None:
             return None
@@ -153,7 +76,7 @@ class TrainingBatches:
             "views": self.config.cache_views,
         }
         name = cache_key(self.model.config.backbone, self.dataset.samples, augmentation)
-        if self.fabric.node_rank:  # each machine has its own, where they share a disk as well
+        if self.fabric.node_rank:  # each machine has its own, even if they share a disk
             name += f"-node{self.fabric.node_rank}"
         if self.fabric.local_rank:
             self.fabric.barrier()  # until the first process here has made the files
@@ -164,14 +87,85 @@ class TrainingBatches:
             self.fabric.barrier()
         return cache
 
-    def _fill(self, cache: FeatureCache, view: int) -> None:
-        """Encode what the view lacks; the processes of a machine share the rows out."""
+    @property
+    def per_epoch(self) -> int:
+        """Steps of an epoch: ``steps_per_epoch``, or by default one pass over the data."""
+        one_pass = math.ceil(len(self.dataset) / self.config.batch_size)
+        return self.config.steps_per_epoch or max(1, one_pass)
+
+    def steps(self, stage: int, epoch: int) -> Iterator[list[MicroBatch]]:
+        """Yield this process's micro-batches of each step of an epoch."""
+        batches = self._read_epoch(stage, epoch)
+        first = self.fabric.global_rank * self.share
+        starts = range(first, first + self.share, self.micro)
+        for index in range(self.per_epoch):
+            noise, pair = self._draw(stage, epoch, index)
+            yield [self._micro_batch(start, next(batches), noise, pair) for start in starts]
+
+    def _read_epoch(self, stage: int, epoch: int) -> Iterator[dict[str, Any]]:
+        """Images or cached features of this process's micro-batches, in the epoch's order."""
+        order = self._order(stage, epoch)
+        if self.cache is None:
+            self._set_view(stage * SEED_STRIDE + epoch)
+            yield from self._loader(order)
+            return
+        view = epoch % self.cache.views
+        self._fill_cache(self.cache, view)
+        for start in range(0, len(order), self.micro):
+            yield self.fabric.to_device(self.cache.read(view, order[start : start + self.micro]))
+
+    def _order(self, stage: int, epoch: int) -> list[int]:
+        """Indices of this process's samples in an epoch: its share of every batch, in order."""
+        generator = torch.Generator().manual_seed(self._seed(stage, epoch, SEED_STRIDE - 1))
+        size, first = self.config.batch_size, self.fabric.global_rank * self.share
+        order: list[int] = []
+        while len(order) < self.per_epoch * size:
+            order += torch.randperm(len(self.dataset), generator=generator).tolist()
+        starts = range(first, self.per_epoch * size, size)
+        return [i for start in starts for i in order[start : start + self.share]]
+
+    def _loader(self, order: list[int]) -> Any:
+        loader = DataLoader(
+            self.dataset,
+            batch_size=self.micro,
+            sampler=order,
+            num_workers=self.config.workers,
+            generator=torch.Generator(),  # without it a seed is drawn from the global one
+        )
+        return self.fabric.setup_dataloaders(loader, use_distributed_sampler=False)
+
+    def _set_view(self, view: int) -> None:
+        if isinstance(self.dataset, AugmentedDataset):
+            self.dataset.set_epoch(view)
+
+    def _fill_cache(self, cache: FeatureCache, view: int) -> None:
+        """Encode the missing rows of a view; the processes of a machine divide them."""
         missing = cache.missing(view)
-        self.fabric.barrier()  # all have looked before one writes
+        self.fabric.barrier()  # all must have read this before one writes
         own = missing[self.fabric.local_rank :: getattr(self.fabric.strategy, "num_processes", 1)]
         if own:
             self._set_view(view)
             self.progress.start(f"features, view {view + 1}/{cache.views}", len(own))
             for done in fill(cache, view, self._loader(own), self.model.backbone):
                 self.progress.advance(done, {})
-        self.fabric.barrier()  # all rows are there before one is read
+        self.fabric.barrier()  # all rows must be written before one is read
+
+    def _draw(self, stage: int, epoch: int, index: int) -> tuple[PromptNoise, int | None]:
+        """Noise of the whole batch, and the prompt pair to train; None trains every pair."""
+        generator = torch.Generator().manual_seed(self._seed(stage, epoch, index))
+        width, count = self.model.backbone.embed_dim, self.config.batch_size
+        noise = PromptNoise.draw(1, width, generator, batch=count)
+        pair = int(torch.randint(self.model.config.prompts.pairs, (), generator=generator))
+        return noise.to(self.fabric.device), None if self.config.every_pair else pair
+
+    def _micro_batch(
+        self, start: int, batch: dict[str, Any], noise: PromptNoise, pair: int | None
+    ) -> MicroBatch:
+        """The micro-batch that begins at image ``start`` of the whole batch."""
+        names = [self.dataset.samples[i].class_name for i in batch["index"].tolist()]
+        own = replace(noise, specific=noise.specific[start : start + self.micro])
+        return MicroBatch(batch, names, own, pair)
+
+    def _seed(self, stage: int, epoch: int, index: int) -> int:
+        epochs = (self.config.seed * 2 + stage) * SEED_STRIDE + epoch
+        return epochs * SEED_STRIDE + index

@@ -20,13 +20,14 @@ ACCELERATORS = ("auto", "cpu", "cuda", "gpu", "mps")
 
 
 def count_processes(accelerator: str, devices: int, batch_size: int, accumulate: int) -> int:
-    """Processes of the run, on all machines; its settings checked against them.
+    """How many processes the run has on all machines, after checking the settings against them.
 
     Args:
-        devices: of each machine; with ``torchrun`` 1 stands for as many as it has started.
+        devices: of each machine; with ``torchrun``, 1 stands for as many as it has started.
 
     Raises:
-        ConfigError: no such accelerator, too few devices, or a batch that cannot be shared out.
+        ConfigError: no such accelerator, too few devices, or a batch that cannot be divided among
+            them.
     """
     here = int(os.environ["LOCAL_WORLD_SIZE"]) if launched_outside() else devices
     if devices not in (1, here):
@@ -71,7 +72,7 @@ def _resolve(accelerator: str) -> str:
 
 
 def _available(kind: str) -> int | None:
-    """Devices of a kind; None for processors, which can be shared by any number of processes."""
+    """Number of devices of a kind; None for "cpu", which any number of processes can share."""
     import torch
 
     if kind == "cuda":
@@ -80,14 +81,14 @@ def _available(kind: str) -> int | None:
 
 
 def join_devices(accelerator: str, devices: int, precision: Any) -> Fabric:
-    """Fabric of this process, launched: alone, or as one of those started beside it."""
+    """The launched Fabric of this process, which runs alone or as one of several."""
     from lightning_fabric import Fabric
 
     outside = launched_outside()
     if devices == 1 and not outside:
         fabric = Fabric(accelerator=accelerator, devices=1, precision=precision)
     else:
-        # It tells of every process that joins: nothing that the user can act on.
+        # It logs every process that joins, which no user can act on.
         logging.getLogger("lightning_fabric.utilities").setLevel(logging.WARNING)
         here = int(os.environ["LOCAL_WORLD_SIZE"])
         nodes = int(os.environ["WORLD_SIZE"]) // here
@@ -107,10 +108,10 @@ def _strategy() -> Any:
     from lightning_fabric.strategies import DDPStrategy
 
     class Strategy(DDPStrategy):
-        """DDP that is told, stage by stage, whether parameters can be left without a gradient."""
+        """DDP that looks for unused parameters only in the stage that can have some."""
 
         def setup_module(self, module: Any) -> Any:
-            self._ddp_kwargs["find_unused_parameters"] = module.leaves_some_out
+            self._ddp_kwargs["find_unused_parameters"] = module.has_unused_parameters
             return super().setup_module(module)
 
     return Strategy()

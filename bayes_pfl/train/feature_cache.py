@@ -1,4 +1,4 @@
-"""Tapped tokens of augmented views on disk, so that later epochs skip the frozen image tower.
+"""Patch tokens of augmented views on disk, so that later epochs skip the frozen image tower.
 
 Symbols: n images, K views, N patches, V_l layer widths, D joint width, S image side.
 """
@@ -25,17 +25,17 @@ from bayes_pfl.errors import DataError
 from bayes_pfl.support.error_text import error_reason
 from bayes_pfl.support.file_identity import file_stamp
 
-FORMAT = 1
+CACHE_FORMAT = 1
 _FLOAT16_MAX = float(np.finfo(np.float16).max)
 
 
 def cache_key(
     backbone: BackboneConfig, samples: Sequence[Sample], augmentation: dict[str, Any]
 ) -> str:
-    """What the cached tokens depend on: backbone, size, augmentation, identity of every file."""
+    """A name made of all that the tokens depend on: backbone, augmentation and every file."""
     files = [_identity(path) for s in samples for path in (s.path, s.mask) if path is not None]
     content = {
-        "format": FORMAT,
+        "format": CACHE_FORMAT,
         "backbone": asdict(backbone),
         "augmentation": augmentation,
         "files": files,
@@ -53,14 +53,17 @@ def _identity(path: Path) -> tuple[str, int, int]:
 class FeatureCache:
     """Memory-mapped float16 tokens, float32 embeddings and masks of K views of n images.
 
-    A row is one view of one image; its checksum is written last and verified at every reading, so
-    that a filling which was cut short is noticed and done again.
+    A row is one view of one image. Its checksum is written last and verified at every read, so a
+    row that was not written completely is encoded again.
 
     Args:
-        folder: of this cache; name it by :func:`cache_key`.
+        folder: of this cache alone; its name comes from :func:`cache_key`.
         images: n.
         views: K.
-        backbone: gives the shapes.
+        backbone: its sizes give the shapes.
+
+    Raises:
+        DataError: the folder cannot be written, or has arrays of other shapes.
     """
 
     def __init__(self, folder: Path, images: int, views: int, backbone: FrozenCLIP) -> None:
@@ -88,15 +91,15 @@ class FeatureCache:
         self._tokens = [f"tokens_{i}" for i in range(len(backbone.vision_widths))]
 
     def missing(self, view: int) -> list[int]:
-        """Images whose row of ``view`` has not been written."""
+        """Indices of the images whose row of ``view`` has not been written."""
         rows = self._arrays["checksum"][view * self.images : (view + 1) * self.images]
         return np.flatnonzero(np.asarray(rows) == 0).tolist()
 
     def write(self, view: int, indices: Tensor, features: ImageFeatures, batch: Any) -> None:
-        """Keep the features, masks and labels of a batch.
+        """Write the features, masks and labels of a batch.
 
         Raises:
-            DataError: a token that float16 cannot hold, or no room on the disk.
+            DataError: float16 cannot hold a token.
         """
         rows = view * self.images + indices.numpy()
         values = {"pooled": features.pooled, "mask": batch["mask"], "label": batch["label"]}
@@ -109,11 +112,14 @@ class FeatureCache:
             self._arrays["checksum"][row] = self._checksum(row)
 
     def read(self, view: int, indices: Sequence[int]) -> dict[str, Any]:
-        """A batch: "pooled" (B, D), "tokens" of each layer (B, N, V_l), float32; "mask" (B, S, S),
-        "label" (B,), "index" (B,).
+        """The batch of ``indices`` as it was written.
+
+        Returns:
+            {"pooled": (B, D), "tokens": (B, N, V_l) of each layer, "mask": (B, S, S), all float32,
+            "label": (B,), "index": (B,)}
 
         Raises:
-            DataError: a row whose content is not what was written.
+            DataError: the checksum of a row does not match.
         """
         rows = view * self.images + np.asarray(indices)
         broken = [r for r in rows if self._arrays["checksum"][r] != self._checksum(r)]
@@ -131,7 +137,7 @@ class FeatureCache:
         }
 
     def flush(self) -> None:
-        """Hand what was written to the disk."""
+        """Write everything to the disk now."""
         for array in self._arrays.values():
             array.flush()
 
@@ -148,7 +154,7 @@ class FeatureCache:
 def fill(
     cache: FeatureCache, view: int, loader: Iterable[dict[str, Tensor]], backbone: FrozenCLIP
 ) -> Iterable[int]:
-    """Encode the batches of ``loader`` into ``view``; yields how many images were done."""
+    """Encode the batches of ``loader`` into ``view``; yields the size of each batch."""
     device = next(backbone.parameters()).device
     for batch in loader:
         features = backbone.encode_image(batch["image"].to(device))
@@ -163,7 +169,7 @@ def _open(path: Path, shape: tuple[int, ...], dtype: type) -> np.memmap:
         if array.shape != shape or array.dtype != dtype:
             raise ValueError(f"{path.name} has another shape")
         return array
-    # A run that is stopped here must not leave a file that is too short.
+    # Renamed when complete, because a run that is stopped here must not leave a short file.
     fresh = path.with_suffix(".new.npy")
     np.lib.format.open_memmap(fresh, mode="w+", dtype=dtype, shape=shape)
     os.replace(fresh, path)

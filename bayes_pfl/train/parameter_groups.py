@@ -1,4 +1,4 @@
-"""Which parameters learn, in which stage, at which rate. Declared by module, checked complete."""
+"""Which parameters learn in which stage, and at which learning rate."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from bayes_pfl.model.network import BayesPFLNetwork
 
 
 def set_stage(model: BayesPFLNetwork, stage: int) -> None:
-    """Stage 1 trains everything learnt; stage 2 only A_c, A_i and the fusion (paper: section 4)."""
+    """Stage 1 trains all learned parameters; stage 2 only A_c, A_i and the fusion (section 4)."""
     for _, parameter in model.learned_parameters():
         parameter.requires_grad_(stage == 1)
     if stage == 2:
@@ -19,7 +19,7 @@ def set_stage(model: BayesPFLNetwork, stage: int) -> None:
 
 
 def parameter_groups(model: BayesPFLNetwork, config: TrainConfig) -> list[dict[str, Any]]:
-    """Groups for the optimizer, each with its learning rate; only what learns in this stage."""
+    """Parameter groups of the optimizer, each with its learning rate, without frozen parameters."""
     specific, agnostic = model.specific_flow, model.agnostic_flow
     flow: list[nn.Module] = [specific.u, specific.w, specific.b, agnostic.normal, agnostic.abnormal]
     groups: list[dict[str, Any]] = [

@@ -7,12 +7,15 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
+import torch
+
 from bayes_pfl.checkpoints.load import build_model
 from bayes_pfl.config import AblationConfig, BackboneConfig, ModelConfig, TrainConfig
 from bayes_pfl.data.cards import read_dataset
 from bayes_pfl.data.records import Sample
 from bayes_pfl.data.sources import hold_out, read_source, select_categories
 from bayes_pfl.errors import CheckpointError, ConfigError, DataError
+from bayes_pfl.model.network import BayesPFLNetwork
 from bayes_pfl.support.environment import environment
 from bayes_pfl.support.files import raising_not_written, write_atomically
 from bayes_pfl.support.precision import warn_if_slow
@@ -22,22 +25,31 @@ from bayes_pfl.support.processes import (
     is_first_process,
     launched_outside,
 )
-from bayes_pfl.support.progress import Progress, NullProgress
+from bayes_pfl.support.progress import NullProgress, Progress
 from bayes_pfl.train.devices import count_processes, join_devices
 from bayes_pfl.train.run_files import SETTINGS_NAME, STATE_NAME
 from bayes_pfl.train.spawning import spawn
-from bayes_pfl.train.trainer import Trainer, TrainingState
+from bayes_pfl.train.state import TrainingState
+from bayes_pfl.train.trainer import Trainer
 
 AUTHORS_VALIDATION_CATEGORIES = 5
-"""How many categories of the test benchmark the published code selects its model on."""
+"""The published code selects its model on so many categories of the test benchmark."""
 
 
 @dataclass(frozen=True)
 class TrainingRequest:
-    """What the user asked for; see ``bayes-pfl train --help``.
+    """The options of ``bayes-pfl train``.
 
-    ``dataset`` and ``validation_dataset`` name cards, read below ``data`` and ``validation_data``;
-    without them those are trees or meta.json files. ``devices``: of this machine, a process each.
+    Attributes:
+        data: tree or meta.json to train on; with ``dataset`` the folder that its card reads.
+        out: run folder.
+        dataset: a benchmark's name or a card.yaml.
+        validation_data: like ``data``, for validation; None validates on categories of ``data``.
+        validation_dataset: like ``dataset``, for validation.
+        validation_categories: categories to validate on; empty for the default choice.
+        devices: how many of this machine, with one process each.
+        cache: folder for the tokens of augmented views; None encodes every image in every epoch.
+        resume: continue after the last finished epoch of ``out``.
     """
 
     data: Path
@@ -56,9 +68,9 @@ class TrainingRequest:
 
 
 def run_training(request: TrainingRequest, progress: Progress | None = None) -> TrainingState:
-    """Train as requested; the run folder then holds best/, last/, metrics.csv and the settings.
+    """Train as requested and write the run folder: best/, last/, metrics.csv and the settings.
 
-    With several devices new processes do it, which import the main module again: a script that
+    With several devices new processes train. They import the main module again, so a script that
     calls this needs ``if __name__ == "__main__":``.
 
     Raises:
@@ -77,10 +89,11 @@ def run_training(request: TrainingRequest, progress: Progress | None = None) -> 
 
 
 def _prepare(request: TrainingRequest) -> tuple[TrainingRequest, list[Sample], list[Sample]]:
-    """The request with its samples, refused where something is wrong with it."""
+    """Check the request and read its samples to train and to validate on."""
     if (request.out / "last" / STATE_NAME).exists() and not request.resume:
         raise ConfigError(
-            f"{request.out}: holds a run already; add --resume to go on, or choose another --out"
+            f"{request.out}: holds a run already; add --resume to continue it, or choose another "
+            "--out"
         )
     config = request.config
     count_processes(request.accelerator, request.devices, config.batch_size, config.accumulate)
@@ -90,16 +103,12 @@ def _prepare(request: TrainingRequest) -> tuple[TrainingRequest, list[Sample], l
 def _train(
     request: TrainingRequest, samples: list[Sample], validation: list[Sample], progress: Progress
 ) -> TrainingState:
-    """Life of one process of the run: alone, or beside others."""
-    import torch
-
+    """What each process of the run does, whether it is the only one or one of several."""
     config = request.config
     fabric = join_devices(request.accelerator, request.devices, config.precision)
     if config.precision == "bf16-mixed":
         warn_if_slow(fabric.device, torch.bfloat16)
-    with torch.random.fork_rng(devices=[]):  # modules take initial values from the global state
-        torch.manual_seed(config.seed)
-        model = build_model(ModelConfig(backbone=request.backbone, ablation=request.ablation))
+    model = _new_model(request)
     trainer = Trainer(
         model, config, samples, validation, request.out, fabric, progress, request.cache
     )
@@ -116,11 +125,22 @@ def _train(
     return state
 
 
-def training_data(request: TrainingRequest) -> tuple[list[Sample], list[Sample]]:
-    """Samples to train and to validate on.
+def _new_model(request: TrainingRequest) -> BayesPFLNetwork:
+    """A model with initial weights from the request's seed."""
+    with torch.random.fork_rng(devices=[]):  # modules draw from the global random state
+        torch.manual_seed(request.config.seed)
+        return build_model(ModelConfig(backbone=request.backbone, ablation=request.ablation))
 
-    By default categories of the auxiliary set are held out. ``authors`` selects the model on the
-    first five categories of another benchmark, as published: a leak if that is also the test set.
+
+def training_data(request: TrainingRequest) -> tuple[list[Sample], list[Sample]]:
+    """Samples to train on and samples to validate on.
+
+    By default some categories of the training data are held out. ``validation = "authors"`` takes
+    the first five categories of another benchmark, as the published code does; this leaks test data
+    if that benchmark is also the test set.
+
+    Raises:
+        DataError: no anomalous image has a mask, or "authors" without a benchmark to validate on.
     """
     samples = _read(request.data, request.dataset)
     config = request.config
@@ -130,9 +150,9 @@ def training_data(request: TrainingRequest) -> tuple[list[Sample], list[Sample]]
         if config.validation == "authors":
             raise DataError("validation 'authors' needs --validation-data, the other benchmark")
         if request.validation_categories:
-            names = set(request.validation_categories)
             chosen = select_categories(samples, request.validation_categories)
-            return [s for s in samples if s.category not in names], chosen
+            held_out = {sample.category for sample in chosen}
+            return [s for s in samples if s.category not in held_out], chosen
         return hold_out(samples, config.held_out, config.seed)
     others = _read(request.validation_data or request.data, request.validation_dataset)
     names = request.validation_categories

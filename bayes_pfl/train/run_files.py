@@ -4,25 +4,19 @@ from __future__ import annotations
 
 import csv
 import io
+from contextlib import AbstractContextManager
 from dataclasses import asdict
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import torch
 
-from bayes_pfl.checkpoints.load import (
-    WEIGHTS_NAME,
-    load_learned,
-    read_config,
-    read_weights,
-    save_checkpoint,
-)
+from bayes_pfl.checkpoints.format import WEIGHTS_NAME, read_config, read_weights, save_checkpoint
+from bayes_pfl.checkpoints.load import load_learned
 from bayes_pfl.errors import CheckpointError
-from bayes_pfl.support.files import not_written, remove_leftovers, write_atomically
-
-if TYPE_CHECKING:
-    from bayes_pfl.model.network import BayesPFLNetwork
-    from bayes_pfl.train.trainer import TrainingState
+from bayes_pfl.model.network import BayesPFLNetwork
+from bayes_pfl.support.files import raising_not_written, remove_leftovers, write_atomically
+from bayes_pfl.train.state import TrainingState
 
 STATE_NAME, SETTINGS_NAME = "state.pt", "config.json"
 
@@ -31,17 +25,13 @@ class RunFiles:
     """Reads and writes one run folder.
 
     Raises:
-        CheckpointError: the folder cannot be made.
+        CheckpointError: the folder cannot be written.
     """
 
     def __init__(self, out: Path) -> None:
         self.out = out
-        try:
+        with raising_not_written(out, "choose another --out", CheckpointError):
             out.mkdir(parents=True, exist_ok=True)
-        except OSError as error:
-            raise CheckpointError(
-                f"{out}: run folder cannot be made ({error.strerror}); choose another --out"
-            ) from error
         self._begun = (out / SETTINGS_NAME).is_file()
         self._writer: Any = None
         remove_leftovers(out, out / "best", out / "last")
@@ -49,7 +39,7 @@ class RunFiles:
     def log_step(
         self, stage: int, epoch: int, index: int, per_epoch: int, values: dict[str, float]
     ) -> None:
-        """Losses of one step, for TensorBoard."""
+        """Write the losses of one step for TensorBoard."""
         if self._writer is None:
             from torch.utils.tensorboard import SummaryWriter
 
@@ -60,9 +50,17 @@ class RunFiles:
     def save_epoch(
         self, model: BayesPFLNetwork, state: TrainingState, extra: dict[str, Any], *, best: bool
     ) -> None:
-        """Checkpoints and metrics after an epoch; each file is replaced whole or not at all.
+        """Write the state, the checkpoints and metrics.csv after an epoch.
 
-        The state comes first, and whole: from it alone the others are made again.
+        Each file is replaced whole or not at all. The state is written first, because a resumed
+        run makes the others again from it alone.
+
+        Args:
+            extra: the states of "optimizer" and "schedule".
+            best: whether this epoch is the best of its stage.
+
+        Raises:
+            CheckpointError: a file cannot be written.
         """
         data = {
             "state": asdict(state),
@@ -72,11 +70,9 @@ class RunFiles:
         }
         buffer = io.BytesIO()
         torch.save(data, buffer)
-        try:
+        with self._keeping_epoch_before():
             (self.out / "last").mkdir(exist_ok=True)
             write_atomically(self.out / "last" / STATE_NAME, buffer.getvalue())
-        except OSError as error:
-            raise self._not_written(error) from error
         self.save_results(model, state, best=best)
         if self._writer is not None:
             row = state.history[-1]
@@ -86,21 +82,19 @@ class RunFiles:
             self._writer.flush()
 
     def save_results(self, model: BayesPFLNetwork, state: TrainingState, *, best: bool) -> None:
-        """The files that follow from the state, with the model as it was when that was saved."""
+        """Write the checkpoints and metrics.csv; the model must be the one saved with ``state``."""
         if best:
             save_checkpoint(model, self.out / "best")
         save_checkpoint(model, self.out / "last")
-        try:
+        with self._keeping_epoch_before():
             write_atomically(self.out / "metrics.csv", _csv(state.history))
-        except OSError as error:
-            raise self._not_written(error) from error
 
-    def _not_written(self, error: OSError) -> CheckpointError:
-        mend = "the epoch before is intact: make room, then go on with --resume"
-        return not_written(self.out, error, mend, CheckpointError)
+    def _keeping_epoch_before(self) -> AbstractContextManager[None]:
+        mend = "the epoch before is intact: make room, then continue with --resume"
+        return raising_not_written(self.out, mend, CheckpointError)
 
     def close(self) -> None:
-        """Write the last events and end TensorBoard's thread."""
+        """Write the last events and stop TensorBoard's thread."""
         if self._writer is not None:
             self._writer.close()
             self._writer = None
@@ -110,17 +104,17 @@ class RunFiles:
         return (self.out / "best" / WEIGHTS_NAME).is_file()
 
     def load_best(self, model: BayesPFLNetwork) -> None:
-        """Put the weights and scoring of best/ into the model."""
+        """Load the weights and scoring settings of best/ into the model."""
         path = self.out / "best" / WEIGHTS_NAME
         load_learned(model, read_weights(path), path)
         model.update_scoring(**asdict(read_config(self.out / "best").scoring))
 
     def has_state(self) -> bool:
-        """Whether there is a state to go on from."""
+        """Whether last/ has a state to resume from."""
         return (self.out / "last" / STATE_NAME).is_file()
 
     def check_resumable(self) -> None:
-        """Refuse to resume where no run was begun.
+        """Check that a run was started in this folder.
 
         Raises:
             CheckpointError: there is neither a state nor the settings of a run.
@@ -128,16 +122,19 @@ class RunFiles:
         if not self._begun and not self.has_state():
             raise CheckpointError(
                 f"{self.out / 'last' / STATE_NAME}: no state to resume from; give the --out of a "
-                "run that was begun, or start without --resume"
+                "run that was started, or start without --resume"
             )
 
     def load_last(self, model: BayesPFLNetwork) -> dict[str, Any] | None:
-        """State after the last whole epoch; its weights go into the model.
+        """Load the weights of the last finished epoch into the model; returns the rest of its file.
 
-        None of a run that was stopped within its first epoch.
+        Returns:
+            {"state": of :class:`TrainingState`, "optimizer", "schedule"}, or None if the run was
+            stopped in its first epoch.
 
         Raises:
-            CheckpointError: there is none, it is damaged, or it is of a model without other parts.
+            CheckpointError: there is no such file, it is damaged, or its model has other parts
+                switched off.
         """
         path = self.out / "last" / STATE_NAME
         if self._begun and not self.has_state():
@@ -160,7 +157,7 @@ class RunFiles:
 
 
 def _csv(history: list[dict[str, Any]]) -> str:
-    """Rows with the union of their columns: the stages have other losses."""
+    """Rows under the union of their columns, because each stage has its own losses."""
     names = list(dict.fromkeys(name for row in history for name in row))
     text = io.StringIO()
     writer = csv.DictWriter(text, names, lineterminator="\n")

@@ -1,6 +1,6 @@
-"""New processes of this machine run one function, and end together.
+"""Runs one function in several new processes of this machine.
 
-The first one's progress and result come back; an error of any ends them all.
+The progress and result of the first one are passed on; an error in any of them stops all.
 """
 
 from __future__ import annotations
@@ -11,14 +11,14 @@ from collections.abc import Callable
 from typing import Any
 
 from bayes_pfl.errors import BayesPFLError, ConfigError
-from bayes_pfl.support.progress import Progress, NullProgress
+from bayes_pfl.support.progress import NullProgress, Progress
 
 _POLL_SECONDS = 0.05
 _GRACE_SECONDS = 5
 
 
 class _Relay:
-    """Progress of the first process, told to the one that started it."""
+    """Sends the progress of the first process to the one that started it."""
 
     def __init__(self, channel: Any) -> None:
         self.channel = channel
@@ -35,8 +35,8 @@ def spawn(
 ) -> Any:
     """Run ``function(*arguments, progress)`` in new processes; returns the first one's result.
 
-    Function, arguments and result have to be picklable. When one process fails, or this one is
-    interrupted, all are ended.
+    Function, arguments and result must be picklable. When one process fails, or this one is
+    interrupted, all are stopped.
 
     Raises:
         BayesPFLError, OSError: what a process raised.
@@ -76,13 +76,13 @@ def _drain(channel: Any, progress: Progress, results: dict[str, Any]) -> None:
 
 
 def _killed(end: Any) -> Exception:
-    """What to raise where no process could tell its error."""
+    """The error to raise for a process that died without reporting one."""
     name = getattr(end, "signal_name", None)
     if name is None:
         return RuntimeError(str(end))  # a fault of this package: with the process's traceback
     return ConfigError(
-        f"process {end.error_index + 1} was killed by {name}, for want of memory perhaps; make "
-        "--accumulate larger or --devices fewer, then go on with --resume"
+        f"process {end.error_index + 1} was killed by {name}, perhaps because memory ran out; "
+        "raise --accumulate or lower --devices, then continue with --resume"
     )
 
 
@@ -105,7 +105,7 @@ def _enter(
     function: Callable[..., Any],
     arguments: tuple[Any, ...],
 ) -> None:
-    """Life of a started process."""
+    """What a started process runs."""
     numbers = {"RANK": rank, "LOCAL_RANK": rank, "NODE_RANK": 0, "MASTER_PORT": port}
     numbers |= {"WORLD_SIZE": count, "LOCAL_WORLD_SIZE": count}
     os.environ.update({name: str(value) for name, value in numbers.items()})

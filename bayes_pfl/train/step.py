@@ -1,12 +1,14 @@
-"""One step of the optimiser: the losses of a batch, taken whole or in equal parts.
+"""Losses and gradients of one training step, for a whole batch or for equal parts of it.
 
-Parts are the shares of several processes, and the micro-batches that each takes one after the
-other. The gradient is that of the whole batch, see :class:`bayes_pfl.model.losses.BatchPart`.
+The parts are the shares of several processes, each divided into micro-batches that are computed one
+after the other. Their gradients add up to that of the whole batch, see
+:class:`bayes_pfl.model.losses.BatchPart`.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable
+from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from typing import Any
 
@@ -17,13 +19,14 @@ from torch import Tensor, nn
 from bayes_pfl.clip.frozen_clip import FrozenCLIP, ImageFeatures, frozen_text_checkpointing
 from bayes_pfl.model.losses import BatchPart
 from bayes_pfl.model.network import BayesPFLNetwork
+from bayes_pfl.model.objective import TrainingBatch, training_losses, training_sums
 from bayes_pfl.model.sampling import PromptNoise
 
 WholeSums = Callable[[Tensor], Tensor]
 
 
 class TrainingStep(nn.Module):
-    """One forward pass to the losses: a module, so that wrappers for several devices apply."""
+    """From a batch to its losses: a module, so that the wrappers for several devices apply."""
 
     def __init__(
         self, model: BayesPFLNetwork, flow_weight: float, text_checkpointing: bool = False
@@ -33,8 +36,11 @@ class TrainingStep(nn.Module):
         self.text_checkpointing = text_checkpointing
 
     @property
-    def leaves_some_out(self) -> bool:
-        """Whether parameters that learn can be without a gradient: stage 2's are, in stage 1."""
+    def has_unused_parameters(self) -> bool:
+        """Whether some trainable parameters may get no gradient.
+
+        True in stage 1, which trains those of stage 2 too; only stage 1 trains the prompts.
+        """
         return any(p.requires_grad for p in self.model.prompts.parameters())
 
     def forward(
@@ -47,17 +53,13 @@ class TrainingStep(nn.Module):
         parts: int = 1,
         whole_sums: WholeSums | None = None,
     ) -> dict[str, Tensor]:
-        """Losses of a batch, or of one of its ``parts``; see :meth:`BayesPFL.training_losses`."""
+        """Losses of a batch, or of one of its ``parts``; see :func:`training_losses`."""
         backbone = self.model.backbone
-        features = batch_features(backbone, batch)
+        training = _training_batch(backbone, batch, names, PromptNoise(*noise), pair)
         with frozen_text_checkpointing(backbone, self.text_checkpointing):
-            return self.model.training_losses(
-                features,
-                names,
-                batch["mask"],
-                batch["label"],
-                PromptNoise(*noise),
-                pair,
+            return training_losses(
+                self.model,
+                training,
                 stage=stage,
                 flow_weight=self.flow_weight,
                 part=BatchPart(parts, whole_sums) if whole_sums else BatchPart(parts),
@@ -65,21 +67,32 @@ class TrainingStep(nn.Module):
 
 
 def batch_features(backbone: FrozenCLIP, batch: dict[str, Any]) -> ImageFeatures:
-    """Features of a batch of images, or those that the cache gave for it."""
+    """Features of a batch: those read from the cache, or else of its images."""
     if "image" in batch:
         return backbone.encode_image(batch["image"])
     return ImageFeatures(batch["pooled"], tuple(batch["tokens"]), backbone.grid)
 
 
+def _training_batch(
+    backbone: FrozenCLIP,
+    batch: dict[str, Any],
+    names: list[str],
+    noise: PromptNoise,
+    pair: int | None,
+) -> TrainingBatch:
+    features = batch_features(backbone, batch)
+    return TrainingBatch(features, names, batch["mask"], batch["label"], noise, pair)
+
+
 @dataclass(frozen=True)
 class MicroBatch:
-    """What a process takes through the model at once.
+    """The images of a batch that a process computes at once.
 
     Attributes:
         batch: images or cached features, masks and labels, on the device.
         names: class name of each image.
-        noise: of its images, and of the two states as in the whole batch.
-        pair: the prompt pair of the step; None for all of them.
+        noise: prompt noise of these images, and that of the two states, which the batch shares.
+        pair: index of the prompt pair that this step trains; None for all pairs.
     """
 
     batch: dict[str, Any]
@@ -92,22 +105,21 @@ class GradientStep:
     """Gradients of a batch from its micro-batches, in this process and the others.
 
     Args:
-        fabric: launched; its processes each have their own micro-batches of the batch.
+        fabric: launched; each of its processes has its own micro-batches of the batch.
         module: a :class:`TrainingStep` that ``fabric`` has set up.
-        model: the one inside.
+        model: the network in that module.
     """
 
     def __init__(self, fabric: Fabric, module: Any, model: BayesPFLNetwork) -> None:
         self.fabric, self.module, self.model = fabric, module, model
 
     def __call__(self, micros: list[MicroBatch], stage: int) -> dict[str, float]:
-        """Add the gradients of the batch to the parameters; returns its losses."""
+        """Add the gradients of the batch to the parameters; returns its losses by name."""
         parts = self.fabric.world_size * len(micros)
         whole_sums: WholeSums = self._over_processes
         if stage == 1 and len(micros) > 1:
-            micros = [self._encoded(micro) for micro in micros]
-            sums = self._over_processes(self._sums(micros))
-            whole_sums = lambda _: sums  # noqa: E731
+            micros = [self._encoded(micro) for micro in micros]  # they are needed twice
+            whole_sums = self._sums_known_before(micros)
         totals: dict[str, Tensor] = {}
         for index, micro in enumerate(micros):
             micro = self._encoded(micro)
@@ -123,15 +135,30 @@ class GradientStep:
         return dict(zip(totals, values, strict=True))
 
     def _over_processes(self, tensor: Tensor) -> Tensor:
-        return self.fabric.all_reduce(tensor, reduce_op="sum")
+        """The sum of a tensor over all processes."""
+        total: Any = self.fabric.all_reduce(tensor, reduce_op="sum")
+        return total
 
-    def _synchronised(self, now: bool) -> Any:
+    def _sums_known_before(self, micros: list[MicroBatch]) -> WholeSums:
+        """Pixel sums of the whole batch, before the first micro-batch needs those of the last."""
+        sums = self._over_processes(self._sums(micros))
+
+        def known(own_sums: Tensor) -> Tensor:
+            return sums
+
+        return known
+
+    def _synchronised(self, now: bool) -> AbstractContextManager[None]:
+        """Within, gradients are averaged over the processes only if ``now``."""
         waits = not now and self.fabric.world_size > 1
         return self.fabric.no_backward_sync(self.module, enabled=waits)
 
     def _encoded(self, micro: MicroBatch) -> MicroBatch:
-        """With features instead of images: some towers need float32, which the module is not given
-        in half precision; and features may be needed twice."""
+        """The micro-batch with features instead of images.
+
+        They are computed outside the module, because Fabric casts the module's inputs to half
+        precision and some image towers need float32.
+        """
         if "image" not in micro.batch:
             return micro
         with self.fabric.autocast():
@@ -141,16 +168,13 @@ class GradientStep:
         return MicroBatch(batch, micro.names, micro.noise, micro.pair)
 
     def _sums(self, micros: list[MicroBatch]) -> Tensor:
-        """Pixel sums of this process's part of the batch, (L, 4), by a pass without gradients."""
+        """Pixel sums of this process's part of the batch, (L, 4), from a pass without gradients."""
         with self.fabric.autocast():
-            sums = [
-                self.model.training_sums(
-                    batch_features(self.model.backbone, micro.batch),
-                    micro.names,
-                    micro.batch["mask"],
-                    micro.noise,
-                    micro.pair,
+            batches = [
+                _training_batch(
+                    self.model.backbone, micro.batch, micro.names, micro.noise, micro.pair
                 )
                 for micro in micros
             ]
+            sums = [training_sums(self.model, batch) for batch in batches]
         return torch.stack(sums).sum(0)

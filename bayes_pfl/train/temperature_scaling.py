@@ -1,9 +1,9 @@
 """Temperatures fitted to validation images after training (Guo et al. 2017, arXiv 1706.04599).
 
-Not in the paper. Focal loss weighs defects and background alike, and leaves most pixels near the
-middle, where a pair's spread tells how loud it speaks rather than whether it is sure. The
-temperatures under which the pairs' own answers are most likely push plain background to zero.
-One pair's order of pixels and of images is kept; means over pairs change a little.
+Not in the paper. Focal loss weighs defects and background alike and leaves most probabilities near
+the middle. The temperatures that maximise the likelihood of each prompt pair's answers move plain
+background to zero. Within a pair the order of pixels and of images stays; means over pairs change a
+little.
 """
 
 from __future__ import annotations
@@ -34,12 +34,15 @@ def scale_temperatures(
     workers: int = 0,
     advance: Callable[[int], None] = lambda _: None,
 ) -> tuple[float, float]:
-    """Put the most likely of 140 temperatures from 2 to 500 into ``model``; (of pixels, of images).
+    """Set the two temperatures of ``model`` to the most likely of 140 values from 2 to 500.
 
-    The likelihood is that of every prompt pair by itself: at every token of every layer, against
-    the defective share of the token's cell, and of the text score, against the image's label.
-    Images without a mask where one is needed have no say in the pixels' temperature. Memory does
-    not grow with the number of images.
+    The likelihood is computed for every prompt pair separately: for pixels at every token of every
+    layer, compared with the defective share of the token's cell; for images with the text score,
+    compared with the label. Anomalous images without a mask do not count for the pixels'
+    temperature. Memory does not grow with the number of images.
+
+    Returns:
+        The temperature of pixels and that of images.
 
     Raises:
         DataError: no normal image, or no anomalous one with a mask.
@@ -74,7 +77,7 @@ def scale_temperatures(
 
 
 def _costs(cosines: Tensor, wanted: Tensor) -> Tensor:
-    """Summed negative log-likelihood for each of the scales; ``wanted`` in [0, 1]."""
+    """Negative log-likelihood summed over ``cosines``, for each scale; ``wanted`` in [0, 1]."""
     found = []
     for scale in _SCALES:
         logits = cosines * scale

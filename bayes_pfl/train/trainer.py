@@ -1,8 +1,8 @@
 """The training loop: two stages, validation on held-out categories, checkpoints, resuming.
 
-Engine of tools/train.py. Every random choice of a step is a function of (seed, stage, epoch, step),
-so a run that is resumed at an epoch's end goes on as if it had not stopped. With several processes
-all go through the same loop; the first one alone writes files.
+Every random choice of a step is a function of (seed, stage, epoch, step), so a run that is resumed
+after an epoch gives the same weights as one that was not interrupted. With several processes all of
+them run this loop; only the first one writes files.
 """
 
 from __future__ import annotations
@@ -10,59 +10,42 @@ from __future__ import annotations
 import logging
 import math
 import time
-from dataclasses import dataclass, field
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import torch
 from lightning_fabric import Fabric
 
-from bayes_pfl.checkpoints.load import save_checkpoint
+from bayes_pfl.checkpoints.format import save_checkpoint
 from bayes_pfl.config import StageConfig, TrainConfig
 from bayes_pfl.data.records import Sample
 from bayes_pfl.errors import CheckpointError
 from bayes_pfl.evaluate.categories import EvaluationSettings
 from bayes_pfl.model.network import BayesPFLNetwork
-from bayes_pfl.support.progress import Progress, NullProgress
+from bayes_pfl.support.progress import NullProgress, Progress
 from bayes_pfl.train.batches import TrainingBatches
 from bayes_pfl.train.parameter_groups import parameter_groups, set_stage
 from bayes_pfl.train.run_files import RunFiles
+from bayes_pfl.train.state import TrainingState
 from bayes_pfl.train.step import GradientStep, TrainingStep
 from bayes_pfl.train.validation import validate
 
 logger = logging.getLogger(__name__)
 
 
-@dataclass
-class TrainingState:
-    """Where a run stands after an epoch: everything that ``last`` needs to go on.
-
-    ``map_range`` is that of the validation maps of the stage's best epoch.
-    """
-
-    stage: int = 1
-    epoch: int = 0
-    best: float = -math.inf
-    best_epoch: int = 0
-    history: list[dict[str, Any]] = field(default_factory=list)
-    map_range: tuple[float, float] | None = None
-
-    def stale_epochs(self) -> int:
-        """Epochs of this stage since the best one."""
-        return self.epoch - self.best_epoch
-
-
 class Trainer:
-    """Trains the learnt part of a model.
+    """Trains the learned part of a model in the two stages of the paper (section 4).
 
     Args:
-        model: with its frozen backbone.
-        config: see :class:`TrainConfig`.
-        samples: to train on, with masks.
-        validation: of other categories; its mean pixel AP ends stage 1, its image AP stage 2.
+        model: the network with its frozen backbone.
+        config: see :class:`bayes_pfl.config.TrainConfig`.
+        samples: training images with masks.
+        validation: images of other categories; early stopping watches their mean pixel AP in
+            stage 1 and their image AP in stage 2.
         out: run folder; best/ and last/ are checkpoints.
-        fabric: devices and precision, launched; ``batch_size`` is shared out among its processes.
-        cache: folder for the tokens of augmented views; None encodes every image anew.
+        fabric: launched, with devices and precision; its processes divide each batch.
+        cache: folder for the tokens of augmented views; None encodes every image in every epoch.
     """
 
     def __init__(
@@ -81,34 +64,48 @@ class Trainer:
         self.files = RunFiles(out) if fabric.is_global_zero else None
         self.batches = TrainingBatches(samples, model, config, fabric, self.progress, cache)
         self.state = TrainingState()
-        self._resumed: dict[str, Any] | None = None
 
     def run(self, *, resume: bool = False) -> TrainingState:
-        """Train both stages; the model then holds the best weights, as best/ does.
+        """Train both stages; afterwards the model has the weights of best/.
 
         Raises:
-            CheckpointError: ``resume`` without a usable last/, or a folder that cannot be written.
+            CheckpointError: ``resume`` without a usable last/, a folder that cannot be written, or
+                a loss that is not finite.
             DataError: a sample that cannot be read.
         """
         try:
-            if resume:
-                self._restore()
-            self._run_stages()
+            optimization = self._restore() if resume else None
+            self._run_stages(optimization)
             self._keep_map_range()
         finally:
             if self.files:
                 self.files.close()
         return self.state
 
-    def _run_stages(self) -> None:
+    def _restore(self) -> dict[str, Any] | None:
+        """Load last/; returns the states of "optimizer" and "schedule", None without an epoch."""
+        data = self.files.load_last(self.model) if self.files else None
+        data = self.fabric.broadcast(data)  # other machines may not see the run folder
+        if data is None:
+            logger.info("no epoch was finished: training starts again from the beginning")
+            return None
+        self.state = TrainingState(**data["state"])
+        self.model.update_scoring(stage=self.state.stage)
+        if self.files:  # the run may have been stopped between the state and these
+            best = bool(self.state.history[-1]["best"])
+            self.files.save_results(self.model, self.state, best=best)
+        logger.info("resumed after stage %d, epoch %d", self.state.stage, self.state.epoch)
+        return {name: data[name] for name in ("optimizer", "schedule")}
+
+    def _run_stages(self, optimization: dict[str, Any] | None) -> None:
         stages = (self.config.stage1, self.config.stage2)
         for stage, settings in enumerate(stages, start=1):
             if stage < self.state.stage or settings.epochs == 0:
                 continue
             if stage > self.state.stage:
-                self.state.stage, self.state.epoch = stage, 0
-                self.state.best, self.state.best_epoch = -math.inf, 0
-            self._run_stage(stage, settings)
+                self.state.begin_stage(stage)
+                optimization = None  # it is that of the stage before
+            self._run_stage(stage, settings, optimization)
             # The other processes get these weights when the next stage is set up.
             if self.files and self.files.has_best():
                 self.files.load_best(self.model)
@@ -120,28 +117,26 @@ class Trainer:
         self.model.update_scoring(map_range=self.state.map_range)
         save_checkpoint(self.model, self.files.out / "best")
 
-    def _run_stage(self, stage: int, settings: StageConfig) -> None:
+    def _run_stage(
+        self, stage: int, settings: StageConfig, optimization: dict[str, Any] | None
+    ) -> None:
         set_stage(self.model, stage)
         self.model.update_scoring(stage=stage)
         step = TrainingStep(self.model, self.config.flow_weight, self.config.text_checkpointing)
-        optimizer = torch.optim.Adam(
-            parameter_groups(self.model, self.config), betas=self.config.betas
-        )
+        groups = parameter_groups(self.model, self.config)
+        optimizer = torch.optim.Adam(groups, betas=self.config.betas)
         total = settings.epochs * self.batches.per_epoch
         schedule = torch.optim.lr_scheduler.LambdaLR(optimizer, self._schedule(total))
-        if self._resumed:
-            optimizer.load_state_dict(self._resumed["optimizer"])
-            schedule.load_state_dict(self._resumed["schedule"])
-            self._resumed = None
+        if optimization:
+            optimizer.load_state_dict(optimization["optimizer"])
+            schedule.load_state_dict(optimization["schedule"])
         module, optimizer = self.fabric.setup(step, optimizer)
         gradients = GradientStep(self.fabric, module, self.model)
-        while self.state.epoch < settings.epochs:
-            if self.state.epoch and self.state.stale_epochs() >= settings.patience:
-                break
+        while not self.state.is_over(settings.epochs, settings.patience):
             self._run_epoch(gradients, optimizer, schedule, stage, settings)
 
-    def _schedule(self, total: int) -> Any:
-        """Factor on the learning rates: linear warm-up, then a half cosine to zero."""
+    def _schedule(self, total: int) -> Callable[[int], float]:
+        """Factor of the learning rates: linear warm-up, then a half cosine to zero."""
         warmup = max(1, round(self.config.warmup_fraction * total))
 
         def factor(step: int) -> float:
@@ -190,11 +185,7 @@ class Trainer:
         self, losses: dict[str, float], stage: int, seconds: float, optimizer: Any, schedule: Any
     ) -> None:
         score, map_range = self._validate(stage)
-        self.state.epoch += 1
-        improved = score > self.state.best or self.state.epoch == 1
-        if improved:
-            self.state.best, self.state.best_epoch = score, self.state.epoch
-            self.state.map_range = map_range
+        improved = self.state.finish_epoch(score, map_range)
         row = {"stage": stage, "epoch": self.state.epoch, "validation_ap": score}
         row |= {f"loss_{name}": value for name, value in losses.items()}
         row |= {"learning_rate": schedule.get_last_lr()[0], "seconds": seconds, "best": improved}
@@ -220,17 +211,3 @@ class Trainer:
                 f"{title}, step {index + 1}: loss is not finite ({bad}); last/ and best/ hold the "
                 "epoch before; lower the learning rates, or use precision 32-true"
             )
-
-    def _restore(self) -> None:
-        data = self.files.load_last(self.model) if self.files else None
-        data = self.fabric.broadcast(data)  # other machines may not see the run folder
-        if data is None:
-            logger.info("stopped within its first epoch: begun anew")
-            return
-        self.state = TrainingState(**data["state"])
-        self._resumed = {key: data[key] for key in ("optimizer", "schedule")}
-        self.model.update_scoring(stage=self.state.stage)
-        if self.files:  # the run may have been stopped between the state and these
-            best = bool(self.state.history[-1]["best"])
-            self.files.save_results(self.model, self.state, best=best)
-        logger.info("resumed after stage %d, epoch %d", self.state.stage, self.state.epoch)

@@ -1,4 +1,4 @@
-"""Validation while training: each process scores its share of the images, the first one judges."""
+"""Validation during training: each process scores its share, the first one computes the AP."""
 
 from __future__ import annotations
 
@@ -17,8 +17,6 @@ from bayes_pfl.evaluate.records import CategoryRecord
 from bayes_pfl.model.network import BayesPFLNetwork
 from bayes_pfl.support.progress import Progress
 
-Judgement = tuple[float, tuple[float, float]]
-
 
 def validate(
     model: BayesPFLNetwork,
@@ -27,33 +25,39 @@ def validate(
     stage: int,
     fabric: Fabric,
     progress: Progress,
-) -> Judgement:
-    """Mean AP of the validation categories, and the range of their maps, in every process alike.
+) -> tuple[float, tuple[float, float]]:
+    """Mean AP of the validation categories, and the range of their maps.
 
-    The AP is that of the pixels in stage 1, of the text scores in stage 2; 0 where nothing is
-    defined, as with no samples. Counts of pixels are merged exactly.
+    Every process gets the same result; the pixel counts of all are merged exactly.
+
+    Args:
+        stage: 1 for the AP of pixels, 2 for that of text scores.
+
+    Returns:
+        The AP in [0, 1], 0 where it is not defined (as without samples), and the median and the
+        highest value of the maps.
     """
     own = _share(samples, fabric.global_rank, fabric.world_size)
     progress.start("validation", len(own))
     records = evaluate(model, own, settings, lambda done: progress.advance(done, {}))
-    judgement: Judgement = (0.0, (0.0, 1.0))
+    result = (0.0, (0.0, 1.0))
     gathered = _gather(records, fabric)
     if fabric.is_global_zero:
         records = _merged(gathered, samples)
-        figure = pixel_average_precision if stage == 1 else text_score_average_precision
-        judgement = figure(records) or 0.0, map_range(records)
-    return fabric.broadcast(judgement)
+        average_precision = pixel_average_precision if stage == 1 else text_score_average_precision
+        result = average_precision(records) or 0.0, map_range(records)
+    return fabric.broadcast(result)
 
 
 def _share(samples: list[Sample], rank: int, count: int) -> list[Sample]:
-    """Every ``count``-th image, category after category."""
+    """Every ``count``-th image, with the categories one after the other."""
     categories = dict.fromkeys(sample.category for sample in samples)
     ordered = [s for category in categories for s in samples if s.category == category]
     return ordered[rank::count]
 
 
 def _gather(records: dict[str, CategoryRecord], fabric: Fabric) -> list[dict[str, CategoryRecord]]:
-    """The records of all processes, in the first one."""
+    """The records of all processes; only the first process gets them."""
     if fabric.world_size == 1:
         return [records]
     gathered: list[dict[str, CategoryRecord]] = [{}] * fabric.world_size

@@ -19,7 +19,7 @@ import torch
 from bayes_pfl.checkpoints.load import load_checkpoint
 from bayes_pfl.config import BackboneConfig, StageConfig, TrainConfig, from_dict
 from bayes_pfl.errors import ConfigError, DataError
-from bayes_pfl.model.losses import PixelSums, dice_loss, dice_share, focal_loss, pixel_sums
+from bayes_pfl.model.losses import PixelSums, dice_loss, focal_loss, pixel_sums
 from bayes_pfl.rendering import TRAIN_CATEGORIES, write_mvtec_tree
 from bayes_pfl.train.batches import TrainingBatches
 from bayes_pfl.train.devices import count_processes
@@ -314,7 +314,7 @@ def test_shares_of_the_map_losses_add_up_with_their_gradients(foreground):
     expected.backward()
     sums = PixelSums(*pixel_sums(p, mask))
     shares = [
-        focal_loss(x, y, whole=sums) + 3 * dice_share(x, y, sums, parts=3)
+        focal_loss(x, y, whole=sums) + 3 * dice_loss(x, y, sums, parts=3)
         for x, y in zip(parts.chunk(3), mask.chunk(3), strict=True)
     ]
     torch.stack(shares).sum().backward()

@@ -287,7 +287,7 @@ def test_refusals_come_before_any_work(request_for, tree, tmp_path):
     with pytest.raises(CheckpointError, match="no state to resume from"):
         run_training(request_for("nothing-there", resume=True))
     (tmp_path / "file").write_text("")
-    with pytest.raises(CheckpointError, match="cannot be made"):
+    with pytest.raises(CheckpointError, match="cannot be written"):
         run_training(request_for("file/run"))
 
 
