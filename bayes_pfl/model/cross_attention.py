@@ -1,4 +1,4 @@
-"""Residual cross-modal attention: text embeddings look at the patches before they are compared.
+"""Residual cross-modal attention: text embeddings attend to the patches they are compared with.
 
 Symbols: B images, N patches, V_l width of tapped layer l, D joint width, K text embeddings.
 """
@@ -20,7 +20,7 @@ class ResidualCrossModalAttention(nn.Module):
         vision_widths: V_l of each tapped layer.
         width: D.
         heads: must divide D.
-        attends: False leaves the text as it is: an ablation.
+        attends: False returns the text unchanged: an ablation.
     """
 
     def __init__(
@@ -47,13 +47,9 @@ class ResidualCrossModalAttention(nn.Module):
         if not self.attends:
             return text
         # The published scores are scaled by the full width, not by the head's.
-        attended = F.scaled_dot_product_attention(
-            self._split(self.query(text)),
-            keys := self._split(patches),
-            keys,
-            scale=self.scale,
-        )
-        return F.normalize(text + attended.transpose(1, 2).flatten(2), dim=-1)
+        queries, keys = self._split(self.query(text)), self._split(patches)
+        attended = F.scaled_dot_product_attention(queries, keys, keys, scale=self.scale)
+        return F.normalize(text + attended.transpose(1, 2).flatten(2), dim=-1)  # (B, K, D)
 
     def _split(self, tokens: Tensor) -> Tensor:
         return tokens.unflatten(-1, (self.heads, -1)).transpose(1, 2)  # (B, heads, *, D / heads)

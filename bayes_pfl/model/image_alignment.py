@@ -1,4 +1,4 @@
-"""Image-level alignment: embeddings of image and text compared, in both stages of training.
+"""Image-level alignment: cosines of image and text embeddings, for both stages of training.
 
 Symbols: B images, K text embeddings, N patches, V_l layer widths, V last layer's, D joint width.
 """
@@ -15,8 +15,13 @@ from torch import Tensor, nn
 class PatchFusion(nn.Module):
     """One vector from the patch tokens of all layers, by attention pooling (paper: section 3.4).
 
-    Concatenated tokens -> linear to V/2 -> weights over the patches by a linear to 1 and softmax ->
-    weighted sum -> linear to D.
+    The concatenated tokens of a patch are mapped to ``hidden`` numbers. Another linear map and a
+    softmax over the patches give their weights; the weighted sum is mapped to D.
+
+    Args:
+        vision_widths: V_l of each tapped layer.
+        hidden: published as V/2.
+        width: D.
     """
 
     def __init__(self, vision_widths: Sequence[int], hidden: int, width: int) -> None:
@@ -27,15 +32,15 @@ class PatchFusion(nn.Module):
 
     def forward(self, tokens: Sequence[Tensor]) -> Tensor:
         """Tokens of each layer (B, N, V_l) -> (B, D)."""
-        fused = self.compress(torch.cat(list(tokens), dim=-1))
-        weights = self.weigh(fused).softmax(dim=1)
-        return self.expand((weights * fused).sum(dim=1))
+        fused = self.compress(torch.cat(list(tokens), dim=-1))  # (B, N, hidden)
+        weights = self.weigh(fused).softmax(dim=1)  # (B, N, 1)
+        return self.expand((weights * fused).sum(dim=1))  # (B, D)
 
 
 class ImageAlignment(nn.Module):
-    """Maps A_c of the text and A_i of the image, and the fusion of patch tokens.
+    """Maps A_c of the text and A_i of the image, and the fusion of patch tokens (section 3.4).
 
-    Stage 1 compares A_c t with the plain image embedding f; stage 2 with A_i (f + fuse(P)).
+    Stage 1 compares A_c t with the image embedding f itself, stage 2 with A_i (f + fuse(P)).
     """
 
     def __init__(self, vision_widths: Sequence[int], hidden: int, width: int) -> None:
@@ -59,6 +64,6 @@ class ImageAlignment(nn.Module):
             (B, K), in [-1, 1].
         """
         image = pooled if stage == 1 else self.image_map(pooled + self.fusion(tokens))
-        image = F.normalize(image, dim=-1)
-        text = F.normalize(self.text_map(text), dim=-1)
-        return (text @ image.unsqueeze(-1)).squeeze(-1)
+        image = F.normalize(image, dim=-1)  # (B, D)
+        text = F.normalize(self.text_map(text), dim=-1)  # (B, K, D)
+        return (text @ image.unsqueeze(-1)).squeeze(-1)  # (B, K)

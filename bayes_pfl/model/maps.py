@@ -1,4 +1,4 @@
-"""Text embeddings and patches become pixel maps: mean and spread over pairs, reduced as they come.
+"""Anomaly maps from text embeddings and patches: mean and spread over pairs, a few pairs at a time.
 
 Symbols: B images, K = R*M prompt pairs, N = h*w patches, L layers, S image side, D joint width.
 """
@@ -13,7 +13,7 @@ from torch import Tensor
 
 from bayes_pfl.model.cross_attention import ResidualCrossModalAttention
 
-_PIXELS_AT_ONCE = 1_000_000  # floats held per upsampled chunk: 4 MB, within most caches' reach
+_PIXELS_AT_ONCE = 1_000_000  # floats of an upsampled chunk: 4 MB, which most CPU caches hold
 
 
 def pair_logits(
@@ -31,8 +31,9 @@ def pair_logits(
     Returns:
         (B, K, N).
     """
-    normal, abnormal = attention.attend(text.flatten(1, 2), patches).chunk(2, dim=1)
-    return (abnormal - normal) @ patches.transpose(1, 2) * scale
+    attended = attention.attend(text.flatten(1, 2), patches)  # (B, 2*K, D)
+    normal, abnormal = attended.chunk(2, dim=1)  # (B, K, D)
+    return (abnormal - normal) @ patches.transpose(1, 2) * scale  # (B, K, N)
 
 
 def upsampled_probability(logits: Tensor, grid: tuple[int, int], size: int) -> Tensor:
@@ -40,7 +41,7 @@ def upsampled_probability(logits: Tensor, grid: tuple[int, int], size: int) -> T
 
     Bilinear upsampling is linear, so upsampling the difference equals upsampling both logits.
     """
-    logits = logits.float().unflatten(-1, grid)
+    logits = logits.float().unflatten(-1, grid)  # (B, K, h, w)
     if logits.device.type != "cpu":
         return F.interpolate(logits, (size, size), mode="bilinear", align_corners=True).sigmoid()
     # On a CPU two products with the weights of each axis take half the time.
@@ -50,15 +51,16 @@ def upsampled_probability(logits: Tensor, grid: tuple[int, int], size: int) -> T
 
 
 def _bilinear_weights(cells: int, size: int) -> Tensor:
-    """(S, cells): each pixel's weights of the cells of one axis, with aligned corners."""
+    """Weight of each cell at each pixel of one axis, (S, cells), with aligned corners."""
     one_hot = torch.eye(cells)[None]
-    return F.interpolate(one_hot, size, mode="linear", align_corners=True)[0].T.contiguous()
+    weights = F.interpolate(one_hot, size, mode="linear", align_corners=True)  # (1, cells, S)
+    return weights[0].T.contiguous()
 
 
 def mean_and_spread(
     logits: Sequence[Tensor], grid: tuple[int, int], size: int
 ) -> tuple[Tensor, Tensor]:
-    """Map and its uncertainty, over pairs and layers, without holding them all.
+    """Anomaly map and its uncertainty, without holding the maps of all pairs and layers.
 
     Args:
         logits: (B, K, N) of each layer.
@@ -84,36 +86,37 @@ def mean_and_spread(
 
 
 def highest_pixels(maps: Tensor, fraction: float) -> Tensor:
-    """Places of the highest pixels of each map, (B, S, S) -> (B, T), counted along the rows.
+    """Indices of the highest pixels of each map, (B, S, S) -> (B, T), counted row by row.
 
     Of equal pixels the first ones are taken, so that the choice is the same in every batch.
 
     Args:
-        maps: float32, in [0, 1].
-        fraction: T is this share of the pixels, one at least.
+        maps: in [0, 1].
+        fraction: T is this share of the S*S pixels, at least 1.
     """
-    values = maps.flatten(1)
+    values = maps.flatten(1)  # (B, S*S)
     pixels = values.shape[1]
-    # Bits of floats that are not negative rise with their value; what is left over tells the place.
+    # The bits of non-negative floats, read as integers, are ordered as the floats are; each gets
+    # the pixel's place in its lower digits.
     ranks = (values.float() + 0.0).contiguous().view(torch.int32).long() * pixels
     ranks += torch.arange(pixels - 1, -1, -1, device=maps.device)
     return ranks.topk(max(1, round(fraction * pixels)), dim=1, sorted=False).indices
 
 
 def pairs_at(logits: Sequence[Tensor], grid: tuple[int, int], size: int, places: Tensor) -> Tensor:
-    """Each pair's own map, averaged over the given pixels alone: (B, K), in [0, 1].
+    """Mean of each pair's own map over the given pixels: (B, K), in [0, 1].
 
     Args:
         logits: (B, K, N) of each layer.
-        places: pixels (B, T) of each image, counted along the rows.
+        places: indices (B, T) of pixels, counted row by row.
     """
-    corners = torch.stack([places % size, places // size], dim=-1).float()
-    points = (corners * (2 / max(1, size - 1)) - 1)[:, None]  # (B, 1, T, 2), x before y
+    corners = torch.stack([places % size, places // size], dim=-1).float()  # (B, T, 2), x before y
+    points = (corners * (2 / max(1, size - 1)) - 1)[:, None]  # (B, 1, T, 2), in [-1, 1]
     total = torch.zeros((), device=places.device)
     for layer in logits:
-        values = layer.float().unflatten(-1, grid)
+        values = layer.float().unflatten(-1, grid)  # (B, K, h, w)
         at = F.grid_sample(values, points, padding_mode="border", align_corners=True)
-        total = total + at[:, :, 0].sigmoid().mean(-1)
+        total = total + at[:, :, 0].sigmoid().mean(-1)  # of (B, K, T)
     return total / len(logits)
 
 

@@ -1,5 +1,7 @@
 """Prompt distributions: image-specific for the context, image-agnostic for the two states.
 
+Each module maps a context to a distribution over shifts of the prompts, with ``rsample``.
+
 Symbols: B images, R samples, D joint width, K flow length.
 """
 
@@ -14,7 +16,8 @@ from bayes_pfl.config import FlowConfig
 from bayes_pfl.model.flows import FlowSample, PlanarFlow, PlanarParameters
 
 Shift = Literal["sampled", "mean", "none"]
-"""Of prompts: drawn from the flow, the mean of its base, or zero. The last two are ablations."""
+"""How prompts are shifted: by draws of the flow, the mean of its base, or not. The last two are
+ablations."""
 
 
 def softplus_mlp(width: int, hidden: int) -> nn.Sequential:
@@ -29,7 +32,7 @@ def softplus_mlp(width: int, hidden: int) -> nn.Sequential:
 
 
 class GaussianBase(nn.Module):
-    """Mean and standard deviation of a flow's base, each an MLP of a vector in R^D."""
+    """Mean and standard deviation of a flow's base (section 3.3), each an MLP of a vector."""
 
     def __init__(self, width: int, hidden: int) -> None:
         super().__init__()
@@ -45,18 +48,30 @@ class GaussianBase(nn.Module):
 
 
 class PointMass:
-    """All draws are the same vector, in place of a flow.
+    """Distribution whose draws are all the same vector: an ablation of the flow.
 
-    Its log-density is left out of the flow loss, where log N(z; 0, I) still pulls on the vector.
+    It has no density: its log terms are 0, so that the flow loss is -log N(z; 0, I) alone.
+
+    Args:
+        point: (..., D).
     """
 
     def __init__(self, point: Tensor) -> None:
         self.point = point
 
     def rsample(self, noise: Tensor) -> FlowSample:
-        """As many copies of the point (..., D) as ``noise`` (..., R, D) asks for."""
-        z = self.point.unsqueeze(-2) + torch.zeros_like(noise)
-        return FlowSample(z, zero := z.new_zeros(z.shape[:-1]), zero)
+        """Copies of the point in the shape of ``noise`` (..., R, D), whose values are not used."""
+        z = self.point.unsqueeze(-2) + torch.zeros_like(noise)  # (..., R, D)
+        zero = z.new_zeros(z.shape[:-1])
+        return FlowSample(z, log_base=zero, log_det=zero)
+
+
+PromptDistribution = PlanarFlow | PointMass
+
+
+def _unsampled(shift: Shift, base: GaussianBase, condition: Tensor) -> PointMass:
+    """The distribution of both ablations: the mean of the base, or zero."""
+    return PointMass(base.mean(condition) if shift == "mean" else torch.zeros_like(condition))
 
 
 class ImageSpecificFlow(nn.Module):
@@ -64,7 +79,7 @@ class ImageSpecificFlow(nn.Module):
 
     Args:
         width: D.
-        hidden: of the MLPs, published as half the vision width.
+        hidden: width inside the MLPs, published as half the vision width.
     """
 
     def __init__(
@@ -77,22 +92,22 @@ class ImageSpecificFlow(nn.Module):
         self.w = nn.Linear(width, config.length * width)
         self.b = nn.Linear(width, config.length)
 
-    def forward(self, pooled: Tensor) -> PlanarFlow | PointMass:
-        """Global image embeddings (B, D), not normalised -> a flow with batch shape (B,)."""
-        if self.shift == "none":
-            return PointMass(torch.zeros_like(pooled))
-        if self.shift == "mean":
-            return PointMass(self.base.mean(pooled))
-        steps = (len(pooled), self.config.length, self.width)
+    def forward(self, pooled: Tensor) -> PromptDistribution:
+        """Global image embeddings (B, D), not normalised -> distribution of batch shape (B,)."""
+        if self.shift != "sampled":
+            return _unsampled(self.shift, self.base, pooled)
+        steps = (self.config.length, self.width)
         parameters = PlanarParameters(
-            self.u(pooled).view(steps), self.w(pooled).view(steps), self.b(pooled)
+            u=self.u(pooled).unflatten(-1, steps),  # (B, K, D)
+            w=self.w(pooled).unflatten(-1, steps),  # (B, K, D)
+            b=self.b(pooled),  # (B, K)
         )
         mean, std = self.base(pooled)
         return PlanarFlow(mean, std, parameters, constrained=self.config.constrained)
 
 
 class AgnosticCondition(nn.Module):
-    """What is learnt for one state: the vector that conditions its base, and its flow steps."""
+    """Parameters of one state: the vector that conditions its base, and its K flow steps."""
 
     def __init__(self, width: int, length: int) -> None:
         super().__init__()
@@ -103,7 +118,10 @@ class AgnosticCondition(nn.Module):
 
 
 class ImageAgnosticFlow(nn.Module):
-    """Distributions over the normal and the abnormal state; the base MLPs are shared."""
+    """Distributions over the normal and the abnormal state of the prompts (paper: section 3.3).
+
+    Both states share the MLPs of the base.
+    """
 
     def __init__(
         self, width: int, hidden: int, config: FlowConfig, shift: Shift = "sampled"
@@ -114,15 +132,13 @@ class ImageAgnosticFlow(nn.Module):
         self.normal = AgnosticCondition(width, config.length)
         self.abnormal = AgnosticCondition(width, config.length)
 
-    def forward(self) -> tuple[PlanarFlow | PointMass, PlanarFlow | PointMass]:
-        """Flows of the normal and of the abnormal state, without batch shape."""
-        return self._flow(self.normal), self._flow(self.abnormal)
+    def forward(self) -> tuple[PromptDistribution, PromptDistribution]:
+        """Distributions of the normal and of the abnormal state, without batch shape."""
+        return self._distribution(self.normal), self._distribution(self.abnormal)
 
-    def _flow(self, condition: AgnosticCondition) -> PlanarFlow | PointMass:
-        if self.shift == "none":
-            return PointMass(torch.zeros_like(condition.vector))
-        if self.shift == "mean":
-            return PointMass(self.base.mean(condition.vector))
+    def _distribution(self, condition: AgnosticCondition) -> PromptDistribution:
+        if self.shift != "sampled":
+            return _unsampled(self.shift, self.base, condition.vector)
         mean, std = self.base(condition.vector)
         parameters = PlanarParameters(condition.u, condition.w, condition.b)
         return PlanarFlow(mean, std, parameters, constrained=self.config.constrained)

@@ -32,7 +32,7 @@ class PromptBank(nn.Module):
             nn.init.trunc_normal_(parameter, mean=mean, std=0.02)
 
     def forward(self, context: Tensor, normal: Tensor, abnormal: Tensor) -> Tensor:
-        """Shift the bank by samples: z_K is added to every token of its part (paper: equation 8).
+        """Prompts shifted by samples: z_K is added to every token of its part (paper: equation 8).
 
         Args:
             context: image-specific samples (B, R, T).
@@ -41,14 +41,13 @@ class PromptBank(nn.Module):
         Returns:
             Prompt vectors (B, 2 * R * M, P + Q, T): all normal ones first, index r * M + m.
         """
-        # (B, R, M, P, T) and (R, M, Q, T)
-        contexts = self.context + context[:, :, None, None, :]
+        contexts = self.context + context[:, :, None, None, :]  # (B, R, M, P, T)
         states = [
-            bank + sample[:, None, None, :]
+            bank + sample[:, None, None, :]  # (R, M, Q, T)
             for bank, sample in ((self.state_normal, normal), (self.state_abnormal, abnormal))
         ]
         prompts = [
             torch.cat([contexts, state.expand(len(contexts), *state.shape)], dim=3)
             for state in states
-        ]
-        return torch.stack(prompts, dim=1).flatten(1, 3)
+        ]  # (B, R, M, P + Q, T) of each state
+        return torch.stack(prompts, dim=1).flatten(1, 3)  # (B, 2*R*M, P + Q, T)

@@ -1,6 +1,6 @@
-"""The randomness of a run, as explicit objects: draw once, pass everywhere, repeat by seed.
+"""The randomness of a run as explicit objects: drawn once from a seed, then passed on.
 
-Symbols: B images, R samples, M prompt pairs, D joint width, T text width.
+Symbols: B images, R samples, M prompt pairs, D joint width.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from bayes_pfl.model.flows import FlowSample
 
 @dataclass(frozen=True)
 class PromptNoise:
-    """Standard-normal draws behind R samples of the three distributions.
+    """Standard-normal noise for R samples of the three distributions (paper: equation 5).
 
     Attributes:
         specific: (R, D) shared by all images, or (B, R, D).
@@ -31,7 +31,13 @@ class PromptNoise:
     def draw(
         cls, samples: int, width: int, generator: torch.Generator, batch: int | None = None
     ) -> PromptNoise:
-        """New draws on the generator's device; with ``batch``, specific ones for each image."""
+        """New noise on the generator's device.
+
+        Args:
+            samples: R.
+            width: D.
+            batch: B, for specific noise of each image; None to share it between images.
+        """
         device = generator.device
         shape = (samples, width) if batch is None else (batch, samples, width)
         return cls(
@@ -41,7 +47,7 @@ class PromptNoise:
         )
 
     def to(self, device: torch.device) -> PromptNoise:
-        """The same draws on ``device``."""
+        """The same noise on ``device``."""
         return PromptNoise(
             self.specific.to(device), self.normal.to(device), self.abnormal.to(device)
         )
@@ -60,7 +66,11 @@ class TextCache:
         return len(self._known)
 
     def embeddings(self, names: Sequence[str], encode: Callable[[list[str]], Tensor]) -> Tensor:
-        """(B, 2, M, D); ``encode`` is asked for the names, one or more, that are not known yet."""
+        """Embeddings (B, 2, M, D) of B names.
+
+        Args:
+            encode: maps n new names to their embeddings (n, 2, M, D); not called without any.
+        """
         missing = [name for name in dict.fromkeys(names) if name not in self._known]
         if missing:
             self._known.update(zip(missing, encode(missing), strict=True))
@@ -69,17 +79,17 @@ class TextCache:
 
 @dataclass(frozen=True)
 class RunSamples:
-    """What stays fixed over a run: samples of the agnostic flows, noise of the specific ones.
+    """The draws of a run: samples of the agnostic flows, noise for the image-specific one.
 
-    The paper draws the agnostic samples once and the specific ones per image (section 3.5). Sharing
-    the specific *noise* between images keeps that, as each image's own distribution shapes it, and
-    makes a score independent of the batch and order in which its image came.
+    The paper draws the agnostic samples once and the specific ones per image (section 3.5). Here
+    all images share the specific *noise*, which each image's own distribution transforms; so a
+    score does not depend on the batch or the order in which its image came.
 
     Attributes:
         specific_noise: (R, D) or (B, R, D).
-        normal, abnormal: draws of the agnostic flows, z of (R, D).
-        texts: of the mean prompt, see :meth:`bayes_pfl.BayesPFL.mean_samples`; None where prompts
-            are sampled.
+        normal, abnormal: samples of the agnostic flows, z (R, D).
+        texts: embeddings of the mean prompt, see :meth:`bayes_pfl.BayesPFL.mean_samples`; None if
+            prompts are sampled.
     """
 
     specific_noise: Tensor

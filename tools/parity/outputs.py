@@ -27,6 +27,7 @@ from bayes_pfl.config import BackboneConfig
 from bayes_pfl.data.wording import PUBLISHED_WORDS
 from bayes_pfl.errors import CheckpointError
 from bayes_pfl.model.network import BayesPFLNetwork
+from bayes_pfl.model.objective import TrainingBatch, training_losses
 from bayes_pfl.model.sampling import PromptNoise
 
 TOLERANCE = 1e-4
@@ -220,14 +221,16 @@ def _training_outputs(fixture: Fixture, features: ImageFeatures) -> dict[str, Te
         given["train.eps_agnostic_normal"],
         given["train.eps_agnostic_abnormal"],
     )
-    losses = model.training_losses(
+    masks = given["train.mask"]
+    batch = TrainingBatch(
         features,
         fixture.classes,
-        given["train.mask"].reshape(-1, *given["train.mask"].shape[-2:]).float(),
+        masks.reshape(-1, *masks.shape[-2:]).float(),
         given["train.label"].flatten().long(),
         noise,
         int(given["train.prompt_index"]),
     )
+    losses = training_losses(model, batch)
     losses["total"].backward()
     with torch.no_grad():
         samples = model.samples_from(noise)
