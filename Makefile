@@ -9,7 +9,7 @@ LOCK := constraints.txt
 APP_LOCK := constraints-app.txt
 CPU_TORCH := https://download.pytorch.org/whl/cpu
 
-.PHONY: setup lock demo test test-app lint docs bench pretrained audit fuzz
+.PHONY: setup lock demo test test-slow test-app lint docs bench pretrained audit fuzz
 
 setup: $(STAMP)
 $(STAMP): setup.py pyproject.toml $(LOCK)
@@ -37,6 +37,10 @@ demo: setup
 test: setup
 	$(VENV)/bin/python -m pytest
 
+# Also what takes minutes or gigabytes.
+test-slow: setup
+	$(VENV)/bin/python -m pytest --slow
+
 # Makes the environment $(1) on top of the first: what is installed there hides what lies beneath.
 SITE = -c "import sysconfig; print(sysconfig.get_path('purelib'))"
 OVERLAY = test -d $(1) || { $(PYTHON) -m venv --without-pip $(1) && \
@@ -51,6 +55,7 @@ test-app: setup
 lint: setup
 	$(VENV)/bin/ruff check .
 	$(VENV)/bin/ruff format --check .
+	$(VENV)/bin/lint-imports
 
 docs: setup
 	$(VENV)/bin/mkdocs build --strict
