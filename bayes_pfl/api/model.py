@@ -113,7 +113,7 @@ class BayesPFL(BayesPFLNetwork):
 
         Args:
             images: a path, Pillow image, array or tensor (values as
-                :func:`bayes_pfl.data.images.as_rgb` takes them); or an iterable of these, or an
+                :func:`bayes_pfl.data.pixels.as_rgb` takes them); or an iterable of these, or an
                 array or tensor of four dimensions. For more than fits into memory:
                 :meth:`predict_stream`.
             class_name: what the images show, such as "metal nut"; one for all, or one for each.

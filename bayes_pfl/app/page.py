@@ -12,7 +12,7 @@ from gradio.processing_utils import save_pil_to_cache
 from gradio.utils import get_upload_folder
 
 from bayes_pfl.app.inspection import Inspected, Inspector, Wish
-from bayes_pfl.data.images import IMAGE_SUFFIXES
+from bayes_pfl.data.image_files import IMAGE_SUFFIXES
 from bayes_pfl.errors import BayesPFLError, ConfigError, DataError
 
 FOOTER: list[Any] = []

@@ -49,7 +49,7 @@ def class_names(
     json_out: Json = None,
 ) -> None:
     """How much scores hang on the class name: synonyms and the word 'object' on some images."""
-    from bayes_pfl.data.images import find_images
+    from bayes_pfl.data.image_files import find_images
     from bayes_pfl.detect.name_sensitivity import name_sensitivity
     from bayes_pfl.detect.settings import ScoringSettings
 

@@ -130,7 +130,8 @@ def export(
 
 def _splits(card: Card, data: Path | None, form: str) -> dict[str, list[Sample]]:
     """Both splits; the test images must be there, training images may not be."""
-    from bayes_pfl.data.cards import dataset_root, locate, read_found
+    from bayes_pfl.data.cards import dataset_root, read_found
+    from bayes_pfl.data.locate import locate
 
     found = locate(card, dataset_root(card, data), form)
     splits = {"test": read_found(card, found, "test")}

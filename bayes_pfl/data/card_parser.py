@@ -1,4 +1,4 @@
-"""From the mapping in a YAML file to a card; all faults of a card are reported at once."""
+"""Makes a card of the mapping in a YAML file; all faults of a card are reported at once."""
 
 from __future__ import annotations
 
@@ -48,15 +48,17 @@ def parse_card(content: object, path: Path | None = None) -> Card:
     Raises:
         DataError: one line with the faults of the card, forty at most.
     """
+    if not isinstance(content, dict):
+        raise DataError(
+            f"{path or 'card'} has 1 fault: a card is a mapping of fields such as name and layouts"
+        )
     faults = Faults()
-    card = _card(content, path, faults) if isinstance(content, dict) else None
-    if card is None:
-        faults.add("a card", "is a mapping of fields such as name and layouts")
+    card = _card(content, path, faults)
     if faults.found:
         count = f"{len(faults.found)} fault{'s' if len(faults.found) > 1 else ''}"
         more = "; ..." if len(faults.found) > _SHOWN else ""
         raise DataError(f"{path or 'card'} has {count}: {'; '.join(faults.found[:_SHOWN])}{more}")
-    return card  # type: ignore[return-value]  # a missing card is a fault
+    return card
 
 
 def _card(content: dict[str, Any], path: Path | None, faults: Faults) -> Card:
@@ -176,18 +178,18 @@ def _table(where: str, item: object, faults: Faults) -> Table:
 def _check_categories(
     layouts: list[Layout], categories: Mapping[str, Category], faults: Faults
 ) -> None:
-    """Each image must get a category: from its path, its group, its table, or the only one."""
+    """Each image must have a category: from its path, its group, its table, or the only one."""
     for layout in layouts:
         groups = [group for split in layout.splits.values() for group in split]
         for group in groups:
             if group.category and group.category not in categories:
                 name = short(group.category)
                 faults.add(layout.name, f"names the category {name}, not in the card")
-        placed = [g.category or all("{category}" in p for p in g.images) for g in groups]
-        placed += [layout.table.category] if layout.table else []
+        placed = [bool(g.category) or all("{category}" in p for p in g.images) for g in groups]
+        placed += [bool(layout.table.category)] if layout.table else []
         if not all(placed) and len(categories) != 1:
             faults.add(
                 layout.name,
-                "does not tell the category of its images; put {category} into the pattern, or "
+                "does not say the category of its images; put {category} into the pattern, or "
                 "name one category",
             )

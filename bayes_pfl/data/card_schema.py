@@ -1,4 +1,4 @@
-"""What a dataset card says, as dataclasses. For card writers: datasets/README.md."""
+"""The content of a dataset card, as dataclasses. How to write a card: datasets/README.md."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ class Category:
 
 @dataclass(frozen=True)
 class Group:
-    """Images found by a pattern that share their way to a label and a mask."""
+    """Images found by patterns, whose label and mask are found in the same way."""
 
     images: tuple[str, ...]
     label: str
@@ -38,7 +38,7 @@ class Group:
 
 @dataclass(frozen=True)
 class Table:
-    """A CSV file that lists the images; values are names of its columns."""
+    """A CSV file that lists the images; the fields are names of its columns."""
 
     file: str
     image: str
@@ -53,7 +53,7 @@ class Table:
 
 @dataclass(frozen=True)
 class Layout:
-    """One way in which the files may lie: patterns by split, or a table."""
+    """One way in which the files may be arranged: patterns by split, or a table."""
 
     name: str
     splits: Mapping[str, tuple[Group, ...]] = field(default_factory=dict)
@@ -87,3 +87,8 @@ class Card:
             if wanted in (name.casefold() for name in (category.name, *category.folders)):
                 return category
         return None
+
+    def rank(self, category: str) -> int:
+        """The place of a category in the card's order; that of an unknown one is after all."""
+        names = list(self.categories)
+        return names.index(category) if category in self.categories else len(names)

@@ -1,6 +1,6 @@
 """Dataset cards: find one by name or path, and read its dataset as samples.
 
-A card (YAML) tells where the pictures of a dataset lie, which are anomalous, and where their masks
+A card (YAML) says where the pictures of a dataset are, which are anomalous, and where their masks
 are; see datasets/README.md and docs/datasets.md. Reading never copies or changes data.
 """
 
@@ -12,36 +12,18 @@ from dataclasses import replace
 from pathlib import Path
 
 from bayes_pfl.data.card_parser import parse_card
-from bayes_pfl.data.card_schema import SPLITS, Card, Category, Layout
+from bayes_pfl.data.card_schema import SPLITS, Card
 from bayes_pfl.data.layouts import read_layout
-from bayes_pfl.data.locate import FORMS, Found, locate
+from bayes_pfl.data.locate import Found, locate
 from bayes_pfl.data.meta import read_meta
-from bayes_pfl.data.records import Sample, count_labels
+from bayes_pfl.data.records import Sample, count_labels, select_categories
 from bayes_pfl.errors import DataError
 from bayes_pfl.support.parsing import MAX_CARD, Malformed, parse_yaml, read_text
 from bayes_pfl.support.resources import resource_dir
 
-__all__ = [
-    "FORMS",
-    "Card",
-    "Category",
-    "DatasetWarning",
-    "Found",
-    "Layout",
-    "card_names",
-    "count_differences",
-    "dataset_root",
-    "find_datasets",
-    "load_card",
-    "locate",
-    "parse_card",
-    "read_dataset",
-    "read_found",
-]
-
 
 class DatasetWarning(UserWarning):
-    """A dataset is not quite what its card says; reading goes on."""
+    """A dataset differs from its card, but can be read."""
 
 
 def card_names() -> list[str]:
@@ -85,20 +67,21 @@ def read_dataset(
 
     Args:
         card: a card, its name, or the path of a YAML file.
-        root: the folder that holds the datasets; a card's own `root` is taken if this is None.
+        root: the folder that holds the datasets; None for the card's own `root`.
         split: "test" or "train".
         form: "auto", "standardised" or "distributed".
         categories: only these.
 
     Raises:
-        DataError: nothing found, an empty split, unknown categories, images that are not there.
+        DataError: nothing found, an empty split, unknown categories, missing images.
     """
     card = card if isinstance(card, Card) else load_card(card)
     found = locate(card, dataset_root(card, root), form)
     samples = read_found(card, found, split)
     for difference in count_differences(card, found, split, samples):
         warnings.warn(difference, DatasetWarning, stacklevel=2)
-    samples = _only(card, samples, categories)
+    if categories is not None:
+        samples = select_categories(samples, categories, card.name)
     absent = [sample.path for sample in samples if not sample.path.is_file()]
     if absent:
         raise DataError(
@@ -109,15 +92,15 @@ def read_dataset(
 
 
 def dataset_root(card: Card, root: str | Path | None) -> Path:
-    """The folder to look in: the one given, else the card's own.
+    """The folder to look in: the given one, or else the card's own.
 
     Raises:
-        DataError: neither is there.
+        DataError: there is neither.
     """
     if root is not None:
         return Path(root)
     if card.root is None:
-        raise DataError(f"{card.name}: say where the data lies, by --data or by root in its card")
+        raise DataError(f"{card.name}: say where the data is, by --data or by root in its card")
     return (card.path.parent if card.path else Path()) / Path(card.root).expanduser()
 
 
@@ -131,8 +114,7 @@ def read_found(card: Card, found: Found, split: str = "test") -> list[Sample]:
         raise DataError(f"split is {split!r}; allowed are {', '.join(SPLITS)}")
     if found.layout is None:
         samples = [_as_in_card(card, s) for s in read_meta(found.path, split, card.name)]
-        order = {name: rank for rank, name in enumerate(card.categories)}
-        samples.sort(key=lambda sample: order.get(sample.category, len(order)))
+        samples.sort(key=lambda sample: card.rank(sample.category))
     else:
         samples = read_layout(card, found.layout, found.path, split)
     if not samples:
@@ -141,7 +123,7 @@ def read_found(card: Card, found: Found, split: str = "test") -> list[Sample]:
 
 
 def count_differences(card: Card, found: Found, split: str, samples: list[Sample]) -> list[str]:
-    """Where the numbers of images differ from the card's, one line each with both numbers.
+    """One line for each number of images that differs from the card's, with both numbers.
 
     Categories are compared where the card's numbers by category add up to the form's total.
     """
@@ -166,7 +148,7 @@ def count_differences(card: Card, found: Found, split: str, samples: list[Sample
 
 
 def find_datasets(root: str | Path) -> dict[str, Found | None]:
-    """Every card of the package by name, with what is found of it below the root, or None."""
+    """Every card of the package by name, with where its dataset is below the root, or None."""
     found: dict[str, Found | None] = {}
     for name in card_names():
         try:
@@ -186,7 +168,7 @@ def _difference(what: str, split: str, found: tuple[int, int], expected: tuple[i
 
 
 def _as_in_card(card: Card, sample: Sample) -> Sample:
-    """Names and prompt words of standardised files differ between publishers: use the card's."""
+    """The sample with the card's category and prompt word, which differ between publishers."""
     category = card.category_of(sample.category)
     if category is None and len(card.categories) == 1:
         word = next(iter(card.categories.values())).word
@@ -194,15 +176,3 @@ def _as_in_card(card: Card, sample: Sample) -> Sample:
     if category is None:
         return replace(sample, dataset=card.name)
     return replace(sample, category=category.name, class_name=category.word, dataset=card.name)
-
-
-def _only(card: Card, samples: list[Sample], wanted: Sequence[str] | None) -> list[Sample]:
-    if wanted is None:
-        return samples
-    there = list(dict.fromkeys(sample.category for sample in samples))
-    missing = [name for name in wanted if name not in there]
-    if missing:
-        raise DataError(
-            f"{card.name} has no category {', '.join(missing)}; found are {', '.join(there)}"
-        )
-    return [sample for sample in samples if sample.category in wanted]

@@ -1,20 +1,21 @@
-"""The health of a dataset on this disk: what is missing, unreadable, mismatched or there twice."""
+"""Checks a dataset on this disk for missing, unreadable, mismatched and duplicate files."""
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 from pathlib import Path
 
 from bayes_pfl.data.card_schema import Card
-from bayes_pfl.data.cards import count_differences, dataset_root, load_card, locate, read_found
+from bayes_pfl.data.cards import count_differences, dataset_root, load_card, read_found
 from bayes_pfl.data.images import read_image, read_mask
+from bayes_pfl.data.locate import locate
 from bayes_pfl.data.records import Sample, count_labels
 from bayes_pfl.errors import DataError
+from bayes_pfl.support.checksums import file_sha256
 
-Progress = Callable[[int, int], None]
-"""Called with (done, total) images."""
+OnImage = Callable[[int, int], None]
+"""Called after each image with (images done, images in all)."""
 
 
 @dataclass
@@ -23,10 +24,10 @@ class CheckReport:
 
     Attributes:
         counts: (normal, anomalous) by category.
-        differences: numbers of images that are not those of the card, one line each.
+        differences: numbers of images that differ from the card's, one line each.
         unreadable: the message for each image or mask that cannot be read.
-        missing_masks: anomalous images without a mask, where the card promises pixel results.
-        wrong_sizes: masks of another size than their image, one line each.
+        missing_masks: anomalous images without a mask, if the card supports pixel results.
+        wrong_sizes: masks whose size differs from their image's, one line each.
         empty_masks: masks of anomalous images in which nothing is marked.
         duplicates: groups of image files with the same bytes.
     """
@@ -45,7 +46,7 @@ class CheckReport:
 
     @property
     def ok(self) -> bool:
-        """Whether nothing at all was found amiss."""
+        """Whether there is no finding."""
         return not self.lines()
 
     def lines(self) -> list[str]:
@@ -65,14 +66,15 @@ def check(
     root: str | Path | None = None,
     split: str = "test",
     form: str = "auto",
-    progress: Progress | None = None,
+    progress: OnImage | None = None,
 ) -> CheckReport:
-    """Open every image and mask of a split and report what is amiss; nothing is changed.
+    """Open every image and mask of a split, and report what is wrong; nothing is changed.
 
-    Args: as `read_dataset`; progress is told of each image done.
+    Args: those of `cards.read_dataset`, and:
+        progress: called after each image.
 
     Raises:
-        DataError: nothing is found at all, or a card or listing cannot be used.
+        DataError: no dataset is found, or a card or listing cannot be used.
     """
     card = card if isinstance(card, Card) else load_card(card)
     found = locate(card, dataset_root(card, root), form)
@@ -88,7 +90,7 @@ def check(
 
 
 def duplicates(paths: Iterable[Path]) -> list[tuple[Path, ...]]:
-    """Groups of files with the same content; only files of equal size are read."""
+    """Groups of files with the same content; a file whose size is unique is not read."""
     by_size: dict[int, list[Path]] = {}
     for path in dict.fromkeys(paths):
         if path.is_file():
@@ -96,7 +98,7 @@ def duplicates(paths: Iterable[Path]) -> list[tuple[Path, ...]]:
     groups: dict[str, list[Path]] = {}
     for same in by_size.values():
         for path in same if len(same) > 1 else ():
-            groups.setdefault(hashlib.sha256(path.read_bytes()).hexdigest(), []).append(path)
+            groups.setdefault(file_sha256(path), []).append(path)
     return [tuple(group) for group in groups.values() if len(group) > 1]
 
 

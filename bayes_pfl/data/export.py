@@ -1,4 +1,4 @@
-"""A dataset written for other tools: a tree in MVTec's layout, or a standardised meta.json."""
+"""Writes a dataset for other tools: as a tree in MVTec's layout, or as a standardised meta.json."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ Splits = Mapping[str, Sequence[Sample]]
 def export_mvtec(splits: Splits, out: str | Path) -> Path:
     """Copy a dataset into a new tree in MVTec's layout; masks become PNG files of 0 and 255.
 
-    Equal names within a folder, from different folders of the source, get a number.
+    Files of the same name, from different folders of the source, get a number.
 
     Raises:
         DataError: the folder is not empty or cannot be written, or a file cannot be read.
@@ -49,7 +49,7 @@ def export_meta(splits: Splits, file: str | Path) -> Path:
     """Write the standardised meta.json of a dataset; the images stay where they are, below it.
 
     Raises:
-        DataError: images that do not lie below the file's folder, or a file that exists.
+        DataError: an image is not below the file's folder, or the file exists or cannot be written.
     """
     file = Path(file)
     if file.exists():

@@ -1,4 +1,4 @@
-"""Files of a dataset found by the patterns, or by the table, of a card's layout."""
+"""Finds the files of a dataset by the patterns, or by the table, of a card's layout."""
 
 from __future__ import annotations
 
@@ -10,7 +10,8 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from bayes_pfl.data.card_schema import Card, Category, Group, Layout, Table
-from bayes_pfl.data.images import IMAGE_SUFFIXES, read_mask
+from bayes_pfl.data.image_files import IMAGE_SUFFIXES, is_image_name
+from bayes_pfl.data.images import read_mask
 from bayes_pfl.data.meta import confined
 from bayes_pfl.data.records import Sample
 from bayes_pfl.data.wording import prompt_word
@@ -18,9 +19,9 @@ from bayes_pfl.errors import DataError
 
 
 def read_layout(card: Card, layout: Layout, root: Path, split: str) -> list[Sample]:
-    """The samples of one split, sorted by category and path; [] where the layout does not fit.
+    """The samples of one split, sorted by category and path; [] if the layout does not fit.
 
-    Pictures are not opened; masks only where the label depends on their content.
+    Pictures are not opened; masks are, if the label depends on their content.
 
     Raises:
         DataError: a table that cannot be read, or that names paths outside the root.
@@ -30,8 +31,7 @@ def read_layout(card: Card, layout: Layout, root: Path, split: str) -> list[Samp
         samples = _read_table(card, layout.table, tree, split)
     else:
         samples = _read_groups(card, layout.splits.get(split, ()), tree)
-    order = {name: rank for rank, name in enumerate(card.categories)}
-    samples.sort(key=lambda s: (order.get(s.category, len(order)), s.category))
+    samples.sort(key=lambda s: (card.rank(s.category), s.category))
     return samples
 
 
@@ -41,7 +41,7 @@ def fits(card: Card, layout: Layout, root: Path) -> bool:
     if layout.table is not None:
         return tree.find(layout.table.file) is not None
     return any(
-        _category(card, group, values) is not None
+        _category(card, group.category or values.get("category")) is not None
         for groups in layout.splits.values()
         for group in groups
         for pattern in group.images
@@ -50,14 +50,14 @@ def fits(card: Card, layout: Layout, root: Path) -> bool:
 
 
 class _Tree:
-    """Folder listings of a dataset, each read once; names match in any case."""
+    """The folders of a dataset, each listed once; names match in upper and lower case."""
 
     def __init__(self, root: Path) -> None:
         self.root = root
         self._folders: dict[Path, dict[str, list[str]]] = {}
 
     def names(self, folder: Path) -> dict[str, list[str]]:
-        """Visible names in a folder by their folded form, sorted; {} if it cannot be listed."""
+        """Names in a folder by their lower-case form, sorted; {} if it cannot be listed."""
         if folder not in self._folders:
             try:
                 found = sorted(name for name in os.listdir(folder) if not name.startswith("."))
@@ -70,19 +70,19 @@ class _Tree:
         return self._folders[folder]
 
     def child(self, folder: Path, name: str) -> Path | None:
-        """The entry of that name; if there is none, of that name in another case."""
+        """The path of the entry with that name, or else with that name in other cases, or None."""
         same = self.names(folder).get(name.casefold(), ())
         return folder / (name if name in same else same[0]) if same else None
 
     def match(self, pattern: str) -> Iterator[tuple[Path, dict[str, str]]]:
-        """Image files that fit a pattern, each with what its {names} stand for."""
+        """Image files that match a pattern, each with the values of the pattern's {names}."""
         *folders, last = pattern.split("/")
         places: list[tuple[Path, dict[str, str]]] = [(self.root, {})]
         for part in folders:
             places = [hit for place in places for hit in self._step(*place, part)]
         for place in places:
             for path, values in self._step(*place, last):
-                if path.suffix.lower() in IMAGE_SUFFIXES and path.is_file():
+                if is_image_name(path.name) and path.is_file():
                     yield path, values
 
     def _step(
@@ -97,7 +97,7 @@ class _Tree:
         return [(folder / name, {**values, **hit.groupdict()}) for name, hit in hits if hit]
 
     def find(self, path: str) -> Path | None:
-        """The file of that path below the root; its extension may be ".*", any of an image."""
+        """The file of that path below the root; the extension ".*" stands for any image's."""
         *folders, last = path.split("/")
         place: Path | None = self.root
         for part in folders:
@@ -137,24 +137,21 @@ def _read_groups(card: Card, groups: tuple[Group, ...], tree: _Tree) -> list[Sam
         exclude = [_expression(pattern, {}) for pattern in group.exclude]
         for pattern in group.images:
             for path, values in tree.match(pattern):
-                category = _category(card, group, values)
-                # A file belongs to the first group that fits it: good/ before {defect}/.
-                if (
-                    path in taken
-                    or category is None
-                    or any(e.fullmatch(path.name) for e in exclude)
-                ):
+                category = _category(card, group.category or values.get("category"))
+                excluded = any(expression.fullmatch(path.name) for expression in exclude)
+                # A file belongs to the first group that matches it: good/ before {defect}/.
+                if path in taken or category is None or excluded:
                     continue
                 taken.add(path)
                 samples.append(_sample(card, group, category, tree, path, values))
     return samples
 
 
-def _category(card: Card, group: Group, values: dict[str, str]) -> Category | None:
-    name = group.category or values.get("category")
+def _category(card: Card, name: str | None) -> Category | None:
+    """The category of that name or folder; the only one of the card if the name is None."""
     if name is None:
         return next(iter(card.categories.values()))
-    if not card.categories:
+    if not card.categories and name:
         return Category(name, prompt_word(name))
     return card.category_of(name)
 
@@ -182,8 +179,8 @@ def _sample(
 
 
 @dataclass(frozen=True)
-class _Row:
-    """One line of a table: its place, for messages, and its stripped cells by column."""
+class _TableRow:
+    """One line of a table: its place for messages, and its cells by column."""
 
     place: str
     cells: dict[str, str]
@@ -200,7 +197,7 @@ def _read_table(card: Card, table: Table, tree: _Tree, split: str) -> list[Sampl
     for row in _rows(path, table):
         if (row[table.split].lower() if table.split else "test") != split:
             continue
-        category = _row_category(card, table, row)
+        category = _category(card, row[table.category] if table.category else None)
         if category is None:
             continue
         try:
@@ -210,7 +207,7 @@ def _read_table(card: Card, table: Table, tree: _Tree, split: str) -> list[Sampl
     return samples
 
 
-def _rows(path: Path, table: Table) -> Iterator[_Row]:
+def _rows(path: Path, table: Table) -> Iterator[_TableRow]:
     try:
         with path.open(encoding="utf-8-sig", newline="") as file:
             lines = list(csv.reader(file))
@@ -224,19 +221,12 @@ def _rows(path: Path, table: Table) -> Iterator[_Row]:
     for number, cells in enumerate(lines[1:], start=2):
         if cells:
             stripped = (cell.strip() for cell in cells)
-            yield _Row(f"{path}, line {number}", dict(zip(header, stripped, strict=False)))
+            yield _TableRow(f"{path}, line {number}", dict(zip(header, stripped, strict=False)))
 
 
-def _row_category(card: Card, table: Table, row: _Row) -> Category | None:
-    if table.category is None:
-        return next(iter(card.categories.values()))
-    name = row[table.category]
-    if not card.categories and name:
-        return Category(name, prompt_word(name))
-    return card.category_of(name)
-
-
-def _row_sample(card: Card, table: Table, tree: _Tree, category: Category, row: _Row) -> Sample:
+def _row_sample(
+    card: Card, table: Table, tree: _Tree, category: Category, row: _TableRow
+) -> Sample:
     cell = row[table.image].zfill(table.digits)
     filled = [_fill(path, {"image": cell}) for path in table.paths]
     for text in filled:

@@ -1,4 +1,4 @@
-"""Where a dataset lies below the user's data folder, and in which form."""
+"""Finds where a dataset is below the user's data folder, and in which form."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ class Found:
     layout: Layout | None = None
 
     def expected(self, card: Card, split: str) -> Counts | None:
-        """The (normal, anomalous) images that the card promises for this form, if it does."""
+        """The (normal, anomalous) images of this form by the card; None if it does not say."""
         counts = card.standardised if self.layout is None else self.layout.counts
         return counts.get(split)
 
@@ -41,11 +41,11 @@ def locate(card: Card, root: str | Path, form: str = "auto", *, own_folder: bool
 
     Args:
         form: "auto", "standardised" or "distributed".
-        own_folder: take ROOT itself only if it bears the dataset's name, so that no set is found
+        own_folder: accept ROOT itself only if it has the dataset's name, so that no set is found
             in the folder of another one with a similar layout.
 
     Raises:
-        DataError: an unknown form, no such root, or nothing found there.
+        DataError: an unknown form, no such root, or no dataset there.
     """
     root = Path(root)
     if form not in FORMS:
@@ -75,7 +75,7 @@ def _places(card: Card, root: Path, names: list[str], own_folder: bool) -> list[
     nested = (root / name for name in card.folders if "/" in name)
     found = [folders[name] for name in names if name in folders]
     found += [path for path in nested if path.is_dir()]
-    # Archives often unpack into a folder of the same name once more.
+    # Archives often unpack into a second folder of the same name.
     found += [path / path.name for path in list(found) if (path / path.name).is_dir()]
     if not own_folder or root.resolve().name.casefold() in names:
         found.append(root)

@@ -1,4 +1,4 @@
-"""The standardised meta.json of the field: read as text from strangers, confined to its folder."""
+"""Reads the field's standardised meta.json, which is not trusted: no path leaves its folder."""
 
 from __future__ import annotations
 
@@ -19,13 +19,13 @@ def read_meta(meta_json: str | Path, split: str = "test", dataset: str = "") -> 
 
     `{"train": {category: [item]}, "test": {category: [item]}}`, item = {"img_path", "mask_path",
     "cls_name", "specie_name", "anomaly"}. Placeholders (img_path "") are skipped; a mask that does
-    not exist becomes None, as image-level sets name such masks. Pictures are not opened.
+    not exist becomes None, because image-level sets list such masks. Pictures are not opened.
 
     Args:
         dataset: the name of the set; an item's own "dataset_name" comes first.
 
     Raises:
-        DataError: no JSON of that form, or paths that leave the folder; all faults together.
+        DataError: not such a JSON, or paths that leave the folder; all faults together.
     """
     path = Path(meta_json)
     categories = _load(path, split)
@@ -46,10 +46,10 @@ def read_meta(meta_json: str | Path, split: str = "test", dataset: str = "") -> 
 
 
 def confined(root: Path, relative: object) -> Path:
-    """Join a path read from a file to its root, refusing all that would leave it.
+    """Join a path read from a file to its root, and refuse one that would leave it.
 
     Raises:
-        DataError: no text, an absolute path, or one that leaves the root by ".." or by a link.
+        DataError: not a text, an absolute path, or one that leaves the root by ".." or by a link.
     """
     if not isinstance(relative, str) or not _is_path_text(relative):
         raise DataError(f"path {short(relative)} is not a file name")
@@ -72,15 +72,19 @@ def _is_path_text(text: str) -> bool:
 
 
 def safe_name(name: object, what: str) -> str:
-    """A name that becomes a folder of the results: text, in one line, without separators.
+    """A name that can be a folder of the results: text, in one line, without separators.
 
     Raises:
         DataError: anything else.
     """
-    plain = isinstance(name, str) and name.isprintable() and 0 < len(name.strip()) <= 100
-    if not plain or name.strip() in (".", "..") or any(c in name for c in '/\\:*?"<>|'):
-        raise DataError(f"{what} {short(name)} cannot be a name; give 1 to 100 plain characters")
-    return str(name)
+    if isinstance(name, str) and _is_safe(name):
+        return name
+    raise DataError(f"{what} {short(name)} cannot be a name; give 1 to 100 plain characters")
+
+
+def _is_safe(name: str) -> bool:
+    fits = 0 < len(name.strip()) <= 100 and name.strip() not in (".", "..")
+    return fits and name.isprintable() and not any(c in name for c in '/\\:*?"<>|')
 
 
 def _load(path: Path, split: str) -> dict[str, Any]:

@@ -1,4 +1,4 @@
-"""Trees in MVTec's layout, which most users already have."""
+"""Trees in MVTec's layout, the most common one."""
 
 from __future__ import annotations
 
@@ -6,8 +6,8 @@ from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 
-from bayes_pfl.data.images import IMAGE_SUFFIXES
-from bayes_pfl.data.records import Sample
+from bayes_pfl.data.image_files import check_folder, images_in
+from bayes_pfl.data.records import Sample, check_categories
 from bayes_pfl.data.wording import prompt_word
 from bayes_pfl.errors import DataError
 
@@ -46,18 +46,14 @@ def read_mvtec(
 
 
 def _category_folders(root: Path, split: str, wanted: Sequence[str] | None) -> dict[str, Path]:
-    if not root.is_dir():
-        state = "is not a folder" if root.exists() else "does not exist"
-        raise DataError(f"{root} {state}; give the folder that holds the categories")
+    check_folder(root, "the folder that holds the categories")
     if (root / split).is_dir():
         found = {root.resolve().name: root}
     else:
         found = {p.name: p for p in sorted(root.iterdir()) if (p / split).is_dir()}
     if not found:
         raise DataError(f"{root} holds no category: expected <category>/{split}/good/<image>")
-    missing = [name for name in wanted or () if name not in found]
-    if missing:
-        raise DataError(f"{root} has no category {', '.join(missing)}; it has {', '.join(found)}")
+    check_categories(wanted or (), found, str(root))
     return {name: found[name] for name in wanted} if wanted else found
 
 
@@ -65,21 +61,9 @@ def _read_category(folder: Path, name: str, word: str, split: str) -> list[Sampl
     samples = []
     for defect in sorted(p for p in (folder / split).iterdir() if p.is_dir()):
         label = int(defect.name != "good")
-        masks = stems(folder / "ground_truth" / defect.name) if label else {}
+        truth = images_in(folder / "ground_truth" / defect.name) if label else []
+        masks = {path.stem: path for path in truth}
         for image in images_in(defect):
             mask = masks.get(f"{image.stem}_mask") or masks.get(image.stem)
             samples.append(Sample(image, name, word, label, mask, defect.name))
     return samples
-
-
-def images_in(folder: Path) -> list[Path]:
-    """The visible image files right in a folder, sorted by name; none if there is no folder."""
-    if not folder.is_dir():
-        return []
-    visible = (p for p in folder.iterdir() if not p.name.startswith("."))
-    return sorted(p for p in visible if p.suffix.lower() in IMAGE_SUFFIXES)
-
-
-def stems(folder: Path) -> dict[str, Path]:
-    """The image files right in a folder, by their name without extension."""
-    return {path.stem: path for path in images_in(folder)}

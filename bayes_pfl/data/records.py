@@ -1,11 +1,13 @@
-"""What a dataset consists of: one record per picture, and the questions asked of a list of them."""
+"""What a dataset consists of: one record per picture, and functions of lists of records."""
 
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterable
+from collections.abc import Collection, Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+
+from bayes_pfl.errors import DataError
 
 
 @dataclass(frozen=True)
@@ -14,10 +16,10 @@ class Sample:
 
     Attributes:
         path: the image file.
-        category: what results are grouped by, e.g. "metal_nut".
+        category: the group of its results, e.g. "metal_nut".
         class_name: the word in the prompt, e.g. "metal nut".
         label: 0 normal, 1 anomalous.
-        mask: its mask file; None for normal pictures, and where there is none.
+        mask: its mask file; None for normal pictures, and for others without a mask.
         defect: "good", or the kind of defect.
         dataset: the name of the set, "" if it has none.
     """
@@ -39,12 +41,25 @@ def count_labels(samples: Iterable[Sample]) -> dict[str, tuple[int, int]]:
     return {name: (count[0], count[1]) for name, count in counts.items()}
 
 
-def one_sided_categories(samples: Iterable[Sample]) -> dict[str, str]:
-    """Categories whose image metrics are undefined, each with the reason to print beside NaN."""
-    reasons = {}
-    for name, (normal, anomalous) in count_labels(samples).items():
-        if not normal:
-            reasons[name] = f"{name} has no normal images ({anomalous} anomalous)"
-        elif not anomalous:
-            reasons[name] = f"{name} has no anomalous images ({normal} normal)"
-    return reasons
+def select_categories(
+    samples: Sequence[Sample], names: Sequence[str], source: str = "the data"
+) -> list[Sample]:
+    """The samples of the named categories.
+
+    Raises:
+        DataError: a category that no sample has; the message begins with ``source``.
+    """
+    check_categories(names, dict.fromkeys(sample.category for sample in samples), source)
+    wanted = set(names)
+    return [sample for sample in samples if sample.category in wanted]
+
+
+def check_categories(names: Iterable[str], known: Collection[str], source: str) -> None:
+    """Refuse names of categories that ``source`` does not have.
+
+    Raises:
+        DataError: some are not among the known ones.
+    """
+    missing = [name for name in names if name not in known]
+    if missing:
+        raise DataError(f"{source} has no category {', '.join(missing)}; it has {', '.join(known)}")

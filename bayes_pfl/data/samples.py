@@ -23,12 +23,12 @@ def load_mask(sample: Sample, size: tuple[int, int], missing: MissingMask = "err
 
     Args:
         size: (width, height) of the picture, as Pillow gives it.
-        missing: what to do for an anomalous picture without a mask: "error", or "none" for an
-            all-false mask (image-level sets; keep such masks out of pixel metrics).
+        missing: for an anomalous picture without a mask: "error" raises, "none" returns an
+            all-false mask (for image-level sets; such masks must not enter pixel metrics).
 
     Raises:
-        DataError: no mask where one is needed, or one of another size than the picture.
-        ImageReadError: an unreadable mask.
+        DataError: the mask is missing, or its size differs from the picture's.
+        ImageReadError: the mask cannot be read.
     """
     width, height = size
     if sample.label == 0 or (sample.mask is None and missing == "none"):
@@ -78,7 +78,11 @@ class SampleDataset(Dataset[dict[str, Any]]):
         return self._item(index, self.transform(image), self.transform.mask(mask))
 
     def load(self, index: int) -> tuple[Image.Image, np.ndarray]:
-        """The picture (mode RGB) and its mask (bool (H, W)) at their own size."""
+        """The picture (mode RGB) and its mask (bool (H, W)) at their own size.
+
+        Raises:
+            DataError: one of them is missing or cannot be read.
+        """
         sample = self.samples[index]
         image = read_image(sample.path)
         return image, load_mask(sample, image.size, self.missing_mask)

@@ -1,4 +1,4 @@
-"""From what the user points at (a tree, a meta.json, a card) to samples; held-out categories."""
+"""From the path that a user gives (a tree or a meta.json) to samples; held-out categories."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ def read_source(path: Path, split: str = "test", dataset: str = "") -> list[Samp
     """Samples of an MVTec-style tree, or of a standardised meta.json (or its folder).
 
     Raises:
-        DataError: neither is there, or nothing in it.
+        DataError: there is neither, or it has no images.
     """
     if path.is_file():
         samples = read_meta(path, split, dataset or path.parent.name)
@@ -29,21 +29,13 @@ def read_source(path: Path, split: str = "test", dataset: str = "") -> list[Samp
     return samples
 
 
-def select_categories(samples: Sequence[Sample], names: Sequence[str]) -> list[Sample]:
-    """The samples of the named categories; all names must be known."""
-    known = dict.fromkeys(sample.category for sample in samples)
-    missing = [name for name in names if name not in known]
-    if missing:
-        raise DataError(
-            f"categories {', '.join(missing)} are not in the data; there are {', '.join(known)}"
-        )
-    return [sample for sample in samples if sample.category in set(names)]
-
-
 def hold_out(
     samples: Sequence[Sample], fraction: float, seed: int
 ) -> tuple[list[Sample], list[Sample]]:
-    """Split by category: what is trained on, and what is validated on.
+    """Split by category: (samples to train on, samples to validate on).
+
+    Args:
+        fraction: of the categories that are held out, in (0, 1).
 
     Raises:
         DataError: fewer than two categories, or a fraction that leaves a side empty.

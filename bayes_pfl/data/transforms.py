@@ -1,4 +1,4 @@
-"""From pictures and masks to the tensors that the model takes."""
+"""Turns pictures and masks into the tensors that the model takes."""
 
 from __future__ import annotations
 
@@ -17,7 +17,8 @@ class InferenceTransform:
 
     Args:
         image_size: S, pixels.
-        mean, std: per channel, RGB, of pixels in [0, 1]; those of the backbone.
+        mean: of pixels in [0, 1], per channel (RGB); the backbone's.
+        std: likewise.
     """
 
     def __init__(self, image_size: int, mean: Sequence[float], std: Sequence[float]) -> None:
@@ -54,5 +55,6 @@ def resize_mask(mask: np.ndarray, size: int) -> np.ndarray:
 
 
 def resize_mask_to(mask: np.ndarray, size: tuple[int, int]) -> np.ndarray:
+    """(H, W), anomalous above 0 -> bool of size (width, height), nearest neighbour."""
     picture = Image.fromarray((np.asarray(mask) > 0).astype(np.uint8))
     return np.asarray(picture.resize(size, Image.Resampling.NEAREST)) > 0

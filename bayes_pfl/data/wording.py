@@ -1,4 +1,4 @@
-"""The words that name an object in a prompt: from categories, folders, tables and synonyms."""
+"""The words for an object in a prompt: from categories, folders, tables and synonyms."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from bayes_pfl.errors import DataError
 
 SEPARATOR = "|"
 
-# Words of the published implementation that no rule gives.
+# Words of the published implementation that follow no rule.
 PUBLISHED_WORDS = {
     "chewinggum": "chewing gum",
     "pcb1": "printed circuit board",
@@ -23,9 +23,9 @@ PUBLISHED_WORDS = {
 
 
 def prompt_word(category: str) -> str:
-    """Category or folder name -> the words that stand in the prompt.
+    """Category or folder name -> its words in the prompt.
 
-    Separators become blanks and a closing number goes, but for the published exceptions.
+    Separators become blanks, and a number at the end is removed; the published exceptions differ.
 
     >>> prompt_word("metal_nut"), prompt_word("pcb1"), prompt_word("macaroni2")
     ('metal nut', 'printed circuit board', 'macaroni')
@@ -37,7 +37,7 @@ def prompt_word(category: str) -> str:
 
 
 def synonyms(name: str) -> tuple[str, ...]:
-    """The names in a class name, each once.
+    """The synonyms in a class name, each once.
 
     >>> synonyms("screw | bolt|screw")
     ('screw', 'bolt')
@@ -59,8 +59,8 @@ class ClassNames:
 
     Attributes:
         table: CSV file with the columns path (within the folder) and class_name; None for the
-            names of the subfolders, the first below the folder, with separators as blanks.
-        default: for images that neither names; None refuses them.
+            names of the subfolders directly below the folder, with separators as blanks.
+        default: for images that have no name of their own; None refuses them.
     """
 
     table: Path | None = None
@@ -73,7 +73,7 @@ class ClassNames:
         """One name for each path.
 
         Raises:
-            DataError: an unreadable table, or images without a name.
+            DataError: the table cannot be read, or images have no name.
         """
         listed = _read_table(self.table) if self.table else None
         names, missing = [], []

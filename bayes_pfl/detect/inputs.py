@@ -15,7 +15,8 @@ import numpy as np
 from PIL import Image
 from torch import Tensor
 
-from bayes_pfl.data.images import as_rgb, read_image
+from bayes_pfl.data.images import read_image
+from bayes_pfl.data.pixels import as_rgb
 from bayes_pfl.data.transforms import resize_image
 from bayes_pfl.errors import DataError
 

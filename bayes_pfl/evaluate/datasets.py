@@ -7,16 +7,10 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from bayes_pfl.data.card_schema import LEVELS, Card
-from bayes_pfl.data.cards import (
-    card_names,
-    count_differences,
-    dataset_root,
-    load_card,
-    locate,
-    read_found,
-)
-from bayes_pfl.data.records import Sample
-from bayes_pfl.data.sources import read_source, select_categories
+from bayes_pfl.data.cards import card_names, count_differences, dataset_root, load_card, read_found
+from bayes_pfl.data.locate import locate
+from bayes_pfl.data.records import Sample, select_categories
+from bayes_pfl.data.sources import read_source
 from bayes_pfl.errors import ConfigError, DataError
 from bayes_pfl.evaluate.records import Skipped
 

@@ -11,7 +11,7 @@ import numpy as np
 
 from bayes_pfl.checkpoints.fingerprint import fingerprint
 from bayes_pfl.data.decoding import decode
-from bayes_pfl.data.images import find_images
+from bayes_pfl.data.image_files import find_images
 from bayes_pfl.detect.class_names import check_class_name
 from bayes_pfl.detect.inputs import ImageLike, batched, load_pixels
 from bayes_pfl.detect.scorer import ScoredImage, Scorer

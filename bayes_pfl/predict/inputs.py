@@ -8,7 +8,7 @@ from pathlib import Path
 
 import numpy as np
 
-from bayes_pfl.data.images import IMAGE_SUFFIXES, find_images
+from bayes_pfl.data.image_files import IMAGE_SUFFIXES, find_images
 from bayes_pfl.data.wording import ClassNames
 from bayes_pfl.detect.class_names import check_class_name
 from bayes_pfl.errors import DataError

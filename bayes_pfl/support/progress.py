@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from types import TracebackType
 from typing import TYPE_CHECKING, Protocol
 
 if TYPE_CHECKING:
@@ -51,12 +50,7 @@ class Bars:
     def __enter__(self) -> Bars:
         return self  # drawn from the first stage on, so that an error before it is one line
 
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
+    def __exit__(self, *_: object) -> None:
         if self._task is not None:
             self._progress.stop()
 
@@ -71,5 +65,6 @@ class Bars:
         if self._task is None:
             return
         figures = "  ".join(f"{key} {values[key]:.3f}" for key in _SHOWN if key in values)
-        shown = {"figures": figures} if figures else {}
-        self._progress.update(self._task, advance=done, **shown)
+        if figures:
+            self._progress.update(self._task, figures=figures)
+        self._progress.advance(self._task, done)

@@ -12,8 +12,8 @@ import torch
 from bayes_pfl.checkpoints.load import build_model
 from bayes_pfl.config import AblationConfig, BackboneConfig, ModelConfig, TrainConfig
 from bayes_pfl.data.cards import read_dataset
-from bayes_pfl.data.records import Sample
-from bayes_pfl.data.sources import hold_out, read_source, select_categories
+from bayes_pfl.data.records import Sample, select_categories
+from bayes_pfl.data.sources import hold_out, read_source
 from bayes_pfl.errors import CheckpointError, ConfigError, DataError
 from bayes_pfl.model.network import BayesPFLNetwork
 from bayes_pfl.support.environment import environment

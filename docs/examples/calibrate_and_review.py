@@ -10,7 +10,7 @@ from pathlib import Path
 from PIL import Image
 
 from bayes_pfl import AnomalyDetector, BayesPFL
-from bayes_pfl.data.images import find_images
+from bayes_pfl.data.image_files import find_images
 from bayes_pfl.fit.calibrate import CalibrationOptions, calibrate_folder
 from bayes_pfl.rendering import render
 

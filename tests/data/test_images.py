@@ -11,8 +11,9 @@ from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 from PIL import Image
 
-from bayes_pfl.data.images import as_rgb, find_images, read_image, read_mask
-from bayes_pfl.data.pixels import to_uint8
+from bayes_pfl.data.image_files import find_images
+from bayes_pfl.data.images import read_image, read_mask
+from bayes_pfl.data.pixels import as_rgb, to_uint8
 from bayes_pfl.errors import BayesPFLError, DataError, ImageReadError
 
 

@@ -2,7 +2,8 @@
 
 import pytest
 
-from bayes_pfl.data.cards import load_card, parse_card, read_dataset
+from bayes_pfl.data.card_parser import parse_card
+from bayes_pfl.data.cards import load_card, read_dataset
 from bayes_pfl.data.records import count_labels
 from bayes_pfl.errors import DataError
 from tests.helpers.layout_trees import BUILDERS, Painter
@@ -124,7 +125,7 @@ def test_all_faults_are_told_together_in_one_line(tmp_path):
         "layouts[0].test[5].images is missing",
         "layouts[0].table.image is None",
         "either patterns for test and train, or a table",
-        "does not tell the category of its images",
+        "does not say the category of its images",
         "layouts[1] is 7",
     ):
         assert reason in text, reason

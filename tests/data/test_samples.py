@@ -11,7 +11,7 @@ from torch.utils.data import DataLoader
 
 from bayes_pfl.data.meta import read_meta
 from bayes_pfl.data.mvtec import read_mvtec
-from bayes_pfl.data.records import count_labels, one_sided_categories
+from bayes_pfl.data.records import count_labels
 from bayes_pfl.data.samples import SampleDataset
 from bayes_pfl.data.transforms import InferenceTransform
 from bayes_pfl.data.wording import prompt_word
@@ -173,13 +173,6 @@ def test_missing_and_binary_meta_files(tmp_path):
     (tmp_path / "meta.json").write_bytes(b"\xff\xfe\x00\x80")
     with pytest.raises(DataError, match="not a JSON file"):
         read_meta(tmp_path / "meta.json")
-
-
-def test_one_sided_categories_give_their_reason(tree):
-    samples = read_mvtec(tree)
-    assert one_sided_categories(samples) == {}
-    anomalous = [s for s in samples if s.label or s.category == "metal_nut"]
-    assert one_sided_categories(anomalous) == {"tile": "tile has no normal images (2 anomalous)"}
 
 
 def test_items_hold_image_mask_and_label(tree):

@@ -8,7 +8,7 @@ from datetime import datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from bayes_pfl.data.images import IMAGE_SUFFIXES
+from bayes_pfl.data.image_files import IMAGE_SUFFIXES
 from bayes_pfl.errors import DataError
 from bayes_pfl.predict.inputs import input_images
 from bayes_pfl.predict.ray.storage import Place, one_line
