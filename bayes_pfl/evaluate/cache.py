@@ -1,12 +1,13 @@
-"""Scores kept on disk while an evaluation runs, so that a stopped one goes on where it was.
+"""Scores kept on disk while an evaluation runs, so that a stopped run can be resumed.
 
-One file per category below a folder whose name is a hash of all that shapes a score: the model's
-weights and settings (backbone included), samples R, seed, precision, kind of device, version. So
-results of other settings are never mixed. A file holds the row of each image done, by the identity
-of its files, and the pixel counts of exactly these images; it is replaced whole or not at all. What
-was scored since stands in a log beside it, batch by batch.
-Counts cannot be taken back: if an image that was counted has changed or gone, the category is
-scored anew, or (strict) the run refused; new images are added.
+There is one file per category. Its folder is named by a hash of all that shapes a score: the
+model's weights and settings (backbone included), samples R, seed, precision, kind of device and
+version; so results of different settings never mix. A file holds the row of each image that was
+scored, by the identity of its files, and the pixel counts of exactly these images. It is replaced
+whole or not at all; the batches scored since then are in a log next to it.
+
+Counts cannot be taken back: if an image that was counted has changed or is gone, the category is
+scored again, or (strict) the run is refused. New images are added.
 """
 
 from __future__ import annotations
@@ -18,7 +19,7 @@ import io
 import json
 import logging
 import time
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 from urllib.parse import quote
@@ -31,19 +32,19 @@ from bayes_pfl.errors import DataError
 from bayes_pfl.evaluate.batch_log import BatchLog, row_arrays, rows_in
 from bayes_pfl.evaluate.records import CategoryRecord, Counted
 from bayes_pfl.metrics import PixelMetrics
-from bayes_pfl.support.files import write_atomically
+from bayes_pfl.support.files import not_written, write_atomically
 from bayes_pfl.support.version import __version__
 
 if TYPE_CHECKING:
-    from bayes_pfl.evaluate.categories import EvaluationSettings
+    from bayes_pfl.detect.settings import ScoringSettings
     from bayes_pfl.model.network import BayesPFLNetwork
 
 logger = logging.getLogger(__name__)
 
-FORMAT = 2
+CACHE_FORMAT = 2
 SECONDS_BETWEEN = 10.0
 WORK_PER_WRITING = 20.0
-"""At least so many seconds of work go between two writings that take one second each."""
+"""Seconds of work, at least, between two writings that take one second each."""
 
 _NO_ROOM = (errno.ENOSPC, getattr(errno, "EDQUOT", errno.ENOSPC))
 
@@ -52,10 +53,10 @@ class DatasetCache:
     """The files of one dataset, one model and one set of settings.
 
     Args:
-        folder: of the whole cache; made when something is kept.
-        key: of :func:`cache_key`.
-        seconds: between two writings of the counts within a category, at least.
-        strict: refuse files that have changed or gone since they were scored.
+        folder: of the whole cache; it is made when something is written.
+        key: as :func:`cache_key` returns it.
+        seconds: least time between two writings of the counts of a category.
+        strict: raise an error for images that have changed or are gone since they were scored.
     """
 
     def __init__(
@@ -68,25 +69,25 @@ class DatasetCache:
     ) -> None:
         self.folder = folder / key / quote(dataset, safe="")
         self.seconds, self.strict = seconds, strict
-        self._told = False
+        self._warned = False
         self._next = time.monotonic() + seconds
 
     def load(
         self, category: str, samples: Sequence[Sample], levels: tuple[str, ...]
     ) -> CategoryRecord | None:
-        """The record as far as it went; None if there is none that fits the files of today.
+        """The record of an earlier run; None if there is none that fits the images as they are now.
 
         Raises:
-            DataError: strict, and they have changed.
+            DataError: strict, and an image has changed or is gone.
         """
         record = self._read(category, levels)
-        if record is not None and (path := self._changed(record, samples)):
+        if record is not None and (path := _changed_image(record, samples)):
             if self.strict:
                 raise DataError(
-                    f"{path}: has changed or gone since it was scored; restore it, or leave "
-                    f"--resume out: then category {category} is scored anew"
+                    f"{path}: has changed or is gone since it was scored; restore it, or leave "
+                    f"--resume out: then category {category} is scored again"
                 )
-            logger.warning("%s: files of category %s changed; scoring anew", self.folder, category)
+            logger.warning("%s: files of category %s changed; scoring again", self.folder, category)
             record = None
         if record is None:
             with contextlib.suppress(OSError):
@@ -99,56 +100,54 @@ class DatasetCache:
             record = _unpacked(category, levels, path) or CategoryRecord(category, levels)
             for batch in self._log(category).batches(len(record.rows), levels):
                 record.add(batch)
-        except Exception as error:  # a damaged file may fail in any way; it is only a cache
-            logger.warning("%s: cannot be used (%s); scoring anew", path, error)
+        except Exception as error:  # a damaged file can raise anything, and is only a cache
+            logger.warning("%s: cannot be used (%s); scoring again", path, error)
             return None
         return record if record.rows or record.unread else None
-
-    def _changed(self, record: CategoryRecord, samples: Sequence[Sample]) -> str:
-        """Path of an image that was counted and is not among the samples as it was; or nothing."""
-        known = {file_identity(sample) for sample in samples}
-        return next((row.path for row in record.rows if row.identity not in known), "")
 
     def add(self, record: CategoryRecord, batch: Counted) -> None:
         """Keep a batch that the record has just counted.
 
         Raises:
-            DataError: a full disk.
+            DataError: the disk is full.
         """
-        start = len(record.rows) - len(batch.rows)
-        try:
+        with self._writing():
             self.folder.mkdir(parents=True, exist_ok=True)
+            start = len(record.rows) - len(batch.rows)
             self._log(record.category).append(start, record.levels, batch)
-        except OSError as error:
-            self._tell(error)
 
     def keep(self, record: CategoryRecord, now: bool = False) -> None:
-        """Write the counts if it is time, or ``now``.
+        """Write the counts, if enough time has passed or ``now``.
 
         Raises:
-            DataError: a full disk.
+            DataError: the disk is full.
         """
         if not record.settled or not (now or time.monotonic() >= self._next):
             return
         started = time.monotonic()
-        try:
+        with self._writing():
             self.folder.mkdir(parents=True, exist_ok=True)
             write_atomically(self._path(record.category), _packed(record))
             self._log(record.category).clear()
-        except OSError as error:
-            self._tell(error)
         spent = time.monotonic() - started
         self._next = time.monotonic() + max(self.seconds, WORK_PER_WRITING * spent)
 
-    def _tell(self, error: OSError) -> None:
-        if error.errno in _NO_ROOM:  # the results would find none either
-            raise DataError(
-                f"{self.folder}: not written ({error.strerror}); what was scored before is kept: "
-                "make room, then give the same command again"
-            ) from error
-        if not self._told:
-            logger.warning("%s: not written (%s); a stop would lose it", self.folder, error)
-            self._told = True
+    @contextlib.contextmanager
+    def _writing(self) -> Iterator[None]:
+        """Within, a full disk is an error, for the results would not fit either; else one warning.
+
+        Raises:
+            DataError: the disk is full.
+        """
+        try:
+            yield
+        except OSError as error:
+            if error.errno in _NO_ROOM:
+                mend = "what was scored before is kept: make room, then give the same command again"
+                raise not_written(self.folder, error, mend, DataError) from error
+            if not self._warned:
+                logger.warning("%s: not written (%s); a stop would lose it", self.folder, error)
+                self._warned = True
 
     def _log(self, category: str) -> BatchLog:
         return BatchLog(self._path(category).with_suffix(".log"))
@@ -157,18 +156,29 @@ class DatasetCache:
         return self.folder / f"{quote(category, safe='')}.npz"
 
 
-def cache_key(model: BayesPFLNetwork, fingerprint: str, settings: EvaluationSettings) -> str:
-    """Hash of everything that shapes a score; batch size and workers do not."""
-    count = model.config.scoring.samples if settings.samples is None else settings.samples
+def _changed_image(record: CategoryRecord, samples: Sequence[Sample]) -> str | None:
+    """Path of an image that was counted and has changed or is gone since; None if there is none."""
+    known = {file_identity(sample) for sample in samples}
+    return next((row.path for row in record.rows if row.identity not in known), None)
+
+
+def cache_key(model: BayesPFLNetwork, fingerprint: str, settings: ScoringSettings) -> str:
+    """Hash of everything that shapes a score; batch size and workers do not.
+
+    Args:
+        fingerprint: of the model's weights and settings.
+    """
     parts = {
-        "format": FORMAT,
+        "format": CACHE_FORMAT,
         "version": __version__,
         "model": fingerprint,
-        "samples": count,
+        "samples": settings.sample_count(model),
         "seed": settings.seed,
         "precision": settings.precision,
         "device": model.device.type,
     }
+    if not settings.smoothing:
+        parts["smoothing"] = False
     return hashlib.sha256(json.dumps(parts, sort_keys=True).encode()).hexdigest()[:16]
 
 
@@ -182,7 +192,7 @@ def _packed(record: CategoryRecord) -> bytes:
 
 
 def _unpacked(category: str, levels: tuple[str, ...], path: Path) -> CategoryRecord | None:
-    """The record of a file; None if there is none for these levels."""
+    """The record in a file; None if there is none for these levels."""
     try:
         data = path.read_bytes()
     except FileNotFoundError:

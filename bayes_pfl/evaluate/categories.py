@@ -25,8 +25,8 @@ from bayes_pfl.evaluate.scoring import (
     PUBLISHED_SIZE,
     CategoryScoring,
     EvaluationSettings,
-    OnProgress,
     OnBatch,
+    OnProgress,
     image_pixel_ap,
     top_k_at,
 )

@@ -1,13 +1,10 @@
-"""What an evaluation is and which categories it has finished: what ``--resume`` is checked by.
+"""What an evaluation was asked for and which categories it has finished; ``--resume`` reads it.
 
 The scores themselves are in the cache.
 """
 
 from __future__ import annotations
 
-import contextlib
-from dataclasses import asdict
-from types import TracebackType
 from typing import TYPE_CHECKING, Any
 
 from bayes_pfl.errors import ConfigError
@@ -21,16 +18,14 @@ if TYPE_CHECKING:
     from bayes_pfl.evaluate.request import EvaluationRequest
 
 JOURNAL_NAME = "evaluation.journal.jsonl"
-_FREE = ("batch_size", "workers", "seed", "skip_unreadable")
-"""Settings that change no result, or stand in the header under another name."""
 
 
 class EvaluationJournal:
-    """The journal of a run that has a cache; of others nothing is kept.
+    """The journal of a run that has a cache; without a cache nothing is written.
 
     Raises:
-        ConfigError: resumed with other settings than it was begun with, or without a cache; another
-            run writes there.
+        ConfigError: the run is resumed with other settings than it was started with, or without a
+            cache; or another run writes in the same folder.
     """
 
     def __init__(self, request: EvaluationRequest) -> None:
@@ -38,7 +33,7 @@ class EvaluationJournal:
         self._weights: dict[str, str] = {}
         if request.cache is None:
             if request.resume:
-                raise ConfigError("--resume goes on from the cache: leave --no-cache out")
+                raise ConfigError("--resume reads the scores from the cache: leave --no-cache out")
             return
         if not is_first_process():
             return
@@ -63,10 +58,10 @@ class EvaluationJournal:
                     self._weights[str(entry.get("checkpoint"))] = str(entry["sha256"])
 
     def check_weights(self, checkpoint: str, sha256: str) -> None:
-        """Refuse a checkpoint whose weights are not those that the run was begun with.
+        """Check that a checkpoint has the weights that the run was started with.
 
         Raises:
-            ConfigError: they are not.
+            ConfigError: it has others.
         """
         if self._journal is None:
             return
@@ -78,7 +73,7 @@ class EvaluationJournal:
         self._journal.append([{"checkpoint": checkpoint, "sha256": sha256}])
 
     def note(self, checkpoint: str, dataset: str, seed: int, record: CategoryRecord) -> None:
-        """Note a category that is finished."""
+        """Record that a category is finished."""
         if self._journal is None:
             return
         done: dict[str, Any] = {"checkpoint": checkpoint, "dataset": dataset, "seed": seed}
@@ -86,26 +81,19 @@ class EvaluationJournal:
         self._journal.append([done | {"skipped": len(record.skipped)}])
 
     def end(self) -> None:
-        """Note that all results are written."""
+        """Record that all results are written."""
         if self._journal is not None:
             self._journal.end()
 
-    def __enter__(self) -> EvaluationJournal:
-        return self
-
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        traceback: TracebackType | None,
-    ) -> None:
+    def close(self) -> None:
+        """Let other runs write here."""
         if self._journal is not None:
-            with contextlib.closing(self._journal):
-                self._journal = None
+            self._journal.close()
+            self._journal = None
 
 
 def _remove_leftovers(request: EvaluationRequest) -> None:
-    """Of a run that was killed; the cache may be in use by other processes."""
+    """Remove what a killed run left half-written; not in the cache, which others may be using."""
     cache = (request.cache or request.out).resolve()
     inside = [path for path in request.out.iterdir() if path.is_dir()]
     others = [path for path in inside if path.resolve() not in (cache, *cache.parents)]
@@ -114,12 +102,13 @@ def _remove_leftovers(request: EvaluationRequest) -> None:
 
 
 def _header(request: EvaluationRequest) -> dict[str, Any]:
-    settings = {k: v for k, v in asdict(request.settings).items() if k not in _FREE}
+    """What a resumed run must have in common with the run that it continues."""
+    settings = request.settings
     return {
         "version": __version__,
         "checkpoints": list(request.checkpoints),
         "datasets": [data.name for data in request.data],
         "protocols": list(request.protocols),
         "seeds": list(request.seeds),
-        "settings": settings,
+        "settings": {"samples": settings.samples, "precision": settings.precision},
     }

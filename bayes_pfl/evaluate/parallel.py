@@ -1,8 +1,8 @@
-"""Evaluation on several processes that ``torchrun`` started: shares of the images, one result.
+"""Evaluation on several processes that ``torchrun`` started: each scores a share of the images.
 
-A category is shared out batch by batch, so that every batch is the one that a single process would
-have made. The first process gathers rows and counts of pixels, adds them up exactly, and alone
-writes the results; the others keep their scores in a cache of their own.
+The batches of a category are dealt out, so every batch is one that a single process would have
+made. The first process gathers rows and pixel counts, adds them up exactly, and alone writes the
+results. Each process keeps its scores in a cache of its own.
 """
 
 from __future__ import annotations
@@ -13,27 +13,26 @@ import tempfile
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from bayes_pfl.data.records import Sample
-from bayes_pfl.evaluate.categories import EvaluationSettings, Tick, Watch, evaluate_categories
+from bayes_pfl.evaluate.categories import EvaluationSettings, OnProgress, evaluate_categories
 from bayes_pfl.evaluate.records import CategoryRecord, ImageRow
+from bayes_pfl.evaluate.request import EvaluationRequest
 from bayes_pfl.metrics import PixelMetrics
 from bayes_pfl.metrics.stores import State
-from bayes_pfl.report.pictures import picture_name
-from bayes_pfl.support.files import write_picture
 from bayes_pfl.support.processes import close_process_group, first_error_only, launched_outside
 
 if TYPE_CHECKING:
     from bayes_pfl.evaluate.cache import DatasetCache
     from bayes_pfl.evaluate.datasets import EvaluationData
     from bayes_pfl.evaluate.report_pictures import EvaluationPictures
-    from bayes_pfl.evaluate.run import EvaluationRequest
     from bayes_pfl.model.network import BayesPFLNetwork
 
 _PATIENCE = datetime.timedelta(days=30)
-"""A process may be done long before the others; one that dies is noticed at once all the same."""
+"""A process may finish long before the others. One that dies is noticed at once regardless."""
 
 
 @dataclass(frozen=True)
@@ -41,8 +40,8 @@ class Share:
     """What one process found in a category.
 
     Attributes:
-        pixel: the state of its counts.
-        pictures: of the report, by the names of their files.
+        pixel: the state of its pixel counts.
+        pictures: of the report, by file name.
     """
 
     rows: list[ImageRow]
@@ -53,7 +52,7 @@ class Share:
 
 @dataclass(frozen=True)
 class Team:
-    """The processes of an evaluation, seen from one of them; alone by default."""
+    """The processes of an evaluation, seen from one of them; by default there is only this one."""
 
     rank: int = 0
     count: int = 1
@@ -64,12 +63,12 @@ class Team:
         return self.rank == 0
 
     def share(self, samples: Sequence[Sample], batch_size: int) -> list[Sample]:
-        """Every ``count``-th batch of a category."""
+        """The samples of this process: every ``count``-th batch of a category."""
         places = range(len(samples))
         return [samples[at] for at in places if at // batch_size % self.count == self.rank]
 
     def gather(self, share: Share) -> list[Share]:
-        """The shares of all processes, in the first one; nothing in the others."""
+        """Send this share to the first process, which returns all; the others return nothing."""
         import torch.distributed
 
         found: list[Any] | None = [None] * self.count if self.first else None
@@ -79,14 +78,14 @@ class Team:
 
 @contextmanager
 def working_together(request: EvaluationRequest) -> Iterator[tuple[Team, EvaluationRequest]]:
-    """Within, the processes of the run are connected; alone, nothing changes.
+    """Connect the processes of the run for as long as the context lasts; one process needs nothing.
 
     Yields:
-        The team, and what this process is asked for: a cache of its own, and, where it is not the
-        first, results out of the way.
+        The team, and the request for this process: with a cache of its own, and, in all processes
+        but the first, with results in a folder that nobody looks at.
 
     Raises:
-        StoppedElsewhere: in all processes but the one that tells an error.
+        StoppedElsewhere: in all processes but the one that reports an error.
     """
     if not launched_outside():
         yield Team(), request
@@ -108,25 +107,25 @@ def _own(team: Team, request: EvaluationRequest, folder: Path) -> EvaluationRequ
     cache = request.cache / place if request.cache else None
     if team.first:
         return replace(request, cache=cache)
-    # The pictures of what the cache holds have to be there when the run goes on.
+    # A resumed run needs the pictures of the images that the cache holds.
     out = cache / "results" if cache else folder
     return replace(request, cache=cache, out=out, curves=False, sheets=False)
 
 
 def join_team() -> Team:
-    """The processes that ``torchrun`` started, connected; a team of one without it."""
+    """Connect the processes that ``torchrun`` started; without it, a team of one."""
     if not launched_outside() or os.environ.get("WORLD_SIZE", "1") == "1":
         return Team()
     from torch import distributed
 
     if not distributed.is_initialized():
-        # Rows and counts are gathered, which lie in memory: of GPUs nothing is asked.
+        # What is gathered, rows and counts, lies in main memory: no GPU takes part.
         distributed.init_process_group("gloo", timeout=_PATIENCE)
     return Team(distributed.get_rank(), distributed.get_world_size())
 
 
-def device_here(device: str | None) -> str | None:
-    """The device of this process: with ``torchrun`` each of a machine has a GPU of its own."""
+def device_of_process(device: str | None) -> str | None:
+    """The device of this process: with ``torchrun`` each process of a machine has its own GPU."""
     import torch
 
     if not launched_outside() or device not in (None, "cuda") or not torch.cuda.is_available():
@@ -139,45 +138,38 @@ def evaluate_together(
     model: BayesPFLNetwork,
     data: EvaluationData,
     settings: EvaluationSettings,
-    tick: Tick,
-    cache: DatasetCache | None,
-    watch: Watch | None,
-    pictures: EvaluationPictures | None,
+    on_progress: OnProgress,
+    cache: DatasetCache | None = None,
+    pictures: EvaluationPictures | None = None,
 ) -> Iterator[CategoryRecord]:
     """As :func:`bayes_pfl.evaluate.categories.evaluate_categories`, over all processes of the team.
 
-    The first one has the records of all; in the others there are none.
-
     Args:
-        pictures: where ``watch`` draws.
+        pictures: draws the pictures of the report; None for none.
+
+    Yields:
+        In the first process the records of all images; in the others nothing.
     """
-    if team.count == 1:
-        yield from evaluate_categories(
-            model, data.samples, settings, tick, data.levels, cache, watch
-        )
-        return
-    categories: dict[str, list[Sample]] = {}
+    by_category: dict[str, list[Sample]] = {}
     for sample in data.samples:
-        categories.setdefault(sample.category, []).append(sample)
-    own = {name: team.share(chosen, settings.batch_size) for name, chosen in categories.items()}
+        by_category.setdefault(sample.category, []).append(sample)
+    own = {name: team.share(samples, settings.batch_size) for name, samples in by_category.items()}
     mine = [sample for share in own.values() for sample in share]
-    records = evaluate_categories(model, mine, settings, tick, data.levels, cache, watch)
-    for category, samples in categories.items():
+    draw = partial(pictures.draw, data.name) if pictures else None
+    records = evaluate_categories(model, mine, settings, on_progress, data.levels, cache, draw)
+    if team.count == 1:
+        yield from records
+        return
+    for category, samples in by_category.items():
         record = next(records) if own[category] else CategoryRecord(category, tuple(data.levels))
-        drawn = _drawn(data.name, record, pictures) if watch and pictures else {}
-        share = Share(record.rows, record.skipped, record.pixel.state(), drawn)
-        if shares := team.gather(share):
-            tick(sum(len(other.rows) + len(other.skipped) for other in shares[1:]))
-            for name, content in (item for other in shares[1:] for item in other.pictures.items()):
-                write_picture(pictures.files.folder / name, content)  # type: ignore[union-attr]
+        drawn = pictures.drawn(data.name, record) if pictures else {}
+        shares = team.gather(Share(record.rows, record.skipped, record.pixel.state(), drawn))
+        for other in shares[1:]:
+            on_progress(len(other.rows) + len(other.skipped))
+            if pictures:
+                pictures.add(other.pictures)
+        if team.first:
             yield merge_shares(category, data.levels, shares, samples, settings.batch_size)
-
-
-def _drawn(dataset: str, record: CategoryRecord, pictures: EvaluationPictures) -> dict[str, bytes]:
-    """The pictures of a category, as far as they could be written."""
-    names = [picture_name(row.path, dataset) for row in record.rows]
-    paths = [pictures.files.folder / name for name in names]
-    return {path.name: path.read_bytes() for path in paths if path.is_file()}
 
 
 def merge_shares(
@@ -187,7 +179,11 @@ def merge_shares(
     samples: Sequence[Sample],
     batch_size: int,
 ) -> CategoryRecord:
-    """The record that one process would have made of the category's samples."""
+    """The record that one process would have made of the category's samples.
+
+    Args:
+        samples: all of the category, in order.
+    """
     place = {str(sample.path): at for at, sample in reversed(list(enumerate(samples)))}
     record = CategoryRecord(category, tuple(levels))
     for share in shares:
@@ -197,7 +193,7 @@ def merge_shares(
     skipped = [item for share in shares for item in share.skipped]
     record.skipped = sorted(skipped, key=lambda item: place[item[0]])
     unmasked = [place[row.path] for row in record.rows if not row.has_mask]
-    if unmasked:  # from that batch on one process would have looked at no more pixels
+    if unmasked:  # a single process would have measured no pixels from that batch on
         end = min(unmasked) // batch_size * batch_size
         record.rows = [
             replace(row, pixel_ap=float("nan")) if place[row.path] >= end else row

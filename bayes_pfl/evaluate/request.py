@@ -1,4 +1,4 @@
-"""What an evaluation is asked for, and what it comes to."""
+"""What an evaluation is asked for, and what it returns."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from typing import Any
 from bayes_pfl.evaluate.categories import EvaluationSettings
 from bayes_pfl.evaluate.datasets import EvaluationData
 from bayes_pfl.evaluate.published import Published
-from bayes_pfl.evaluate.records import Skipped
+from bayes_pfl.evaluate.records import Protocol, Skipped
 from bayes_pfl.fit.calibration import Calibration
 
 
@@ -18,20 +18,21 @@ class EvaluationRequest:
     """What the user asked for; see ``bayes-pfl evaluate --help``.
 
     Attributes:
-        checkpoints: one after the other; only one model is held at a time.
-        skipped: datasets that could not be read, to be listed with the images that cannot.
-        seeds: of the draws; figures are means over them, with their standard deviation.
-        cache: folder of the scores done, so that a stopped run goes on; None for none.
-        resume: refuse to go on where checkpoints, settings or images have changed.
-        curves, sheets: whether to draw them.
+        checkpoints: evaluated one after the other; only one model is in memory at a time.
+        protocols: "deploy", "authors" or both; the files of the first have the plain names.
+        seeds: of the random draws; figures are means over them, with their standard deviation.
+        cache: folder for the scores, so that a stopped run can be resumed; None for no cache.
+        resume: refuse to continue where checkpoints, settings or images have changed.
+        curves, sheets: whether to draw curves and contact sheets.
         calibration: its threshold is tried on the category of its class name.
         report: whether to write report.html, with pictures of up to 5,000 images.
+        skipped: datasets that could not be read; listed with the images that cannot be read.
     """
 
     checkpoints: tuple[str, ...]
     data: tuple[EvaluationData, ...]
     out: Path
-    protocols: tuple[str, ...] = ("deploy",)
+    protocols: tuple[Protocol, ...] = ("deploy",)
     settings: EvaluationSettings = EvaluationSettings(skip_unreadable=True)
     seeds: tuple[int, ...] = (0,)
     published: Published | None = None
@@ -43,20 +44,30 @@ class EvaluationRequest:
     calibration: Calibration | None = None
     resume: bool = False
 
+    @property
+    def images(self) -> int:
+        """Number of images in all datasets."""
+        return sum(len(data.samples) for data in self.data)
+
+    def suffix(self, protocol: Protocol) -> str:
+        """End of the names of a protocol's files: nothing for the first one, else "_authors"."""
+        return "" if protocol == self.protocols[0] else f"_{protocol}"
+
 
 @dataclass
-class Outcome:
-    """What an evaluation found.
+class EvaluationOutcome:
+    """What an evaluation found; empty in all processes of ``torchrun`` but the first.
 
     Attributes:
         reports: metrics.json by protocol and checkpoint (its short name).
         tables: table.md by protocol: the paper's tables, then every category.
-        summaries: the first part alone, by protocol.
-        by_category: the second part alone, by protocol and checkpoint.
+        summaries: the paper's tables alone, by protocol.
+        by_category: the table of every category alone, by protocol and checkpoint.
+        skipped: images and datasets that could not be read.
     """
 
-    reports: dict[str, dict[str, Any]] = field(default_factory=dict)
-    tables: dict[str, str] = field(default_factory=dict)
-    summaries: dict[str, str] = field(default_factory=dict)
-    by_category: dict[str, dict[str, str]] = field(default_factory=dict)
+    reports: dict[Protocol, dict[str, Any]] = field(default_factory=dict)
+    tables: dict[Protocol, str] = field(default_factory=dict)
+    summaries: dict[Protocol, str] = field(default_factory=dict)
+    by_category: dict[Protocol, dict[str, str]] = field(default_factory=dict)
     skipped: list[Skipped] = field(default_factory=list)

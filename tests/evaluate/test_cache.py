@@ -1,10 +1,11 @@
-"""A stopped evaluation goes on where it was, and never with results of other settings."""
+"""A stopped evaluation resumes where it was, and never with results of other settings."""
 
 import os
 from dataclasses import asdict
 
 import numpy as np
 import pytest
+import torch
 
 from bayes_pfl.checkpoints.fingerprint import fingerprint
 from bayes_pfl.data.mvtec import read_mvtec
@@ -29,13 +30,13 @@ def samples(tmp_path):
 def counted(tiny_model, monkeypatch):
     """`tiny_model` with a list of how many images each of its batches had."""
     sizes = []
-    score = type(tiny_model).score_batch
+    score = type(tiny_model).score_encoded
 
-    def counting(self, images, names, draws):
-        sizes.append(len(images))
-        return score(self, images, names, draws)
+    def counting(self, features, names, draws):
+        sizes.append(len(names))
+        return score(self, features, names, draws)
 
-    monkeypatch.setattr(type(tiny_model), "score_batch", counting)
+    monkeypatch.setattr(type(tiny_model), "score_encoded", counting)
     return tiny_model, sizes
 
 
@@ -46,7 +47,7 @@ def run(model, samples, cache, **settings):
     return {record.category: record for record in records}
 
 
-def test_a_run_stopped_anywhere_goes_on_after_the_last_image(
+def test_a_run_stopped_anywhere_resumes_after_the_last_image(
     counted, samples, tmp_path, monkeypatch
 ):
     model, sizes = counted
@@ -132,14 +133,15 @@ def test_the_fingerprint_is_of_every_weight(tiny_model):
     for name in ("log_scale_image", "backbone"):
         module = dict(tiny_model.named_parameters())
         weight = next(value for key, value in module.items() if key.startswith(name))
-        kept = weight.data.clone()
-        weight.data.add_(1e-3)
-        assert fingerprint(tiny_model) != before
-        weight.data.copy_(kept)
+        kept = weight.detach().clone()
+        with torch.no_grad():
+            weight.add_(1e-3)
+            assert fingerprint(tiny_model) != before
+            weight.copy_(kept)
     assert fingerprint(tiny_model) == before
 
 
-def test_new_images_are_added_and_changed_ones_score_the_category_anew(
+def test_new_images_are_added_and_changed_ones_score_the_category_again(
     counted, samples, tmp_path, caplog
 ):
     model, sizes = counted
@@ -153,7 +155,7 @@ def test_new_images_are_added_and_changed_ones_score_the_category_anew(
     sizes.clear()
     run(model, samples, cache)
     assert sum(sizes) == len(category)
-    assert "changed; scoring anew" in caplog.text
+    assert "changed; scoring again" in caplog.text
     sizes.clear()
     run(model, samples[1:], cache)  # an image that was counted is gone
     assert sum(sizes) == len(category) - 1
@@ -176,7 +178,7 @@ def test_images_that_were_skipped_are_tried_again(counted, samples, tmp_path):
 
 
 @pytest.mark.parametrize("damage", [b"", b"no zip", None])
-def test_a_damaged_file_is_scored_anew_with_a_warning(counted, samples, tmp_path, caplog, damage):
+def test_a_damaged_file_is_scored_again_with_a_warning(counted, samples, tmp_path, caplog, damage):
     model, sizes = counted
     cache = DatasetCache(tmp_path / "cache", "key", "set")
     run(model, samples, cache)
@@ -185,7 +187,7 @@ def test_a_damaged_file_is_scored_anew_with_a_warning(counted, samples, tmp_path
     sizes.clear()
     run(model, samples, cache)
     assert sum(sizes) == 3
-    assert "scoring anew" in caplog.text
+    assert "scoring again" in caplog.text
 
 
 def test_results_for_other_levels_are_not_taken(counted, samples, tmp_path):

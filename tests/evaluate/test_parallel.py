@@ -15,7 +15,13 @@ from bayes_pfl.checkpoints.load import load_checkpoint
 from bayes_pfl.errors import DataError
 from bayes_pfl.evaluate.categories import EvaluationSettings, evaluate_categories
 from bayes_pfl.evaluate.datasets import read_trees
-from bayes_pfl.evaluate.parallel import Share, Team, device_here, evaluate_together, merge_shares
+from bayes_pfl.evaluate.parallel import (
+    Share,
+    Team,
+    device_of_process,
+    evaluate_together,
+    merge_shares,
+)
 from bayes_pfl.evaluate.run import EvaluationRequest, run_benchmark
 from bayes_pfl.rendering import TRAIN_CATEGORIES, write_mvtec_tree
 from bayes_pfl.report.pictures import FOLDER
@@ -103,19 +109,19 @@ def test_alone_nothing_is_gathered(tiny_model, data, monkeypatch):
     monkeypatch.setattr(Team, "gather", lambda *_: pytest.fail("gathered"))
     ticks = []
     some = replace(data, samples=data.samples[:3])
-    (record,) = evaluate_together(
-        Team(), tiny_model, some, SETTINGS, ticks.append, None, None, None
-    )
+    (record,) = evaluate_together(Team(), tiny_model, some, SETTINGS, ticks.append)
     assert len(record.rows) + len(record.skipped) == sum(ticks) == 3
 
 
 def test_each_process_takes_a_device_of_its_own(monkeypatch):
-    assert device_here(None) is None
+    assert device_of_process(None) is None
     monkeypatch.setenv("TORCHELASTIC_RUN_ID", "x")
     monkeypatch.setenv("LOCAL_RANK", "5")
     monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
     monkeypatch.setattr(torch.cuda, "device_count", lambda: 4)
-    assert [device_here(None), device_here("cuda"), device_here("cpu")] == ["cuda:1"] * 2 + ["cpu"]
+    assert [device_of_process(None), device_of_process("cuda"), device_of_process("cpu")] == [
+        "cuda:1"
+    ] * 2 + ["cpu"]
 
 
 # Two processes -----------------------------------------------------------------------------------

@@ -234,7 +234,7 @@ def test_the_same_command_again_scores_nothing(evaluate, tree, monkeypatch):
     def refuse(*_):
         raise AssertionError("scored again")
 
-    monkeypatch.setattr("bayes_pfl.model.network.BayesPFL.score_batch", refuse)
+    monkeypatch.setattr("bayes_pfl.model.network.BayesPFLNetwork.score_encoded", refuse)
     assert evaluate("--data", tree) == (0, first)
     with pytest.raises(AssertionError):
         evaluate("--data", tree, "--no-cache")
