@@ -34,7 +34,7 @@ class AnomalyDetector(OutlierMixin, BaseEstimator):
     Args:
         checkpoint: as for :meth:`bayes_pfl.BayesPFL.from_pretrained`, or a model in memory.
         class_name: what the images show.
-        samples, precision, batch_size, seed: as in :func:`bayes_pfl.predict.images.predict`.
+        samples, precision, batch_size, seed: as in :meth:`bayes_pfl.BayesPFL.predict`.
         fpr: at most this share of new normal images is called an outlier.
         device: None for the best at hand.
         keep_outliers: calibrate although some images look abnormal.

@@ -19,9 +19,10 @@ from bayes_pfl.checkpoints.publish import push_checkpoint
 from bayes_pfl.detect.inputs import ImageLike
 from bayes_pfl.detect.results import AnomalyResult
 from bayes_pfl.detect.settings import ScoringSettings
+from bayes_pfl.errors import ConfigError
 from bayes_pfl.fit.calibration import Calibration
 from bayes_pfl.model.network import BayesPFLNetwork
-from bayes_pfl.predict.images import predict, predict_stream
+from bayes_pfl.predict.images import is_single, predict_stream
 
 
 class PredictOptions(TypedDict, total=False):
@@ -148,9 +149,12 @@ class BayesPFL(BayesPFLNetwork):
             batch_size=batch_size,
             compile=compile,
         )
-        return predict(
+        one = is_single(images)
+        if one and not isinstance(class_name, str):
+            raise ConfigError(f"class_name = {class_name!r}: for one image, give one name")
+        stream = predict_stream(
             self,
-            images,
+            [images] if one else images,  # type: ignore[list-item, arg-type]
             class_name,
             settings,
             generator=generator,
@@ -158,6 +162,8 @@ class BayesPFL(BayesPFLNetwork):
             calibration=calibration,
             uncertainty=uncertainty,
         )
+        results = list(stream)
+        return results[0] if one else results
 
     def predict_stream(
         self,

@@ -7,7 +7,8 @@ from typing import Annotated
 
 import typer
 
-from bayes_pfl.cli.options import EMBEDDED_CHECKPOINT, Device, Pretrained, say
+from bayes_pfl.cli import options as opt
+from bayes_pfl.cli.options import say
 
 
 def report(
@@ -24,14 +25,14 @@ def app(
         list[str] | None,
         typer.Option(
             help="To choose from on the page: embedded name, checkpoint or run folder, or hub "
-            f"repository org/name; repeatable.  [default: {EMBEDDED_CHECKPOINT}]"
+            f"repository org/name; repeatable.  [default: {opt.EMBEDDED_CHECKPOINT}]"
         ),
     ] = None,
-    pretrained: Pretrained = None,
+    pretrained: opt.Pretrained = None,
     calibration: Annotated[
         Path | None, typer.Option(help="File of bayes-pfl calibrate: brings the threshold.")
     ] = None,
-    device: Device = None,
+    device: opt.Device = None,
     port: Annotated[
         int | None, typer.Option(min=1, max=65535, help="Default: the first free one from 7860.")
     ] = None,
@@ -40,7 +41,7 @@ def app(
     """A page on this computer: drop images, see overlays, scores and intervals."""
     from bayes_pfl.app.server import AppSettings, run_app
 
-    chosen = tuple(dict.fromkeys(checkpoint or [EMBEDDED_CHECKPOINT]))
+    chosen = tuple(dict.fromkeys(checkpoint or [opt.EMBEDDED_CHECKPOINT]))
     run_app(
         AppSettings(chosen, pretrained, device, calibration), port=port, browser=browser, tell=say
     )

@@ -7,28 +7,13 @@ from typing import Annotated
 
 import typer
 
-from bayes_pfl.cli.options import (
-    EMBEDDED_CHECKPOINT,
-    BatchSize,
-    Checkpoint,
-    Device,
-    Precision,
-    Pretrained,
-    Samples,
-    Seed,
-    Workers,
-    bars,
-    errors,
-    load_model,
-    say,
-)
+from bayes_pfl.cli import options as opt
+from bayes_pfl.cli.options import bars, exit_if_skipped, load_model, say
 
 CalibrationFile = Annotated[
     Path | None,
     typer.Option(help="File of bayes-pfl calibrate: brings thresholds and p-values."),
 ]
-
-_SHOWN = 20
 
 
 def calibrate(
@@ -42,17 +27,17 @@ def calibrate(
         typer.Option(help="Share of a normal image's pixels that may be outlined; default: --fpr."),
     ] = None,
     out: Annotated[Path, typer.Option(help="The file to write.")] = Path("calibration.json"),
-    checkpoint: Checkpoint = EMBEDDED_CHECKPOINT,
-    pretrained: Pretrained = None,
-    samples: Samples = None,
-    batch_size: BatchSize = 8,
-    precision: Precision = Precision.float32,
+    checkpoint: opt.Checkpoint = opt.EMBEDDED_CHECKPOINT,
+    pretrained: opt.Pretrained = None,
+    samples: opt.Samples = None,
+    batch_size: opt.BatchSize = 8,
+    precision: opt.Precision = opt.Precision.float32,
     keep_outliers: Annotated[
         bool, typer.Option("--keep-outliers", help="Also with images that look abnormal.")
     ] = False,
-    workers: Workers = 0,
-    device: Device = None,
-    seed: Seed = 0,
+    workers: opt.Workers = 0,
+    device: opt.Device = None,
+    seed: opt.Seed = 0,
 ) -> None:
     """Thresholds from normal images alone, for predict and evaluate. No labels are needed.
 
@@ -81,8 +66,4 @@ def calibrate(
         f"normal images reach it), map threshold {found.pixel_threshold:.4f} (at most "
         f"{found.pixel_fpr:g} of their pixels); written to {out}"
     )
-    for path, reason in skipped[:_SHOWN]:
-        errors.print(f"skipped: {path}: {reason}", markup=False, highlight=False, soft_wrap=True)
-    if skipped:
-        say(f"{len(skipped)} files skipped")
-        raise typer.Exit(1)
+    exit_if_skipped([f"{path}: {reason}" for path, reason in skipped], "files skipped")

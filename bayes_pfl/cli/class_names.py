@@ -8,19 +8,8 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from bayes_pfl.cli.options import (
-    EMBEDDED_CHECKPOINT,
-    Checkpoint,
-    Device,
-    Json,
-    Pretrained,
-    Samples,
-    Seed,
-    errors,
-    load_model,
-    say,
-    write_json,
-)
+from bayes_pfl.cli import options as opt
+from bayes_pfl.cli.options import load_model, say, warn, write_json
 from bayes_pfl.errors import ConfigError
 
 if TYPE_CHECKING:
@@ -41,12 +30,12 @@ def class_names(
     folder: Annotated[Path, typer.Argument(help="Images, read recursively.")],
     class_name: Annotated[str, typer.Option(help="With synonyms, as in 'screw|bolt|fastener'.")],
     images: Annotated[int, typer.Option(min=1, help="How many, spread evenly.")] = 20,
-    checkpoint: Checkpoint = EMBEDDED_CHECKPOINT,
-    pretrained: Pretrained = None,
-    samples: Samples = None,
-    device: Device = None,
-    seed: Seed = 0,
-    json_out: Json = None,
+    checkpoint: opt.Checkpoint = opt.EMBEDDED_CHECKPOINT,
+    pretrained: opt.Pretrained = None,
+    samples: opt.Samples = None,
+    device: opt.Device = None,
+    seed: opt.Seed = 0,
+    json_out: opt.Json = None,
 ) -> None:
     """How much scores hang on the class name: synonyms and the word 'object' on some images."""
     from bayes_pfl.data.image_files import find_images
@@ -89,12 +78,12 @@ def names_of(class_name: str | None, source: str | None) -> str | ClassNames:
 
 
 def warn_of_names(model: BayesPFLNetwork, names: str | ClassNames) -> None:
-    """Tell of words that the text tower hardly knows."""
+    """Warn of words that the text tower hardly knows."""
     from bayes_pfl.detect.class_names import unusual_words
 
     for word in unusual_words(model, names) if isinstance(names, str) else []:
-        errors.print(
+        warn(
             f"note: {word!r} is unusual for the tokenizer; try a plain word for the thing, and "
             "compare names with bayes-pfl class-names",
-            style="yellow", markup=False, highlight=False, soft_wrap=True,
-        )  # fmt: skip
+            style="yellow",
+        )

@@ -8,23 +8,9 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from bayes_pfl.cli import options as opt
 from bayes_pfl.cli.calibrate import CalibrationFile
-from bayes_pfl.cli.options import (
-    EMBEDDED_CHECKPOINT,
-    BatchSize,
-    Device,
-    Out,
-    Precision,
-    Pretrained,
-    Samples,
-    Workers,
-    bars,
-    console,
-    errors,
-    load_model,
-    names_in,
-    say,
-)
+from bayes_pfl.cli.options import bars, exit_if_skipped, load_model, names_in, say, warn
 from bayes_pfl.errors import ConfigError
 from bayes_pfl.support.processes import is_first_process
 
@@ -34,8 +20,6 @@ if TYPE_CHECKING:
 
 _LISTED = 20
 """Categories up to which the terminal shows each of them."""
-_SHOWN = 20
-"""Skipped images named on the terminal; all are in metrics.json."""
 
 
 class Protocols(str, Enum):
@@ -55,7 +39,7 @@ class Form(str, Enum):
 
 
 def evaluate(
-    out: Out,
+    out: opt.Out,
     data: Annotated[
         list[Path] | None,
         typer.Option(
@@ -75,10 +59,10 @@ def evaluate(
         list[str] | None,
         typer.Option(
             help="Embedded name, checkpoint or run folder, or hub repository org/name; "
-            f"repeatable.  [default: {EMBEDDED_CHECKPOINT}]"
+            f"repeatable.  [default: {opt.EMBEDDED_CHECKPOINT}]"
         ),
     ] = None,
-    pretrained: Pretrained = None,
+    pretrained: opt.Pretrained = None,
     protocol: Annotated[Protocols, typer.Option(help="deploy, authors or both.")] = (
         Protocols.deploy
     ),
@@ -104,11 +88,11 @@ def evaluate(
     resume: Annotated[
         bool, typer.Option("--resume", help="Go on with the run in --out, or refuse if it differs.")
     ] = False,
-    samples: Samples = None,
-    batch_size: BatchSize = 8,
-    precision: Precision = Precision.float32,
-    workers: Workers = 0,
-    device: Device = None,
+    samples: opt.Samples = None,
+    batch_size: opt.BatchSize = 8,
+    precision: opt.Precision = opt.Precision.float32,
+    workers: opt.Workers = 0,
+    device: opt.Device = None,
 ) -> None:
     """Image and pixel metrics on labelled data: metrics.json, tables, CSV, pictures.
 
@@ -126,7 +110,7 @@ def evaluate(
 
     published = load_published(compare) if compare else None
     chosen = _seeds(seeds, seed)
-    checkpoints = tuple(dict.fromkeys(checkpoint or [EMBEDDED_CHECKPOINT]))
+    checkpoints = tuple(dict.fromkeys(checkpoint or [opt.EMBEDDED_CHECKPOINT]))
     for name in checkpoints:  # the last one's mistakes should not show after the first one's hours
         read_config(find_checkpoint(name))
     found, skipped = _read(data or [], dataset or [], form.value, names_in(categories))
@@ -155,7 +139,9 @@ def evaluate(
     )
     with bars() as progress:
         outcome = run_benchmark(
-            request, progress, load=lambda name: load_model(name, device_of_process(device), pretrained)
+            request,
+            progress,
+            load=lambda name: load_model(name, device_of_process(device), pretrained),
         )
     if not is_first_process():
         return
@@ -165,7 +151,8 @@ def evaluate(
     for line in threshold_lines(outcome.reports.get("deploy", {})):
         say(line)
     say(f"written to {out}" + ("" if whole else "; every category: table.md"))
-    _tell_skipped(outcome.skipped)
+    reasons = [item.reason for item in outcome.skipped]
+    exit_if_skipped(reasons, "skipped: listed under 'skipped' in metrics.json")
 
 
 def _seeds(seeds: str, seed: int | None) -> tuple[int, ...]:
@@ -201,14 +188,5 @@ def _read(
         raise ConfigError(f"--categories with {len(found)} datasets: choose one dataset")
     found = [one.only(categories) for one in found] if categories else found
     for note in [note for one in found for note in one.notes if is_first_process()]:
-        errors.print(f"note: {note}", style="yellow", markup=False, highlight=False, soft_wrap=True)
+        warn(f"note: {note}", style="yellow")
     return found, skipped
-
-
-def _tell_skipped(skipped: list[Skipped]) -> None:
-    if not skipped:
-        return
-    for item in skipped[:_SHOWN]:
-        errors.print(f"skipped: {item.reason}", markup=False, highlight=False, soft_wrap=True)
-    console.print(f"{len(skipped)} skipped: listed under 'skipped' in metrics.json")
-    raise typer.Exit(1)

@@ -27,17 +27,8 @@ from bayes_pfl.cli import (
     synthesize,
     train,
 )
-from bayes_pfl.cli.options import (
-    Backbone,
-    ImageSize,
-    Layers,
-    Out,
-    Pretrained,
-    backbone_config,
-    bars,
-    console,
-    errors,
-)
+from bayes_pfl.cli import options as opt
+from bayes_pfl.cli.options import backbone_config, bars, say, warn
 from bayes_pfl.errors import BayesPFLError
 from bayes_pfl.support.processes import StoppedElsewhere, is_first_process
 from bayes_pfl.support.signals import Terminated, terminable
@@ -55,7 +46,13 @@ class _Stopped(Exception):
 
 
 class _Commands(TyperGroup):
-    """The commands; stops are told of."""
+    """The commands; a stop becomes an exception that the framework does not swallow."""
+
+    def make_context(self, *args: Any, **kwargs: Any) -> Any:
+        try:
+            return super().make_context(*args, **kwargs)
+        except KeyboardInterrupt as stop:  # while the arguments were read
+            raise _Stopped(stop, None) from stop
 
     def invoke(self, ctx: Any) -> Any:
         try:
@@ -103,16 +100,11 @@ def run_app(app: typer.Typer, arguments: list[str]) -> None:
         _say_stopped(_Stopped(stop, None))
     except _Stopped as stop:
         _say_stopped(stop)
-    except SystemExit as end:
-        stop = getattr(end.__context__, "__cause__", None)
-        if isinstance(stop, KeyboardInterrupt):  # while the arguments were read
-            _say_stopped(_Stopped(stop, None))
-        raise
 
 
 def _say_stopped(stop: _Stopped) -> None:
     if is_first_process():
-        errors.print(str(stop), style="yellow", markup=False, highlight=False, soft_wrap=True)
+        warn(str(stop), style="yellow")
     sys.exit(stop.code)
 
 
@@ -121,7 +113,7 @@ def _complain(message: str) -> None:
         message = message.strip().splitlines()[-1].partition(": ")[2]
     # Names of files and texts from them may hold what a terminal would obey.
     line = "".join(c if c.isprintable() else repr(c)[1:-1] for c in " ".join(message.split()))
-    errors.print(f"error: {line}", style="red", markup=False, highlight=False, soft_wrap=True)
+    warn(f"error: {line}", style="red")
 
 
 app.command()(train.train)
@@ -139,11 +131,11 @@ app.command()(hub.push)
 @app.command()
 def convert(
     authors: Annotated[Path, typer.Argument(help="The authors' .pth.")],
-    out: Out,
-    backbone: Backbone = "ViT-L-14-336",
-    pretrained: Pretrained = "openai",
-    image_size: ImageSize = 518,
-    layers: Layers = None,
+    out: opt.Out,
+    backbone: opt.Backbone = "ViT-L-14-336",
+    pretrained: opt.Pretrained = "openai",
+    image_size: opt.ImageSize = 518,
+    layers: opt.Layers = None,
     stage: Annotated[int, typer.Option(min=1, max=2, help="Training stage it comes from.")] = 2,
 ) -> None:
     """Turn a checkpoint of the authors' research code into one of this package."""
@@ -152,7 +144,7 @@ def convert(
 
     known = backbone_config(backbone, pretrained, image_size, layers)
     save_checkpoint(convert_authors_checkpoint(authors, known, stage), out)
-    console.print(f"written to {out}")
+    say(f"written to {out}")
 
 
 app.command()(synthesize.synthesize)
@@ -160,7 +152,7 @@ app.command()(synthesize.synthesize)
 
 @app.command()
 def demo(
-    out: Out = Path("demo"),
+    out: opt.Out = Path("demo"),
     quick: Annotated[bool, typer.Option("--quick", help="A minute's version, for tests.")] = False,
 ) -> None:
     """From nothing to results: render, train, evaluate, predict on real photographs."""
@@ -168,7 +160,7 @@ def demo(
 
     with bars() as progress:
         report = run_demo(out, progress, quick=quick)
-    console.print(report, markup=False, highlight=False, soft_wrap=True)
+    say(report)
 
 
 if __name__ == "__main__":

@@ -22,6 +22,8 @@ errors = Console(stderr=True)
 
 EMBEDDED_BACKBONE = "bayes-pfl-clip-tiny"
 EMBEDDED_CHECKPOINT = "bayes-pfl-tiny"
+_SHOWN = 20
+"""Skipped files named on the terminal."""
 
 
 class Precision(str, Enum):
@@ -96,6 +98,24 @@ def bars() -> Bars:
 def say(text: object) -> None:
     """Print text as it is: no markup, no colours, no wrapping."""
     console.print(str(text), markup=False, highlight=False, soft_wrap=True)
+
+
+def warn(text: str, style: str | None = None) -> None:
+    """As :func:`say`, on the error stream."""
+    errors.print(text, style=style, markup=False, highlight=False, soft_wrap=True)
+
+
+def exit_if_skipped(reasons: list[str], summary: str) -> None:
+    """Name the first of what was skipped, and end with exit code 1 if there is any.
+
+    Args:
+        summary: follows the number of all.
+    """
+    for reason in reasons[:_SHOWN]:
+        warn(f"skipped: {reason}")
+    if reasons:
+        say(f"{len(reasons)} {summary}")
+        raise typer.Exit(1)
 
 
 def write_json(path: Path, data: Any) -> None:

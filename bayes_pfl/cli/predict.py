@@ -8,23 +8,9 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from bayes_pfl.cli import calibrate, class_names
+from bayes_pfl.cli import options as opt
 from bayes_pfl.cli import predict_ray as cluster
-from bayes_pfl.cli.options import (
-    EMBEDDED_CHECKPOINT,
-    BatchSize,
-    Checkpoint,
-    Compile,
-    Device,
-    Precision,
-    Pretrained,
-    Samples,
-    Seed,
-    Workers,
-    bars,
-    console,
-    load_model,
-    say,
-)
+from bayes_pfl.cli.options import bars, load_model, say
 
 if TYPE_CHECKING:
     from bayes_pfl.predict.summary import Summary
@@ -45,11 +31,11 @@ def predict(
     out: Annotated[str, typer.Option(help="Folder for the results; with ray also a URL.")],
     class_name: class_names.ClassName = None,
     class_name_from: class_names.ClassNameFrom = None,
-    checkpoint: Checkpoint = EMBEDDED_CHECKPOINT,
-    pretrained: Pretrained = None,
-    samples: Samples = None,
-    batch_size: BatchSize = 8,
-    precision: Precision = Precision.float32,
+    checkpoint: opt.Checkpoint = opt.EMBEDDED_CHECKPOINT,
+    pretrained: opt.Pretrained = None,
+    samples: opt.Samples = None,
+    batch_size: opt.BatchSize = 8,
+    precision: opt.Precision = opt.Precision.float32,
     threshold: Annotated[
         float | None, typer.Option(help="Score from which an image is labelled anomalous.")
     ] = None,
@@ -63,10 +49,10 @@ def predict(
         bool, typer.Option("--overlay-uncertainty", help="A third panel, where samples disagree.")
     ] = False,
     report: Annotated[bool, typer.Option(help="Write report.html, a page to look through.")] = True,
-    workers: Workers = 0,
-    compile: Compile = False,
-    device: Device = None,
-    seed: Seed = 0,
+    workers: opt.Workers = 0,
+    compile: opt.Compile = False,
+    device: opt.Device = None,
+    seed: opt.Seed = 0,
     resume: Annotated[
         bool,
         typer.Option("--resume", help="Continue a stopped run, if there is one."),
@@ -119,7 +105,7 @@ def predict(
     _tell_resumed(summary)
     if summary.anomalous is not None:
         say(f"{summary.anomalous} labelled anomalous, {summary.review} need review")
-    console.print(f"{summary.done} images scored, {summary.failed} failed; written to {out}")
+    say(f"{summary.succeeded} images scored, {summary.failed} failed; written to {out}")
     if summary.failed:
         raise typer.Exit(1)
 

@@ -7,16 +7,8 @@ from typing import Annotated
 
 import typer
 
-from bayes_pfl.cli.options import (
-    BatchSize,
-    Device,
-    Grid,
-    Pretrained,
-    Seed,
-    Workers,
-    bars,
-    say,
-)
+from bayes_pfl.cli import options as opt
+from bayes_pfl.cli.options import bars, say
 
 
 def resize(
@@ -29,15 +21,15 @@ def resize(
         Path | None,
         typer.Option(help="MVTec-style tree whose maps give the range of the overlays' colours."),
     ] = None,
-    grid: Grid = None,
+    grid: opt.Grid = None,
     fit_temperatures: Annotated[
         bool, typer.Option(help="Fit both temperatures to the validation data, too.")
     ] = False,
-    pretrained: Pretrained = None,
-    batch_size: BatchSize = 8,
-    workers: Workers = 0,
-    device: Device = None,
-    seed: Seed = 0,
+    pretrained: opt.Pretrained = None,
+    batch_size: opt.BatchSize = 8,
+    workers: opt.Workers = 0,
+    device: opt.Device = None,
+    seed: opt.Seed = 0,
 ) -> None:
     """The same weights at another input size; see which one is better with the scoreboard."""
     from bayes_pfl.data.sources import read_source

@@ -7,25 +7,8 @@ from typing import Annotated
 
 import typer
 
-from bayes_pfl.cli.options import (
-    EMBEDDED_CHECKPOINT,
-    BatchSize,
-    Device,
-    ImageSize,
-    Out,
-    Precision,
-    Pretrained,
-    Seed,
-    Workers,
-    bars,
-    console,
-    errors,
-    load_model,
-    say,
-)
-
-_SHOWN = 20
-"""Skipped images named on the terminal; all are in scoreboard.json."""
+from bayes_pfl.cli import options as opt
+from bayes_pfl.cli.options import bars, exit_if_skipped, load_model, say
 
 
 def scoreboard(
@@ -35,13 +18,13 @@ def scoreboard(
             help="MVTec-style trees, of one category or several; meta.json files; cards' names."
         ),
     ],
-    out: Out,
+    out: opt.Out,
     data: Annotated[Path | None, typer.Option(help="Folder that holds the cards' data.")] = None,
     checkpoint: Annotated[
         list[str] | None,
         typer.Option(
             help="Embedded name, checkpoint or run folder, or hub repository org/name; "
-            f"repeatable. Default: {EMBEDDED_CHECKPOINT}, if there is no --backbone."
+            f"repeatable. Default: {opt.EMBEDDED_CHECKPOINT}, if there is no --backbone."
         ),
     ] = None,
     backbone: Annotated[
@@ -51,8 +34,8 @@ def scoreboard(
             "train; repeatable."
         ),
     ] = None,
-    pretrained: Pretrained = None,
-    image_size: ImageSize = None,
+    pretrained: opt.Pretrained = None,
+    image_size: opt.ImageSize = None,
     samples: Annotated[
         list[int] | None,
         typer.Option(
@@ -68,11 +51,11 @@ def scoreboard(
         int, typer.Option(min=0, help="Of the bootstrap; 0: no intervals.")
     ] = 1000,
     bootstrap_seed: Annotated[int, typer.Option(min=0, help="Of the resamples.")] = 0,
-    batch_size: BatchSize = 8,
-    precision: Precision = Precision.float32,
-    workers: Workers = 0,
-    device: Device = None,
-    seed: Seed = 0,
+    batch_size: opt.BatchSize = 8,
+    precision: opt.Precision = opt.Precision.float32,
+    workers: opt.Workers = 0,
+    device: opt.Device = None,
+    seed: opt.Seed = 0,
 ) -> None:
     """Checkpoints beside baselines without training, with 95% intervals: scoreboard.md.
 
@@ -91,7 +74,7 @@ def scoreboard(
     backbones = tuple(dict.fromkeys(backbone or []))
     if image_size and not backbones:
         raise ConfigError("--image-size belongs to a --backbone: name one, or use bayes-pfl resize")
-    default = [] if backbones else [EMBEDDED_CHECKPOINT]
+    default = [] if backbones else [opt.EMBEDDED_CHECKPOINT]
     checkpoints = tuple(dict.fromkeys(checkpoint or default))
     for name in checkpoints:  # the last one's mistakes should not show after the first one's hours
         read_config(find_checkpoint(name))
@@ -119,8 +102,5 @@ def scoreboard(
         )
     say(table)
     say(f"written to {out}")
-    for _, _, reason in skipped[:_SHOWN]:
-        errors.print(f"skipped: {reason}", markup=False, highlight=False, soft_wrap=True)
-    if skipped:
-        console.print(f"{len(skipped)} skipped: listed under 'skipped' in scoreboard.json")
-        raise typer.Exit(1)
+    reasons = [reason for _, _, reason in skipped]
+    exit_if_skipped(reasons, "skipped: listed under 'skipped' in scoreboard.json")

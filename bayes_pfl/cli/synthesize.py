@@ -8,12 +8,13 @@ from typing import Annotated
 
 import typer
 
-from bayes_pfl.cli.options import Out, Seed, console, names_in
+from bayes_pfl.cli import options as opt
+from bayes_pfl.cli.options import console, names_in
 from bayes_pfl.errors import ConfigError
 
 
 def synthesize(
-    out: Out,
+    out: opt.Out,
     categories: Annotated[
         str,
         typer.Option(
@@ -27,7 +28,7 @@ def synthesize(
     workers: Annotated[
         int | None, typer.Option(min=0, help="Processes that render; default: one for each core.")
     ] = None,
-    seed: Seed = 0,
+    seed: opt.Seed = 0,
 ) -> None:
     """Render surfaces, objects and scans with defects and exact masks as an MVTec-style tree."""
     from bayes_pfl.rendering import write_mvtec_tree

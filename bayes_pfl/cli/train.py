@@ -9,20 +9,8 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from bayes_pfl.cli.options import (
-    EMBEDDED_BACKBONE,
-    Backbone,
-    Grid,
-    ImageSize,
-    JoinLayers,
-    Layers,
-    Out,
-    Pretrained,
-    backbone_config,
-    bars,
-    console,
-    names_in,
-)
+from bayes_pfl.cli import options as opt
+from bayes_pfl.cli.options import backbone_config, bars, names_in, say
 from bayes_pfl.support.processes import is_first_process
 
 if TYPE_CHECKING:
@@ -49,16 +37,16 @@ def train(
     data: Annotated[
         Path, typer.Option(help="MVTec-style tree or meta.json with masks; root of --dataset.")
     ],
-    out: Out,
+    out: opt.Out,
     dataset: Annotated[
         str | None, typer.Option(help="A benchmark's name or a card.yaml, found below --data.")
     ] = None,
-    backbone: Backbone = EMBEDDED_BACKBONE,
-    pretrained: Pretrained = None,
-    image_size: ImageSize = None,
-    layers: Layers = None,
-    join_layers: JoinLayers = False,
-    grid: Grid = None,
+    backbone: opt.Backbone = opt.EMBEDDED_BACKBONE,
+    pretrained: opt.Pretrained = None,
+    image_size: opt.ImageSize = None,
+    layers: opt.Layers = None,
+    join_layers: opt.JoinLayers = False,
+    grid: opt.Grid = None,
     config: Annotated[
         Path | None, typer.Option(help="TrainConfig as JSON; the options below override it.")
     ] = None,
@@ -139,7 +127,7 @@ def train(
     with bars() as progress:
         state = run_training(request, progress)
     if is_first_process():
-        console.print(f"best checkpoint: {out / 'best'} (validation AP {state.best:.4f})")
+        say(f"best checkpoint: {out / 'best'} (validation AP {state.best:.4f})")
 
 
 def _train_config(

@@ -28,38 +28,6 @@ from bayes_pfl.model.network import BayesPFLNetwork
 _DEFAULTS = ScoringSettings()
 
 
-def predict(
-    model: BayesPFLNetwork,
-    images: ImageLike | Iterable[ImageLike],
-    class_name: str | Iterable[str],
-    settings: ScoringSettings = _DEFAULTS,
-    *,
-    generator: torch.Generator | None = None,
-    threshold: float | None = None,
-    calibration: Calibration | str | os.PathLike[str] | None = None,
-    uncertainty: bool = True,
-) -> AnomalyResult | list[AnomalyResult]:
-    """Detect anomalies in one image, or in several of any sizes.
-
-    As :meth:`bayes_pfl.BayesPFL.predict`, with the settings in one object.
-    """
-    one = _is_one(images)
-    if one and not isinstance(class_name, str):
-        raise ConfigError(f"class_name = {class_name!r}: for one image, give one name")
-    stream = predict_stream(
-        model,
-        [images] if one else images,  # type: ignore[list-item, arg-type]
-        class_name,
-        settings,
-        generator=generator,
-        threshold=threshold,
-        calibration=calibration,
-        uncertainty=uncertainty,
-    )
-    results = list(stream)
-    return results[0] if one else results
-
-
 def predict_stream(
     model: BayesPFLNetwork,
     images: Iterable[ImageLike],
@@ -71,9 +39,13 @@ def predict_stream(
     calibration: Calibration | str | os.PathLike[str] | None = None,
     uncertainty: bool = True,
 ) -> Iterator[AnomalyResult]:
-    """As :func:`predict`, one result after the other: one batch of images is held at a time.
+    """Detect anomalies in images of any sizes, one after the other; see :meth:`BayesPFL.predict`.
 
-    Settings are checked at once, images when their turn comes.
+    Settings are checked at once, images when their turn comes; one batch is held at a time.
+
+    Raises:
+        ConfigError: a setting that cannot be used, or names and images that differ in number.
+        DataError: an image that cannot be read (the message names it), or an unusable class name.
     """
     scorer = Scorer(model, settings, generator=generator, spread=uncertainty)
     if isinstance(class_name, str):
@@ -138,7 +110,8 @@ def _result(
     )
 
 
-def _is_one(images: Any) -> bool:
+def is_single(images: Any) -> bool:
+    """Whether this is one image, rather than several."""
     if isinstance(images, np.ndarray | Tensor):
         return images.ndim != 4
     # What is neither an image nor iterable is refused with the images' own message.

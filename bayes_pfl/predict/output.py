@@ -107,7 +107,7 @@ class OutputFolder:
             return error
         panels = item.preview, scored.map.numpy(), scored.spread.numpy()
         small = self.small.write(picture_name(row.path), *panels)
-        return error or small
+        return error or small or ""
 
     def write_summary(self, summary: Summary) -> None:
         """Write summary.json.

@@ -23,7 +23,7 @@ from bayes_pfl.predict.ledger import Ledger, run_header
 from bayes_pfl.predict.output import OutputFolder
 from bayes_pfl.predict.rows import entry_of, scored_row
 from bayes_pfl.predict.settings import FolderSettings
-from bayes_pfl.predict.summary import Summary, read_summary
+from bayes_pfl.predict.summary import Counts, Summary, read_summary
 from bayes_pfl.report.runs import report_of_run
 from bayes_pfl.support.environment import environment
 from bayes_pfl.support.files import not_writable
@@ -77,8 +77,6 @@ class FolderRun:
             str(folder),
             str(out),
             len(self.inputs),
-            anomalous=None if settings.threshold is None else 0,
-            review=None if settings.threshold is None else 0,
             settings=asdict(settings),
             model=asdict(model.config),
             calibration=rule.calibration.summary_dict() if rule.calibration else None,
@@ -227,10 +225,12 @@ class FolderRun:
 
     def _write_files(self, journal: Journal, ledger: Ledger, seconds: float) -> None:
         """The table, the summary and the page, from the journal: one row is held at a time."""
+        counts = Counts()
         with RowFile(self.out / CSV_NAME) as file:
             for row in ledger.rows(journal):
                 file.write(row)
-                self.summary.add(row)
+                counts.add(Counts.of(row))
+        self.summary.take(counts)
         fresh = len(self.inputs) - self.summary.resumed
         self.summary.seconds = round(seconds, 3)
         self.summary.images_per_second = round(fresh / seconds, 3)

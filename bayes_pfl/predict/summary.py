@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import heapq
 import json
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -12,7 +13,54 @@ from bayes_pfl.errors import DataError
 from bayes_pfl.predict.files import Row
 from bayes_pfl.support.run_names import CSV_NAME
 
-_LISTED_FAILURES, _LISTED_HIGHEST = 20, 5
+FAILURES_LISTED, HIGHEST_LISTED = 20, 5
+
+
+@dataclass
+class Counts:
+    """What the rows of a run add up to; counts of its parts can be added.
+
+    Attributes:
+        anomalous, review: rows with the label 1, and to be reviewed.
+        highest: paths and scores of the five highest, highest first.
+        failures: paths and reasons of the first twenty failures, by path.
+    """
+
+    images: int = 0
+    failed: int = 0
+    anomalous: int = 0
+    review: int = 0
+    highest: list[tuple[str, float]] = field(default_factory=list)
+    failures: list[tuple[str, str]] = field(default_factory=list)
+
+    @classmethod
+    def of(cls, row: Row) -> Counts:
+        """Of one row."""
+        return cls(
+            1,
+            int(bool(row.error)),
+            row.label or 0,
+            row.needs_review or 0,
+            [] if row.score is None else [(row.path, row.score)],
+            [(row.path, row.error)] if row.error else [],
+        )
+
+    @classmethod
+    def from_dict(cls, values: Mapping[str, Any]) -> Counts:
+        """The counts that ``asdict`` gave these values of, perhaps through JSON."""
+        pairs = {name: [tuple(x) for x in values[name]] for name in ("highest", "failures")}
+        return cls(**{**values, **pairs})
+
+    def add(self, other: Counts) -> None:
+        """Add those of another row or part."""
+        for name in ("images", "failed", "anomalous", "review"):
+            setattr(self, name, getattr(self, name) + getattr(other, name))
+        if other.highest:
+            both = [*self.highest, *other.highest]
+            self.highest = heapq.nlargest(HIGHEST_LISTED, both, key=lambda entry: entry[1])
+        if other.failures:
+            both_failures = [*self.failures, *other.failures]
+            self.failures = heapq.nsmallest(FAILURES_LISTED, both_failures)
 
 
 @dataclass
@@ -56,26 +104,13 @@ class Summary:
     calibration: dict[str, Any] | None = None
     environment: dict[str, Any] = field(default_factory=dict)
 
-    def add(self, row: Row) -> None:
-        """Count one image."""
-        if row.error:
-            self.failed += 1
-            if self.failed <= _LISTED_FAILURES:
-                self.failures.append((row.path, row.error))
-        else:
-            self.succeeded += 1
-        if row.score is not None:
-            best = [*self.highest, (row.path, row.score)]
-            self.highest = heapq.nlargest(_LISTED_HIGHEST, best, key=lambda entry: entry[1])
-        if row.label is not None:
-            self.anomalous = (self.anomalous or 0) + row.label
-        if row.needs_review is not None:
-            self.review = (self.review or 0) + row.needs_review
-
-    @property
-    def done(self) -> int:
-        """Images that were scored and whose files were written: ``succeeded``."""
-        return self.succeeded
+    def take(self, counts: Counts) -> None:
+        """Fill in what the rows of the run add up to; verdicts only where there is a threshold."""
+        self.images, self.failed = counts.images, counts.failed
+        self.succeeded = counts.images - counts.failed
+        if self.settings.get("threshold") is not None:
+            self.anomalous, self.review = counts.anomalous, counts.review
+        self.highest, self.failures = counts.highest, counts.failures
 
     @property
     def predictions(self) -> Path:

@@ -17,14 +17,14 @@ from bayes_pfl.detect.settings import ScoringSettings
 from bayes_pfl.metrics import pixel_metrics
 from bayes_pfl.model.network import BayesPFLNetwork
 from bayes_pfl.predict.folder import predict_folder
-from bayes_pfl.predict.images import predict, predict_stream
+from bayes_pfl.predict.images import predict_stream
 from bayes_pfl.predict.settings import FolderSettings
 from bayes_pfl.support.environment import environment
 from bayes_pfl.support.precision import half_dtype
 from benchmarks.memory import peak_bytes
 from benchmarks.subjects import (
     CLASS_NAME,
-    Subject,
+    BenchmarkedModel,
     bare_tower,
     noise_pictures,
     rendered_pictures,
@@ -53,7 +53,7 @@ class InferenceSettings:
     workers: int = 0
 
 
-def benchmark_inference(subject: Subject, settings: InferenceSettings) -> dict[str, Any]:
+def benchmark_inference(subject: BenchmarkedModel, settings: InferenceSettings) -> dict[str, Any]:
     """Seconds per image of the bare image tower and of `predict`, in turns.
 
     The tower gets images that are normalised and on the device; `predict` gets pictures in memory,
@@ -121,8 +121,13 @@ def precision_price(model: BayesPFLNetwork, settings: InferenceSettings) -> dict
     rendered = rendered_pictures(settings.accuracy_images, model.backbone.image_size)
     pictures, masks, names = (list(part) for part in zip(*rendered, strict=True))
     exact, other = (
-        predict(
-            model, pictures, names, ScoringSettings(samples=settings.samples, precision=precision)
+        list(
+            predict_stream(
+                model,
+                pictures,
+                names,
+                ScoringSettings(samples=settings.samples, precision=precision),
+            )
         )
         for precision in ("float32", settings.precision)
     )

@@ -1,22 +1,22 @@
-"""Part files: rows as Parquet, and what they come to."""
+"""Part files: rows as Parquet, and what they add up to."""
 
 from __future__ import annotations
 
 import heapq
 import io
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass, field, fields
+from dataclasses import fields
 from typing import TYPE_CHECKING, Any
 
 from bayes_pfl.predict.files import Row
 from bayes_pfl.predict.ray.storage import Place
+from bayes_pfl.predict.summary import FAILURES_LISTED, HIGHEST_LISTED, Counts
 
 if TYPE_CHECKING:
     import pyarrow as pa
 
 PARTS = "predictions"
 SUFFIX = ".parquet"
-_FAILURES, _HIGHEST = 20, 5  # as a run on one machine tells of
 
 _TYPES = {
     "path": "string",
@@ -107,56 +107,19 @@ def read_part(out: Place, name: str, columns: Sequence[str] | None = None) -> pa
         return None
 
 
-@dataclass
-class Tally:
-    """What rows come to; tallies of parts add up.
+def counts_of(table: pa.Table) -> Counts:
+    """What the rows of a part add up to."""
+    import pyarrow.compute as pc
 
-    Attributes:
-        images, failed: counts.
-        anomalous, review: rows with the label 1, and to be reviewed.
-        highest: paths and scores, the highest first.
-        failures: paths and reasons, the first twenty by path.
-    """
-
-    images: int = 0
-    failed: int = 0
-    anomalous: int = 0
-    review: int = 0
-    highest: list[tuple[str, float]] = field(default_factory=list)
-    failures: list[tuple[str, str]] = field(default_factory=list)
-
-    @classmethod
-    def of(cls, table: pa.Table) -> Tally:
-        """Of the rows of a part."""
-        import pyarrow.compute as pc
-
-        bad = table.filter(pc.not_equal(table["error"], ""))
-        scored = table.filter(pc.is_valid(table["score"])).select(["path", "score"])
-        top = scored.take(pc.select_k_unstable(scored, _HIGHEST, [("score", "descending")]))
-        failures = zip(bad["path"].to_pylist(), bad["error"].to_pylist(), strict=True)
-        return cls(
-            table.num_rows,
-            bad.num_rows,
-            pc.sum(table["label"]).as_py() or 0,
-            pc.sum(table["needs_review"]).as_py() or 0,
-            list(zip(top["path"].to_pylist(), top["score"].to_pylist(), strict=True)),
-            heapq.nsmallest(_FAILURES, failures),
-        )
-
-    def add(self, other: Tally) -> None:
-        """Add those of another part."""
-        for name in ("images", "failed", "anomalous", "review"):
-            setattr(self, name, getattr(self, name) + getattr(other, name))
-        both = [*self.highest, *other.highest]
-        self.highest = heapq.nlargest(_HIGHEST, both, key=lambda entry: entry[1])
-        self.failures = heapq.nsmallest(_FAILURES, [*self.failures, *other.failures])
-
-    def as_dict(self) -> dict[str, Any]:
-        """Plain values, from which a tally is made again."""
-        return asdict(self)
-
-    @classmethod
-    def from_dict(cls, values: Mapping[str, Any]) -> Tally:
-        """The tally that these values were taken from, perhaps through JSON."""
-        pairs = {name: [tuple(x) for x in values[name]] for name in ("highest", "failures")}
-        return cls(**{**values, **pairs})
+    bad = table.filter(pc.not_equal(table["error"], ""))
+    scored = table.filter(pc.is_valid(table["score"])).select(["path", "score"])
+    top = scored.take(pc.select_k_unstable(scored, HIGHEST_LISTED, [("score", "descending")]))
+    failures = zip(bad["path"].to_pylist(), bad["error"].to_pylist(), strict=True)
+    return Counts(
+        table.num_rows,
+        bad.num_rows,
+        pc.sum(table["label"]).as_py() or 0,
+        pc.sum(table["needs_review"]).as_py() or 0,
+        list(zip(top["path"].to_pylist(), top["score"].to_pylist(), strict=True)),
+        heapq.nsmallest(FAILURES_LISTED, failures),
+    )

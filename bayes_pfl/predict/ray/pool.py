@@ -15,8 +15,8 @@ from typing import TYPE_CHECKING
 from bayes_pfl import errors
 from bayes_pfl.detect.settings import check_whole
 from bayes_pfl.errors import BayesPFLError, ConfigError
-from bayes_pfl.predict.ray.parts import Tally
 from bayes_pfl.predict.ray.worker import Job, PartScorer
+from bayes_pfl.predict.summary import Counts
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -111,7 +111,7 @@ def _own_signals() -> Iterator[None]:
 
 def scored_parts(
     job: Job, parts: Sequence[pa.Table], pool: Pool, actors: int
-) -> Iterator[tuple[str, Tally]]:
+) -> Iterator[tuple[str, Counts]]:
     """Names of parts with their tallies, as they are written; in no fixed order.
 
     A worker that is lost is replaced, and its part done again.
@@ -141,15 +141,15 @@ def scored_parts(
     )
     for batch in found.iter_batches(batch_size=None, batch_format="pyarrow"):
         for answer in batch.to_pylist():
-            yield answer["part"], tally_in(answer)
+            yield answer["part"], counts_in(answer)
 
 
-def tally_in(answer: dict[str, str]) -> Tally:
-    """The tally that a worker answered with.
+def counts_in(answer: dict[str, str]) -> Counts:
+    """The counts that a worker answered with.
 
     Raises:
         BayesPFLError: the one that it answered with.
     """
     if answer["error"]:
         raise getattr(errors, answer["kind"], BayesPFLError)(answer["error"])
-    return Tally.from_dict(json.loads(answer["tally"]))
+    return Counts.from_dict(json.loads(answer["counts"]))

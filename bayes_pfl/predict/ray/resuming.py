@@ -14,12 +14,13 @@ from bayes_pfl.predict.ray.listing import STAMP
 from bayes_pfl.predict.ray.parts import (
     PARTS,
     SUFFIX,
-    Tally,
+    counts_of,
     generation_of,
     read_part,
     write_part,
 )
 from bayes_pfl.predict.ray.storage import Place
+from bayes_pfl.predict.summary import Counts
 from bayes_pfl.support.differences import differences
 
 if TYPE_CHECKING:
@@ -36,14 +37,14 @@ class Before:
 
     Attributes:
         waiting: rows of the listing that are to be scored.
-        tally: of the rows that are kept.
+        counts: of the rows that are kept.
         parts: names of the part files that are kept.
         generation: number for the names of new parts.
         dropped: images that were done and are there no more.
     """
 
     waiting: pa.Table
-    tally: Tally = field(default_factory=Tally)
+    counts: Counts = field(default_factory=Counts)
     parts: set[str] = field(default_factory=set)
     generation: int = 0
     dropped: int = 0
@@ -124,12 +125,12 @@ def _compare(out: Place, names: list[str], listing: pa.Table) -> Before:
         masks = np.split(kept, ends[:-1])
         before = Before(_waiting(whole, masks, listing), dropped=dropped)
         before.generation = max(map(generation_of, names), default=-1) + 1
-        for name, tally in pool.map(
+        for name, counts in pool.map(
             lambda pair: _reduce(out, *pair), zip(whole, masks, strict=True)
         ):
-            if tally is not None:
+            if counts is not None:
                 before.parts.add(name)
-                before.tally.add(tally)
+                before.counts.add(counts)
     return before
 
 
@@ -184,8 +185,8 @@ def _waiting(whole: dict[str, pa.Table], masks: list[np.ndarray], listing: pa.Ta
     return listing.take(pa.array(np.sort(rest["row"].to_numpy())))
 
 
-def _reduce(out: Place, pair_name: str, mask: np.ndarray) -> tuple[str, Tally | None]:
-    """Rewrite a part without the rows that do not stay; its tally, None if nothing is left."""
+def _reduce(out: Place, pair_name: str, mask: np.ndarray) -> tuple[str, Counts | None]:
+    """Rewrite a part without the rows that do not stay; its counts, None if nothing is left."""
     import pyarrow as pa
 
     table = read_part(out, pair_name) if mask.any() else None
@@ -195,4 +196,4 @@ def _reduce(out: Place, pair_name: str, mask: np.ndarray) -> tuple[str, Tally | 
     if not mask.all():
         table = table.filter(pa.array(mask))
         write_part(out, pair_name, table)
-    return pair_name, Tally.of(table)
+    return pair_name, counts_of(table)

@@ -63,7 +63,7 @@ class ClusterRun:
         images = self.listing.num_rows
         before = begin(self.job.out, self.header, self.listing, resume=resume, overwrite=overwrite)
         del self.listing
-        resumed = before.tally.images
+        resumed = before.counts.images
         self._remove_marks()
         self.progress.start("prediction", images)
         self.progress.advance(resumed, {})
@@ -71,7 +71,7 @@ class ClusterRun:
         try:
             self._score(before)
         except KeyboardInterrupt as stop:
-            stop.args = (f"{before.tally.images} of {images} images are done",)
+            stop.args = (f"{before.counts.images} of {images} images are done",)
             raise
         seconds = time.perf_counter() - started
         self._check(before, images)
@@ -88,10 +88,10 @@ class ClusterRun:
             count = self.pool.size()
             parts = list(_parts(before, count, self.part_images, self.job.settings.batch_size))
             before.waiting = before.waiting.slice(0, 0)
-            for name, tally in scored_parts(self.job, parts, self.pool, count):
+            for name, counts in scored_parts(self.job, parts, self.pool, count):
                 before.parts.add(name)
-                before.tally.add(tally)
-                self.progress.advance(tally.images, {})
+                before.counts.add(counts)
+                self.progress.advance(counts.images, {})
 
     def _remove_marks(self) -> None:
         out = self.job.out
@@ -107,35 +107,30 @@ class ClusterRun:
         for name in set(out.names(PARTS, SUFFIX)) - before.parts:
             out.remove(name)
         self._remove_marks()
-        if before.tally.images != images:
+        if before.counts.images != images:
             raise ConfigError(
-                f"{out.url}: {before.tally.images} rows for {images} images; run with --resume"
+                f"{out.url}: {before.counts.images} rows for {images} images; run with --resume"
             )
 
     def _summary(self, before: Before, resumed: int, seconds: float) -> Summary:
-        job, tally = self.job, before.tally
-        thresholded = job.settings.threshold is not None
-        fresh = tally.images - resumed
-        return Summary(
+        job = self.job
+        fresh = before.counts.images - resumed
+        summary = Summary(
             job.source.url,
             job.out.url,
-            tally.images,
-            succeeded=tally.images - tally.failed,
-            failed=tally.failed,
-            anomalous=tally.anomalous if thresholded else None,
-            review=tally.review if thresholded else None,
+            before.counts.images,
             resumed=resumed,
             dropped=before.dropped,
             seconds=round(seconds, 3),
             images_per_second=round(fresh / seconds, 3) if fresh else 0.0,
-            highest=tally.highest,
-            failures=tally.failures,
             checkpoint=job.checkpoint,
             settings=asdict(job.settings),
             model=self.model_config,
             calibration=job.rule.calibration.summary_dict() if job.rule.calibration else None,
             environment=environment("cpu"),
         )
+        summary.take(before.counts)
+        return summary
 
 
 def _named(listing: pa.Table, model: BayesPFLNetwork, class_name: str | ClassNames) -> pa.Table:

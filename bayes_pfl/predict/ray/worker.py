@@ -8,7 +8,7 @@ import tempfile
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing
-from dataclasses import dataclass, field, replace
+from dataclasses import asdict, dataclass, field, replace
 from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -22,10 +22,11 @@ from bayes_pfl.detect.scorer import ScoredImage, Scorer
 from bayes_pfl.errors import BayesPFLError, CheckpointError, ConfigError, DataError
 from bayes_pfl.fit.decision import Decision
 from bayes_pfl.predict.files import MAP_SUFFIX, Row, encode_map
-from bayes_pfl.predict.ray.parts import Tally, table_of, write_part
+from bayes_pfl.predict.ray.parts import counts_of, table_of, write_part
 from bayes_pfl.predict.ray.storage import Place, one_line
 from bayes_pfl.predict.rows import scored_row
 from bayes_pfl.predict.settings import FolderSettings
+from bayes_pfl.predict.summary import Counts
 from bayes_pfl.support.run_names import MAPS
 
 if TYPE_CHECKING:
@@ -92,27 +93,27 @@ class PartScorer:
         """Score a part, a table of part (its name, in all rows), path, class_name and stamp.
 
         Returns:
-            One row: part, and its tally or an error, with its kind, that ends the run. Ray would
+            One row: part, and its counts or an error, with its kind, that ends the run. Ray would
             hand on an exception as the text of a traceback.
         """
         import pyarrow as pa
 
         name = part["part"][0].as_py()
         try:
-            answer = {"tally": json.dumps(self._score(name, part).as_dict())}
+            answer = {"counts": json.dumps(asdict(self._score(name, part)))}
         except BayesPFLError as error:
             answer = {"kind": type(error).__name__, "error": str(error)}
-        columns = {key: [answer.get(key, "")] for key in ("tally", "kind", "error")}
+        columns = {key: [answer.get(key, "")] for key in ("counts", "kind", "error")}
         return pa.table({"part": [name], **columns})
 
-    def _score(self, name: str, part: pa.Table) -> Tally:
+    def _score(self, name: str, part: pa.Table) -> Counts:
         attempt = self._attempt(name, part["path"][0].as_py())
         # What has killed a worker before is decoded in a process of its own.
         workers = max(self.job.settings.workers, int(attempt > 1))
         table = table_of(list(self._rows(part, workers)), part, self.job.notes)
         write_part(self.job.out, name, table)
         self.job.out.remove(_mark(name))
-        return Tally.of(table)
+        return counts_of(table)
 
     def _attempt(self, name: str, first: str) -> int:
         """How often this part has been begun, now included."""

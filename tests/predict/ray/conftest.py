@@ -34,14 +34,14 @@ def alone(monkeypatch, tiny_model):
     from bayes_pfl.predict.ray import engine
     from bayes_pfl.predict.ray import run as cluster_run
     from bayes_pfl.predict.ray import worker as worker_module
-    from bayes_pfl.predict.ray.pool import Pool, tally_in
+    from bayes_pfl.predict.ray.pool import Pool, counts_in
     from bayes_pfl.predict.ray.worker import PartScorer
 
     def scored_parts(job, parts, pool, actors):
         worker = PartScorer(job)
         for part in parts:
             answer = worker(part.combine_chunks()).to_pylist()[0]
-            yield answer["part"], tally_in(answer)
+            yield answer["part"], counts_in(answer)
 
     monkeypatch.setattr(cluster_run, "scored_parts", scored_parts)
     monkeypatch.setattr(cluster_run, "connected", nullcontext)

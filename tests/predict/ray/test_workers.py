@@ -8,7 +8,7 @@ import pytest
 from bayes_pfl.errors import CheckpointError, ConfigError, DataError
 from bayes_pfl.predict.ray import engine
 from bayes_pfl.predict.ray import run as cluster_run
-from bayes_pfl.predict.ray.parts import Tally
+from bayes_pfl.predict.ray.parts import counts_of
 from bayes_pfl.predict.ray.worker import MOST_ATTEMPTS
 from tests.predict.ray.runs import Parts
 
@@ -50,8 +50,8 @@ def test_tallies_of_parts_add_up():
     table = {"path": list("abcdef"), "score": [0.1, 0.9, None, 0.5, 0.7, 0.3]}
     table |= {"label": [0, 1, None, 1, 1, 0], "needs_review": [1, 0, None, 1, 0, 0]}
     table = pa.table(table | {"error": ["", "", "torn", "", "full", ""]})
-    whole, parts = Tally.of(table), Tally.of(table.slice(0, 2))
-    parts.add(Tally.of(table.slice(2)))
+    whole, parts = counts_of(table), counts_of(table.slice(0, 2))
+    parts.add(counts_of(table.slice(2)))
     assert parts == whole
     assert (whole.images, whole.failed, whole.anomalous, whole.review) == (6, 2, 3, 2)
     assert whole.highest[0] == ("b", 0.9) and whole.failures == [("c", "torn"), ("e", "full")]

@@ -72,7 +72,9 @@ def test_a_resumed_evaluation_refuses_what_has_changed(evaluate, tiny_model, tmp
         evaluate(resume=True)
     first = read_trees([tmp_path / "data"])[0].samples[0].path
     os.utime(first, ns=(1, 1))
-    with pytest.raises(DataError, match=f"{first.name}: has changed or is gone since it was scored"):
+    with pytest.raises(
+        DataError, match=f"{first.name}: has changed or is gone since it was scored"
+    ):
         evaluate(resume=True)
     evaluate()  # without it, the category is scored again
     assert json.loads((tmp_path / "out/metrics.json").read_text())["skipped"] == []
