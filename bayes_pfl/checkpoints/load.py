@@ -7,10 +7,11 @@ import re
 from collections.abc import Iterable
 from dataclasses import replace
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any
 
 import torch
 from torch import Tensor
+from typing_extensions import TypeVar
 
 from bayes_pfl.checkpoints.format import (
     CONFIG_NAME,
@@ -28,7 +29,7 @@ from bayes_pfl.support.checksums import check_embedded
 from bayes_pfl.support.parsing import short
 from bayes_pfl.support.resources import resource_dir
 
-Network = TypeVar("Network", bound=BayesPFLNetwork)
+Network = TypeVar("Network", bound=BayesPFLNetwork, default=BayesPFLNetwork)
 
 DEFAULT_CHECKPOINT = "bayes-pfl-tiny"
 _LONGEST = 4000  # bytes of a path

@@ -1,4 +1,4 @@
-"""open_clip models at any image size: architecture and weights in, position embeddings resized."""
+"""open_clip models at any image size, with their weights and resized position embeddings."""
 
 from __future__ import annotations
 
@@ -13,18 +13,16 @@ from bayes_pfl.errors import BackboneError
 from bayes_pfl.support.error_text import one_line
 
 
-def build_clip(
-    model_cfg: dict[str, Any], state: dict[str, Tensor], size: int, label: str
-) -> nn.Module:
+def build_clip(model_cfg: dict[str, Any], state: dict[str, Tensor], size: int, label: str) -> Any:
     """The open_clip model at ``size`` pixels.
 
     Args:
         model_cfg: architecture, in open_clip's form.
         state: its weights, for any image size; empty to leave it at random.
-        label: what to call it in an error.
+        label: the name for it in an error.
 
     Raises:
-        BackboneError: weights, architecture and size do not go together.
+        BackboneError: weights, architecture and size do not fit each other.
     """
     from open_clip import factory, model
 
@@ -69,7 +67,7 @@ def _load(clip: nn.Module, state: dict[str, Tensor], factory: Any, model: Any) -
         own = getattr(clip, scalar, None)
         if own is None:
             state.pop(scalar, None)
-        else:  # scores use temperatures of their own: a missing one harms nothing
+        else:  # scores have temperatures of their own, so one may be missing here
             state[scalar] = state.get(scalar, own.detach()).reshape(own.shape)
     state = {k: v for k, v in state.items() if not k.endswith("attn_mask")}
     positions = "visual.positional_embedding"
@@ -100,7 +98,7 @@ def _resize_attention_pool(visual: Any, size: int) -> None:
 
 
 def _check_patches(visual: Any, size: int) -> None:
-    """Refuse a size that would leave a strip of the image out of the patches, and so of the map."""
+    """Refuse a size that is no multiple of the patch: no patch would cover the image's edge."""
     embed = getattr(getattr(visual, "trunk", visual), "patch_embed", visual)
     patch = getattr(embed, "patch_size", None)
     if patch is not None:
@@ -117,7 +115,8 @@ def set_activation(clip: nn.Module, activation: Activation) -> None:
     quick = activation == "quick_gelu"
     for block in clip.modules():
         mlp = getattr(block, "mlp", None)
-        # Some towers want GELU's tanh approximation: one GELU is not replaced by another.
-        gelu = getattr(mlp, "gelu", None) if isinstance(mlp, nn.Sequential) else None
-        if gelu is not None and quick != isinstance(gelu, QuickGELU):
+        if not isinstance(mlp, nn.Sequential) or getattr(mlp, "gelu", None) is None:
+            continue
+        # A plain GELU is kept: some towers have GELU's tanh approximation.
+        if quick != isinstance(mlp.gelu, QuickGELU):
             mlp.gelu = QuickGELU() if quick else nn.GELU()

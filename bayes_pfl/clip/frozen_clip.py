@@ -13,8 +13,9 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
+from typing_extensions import Self
 
-from bayes_pfl.clip.fast_image_tower import active_dtype, few_at_once, lean_tower
+from bayes_pfl.clip.fast_image_tower import autocast_dtype, fast_tower, should_split
 from bayes_pfl.clip.joined_layers import UNLIKENESS_CHANNELS, join_layers, to_grid
 from bayes_pfl.clip.text_tower import PromptTokens, TextTower
 from bayes_pfl.errors import BackboneError
@@ -22,16 +23,15 @@ from bayes_pfl.errors import BackboneError
 OPENAI_MEAN = (0.48145466, 0.4578275, 0.40821073)
 OPENAI_STD = (0.26862954, 0.26130258, 0.27577711)
 
-
-_CONVOLVED_AT_ONCE = 2  # images: the wide maps of more do not stay in a CPU's cache
+_CONVOLVED_AT_ONCE = 2  # images whose wide maps fit into a CPU's cache
 
 
 @dataclass(frozen=True)
 class ImageFeatures:
-    """What the image tower gives.
+    """Features of B images from the image tower.
 
     Attributes:
-        pooled: global embeddings f, (B, D), projected, not normalised.
+        pooled: global embeddings f, (B, D), projected to the joint width, not normalised.
         tokens: raw tokens of each tapped layer on one common grid, each (B, N, V_l).
         grid: (h, w).
     """
@@ -55,7 +55,7 @@ def spaced_layers(depth: int, count: int = 4) -> tuple[int, ...]:
 
 
 def common_grid(grids: Sequence[tuple[int, int]], image_size: int) -> tuple[int, int]:
-    """Grid on which stages meet: the finest tapped one that is not finer than S/8 a side.
+    """Grid (h, w) that all stages are resampled to: the finest of theirs up to S/8 a side.
 
     Finer grids cost time without adding detail after smoothing; coarser ones lose thin defects.
     """
@@ -74,14 +74,14 @@ class FrozenCLIP(nn.Module):
         image_size: S, in pixels; the towers must have been built for it.
         layers: 1-based taps; None for :func:`spaced_layers`.
         grid: side of the common token grid, None for :func:`common_grid`.
-        joined: give all tapped layers as one, see :func:`bayes_pfl.clip.joined_layers.join_layers`.
+        joined: join all tapped layers to one, see :func:`bayes_pfl.clip.joined_layers.join_layers`.
         mean, std: of the image normalisation.
         sha256: of the weights, where known.
     """
 
     def __init__(
         self,
-        clip: nn.Module,
+        clip: Any,
         tokenizer: Any,
         *,
         image_size: int,
@@ -93,7 +93,7 @@ class FrozenCLIP(nn.Module):
         sha256: str | None = None,
     ) -> None:
         super().__init__()
-        self.visual: Any = clip.visual  # type: ignore[assignment]
+        self.visual: Any = clip.visual
         self.text = TextTower(clip, tokenizer)
         self.image_size, self.mean, self.std, self.sha256 = image_size, mean, std, sha256
         self._grid = (grid, grid) if grid else None
@@ -102,8 +102,8 @@ class FrozenCLIP(nn.Module):
         self.train(False)
         # Towers with batch norms lose several percent of their features in bfloat16.
         self._keeps_float32 = any(isinstance(x, nn.BatchNorm2d) for x in self.visual.modules())
-        self._lean: dict[torch.dtype | None, Any] = {}
-        self.register_load_state_dict_post_hook(_forget_lean)
+        self._fast_towers: dict[torch.dtype | None, Any] = {}  # by the precision of autocast
+        self.register_load_state_dict_post_hook(_clear_fast_towers)  # type: ignore[no-untyped-call]
         depth = _depth(self.visual)
         self.layers = tuple(layers) if layers else spaced_layers(depth)
         wrong = [layer for layer in self.layers if not 1 <= layer <= depth]
@@ -114,8 +114,8 @@ class FrozenCLIP(nn.Module):
             )
         self.embed_dim, self.vision_widths, self.grid = self._probe()
 
-    def train(self, mode: bool = True) -> FrozenCLIP:
-        """Stays in eval mode: batch norm statistics and dropout of a frozen tower never train."""
+    def train(self, mode: bool = True) -> Self:
+        """Stay in eval mode: a frozen tower neither updates batch norms nor drops activations."""
         return super().train(False)
 
     @property
@@ -143,57 +143,62 @@ class FrozenCLIP(nn.Module):
             shared: leading vectors that prompts k and K/2 + k have in common; see
                 :meth:`TextTower.forward`.
         """
-        return self.text(vectors, names, shared)
+        embeddings: Tensor = self.text(vectors, names, shared)
+        return embeddings
 
     def tokenize(self, class_names: Sequence[str], vectors: int) -> PromptTokens:
         """Token ids of ``class_names`` for prompts with ``vectors`` = P + Q learnt vectors."""
         return self.text.tokenize(class_names, vectors)
 
-    def lean_visual(self) -> Any:
-        """The image tower as it is used, for the autocast we are in; made at the first use."""
-        dtype = None if self._keeps_float32 else active_dtype(self.device)
-        if dtype not in self._lean:
-            self._lean[dtype] = lean_tower(self.visual, dtype, self.image_size)
-        return self._lean[dtype]
+    def fast_visual(self) -> Any:
+        """The image tower for inference under the surrounding autocast; made at the first use."""
+        dtype = None if self._keeps_float32 else autocast_dtype(self.device)
+        if dtype not in self._fast_towers:
+            self._fast_towers[dtype] = fast_tower(self.visual, dtype, self.image_size)
+        return self._fast_towers[dtype]
 
     @property
     def device(self) -> torch.device:
-        """Where the weights lie."""
-        return next(self.visual.parameters()).device
+        """Device of the weights."""
+        device: torch.device = next(self.visual.parameters()).device
+        return device
 
     def __getstate__(self) -> dict[str, Any]:
-        # Packed weights can be neither copied nor pickled; they are made again.
-        return {**self.__dict__, "_lean": {}}
+        # Packed weights can be neither copied nor pickled; the copy makes its own.
+        return {**self.__dict__, "_fast_towers": {}}
 
-    def _apply(self, *args: Any, **kwargs: Any) -> FrozenCLIP:
-        self._lean.clear()  # a move to another device changes what they are made of
-        return super()._apply(*args, **kwargs)
+    def _apply(self, *args: Any, **kwargs: Any) -> Self:
+        self._fast_towers.clear()  # their weights were made from those that are moved here
+        super()._apply(*args, **kwargs)  # type: ignore[no-untyped-call]
+        return self
 
     def _stages(self, images: Tensor) -> tuple[Tensor, list[Tensor]]:
-        # A common grid needs (B, C, h, w); towers without that form give tokens on a square.
-        tower, indices = self.lean_visual(), [layer - 1 for layer in self.layers]
-        few = self._keeps_float32 and few_at_once(images)
+        """Global embeddings (B, D), and maps (B, V_l, h_l, w_l) of each tapped layer."""
+        tower, indices = self.fast_visual(), [layer - 1 for layer in self.layers]
+        split = self._keeps_float32 and should_split(images)
+        parts = images.split(_CONVOLVED_AT_ONCE) if split else (images,)
         with self._precision():
             outputs = [
                 tower.forward_intermediates(part, indices=indices, output_fmt="NCHW")
-                for part in (images.split(_CONVOLVED_AT_ONCE) if few else [images])
+                for part in parts
             ]
         stages = zip(*(x["image_intermediates"] for x in outputs), strict=True)
         return _cat([x["image_features"] for x in outputs]), [_cat(parts) for parts in stages]
 
     def _precision(self) -> AbstractContextManager[object]:
-        return (
-            torch.autocast(self.device.type, enabled=False)
-            if self._keeps_float32
-            else nullcontext()
-        )
+        if self._keeps_float32:
+            return torch.autocast(self.device.type, enabled=False)
+        return nullcontext()
 
     def _to_tokens(self, stage: Tensor) -> Tensor:
-        return to_grid(stage, self.grid).flatten(2).transpose(1, 2)
+        return to_grid(stage, self.grid).flatten(2).transpose(1, 2)  # (B, N, V_l)
 
     @torch.no_grad()
     def _probe(self) -> tuple[int, tuple[int, ...], tuple[int, int]]:
-        """Joint width, widths and common grid, from one black image: true for every tower."""
+        """Joint width, widths and common grid, measured on one black image.
+
+        No attribute gives them for towers of every library.
+        """
         try:
             pooled, stages = self._stages(torch.zeros(1, 3, self.image_size, self.image_size))
         except (RuntimeError, AssertionError, ValueError) as error:
@@ -214,8 +219,8 @@ def _cat(parts: Sequence[Tensor]) -> Tensor:
     return parts[0] if len(parts) == 1 else torch.cat(list(parts))
 
 
-def _forget_lean(backbone: FrozenCLIP, _: object) -> None:
-    backbone._lean.clear()
+def _clear_fast_towers(backbone: FrozenCLIP, _: object) -> None:
+    backbone._fast_towers.clear()
 
 
 def _depth(visual: Any) -> int:

@@ -1,9 +1,9 @@
-"""Prompts that begin alike through a causal text tower, every common beginning computed once.
+"""Prompts with a shared prefix through a causal text tower, each prefix computed once. Exact.
 
-In a causal tower no token sees what comes after it. So [SOS] is the same for all prompts, and the
-context of a pair the same for its normal and its abnormal prompt: they are levels of a tree, whose
-leaves attend to the keys and values of the levels above. Of the last block only what is read at
-[EOS] is computed. All of it is exact.
+In a causal tower no token depends on a later one. So [SOS] gives the same for all prompts, and the
+context of a pair the same for its normal and its abnormal prompt. They are levels of a tree, whose
+leaves attend to the keys and values of the levels above. The last block is computed for the token
+that is read at [EOS] alone.
 
 Symbols: n sequences on a level, L their length, T text width, H heads.
 """
@@ -15,14 +15,16 @@ from typing import Any
 
 import torch
 import torch.nn.functional as F
-from torch import Tensor, nn
+from torch import Tensor
 from torch.utils.checkpoint import checkpoint
+
+from bayes_pfl.clip.attention import is_plain_attention
 
 Shapes = list[tuple[int, int]]  # n and L of each level
 
 
 def can_share(transformer: Any, attn_mask: Tensor | None) -> bool:
-    """Whether the tower is causal, and built of the blocks that are computed here."""
+    """Whether the tower is causal, and its blocks are those that this file computes."""
     from open_clip.transformer import ResidualAttentionBlock
 
     if attn_mask is None or attn_mask.ndim != 2:
@@ -31,23 +33,12 @@ def can_share(transformer: Any, attn_mask: Tensor | None) -> bool:
     causal = torch.equal(attn_mask == 0, lower) and bool((attn_mask[~lower] == -torch.inf).all())
     blocks = getattr(transformer, "resblocks", ())
     return causal and all(
-        type(block) is ResidualAttentionBlock and _is_plain(block.attn) for block in blocks
-    )
-
-
-def _is_plain(attention: Any) -> bool:
-    return (
-        type(attention) is nn.MultiheadAttention
-        and attention.in_proj_weight is not None
-        and attention.in_proj_bias is not None
-        and attention.bias_k is None
-        and not attention.add_zero_attn
-        and attention.dropout == 0
+        type(block) is ResidualAttentionBlock and is_plain_attention(block.attn) for block in blocks
     )
 
 
 def read_leaves(transformer: Any, levels: Sequence[Tensor], read_at: Tensor) -> Tensor:
-    """What a causal transformer gives at one token of every leaf.
+    """Output of a causal transformer at one token of every leaf.
 
     Args:
         transformer: of open_clip; see :func:`can_share`.
@@ -63,32 +54,35 @@ def read_leaves(transformer: Any, levels: Sequence[Tensor], read_at: Tensor) -> 
     *blocks, last = transformer.resblocks
     recompute = transformer.grad_checkpointing and torch.is_grad_enabled()
     for block in blocks:
-        tokens = _run(recompute, _through, block, tokens, shapes)
-    return _run(recompute, _read, last, tokens, shapes, read_at)
+        tokens = _run(recompute, _block, block, tokens, shapes)
+    return _run(recompute, _last_block, last, tokens, shapes, read_at)
 
 
 def _run(recompute: bool, step: Callable[..., Tensor], *arguments: Any) -> Tensor:
-    if recompute:
-        return checkpoint(step, *arguments, use_reentrant=False)
-    return step(*arguments)
+    """``step(*arguments)``, with its activations recomputed in the backward pass if asked for."""
+    if not recompute:
+        return step(*arguments)
+    result: Tensor = checkpoint(step, *arguments, use_reentrant=False)
+    return result
 
 
-def _through(block: Any, tokens: Tensor, shapes: Shapes) -> Tensor:
-    """One block for the tokens of all levels, (sum of n*L, T): the products are made at once."""
+def _block(block: Any, tokens: Tensor, shapes: Shapes) -> Tensor:
+    """One block for the tokens of all levels together, (sum of n*L, T)."""
     attention = block.attn
-    projected = F.linear(
-        block.ln_1(tokens), attention.in_proj_weight, attention.in_proj_bias
-    ).chunk(3, dim=-1)
-    queries, keys, values = (_heads(part, shapes, attention.num_heads) for part in projected)
+    normed = block.ln_1(tokens)
+    joint = F.linear(normed, attention.in_proj_weight, attention.in_proj_bias)
+    queries, keys, values = (
+        _heads(part, shapes, attention.num_heads) for part in joint.chunk(3, dim=-1)
+    )
     attended = [
         _attend(q, k, v, _causal(q.shape[2], k.shape[2], q.device))
-        for q, k, v in zip(queries, _beneath(keys), _beneath(values), strict=True)
+        for q, k, v in zip(queries, _with_prefixes(keys), _with_prefixes(values), strict=True)
     ]
     return _finish(block, tokens, torch.cat(attended))
 
 
-def _read(block: Any, tokens: Tensor, shapes: Shapes, read_at: Tensor) -> Tensor:
-    """The last block, of which one token per leaf is wanted: keys and values of all, one query."""
+def _last_block(block: Any, tokens: Tensor, shapes: Shapes, read_at: Tensor) -> Tensor:
+    """The last block at one token per leaf, (n, T): keys and values of all tokens, one query."""
     attention, width = block.attn, tokens.shape[-1]
     weight, bias = attention.in_proj_weight, attention.in_proj_bias
     leaves, length = shapes[-1]
@@ -97,7 +91,9 @@ def _read(block: Any, tokens: Tensor, shapes: Shapes, read_at: Tensor) -> Tensor
     places = places + len(tokens) - leaves * length
     normed = block.ln_1(tokens)
     projected = F.linear(normed, weight[width:], bias[width:]).chunk(2, dim=-1)
-    keys, values = (_beneath(_heads(part, shapes, attention.num_heads))[-1] for part in projected)
+    keys, values = (
+        _with_prefixes(_heads(part, shapes, attention.num_heads))[-1] for part in projected
+    )
     query = F.linear(normed[places], weight[:width], bias[:width])
     last = keys.shape[2] - length + read_at
     mask = torch.arange(keys.shape[2], device=tokens.device) <= last[:, None]
@@ -106,14 +102,16 @@ def _read(block: Any, tokens: Tensor, shapes: Shapes, read_at: Tensor) -> Tensor
 
 
 def _finish(block: Any, tokens: Tensor, attended: Tensor) -> Tensor:
+    """The rest of a block after its attention."""
     tokens = tokens + block.ls_1(block.attn.out_proj(attended))
-    return tokens + block.ls_2(block.mlp(block.ln_2(tokens)))
+    result: Tensor = tokens + block.ls_2(block.mlp(block.ln_2(tokens)))
+    return result
 
 
 def _attend(queries: Tensor, keys: Tensor, values: Tensor, mask: Tensor) -> Tensor:
-    """(n, H, L, T/H) -> (n*L, T)."""
+    """Queries, keys and values (n, H, L, T/H) -> (n*L, T)."""
     attended = F.scaled_dot_product_attention(queries, keys, values, attn_mask=mask)
-    return attended.transpose(1, 2).flatten(2).flatten(0, 1)
+    return attended.transpose(1, 2).flatten(2).flatten(0, 1)  # (n*L, T)
 
 
 def _heads(tokens: Tensor, shapes: Shapes, heads: int) -> list[Tensor]:
@@ -125,8 +123,8 @@ def _heads(tokens: Tensor, shapes: Shapes, heads: int) -> list[Tensor]:
     ]
 
 
-def _beneath(levels: list[Tensor]) -> list[Tensor]:
-    """Keys or values of every level, those of the levels above put before its own."""
+def _with_prefixes(levels: list[Tensor]) -> list[Tensor]:
+    """Keys or values of every level, preceded by those of the levels above."""
     whole = levels[:1]
     for own in levels[1:]:
         above = whole[-1].repeat_interleave(len(own) // len(whole[-1]), dim=0)
@@ -135,5 +133,5 @@ def _beneath(levels: list[Tensor]) -> list[Tensor]:
 
 
 def _causal(queries: int, keys: int, device: torch.device) -> Tensor:
-    """The last ``queries`` of ``keys`` tokens see what is before them: True where seen."""
+    """Mask (queries, keys) of the last tokens of a sequence: True where they may attend."""
     return torch.ones(queries, keys, dtype=torch.bool, device=device).tril(keys - queries)

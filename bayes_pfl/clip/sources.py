@@ -8,7 +8,7 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
-from torch import Tensor, nn
+from torch import Tensor
 
 from bayes_pfl.clip.build import build_clip
 from bayes_pfl.clip.downloads import hub_folder, tagged_weights
@@ -52,7 +52,7 @@ class Source:
     mean: tuple[float, ...] = OPENAI_MEAN
     std: tuple[float, ...] = OPENAI_STD
 
-    def build(self, size: int) -> nn.Module:
+    def build(self, size: int) -> Any:
         """The model at ``size`` pixels."""
         label = str(self.weights or "this architecture")
         return build_clip(self.model_cfg, self.state, size, label)

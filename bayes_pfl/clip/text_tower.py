@@ -22,7 +22,7 @@ _UNTRUNCATED = 4096  # tokens: long enough that no tokenizer cuts a name before 
 
 @dataclass(frozen=True)
 class PromptTokens:
-    """Token ids of B class names: what stands before and after the learnt vectors.
+    """Token ids of B class names, before and after the learnt vectors.
 
     Attributes:
         prefix: (B, n) ids before the vectors ([SOS], or none).
@@ -36,16 +36,23 @@ class PromptTokens:
 
 
 class TextTower(nn.Module):
-    """The text half of an open_clip model, entered behind its token embedding.
+    """The text half of an open_clip model, entered after its token embedding.
 
     Attention is causal in CLIP, so tokens after [EOS] cannot change what is read there: sequences
-    are cut behind the last [EOS] of the batch. Towers without a causal mask (SigLIP) get the full,
+    are cut after the last [EOS] of the batch. Towers without a causal mask (SigLIP) get the full,
     padded length that they were trained with.
+
+    Args:
+        clip: open_clip model.
+        tokenizer: its tokenizer.
+
+    Raises:
+        BackboneError: the tower cannot take prompt vectors.
     """
 
     attn_mask: Tensor | None
 
-    def __init__(self, clip: nn.Module, tokenizer: Any) -> None:
+    def __init__(self, clip: Any, tokenizer: Any) -> None:
         super().__init__()
         text: Any = getattr(clip, "text", clip)
         if not hasattr(text, "token_embedding") or getattr(text, "cls_emb", None) is not None:
@@ -58,9 +65,11 @@ class TextTower(nn.Module):
         self.positional_embedding, self.ln_final = text.positional_embedding, text.ln_final
         self.text_projection = text.text_projection
         self.register_buffer("attn_mask", text.attn_mask, persistent=False)
-        self.pool = getattr(text, "text_pool_type", None) or getattr(text, "pool_type", "argmax")
-        self._eos = int(getattr(text, "text_eos_id", None) or getattr(text, "eos_id", 2))
-        # Tokenizers do not name their padding in one way: ask by an example.
+        pool = getattr(text, "text_pool_type", None) or getattr(text, "pool_type", "argmax")
+        self.pool = str(pool)
+        eos: Any = getattr(text, "text_eos_id", None) or getattr(text, "eos_id", 2)
+        self._eos = int(eos)
+        # Tokenizers have no common name for their padding: it is read from an example.
         self.pad_id = int(tokenizer([PLACEHOLDER], context_length=_UNTRUNCATED)[0, -1])
         self.context_length = int(self.positional_embedding.shape[0])
         self.width = int(self.token_embedding.weight.shape[1])
@@ -71,7 +80,7 @@ class TextTower(nn.Module):
         """Ids of "X {class name}" with X taken out.
 
         Raises:
-            DataError: a name is empty, or too long for the tower beside ``vectors`` vectors.
+            DataError: a name is empty, or too long for the tower with ``vectors`` vectors.
         """
         unique = {name: self._name_ids(name, vectors) for name in dict.fromkeys(class_names)}
         prefix = len(next(iter(unique.values()))[0])
@@ -91,25 +100,25 @@ class TextTower(nn.Module):
         return PromptTokens(prefix_ids.long(), suffix, read_at)
 
     def _name_ids(self, name: str, vectors: int) -> tuple[list[int], list[int]]:
-        """Ids before and after the placeholder, the latter up to and with [EOS]."""
+        """Ids before and after the placeholder, the latter up to [EOS] inclusive."""
         if not name.strip():
             raise DataError("class name is empty: name the thing in the image, such as 'metal nut'")
         alone, ids = self._ids(PLACEHOLDER), self._ids(f"{PLACEHOLDER} {name}")
         start = next((i for i, (a, b) in enumerate(zip_longest(alone, ids)) if a != b), None)
         if start is None:
             raise DataError(f"class name {name!r} has no token; use words of letters and digits")
-        # Before the first difference stand [SOS], where the tower has one, and the placeholder.
+        # The ids before the first difference are [SOS], if the tower has it, and the placeholder.
         room = self.context_length - (start - 1) - vectors
         suffix = ids[start:]
         if len(suffix) > room:
             raise DataError(
                 f"class name of {len(name)} characters ({name[:40]!r}...) takes {len(suffix) - 1} "
-                f"tokens; beside {vectors} prompt vectors {room - 1} fit: shorten it"
+                f"tokens; with {vectors} prompt vectors {room - 1} fit: shorten it"
             )
         return ids[: start - 1], suffix
 
     def _ids(self, text: str) -> list[int]:
-        """Ids up to and with the one where the embedding is read, else without padding.
+        """Ids up to the one where the embedding is read, inclusive; else without padding.
 
         CLIP reads at the highest id, which is [EOS] ("argmax"), or at the first [EOS] ("eos").
         """
@@ -122,36 +131,38 @@ class TextTower(nn.Module):
         return ids
 
     def forward(self, vectors: Tensor, names: PromptTokens, shared: int = 0) -> Tensor:
-        """(B, K, P + Q, T) -> (B, K, D), not normalised (paper: section 3.2).
+        """Prompt vectors (B, K, P + Q, T) -> embeddings (B, K, D), not normalised (section 3.2).
 
         Args:
+            names: ids of the B class names.
             shared: how many leading vectors prompts k and K/2 + k have in common, as the prompts of
-                a pair do; they are then encoded once, where the tower allows it.
+                a pair do; they are then encoded once, if the tower is causal.
         """
         vectors = vectors.to(self.positional_embedding.dtype)
         read = self._read_shared if shared and self._shares else self._read
         return self._project(self.ln_final(read(vectors, names, shared)))
 
     def _read(self, vectors: Tensor, names: PromptTokens, _: int) -> Tensor:
-        """Every prompt by itself: (B, K, T) where its embedding is read."""
+        """Output (B, K, T) where the embedding is read; every prompt is computed in full."""
         batch, prompts, _, width = vectors.shape
         before, after = (
             self._embedded(ids, vectors)[:, None].expand(-1, prompts, -1, -1)
             for ids in (names.prefix, names.suffix)
         )
-        x = torch.cat([before, vectors, after], dim=2)
+        x = torch.cat([before, vectors, after], dim=2)  # (B, K, length, T)
         length = x.shape[2]
-        x = (x + self.positional_embedding[:length]).flatten(0, 1)
+        x = (x + self.positional_embedding[:length]).flatten(0, 1)  # (B*K, length, T)
         mask = None if self.attn_mask is None else self.attn_mask[:length, :length]
         x = self.transformer(x, attn_mask=mask).view(batch, prompts, length, width)
         rows = torch.arange(batch, device=x.device)
-        return x[rows, :, names.read_at.to(x.device)]
+        read: Tensor = x[rows, :, names.read_at.to(x.device)]  # (B, K, T)
+        return read
 
     def _read_shared(self, vectors: Tensor, names: PromptTokens, shared: int) -> Tensor:
-        """As ``_read``: [SOS] once for all prompts, the shared vectors once for each pair."""
+        """As ``_read``, with [SOS] computed once, and the shared vectors once for each pair."""
         batch, prompts = vectors.shape[:2]
         pairs = vectors.unflatten(1, (2, -1)).transpose(1, 2)  # (B, K/2, 2, P + Q, T)
-        start = self._embedded(names.prefix[:1], vectors)
+        start = self._embedded(names.prefix[:1], vectors)  # (1, n, T)
         after = self._embedded(names.suffix, vectors)[:, None, None]
         own = [pairs[..., shared:, :], after.expand(-1, prompts // 2, 2, -1, -1)]
         levels = [start, pairs[:, :, 0, :shared].flatten(0, 1), torch.cat(own, dim=3).flatten(0, 2)]
@@ -162,14 +173,16 @@ class TextTower(nn.Module):
         ]
         read_at = (names.read_at - ends[1]).repeat_interleave(prompts)
         leaves = read_leaves(self.transformer, [x for x in placed if x.shape[1]], read_at)
-        return leaves.view(batch, -1, 2, self.width).transpose(1, 2).flatten(1, 2)
+        by_pair = leaves.view(batch, -1, 2, self.width)  # (B, K/2, 2, T)
+        return by_pair.transpose(1, 2).flatten(1, 2)  # (B, K, T)
 
     def _embedded(self, ids: Tensor, like: Tensor) -> Tensor:
-        return self.token_embedding(ids.to(like.device)).to(like.dtype)
+        embedded: Tensor = self.token_embedding(ids.to(like.device))
+        return embedded.to(like.dtype)
 
     def _project(self, x: Tensor) -> Tensor:
-        if self.text_projection is None:
+        projection: Any = self.text_projection
+        if projection is None:
             return x
-        if isinstance(self.text_projection, nn.Module):
-            return self.text_projection(x)
-        return x @ self.text_projection
+        projected: Tensor = projection(x) if isinstance(projection, nn.Module) else x @ projection
+        return projected

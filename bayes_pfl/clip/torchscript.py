@@ -46,10 +46,10 @@ def _refuse_room(_: pickle.Unpickler) -> None:
 
 
 # The one in Python: the one in C makes room for any memo index that a file names.
-class _Unpickler(pickle._Unpickler):  # type: ignore[misc,name-defined]
+class _Unpickler(pickle._Unpickler):
     """Knows tensors and inert modules; refuses every other name."""
 
-    dispatch = pickle._Unpickler.dispatch | {pickle.BYTEARRAY8[0]: _refuse_room}  # type: ignore
+    dispatch = pickle._Unpickler.dispatch | {pickle.BYTEARRAY8[0]: _refuse_room}
 
     def __init__(self, archive: zipfile.ZipFile, root: str) -> None:
         super().__init__(io.BytesIO(archive.read(f"{root}data.pkl")))

@@ -80,7 +80,7 @@ class Scorer:
         self._encode: Any = model.backbone.encode_image
         if settings.compile:
             with autocast(model.device, settings.precision):
-                model.backbone.lean_visual()  # made here, not while it is traced
+                model.backbone.fast_visual()  # made here, not while it is traced
             self._encode = torch.compile(self._encode)
 
     def __call__(

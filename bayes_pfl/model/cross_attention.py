@@ -52,4 +52,5 @@ class ResidualCrossModalAttention(nn.Module):
         return F.normalize(text + attended.transpose(1, 2).flatten(2), dim=-1)  # (B, K, D)
 
     def _split(self, tokens: Tensor) -> Tensor:
-        return tokens.unflatten(-1, (self.heads, -1)).transpose(1, 2)  # (B, heads, *, D / heads)
+        heads: Tensor = tokens.unflatten(-1, (self.heads, -1))  # (B, *, heads, D / heads)
+        return heads.transpose(1, 2)

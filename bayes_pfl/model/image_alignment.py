@@ -34,7 +34,8 @@ class PatchFusion(nn.Module):
         """Tokens of each layer (B, N, V_l) -> (B, D)."""
         fused = self.compress(torch.cat(list(tokens), dim=-1))  # (B, N, hidden)
         weights = self.weigh(fused).softmax(dim=1)  # (B, N, 1)
-        return self.expand((weights * fused).sum(dim=1))  # (B, D)
+        pooled: Tensor = self.expand((weights * fused).sum(dim=1))  # (B, D)
+        return pooled
 
 
 class ImageAlignment(nn.Module):

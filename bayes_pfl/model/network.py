@@ -29,7 +29,12 @@ from bayes_pfl.model.maps import (
     pair_logits,
     pairs_at,
 )
-from bayes_pfl.model.prompt_distributions import ImageAgnosticFlow, ImageSpecificFlow, Shift
+from bayes_pfl.model.prompt_distributions import (
+    ImageAgnosticFlow,
+    ImageSpecificFlow,
+    PromptDistribution,
+    Shift,
+)
 from bayes_pfl.model.prompts import PromptBank
 from bayes_pfl.model.sampling import PromptNoise, RunSamples, TextCache
 from bayes_pfl.model.scoring import DEPLOY_FRACTION, BatchScores, deploy_score
@@ -136,7 +141,8 @@ class BayesPFLNetwork(nn.Module):
 
     def specific_sample(self, pooled: Tensor, samples: RunSamples) -> FlowSample:
         """Image-specific draws z (B, R, D) for global embeddings (B, D)."""
-        return self.specific_flow(pooled).rsample(samples.specific_noise)
+        distribution: PromptDistribution = self.specific_flow(pooled)
+        return distribution.rsample(samples.specific_noise)
 
     # Blocks -------------------------------------------------------------------------------------
 
@@ -164,7 +170,8 @@ class BayesPFLNetwork(nn.Module):
             vectors = by_state[:, :, pair : pair + 1].flatten(1, 2)  # (B, 2, P + Q, T)
         names = self.backbone.tokenize(class_names, vectors.shape[2])
         text = self.backbone.encode_prompts(vectors, names, self.config.prompts.context_tokens)
-        return F.normalize(text, dim=-1).unflatten(1, (2, -1))  # (B, 2, R*M, D)
+        embeddings: Tensor = F.normalize(text, dim=-1).unflatten(1, (2, -1))  # (B, 2, R*M, D)
+        return embeddings
 
     def prompt_embeddings(
         self, pooled: Tensor, samples: RunSamples, class_names: Sequence[str]
@@ -200,8 +207,11 @@ class BayesPFLNetwork(nn.Module):
 
     def image_logits(self, features: ImageFeatures, text: Tensor, stage: int) -> Tensor:
         """Scaled cosines of each image with its prompts, (B, 2, K), normal first."""
-        cosines = self.alignment(features.pooled, features.tokens, text.flatten(1, 2), stage=stage)
-        return cosines.unflatten(1, (2, -1)) * self.log_scale_image.exp()  # (B, 2, K)
+        cosines: Tensor = self.alignment(
+            features.pooled, features.tokens, text.flatten(1, 2), stage=stage
+        )
+        logits: Tensor = cosines.unflatten(1, (2, -1)) * self.log_scale_image.exp()  # (B, 2, K)
+        return logits
 
     def layer_logits(self, features: ImageFeatures, text: Tensor) -> list[Tensor]:
         """Abnormal-minus-normal logits at the patches, (B, K, N) for each layer."""

@@ -48,7 +48,7 @@ def joint_patches(
         images: (B, 3, S, S), normalised.
         features: of the same images; those of transformers need no second pass.
     """
-    visual = backbone.lean_visual()
+    visual = backbone.fast_visual()
     if hasattr(visual, "transformer"):
         tokens = visual.ln_post(features.tokens[-1])
         return tokens if visual.proj is None else tokens @ visual.proj, features.grid

@@ -1,4 +1,4 @@
-"""The image tower made for inference: the numbers of open_clip's own, and nothing of it changed."""
+"""The fast image tower: it gives the numbers of open_clip's, which it leaves unchanged."""
 
 import copy
 import shutil
@@ -8,8 +8,10 @@ import pytest
 import torch
 from torch import nn
 
-from bayes_pfl.clip.fast_image_tower import LeanSelfAttention, PackedLinear, attend, lean_tower
+from bayes_pfl.clip.attention import FastSelfAttention, attend
+from bayes_pfl.clip.fast_image_tower import fast_tower
 from bayes_pfl.clip.frozen_clip import FrozenCLIP
+from bayes_pfl.clip.linear_layers import PackedLinear
 from tests.helpers.clips import clip_config, make_clip, timm_tower
 
 TOWERS = {
@@ -40,12 +42,12 @@ def pictures(size):
 
 @pytest.mark.parametrize("name", TOWERS)
 @torch.no_grad()
-def test_same_numbers_and_the_original_as_it_was(name):
+def test_same_numbers_and_the_original_unchanged(name):
     visual, size = build(name)
     images, before = pictures(size), [(k, type(x)) for k, x in visual.named_modules()]
     state = copy.deepcopy(visual.state_dict())
     plain = visual(images)
-    torch.testing.assert_close(lean_tower(visual, None, size)(images), plain, atol=1e-5, rtol=1e-4)
+    torch.testing.assert_close(fast_tower(visual, None, size)(images), plain, atol=1e-5, rtol=1e-4)
     assert [(k, type(x)) for k, x in visual.named_modules()] == before
     assert all(torch.equal(state[k], x) for k, x in visual.state_dict().items())
     assert torch.equal(visual(images), plain)
@@ -55,7 +57,7 @@ def test_same_numbers_and_the_original_as_it_was(name):
 @torch.no_grad()
 def test_every_batch_norm_is_folded(name):
     visual, size = build(name)
-    tower = lean_tower(visual, None, size)
+    tower = fast_tower(visual, None, size)
     assert any(isinstance(x, nn.BatchNorm2d) for x in visual.modules())
     assert not any(isinstance(x, nn.BatchNorm2d) for x in tower.modules())
 
@@ -65,9 +67,9 @@ def test_batch_norm_behind_something_else_is_left_alone():
     tower = nn.Sequential(nn.Conv2d(3, 4, 3), nn.ReLU(), nn.BatchNorm2d(4)).eval()
     tower[2].running_mean += 1
     images = pictures(8)
-    lean = lean_tower(tower, None, 8)
-    assert isinstance(lean[2], nn.BatchNorm2d)
-    torch.testing.assert_close(lean(images), tower(images))
+    fast = fast_tower(tower, None, 8)
+    assert isinstance(fast[2], nn.BatchNorm2d)
+    torch.testing.assert_close(fast(images), tower(images))
 
 
 @torch.no_grad()
@@ -84,7 +86,7 @@ def test_convolution_that_is_used_twice_is_left_alone():
     tower = Twice().eval()
     tower.first.running_mean += 1
     images = pictures(8)
-    torch.testing.assert_close(lean_tower(tower, None, 8)(images), tower(images))
+    torch.testing.assert_close(fast_tower(tower, None, 8)(images), tower(images))
 
 
 @pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16])
@@ -96,19 +98,19 @@ def test_half_precision_is_as_near_as_autocast_comes(name, dtype):
     exact = visual(images)
     with torch.autocast("cpu", dtype):
         plain = visual(images).float()
-        lean = lean_tower(visual, dtype, size)(images).float()
-    assert (lean - exact).norm() < 1.5 * (plain - exact).norm() + 1e-3 * exact.norm()
+        fast = fast_tower(visual, dtype, size)(images).float()
+    assert (fast - exact).norm() < 1.5 * (plain - exact).norm() + 1e-3 * exact.norm()
 
 
 @torch.no_grad()
-def test_weights_of_a_vit_are_shared_and_packed_ones_beside_them():
+def test_weights_of_a_vit_are_shared_and_packed_ones_added():
     visual, size = build("plain ViT")
     own = {id(x) for x in visual.parameters()}
-    exact = lean_tower(visual, None, size)
+    exact = fast_tower(visual, None, size)
     assert {id(x) for x in exact.parameters()} <= own
-    attention = [x for x in exact.modules() if isinstance(x, LeanSelfAttention)]
+    attention = [x for x in exact.modules() if isinstance(x, FastSelfAttention)]
     assert len(attention) == 3
-    lower = lean_tower(visual, torch.bfloat16, size)
+    lower = fast_tower(visual, torch.bfloat16, size)
     packed = [x for x in lower.modules() if isinstance(x, PackedLinear)]
     assert all(id(x.weight) in own for x in packed)
 
@@ -118,9 +120,9 @@ def test_where_nothing_can_be_packed_weights_are_converted_once(monkeypatch):
     visual, size = build("plain ViT")
     images = pictures(size)
     with torch.autocast("cpu", torch.bfloat16):
-        packed = lean_tower(visual, torch.bfloat16, size)(images)
-        monkeypatch.setattr("bayes_pfl.clip.fast_image_tower._packs_here", lambda: False)
-        plain = lean_tower(visual, torch.bfloat16, size)
+        packed = fast_tower(visual, torch.bfloat16, size)(images)
+        monkeypatch.setattr("bayes_pfl.clip.linear_layers._packs_here", lambda: False)
+        plain = fast_tower(visual, torch.bfloat16, size)
         linears = [x for x in plain.modules() if type(x) is nn.Linear and x.weight.ndim == 2]
         assert any(x.weight.dtype == torch.bfloat16 for x in linears)
         torch.testing.assert_close(plain(images), packed, atol=0.03, rtol=0.03)
@@ -132,8 +134,8 @@ def test_masks_and_weights_are_left_to_the_original():
     block.attn = nn.MultiheadAttention(8, 2, batch_first=True).eval()
     x, mask = torch.randn(1, 4, 8), torch.ones(4, 4, dtype=torch.bool).triu(1)
     plain = [block.attn(x, x, x, attn_mask=mask)[0], block.attn(x, x, x)[1]]
-    lean = LeanSelfAttention(block.attn)
-    torch.testing.assert_close([lean(x, x, x, attn_mask=mask)[0], lean(x, x, x)[1]], plain)
+    fast = FastSelfAttention(block.attn)
+    torch.testing.assert_close([fast(x, x, x, attn_mask=mask)[0], fast(x, x, x)[1]], plain)
 
 
 @pytest.mark.parametrize("tokens", [7, 1500])  # several heads at once, and one by one
@@ -147,7 +149,7 @@ def test_attention_in_half_precision(tokens):
 
 
 @torch.no_grad()
-def test_loading_weights_or_moving_makes_the_tower_anew():
+def test_loading_weights_or_moving_makes_the_tower_again():
     visual, size = build("EfficientNet")
     clip = make_clip(clip_config(TOWERS["EfficientNet"])).eval()
     clip.visual = visual

@@ -262,7 +262,7 @@ def test_empty_class_names_are_refused(tiny_model, name):
 
 def test_class_name_too_long_tells_how_many_tokens_fit(tiny_model):
     tiny_model.backbone.tokenize(["nut " * 65], 10)  # 1 + 10 + 65 + 1 = 77
-    with pytest.raises(DataError, match=r"takes 66 tokens; beside 10 prompt vectors 65 fit"):
+    with pytest.raises(DataError, match=r"takes 66 tokens; with 10 prompt vectors 65 fit"):
         tiny_model.backbone.tokenize(["nut " * 66], 10)
 
 

@@ -12,7 +12,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from bayes_pfl.clip.fast_image_tower import few_at_once
+from bayes_pfl.clip.fast_image_tower import should_split
 from pretraining.lite_weights import LiteWeights
 
 
@@ -68,7 +68,7 @@ class SplitTrunk(nn.Module):
     def early(self, images: Tensor) -> Tensor:
         """Images (B, 3, S, S), normalised -> the map at the cut (B, C, h, w)."""
         # The first maps are the widest: of more than one image they do not stay in a CPU's cache.
-        parts = images.split(1) if few_at_once(images) else [images]
+        parts = images.split(1) if should_split(images) else [images]
         return torch.cat([self._early(part) for part in parts])
 
     def _early(self, images: Tensor) -> Tensor:
