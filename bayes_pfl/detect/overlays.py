@@ -1,11 +1,12 @@
-"""The picture that a person trusts or not: image and heat overlay side by side, with a colour bar.
+"""The picture of a result: image and heat overlay side by side, with a colour bar.
 
-Drawn with NumPy, OpenCV and Pillow alone, since a folder may hold thousands of images; matplotlib
-gives the colour map and the font.
+Drawn with NumPy, OpenCV and Pillow alone, because a folder may hold thousands of images; matplotlib
+provides the colour map and the font.
 """
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
@@ -19,14 +20,14 @@ from bayes_pfl.errors import DataError
 COLOUR_MAP = "inferno"
 """Perceptually uniform, rising in lightness, safe for colour-blind readers."""
 
-DOUBT_COLOUR_MAP = "cividis"
-"""Of the uncertainty: as safe, and not to be mistaken for the map's."""
+UNCERTAINTY_COLOUR_MAP = "cividis"
+"""For the uncertainty: as safe, and not to be mistaken for the map's."""
 
 MAX_SIDE = 1024
 _MIN_SIDE = 256
 _PAPER, _INK = (255, 255, 255), (20, 20, 20)
-_MASK_LINE, _LIMIT_LINE, _DOUBT_LINE = (0, 190, 255), (255, 255, 255), (253, 231, 55)
-_DOUBT_SPAN = 0.5
+MASK_LINE = (0, 190, 255)
+_LIMIT_LINE, _UNCERTAINTY_LINE = (255, 255, 255), (253, 231, 55)
 # Opacity grows with the value: what is normal stays visible, what is not shows its own colour.
 _OPACITY = (0.30, 0.80)
 _MIDDLE_GREY = 128
@@ -44,7 +45,7 @@ def overlay(
     uncertainty: np.ndarray | None = None,
     max_side: int = MAX_SIDE,
 ) -> Image.Image:
-    """Draw an image beside its anomaly map, which is laid over the image in grey.
+    """Draw an image and, next to it, its anomaly map over the image in grey.
 
     Args:
         image: mode RGB, any size; shown with its longer side between 256 and `max_side` pixels.
@@ -70,15 +71,15 @@ def overlay(
     heat = blend(picture, values, limits)
     legend = []
     if mask is not None:
-        outline(picture, np.asarray(mask) > 0, _MASK_LINE)
-        legend.append(("true mask", _MASK_LINE))
+        outline(picture, np.asarray(mask) > 0, MASK_LINE)
+        legend.append(("true mask", MASK_LINE))
     if threshold is not None:
         outline(heat, values >= threshold, _LIMIT_LINE)
         legend.append((f"map at or above {threshold:.3g}", _LIMIT_LINE))
     third = None
     if uncertainty is not None:
-        third = _doubt(picture, _checked(uncertainty, limits), limits)
-        legend.append(("last panel: uncertainty, sd over prompt pairs", _DOUBT_LINE))
+        third = _uncertainty_panel(picture, _checked(uncertainty, limits), limits)
+        legend.append(("last panel: uncertainty, sd over prompt pairs", _UNCERTAINTY_LINE))
     return _compose(picture, heat, _Text(title, note, tuple(legend)), limits, threshold, third)
 
 
@@ -116,21 +117,29 @@ class _Text:
     legend: tuple[tuple[str, tuple[int, int, int]], ...]
 
 
-def _doubt(picture: np.ndarray, values: np.ndarray, limits: tuple[float, float]) -> Image.Image:
+def spread_limits(limits: tuple[float, float]) -> tuple[float, float]:
+    """Standard deviations at the two ends of the uncertainty's colours.
+
+    Args:
+        limits: map values at the two ends of the map's colours.
+    """
+    return 0.0, (limits[1] - limits[0]) / 2
+
+
+def _uncertainty_panel(
+    picture: np.ndarray, values: np.ndarray, limits: tuple[float, float]
+) -> Image.Image:
     """The panel of the uncertainty with its colour bar."""
     height, width = picture.shape[:2]
-    span = (0.0, _DOUBT_SPAN * (limits[1] - limits[0]))
+    span, points = spread_limits(limits), _points(picture)
     values = cv2.resize(values, (width, height), interpolation=cv2.INTER_LINEAR)
-    points = _points(picture)
-    bar = _colour_bar(max(height, 8 * points), points, span, None, DOUBT_COLOUR_MAP)
-    panel = Image.new("RGB", (width + bar.width, bar.height), _PAPER)
-    panel.paste(Image.fromarray(blend(picture, values, span, DOUBT_COLOUR_MAP)), (0, 0))
-    panel.paste(bar, (width, 0))
-    return panel
+    bar = _colour_bar(max(height, 8 * points), points, span, None, UNCERTAINTY_COLOUR_MAP)
+    panel = Image.fromarray(blend(picture, values, span, UNCERTAINTY_COLOUR_MAP))
+    return _joined([panel, bar], 0, stacked=False)
 
 
 def _points(picture: np.ndarray) -> int:
-    """Size of the letters beside a picture."""
+    """Size of the letters next to a picture."""
     return int(np.clip(max(picture.shape[:2]) // 34, 13, 26))
 
 
@@ -152,14 +161,37 @@ def _shown_size(size: tuple[int, int], max_side: int) -> tuple[int, int]:
     return max(1, round(size[0] * scale)), max(1, round(size[1] * scale))
 
 
-def outline(picture: np.ndarray, area: np.ndarray, colour: tuple[int, int, int]) -> None:
-    """Draw the border of an area into a picture, dark beside bright so that it shows on both."""
+def outline(
+    picture: np.ndarray, area: np.ndarray, colour: tuple[int, int, int], thin: int | None = None
+) -> None:
+    """Draw the border of an area into a picture, with a dark edge so that it shows on any ground.
+
+    Args:
+        picture: uint8 (H, W, 3); changed.
+        area: bool, of any size.
+        thin: width of the line in pixels; None for one that fits the picture.
+    """
     height, width = picture.shape[:2]
     area = cv2.resize(area.astype(np.uint8), (width, height), interpolation=cv2.INTER_NEAREST)
     lines, _ = cv2.findContours(area, cv2.RETR_LIST, cv2.CHAIN_APPROX_NONE)
-    thin = max(1, round(max(height, width) / 400))
+    thin = thin or max(1, round(max(height, width) / 400))
     cv2.drawContours(picture, lines, -1, (0, 0, 0), thin + 2)
     cv2.drawContours(picture, lines, -1, colour, thin)
+
+
+def widened(mask: np.ndarray, size: tuple[int, int], pixels: int) -> np.ndarray:
+    """The area of a mask and what lies around it, for an outline that hides no thin crack.
+
+    Args:
+        mask: bool, of any size.
+        size: width and height of the result.
+        pixels: side of the square that every pixel of the mask is widened to.
+
+    Returns:
+        bool (height, width).
+    """
+    area = cv2.resize(mask.astype(np.float32), size, interpolation=cv2.INTER_AREA) > 0
+    return cv2.dilate(area.astype(np.uint8), np.ones((pixels, pixels), np.uint8)) > 0
 
 
 def _compose(
@@ -170,29 +202,38 @@ def _compose(
     threshold: float | None,
     third: Image.Image | None,
 ) -> Image.Image:
+    """The page: panels and colour bar, title and note above, legend below."""
     height, width = picture.shape[:2]
     points = _points(picture)
     gap, line = points // 2, 2 * points
     stacked = width > 2 * height
-    panels = (width, 2 * height + gap) if stacked else (2 * width + gap, height)
-    bar = _colour_bar(max(panels[1], 8 * points), points, limits, threshold)
+    panels = _joined([Image.fromarray(picture), Image.fromarray(heat)], gap, stacked)
+    bar = _colour_bar(max(panels.height, 8 * points), points, limits, threshold)
+    body = _joined([panels, bar], 0, stacked=False)
+    if third is not None:
+        body = _joined([body, third], gap, stacked)
     head = line if text.title or text.note else gap
     foot = line if text.legend else gap
-    wide, high = panels[0] + bar.width, bar.height
-    beside = (2 * gap + wide, head) if not stacked else (gap, head + high + gap)
-    if third is not None:
-        wide, high = (max(wide, third.width), high + gap + third.height) if stacked else (
-            wide + gap + third.width, max(high, third.height))  # fmt: skip
-    page = Image.new("RGB", (max(wide + 2 * gap, 20 * points), high + head + foot), _PAPER)
-    if third is not None:
-        page.paste(third, beside)
-    page.paste(Image.fromarray(picture), (gap, head))
-    second = (gap, head + height + gap) if stacked else (2 * gap + width, head)
-    page.paste(Image.fromarray(heat), second)
-    page.paste(bar, (gap + panels[0], head))
+    size = (max(body.width + 2 * gap, 20 * points), body.height + head + foot)
+    page = Image.new("RGB", size, _PAPER)
+    page.paste(body, (gap, head))
     draw = ImageDraw.Draw(page)
     _write_head(draw, text, points, page.width - 2 * gap, gap)
     _write_legend(draw, text, points, page.height - foot + points // 2, gap)
+    return page
+
+
+def _joined(parts: Sequence[Image.Image], gap: int, stacked: bool) -> Image.Image:
+    """Pictures side by side, or one below the other, on white paper."""
+    places, end = [], 0
+    for part in parts:
+        places.append((0, end) if stacked else (end, 0))
+        end += (part.height if stacked else part.width) + gap
+    width = max(x + part.width for part, (x, _) in zip(parts, places, strict=True))
+    height = max(y + part.height for part, (_, y) in zip(parts, places, strict=True))
+    page = Image.new("RGB", (width, height), _PAPER)
+    for part, place in zip(parts, places, strict=True):
+        page.paste(part, place)
     return page
 
 
@@ -249,6 +290,7 @@ def _write_legend(draw: ImageDraw.ImageDraw, text: _Text, points: int, y: int, x
 
 
 def plain_text(text: str) -> str:
+    """Text without control characters, and without the bytes of a file name that are not UTF-8."""
     text = text.encode("utf-8", "replace").decode("utf-8")
     return "".join(character if character >= " " else " " for character in text)
 
@@ -266,6 +308,7 @@ def shorten(text: str, font: ImageFont.FreeTypeFont, room: float) -> str:
 
 @lru_cache(maxsize=16)
 def label_font(points: int) -> ImageFont.FreeTypeFont:
+    """DejaVu Sans, which comes with matplotlib; else Pillow's own font."""
     from matplotlib import get_data_path
 
     path = Path(get_data_path(), "fonts", "ttf", "DejaVuSans.ttf")

@@ -1,4 +1,4 @@
-"""Many images on one page: each beside its heat map, the true mask outlined on both."""
+"""Many images on one page, each with its heat map; the true mask is outlined on both."""
 
 from __future__ import annotations
 
@@ -9,12 +9,20 @@ import cv2
 import numpy as np
 from PIL import Image, ImageDraw
 
-from bayes_pfl.detect.overlays import blend, label_font, outline, plain_text, shorten
+from bayes_pfl.detect.overlays import (
+    MASK_LINE,
+    blend,
+    label_font,
+    outline,
+    plain_text,
+    shorten,
+    widened,
+)
 
 SIDE = 200
 """Longest side of a picture on the sheet, in pixels."""
 
-_PAPER, _INK, _GREY, _MASK = (255, 255, 255), (20, 20, 20), (120, 120, 120), (0, 190, 255)
+_PAPER, _INK, _GREY = (255, 255, 255), (20, 20, 20), (120, 120, 120)
 _GAP, _POINTS, _LINE = 10, 12, 18
 _AROUND = 9
 
@@ -45,8 +53,8 @@ def contact_sheet(
     """Draw rows of tiles, each row under its heading.
 
     Args:
-        rows: heading and tiles; an empty row says so.
-        limits: the values of the maps at the two ends of the colours, the same for all.
+        rows: heading and tiles; an empty row shows "none".
+        limits: map values at the two ends of the colours, the same for all tiles.
 
     Returns:
         A picture of mode RGB.
@@ -75,7 +83,7 @@ def contact_sheet(
 
 
 def _row_height(tiles: Sequence[Tile]) -> int:
-    """Of its lines of text and its tallest picture; one line where there is none."""
+    """Height of the text lines and the tallest picture; one line for an empty row."""
     return max((2 * _LINE + _shown_size(tile.image)[1] for tile in tiles), default=_LINE)
 
 
@@ -104,11 +112,9 @@ def _panels(tile: Tile, limits: tuple[float, float]) -> tuple[np.ndarray, np.nda
     values = cv2.resize(tile.anomaly_map.astype(np.float32), size, interpolation=cv2.INTER_LINEAR)
     heat = blend(picture, values, limits)
     if tile.mask is not None and tile.mask.any():
-        # A line around the mask, not on its border: it would hide a thin crack altogether.
-        area = cv2.resize(tile.mask.astype(np.float32), size, interpolation=cv2.INTER_AREA) > 0
-        area = cv2.dilate(area.astype(np.uint8), np.ones((_AROUND, _AROUND), np.uint8)) > 0
-        outline(picture, area, _MASK)
-        outline(heat, area, _MASK)
+        area = widened(tile.mask, size, _AROUND)
+        outline(picture, area, MASK_LINE)
+        outline(heat, area, MASK_LINE)
     return picture, heat
 
 

@@ -12,7 +12,7 @@ if TYPE_CHECKING:
     from matplotlib.axes import Axes
 
 Curves = Mapping[str, np.ndarray]
-"""As `PixelMetrics.curves` and `ImageMetrics.curves` give them; empty where there are none."""
+"""As `PixelMetrics.curves` and `ImageMetrics.curves` return them; empty where there are none."""
 
 _NORMAL, _ANOMALOUS = "#0072b2", "#d55e00"
 _LEVELS = (("image", "#0072b2", "-"), ("pixel", "#d55e00", "--"))
@@ -32,7 +32,7 @@ def curves_png(
     Args:
         image, pixel: curves of the two levels.
         scores, labels: of the images, (n,) each, for the histogram.
-        fpr_limit: shaded in the PRO panel: the area that AUPRO takes.
+        fpr_limit: false positive rate up to which AUPRO integrates; shaded in the PRO panel.
 
     Returns:
         A PNG file.
@@ -84,5 +84,7 @@ def _histogram(axes: Axes, scores: np.ndarray, labels: np.ndarray) -> None:
     for label, name, colour in ((0, "normal", _NORMAL), (1, "anomalous", _ANOMALOUS)):
         chosen = scores[labels == label]
         if len(chosen):
-            axes.hist(chosen, edges, color=colour, alpha=0.6, label=f"{name} ({len(chosen)})")
+            axes.hist(
+                chosen, edges.tolist(), color=colour, alpha=0.6, label=f"{name} ({len(chosen)})"
+            )
     axes.legend(framealpha=0.8)

@@ -5,11 +5,11 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from typing import Any
 
-_OF_THE_DAY = ("seconds", "images_per_second", "resumed", "dropped")
+_LEFT_OUT = ("seconds", "images_per_second", "resumed", "dropped")
 
 
 def parts(content: Mapping[str, Any]) -> dict[str, Any]:
-    """Those entries of a JSON object that are objects themselves, and not empty."""
+    """The entries of a JSON object that are objects themselves, and not empty."""
     return {key: value for key, value in content.items() if isinstance(value, dict) and value}
 
 
@@ -19,11 +19,12 @@ def facts(sections: Mapping[str, Any]) -> list[tuple[str, list[tuple[str, str]]]
 
 
 def _flat(content: Mapping[str, Any], before: str = "") -> Iterator[tuple[str, str]]:
-    """Nested names joined with points; times are left out, and where a run was stopped."""
+    """Names and values, nested names joined with points; without times, so that a page can be
+    made again to the byte."""
     for key, value in content.items():
         if isinstance(value, Mapping):
             yield from _flat(value, f"{before}{key}.")
-        elif key not in _OF_THE_DAY:
+        elif key not in _LEFT_OUT:
             yield f"{before}{key}", _text(value)
 
 

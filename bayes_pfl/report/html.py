@@ -1,7 +1,7 @@
 """One page for a run: gallery, histogram, table, what was skipped, how it was made.
 
-The page asks nothing of a network. Its only script and style stand in it, and a content security
-policy allows these two by their hashes and nothing else; names of files reach it as data.
+The page loads nothing over a network. It contains its only script and style, and a content security
+policy allows these two, by their hashes, and nothing else. Names of files reach it as data.
 """
 
 from __future__ import annotations
@@ -16,9 +16,9 @@ from importlib.resources import files
 from pathlib import Path
 from typing import Any
 
-from bayes_pfl.detect.overlays import COLOUR_MAP, DOUBT_COLOUR_MAP
+from bayes_pfl.detect.overlays import COLOUR_MAP, UNCERTAINTY_COLOUR_MAP, spread_limits
 from bayes_pfl.errors import DataError
-from bayes_pfl.report.pictures import FEW, PANELS, colours, spread_limits
+from bayes_pfl.report.pictures import FEW, PANELS, colours
 from bayes_pfl.support.files import raising_not_written, write_atomically
 
 NAME = "report.html"
@@ -28,19 +28,19 @@ _BAR_STOPS = 9
 
 
 @dataclass(frozen=True)
-class Entry:
-    """One image on the page; None or empty where nothing is known.
+class ReportEntry:
+    """One image on the page; None or empty where a value is not known.
 
     Attributes:
         name: its path, as a person knows it.
         group: class name, or dataset and category.
         low, high: credible interval of the score.
         truth: 0 normal, 1 anomalous.
-        review: the interval straddles the run's threshold.
-        size: as "640×480".
-        error: why it has no score, or lacks a file.
-        picture: file of its panels, relative to the page.
-        link: its large overlay, likewise, percent-encoded.
+        review: whether the interval contains the run's threshold.
+        size: such as "640×480".
+        error: why it has no score, or which file is missing.
+        picture: path of the file with its panels, relative to the page.
+        link: path of its large overlay, relative to the page, percent-encoded.
     """
 
     name: str
@@ -59,7 +59,7 @@ class Entry:
 
 
 @dataclass(frozen=True)
-class Figures:
+class ReportTable:
     """A table of results: a heading for each column, and rows of text."""
 
     columns: tuple[str, ...]
@@ -68,21 +68,21 @@ class Figures:
 
 @dataclass(frozen=True)
 class Report:
-    """What a page tells.
+    """What a page shows.
 
     Attributes:
         threshold: where the movable threshold starts.
-        threshold_note: where it comes from.
+        threshold_note: where that threshold comes from.
         limits: map values at the two ends of the colours.
-        skipped: names and reasons, of what has no entry.
+        table_file: the run's own table, in the same folder.
+        skipped: name and reason of each image that has no entry.
         facts: headings, each with names and values: the run's configuration.
         notes: remarks for the head of the page.
-        table_file: the run's own table, beside the page.
     """
 
     title: str
     kind: str
-    entries: Sequence[Entry]
+    entries: Sequence[ReportEntry]
     threshold: float | None
     threshold_note: str
     limits: tuple[float, float]
@@ -90,13 +90,13 @@ class Report:
     skipped: Sequence[tuple[str, str]] = ()
     facts: Sequence[tuple[str, Sequence[tuple[str, str]]]] = ()
     notes: Sequence[str] = ()
-    figures: Figures | None = None
+    figures: ReportTable | None = None
 
 
 def write_report(out: Path, report: Report) -> Path:
     """Write ``out``/report.html, whole or not at all; the same report gives the same bytes.
 
-    The pictures of up to 200 images become part of the page; of more, the page refers to them.
+    The pictures of up to 200 images become part of the page; with more, the page links to them.
 
     Raises:
         DataError: it cannot be written.
@@ -122,21 +122,21 @@ def render(out: Path, report: Report) -> str:
 
 
 def data_island(content: Any) -> str:
-    """JSON that may stand inside a script element: it holds no <, > or &, and only ASCII."""
+    """JSON that is safe inside a script element: ASCII without <, > and &."""
     text = json.dumps(content, separators=(",", ":"), allow_nan=False)
     return text.replace("<", "\\u003c").replace(">", "\\u003e").replace("&", "\\u0026")
 
 
 def _data(out: Path, report: Report) -> dict[str, Any]:
-    """Rows by column, which is a third of the size of an object for each row."""
+    """Entries by column, which takes a third of the room of an object for each."""
     entries = report.entries
     columns = {
         key: [_short(getattr(entry, key)) for entry in entries]
-        for key in Entry.__dataclass_fields__
+        for key in ReportEntry.__dataclass_fields__
         if key != "picture"
     }
-    # A column of which nothing is known costs nothing.
-    columns = {key: values for key, values in columns.items() if any(_told(v) for v in values)}
+    # A column without any value is left out.
+    columns = {key: values for key, values in columns.items() if any(map(_is_known, values))}
     embedded = len(entries) <= FEW
     pictures = [_picture(out, entry.picture, embedded) for entry in entries]
     threshold = report.threshold
@@ -149,7 +149,7 @@ def _data(out: Path, report: Report) -> dict[str, Any]:
     }
 
 
-def _told(value: Any) -> bool:
+def _is_known(value: Any) -> bool:
     return value is not None and value != ""
 
 
@@ -167,7 +167,7 @@ def _picture(out: Path, name: str, embedded: bool) -> str:
 
 
 def _policy(script: str, style: str) -> str:
-    """What the page may load: ``'self'`` means nothing to some browsers in a page from a disk."""
+    """What the page may load; some browsers do not apply ``'self'`` to a page from a disk."""
     rules = (
         "default-src 'none'",
         f"script-src '{_hash(script)}'",
@@ -184,8 +184,9 @@ def _hash(text: str) -> str:
 
 
 def _colour_bars(limits: tuple[float, float]) -> list[dict[str, Any]]:
-    """Of the map and of the uncertainty: name, stops as hex colours, values at the ends."""
-    bars = (("map", COLOUR_MAP, limits), ("uncertainty", DOUBT_COLOUR_MAP, spread_limits(limits)))
+    """For the map and the uncertainty: name, stops as hex colours, values at both ends."""
+    spread = spread_limits(limits)
+    bars = (("map", COLOUR_MAP, limits), ("uncertainty", UNCERTAINTY_COLOUR_MAP, spread))
     return [
         {"panel": panel, "stops": _stops(name), "low": f"{low:.2f}", "high": f"{high:.2f}"}
         for panel, name, (low, high) in bars
@@ -218,4 +219,4 @@ def _script() -> str:
 
 @lru_cache(maxsize=8)
 def _part(name: str) -> str:
-    return files("bayes_pfl.report").joinpath("page", name).read_text(encoding="utf-8")
+    return (files("bayes_pfl.report") / "page" / name).read_text(encoding="utf-8")

@@ -17,7 +17,15 @@ import cv2
 import numpy as np
 from PIL import Image
 
-from bayes_pfl.detect.overlays import _DOUBT_SPAN, COLOUR_MAP, DOUBT_COLOUR_MAP, blend
+from bayes_pfl.detect.overlays import (
+    COLOUR_MAP,
+    MASK_LINE,
+    UNCERTAINTY_COLOUR_MAP,
+    blend,
+    outline,
+    spread_limits,
+    widened,
+)
 from bayes_pfl.errors import ConfigError
 from bayes_pfl.support.files import (
     raising_not_written,
@@ -30,25 +38,18 @@ FOLDER = "report"
 """Below the run's folder; holds pictures/."""
 
 PANELS = ("image", "overlay", "map", "uncertainty")
-MASK_LINE, _EDGE = (0, 190, 255), (0, 0, 0)
-
 FEW = 200
-"""Up to this many images a report is one file, and its pictures are larger."""
+"""A report of up to this many images is one file, and its pictures are larger."""
 
 _SIDE_OF_FEW, _SIDE_OF_MANY = 384, 256
 _QUALITY, _EFFORT = 78, 2
-_AROUND = 7
+_AROUND, _LINE = 7, 2  # a thinner line loses its colour in WebP
 _SETTINGS = "settings.json"
 _NAME = re.compile(r"[0-9a-f]{24}\.webp")
 
 
-def spread_limits(limits: tuple[float, float]) -> tuple[float, float]:
-    """Standard deviations at the two ends of the uncertainty's colours, as overlays have them."""
-    return 0.0, (limits[1] - limits[0]) * _DOUBT_SPAN
-
-
 def picture_name(path: str, dataset: str = "") -> str:
-    """Name of an image's file: a hash, for names of images may hold anything.
+    """Name of the file for an image: a hash, because names of images may hold any character.
 
     >>> picture_name("left/a.jpg")
     'a1f37b487bab1a419398fa71.webp'
@@ -58,7 +59,7 @@ def picture_name(path: str, dataset: str = "") -> str:
 
 
 def picture_limits(out: Path) -> tuple[float, float]:
-    """Map values at the two ends of the colours, as the run's pictures were drawn; else (0, 1)."""
+    """Map values at the two ends of the colours of a run's pictures; (0, 1) if not known."""
     try:
         text = (out / FOLDER / "pictures" / _SETTINGS).read_text(encoding="utf-8")
         low, high = json.loads(text)["limits"]
@@ -69,12 +70,12 @@ def picture_limits(out: Path) -> tuple[float, float]:
 
 @dataclass(frozen=True)
 class ReportPictures:
-    """Writes the pictures of a run; safe from several threads, nothing is kept in memory.
+    """Writes the pictures of a run; several threads may do so at once; none stays in memory.
 
     Attributes:
         out: the run's folder.
         limits: map values at the two ends of the colours.
-        count: images of the run: of many, the pictures are smaller.
+        count: number of images of the run: of many, the pictures are smaller.
     """
 
     out: Path
@@ -83,7 +84,7 @@ class ReportPictures:
 
     @property
     def folder(self) -> Path:
-        """Where they lie."""
+        """The folder of the files."""
         return self.out / FOLDER / "pictures"
 
     @property
@@ -92,7 +93,7 @@ class ReportPictures:
         return _SIDE_OF_FEW if self.count <= FEW else _SIDE_OF_MANY
 
     def prepare(self, key: str = "") -> None:
-        """Make the folder; pictures of an earlier run go, unless it had the same ``key``.
+        """Make the folder; remove the pictures of an earlier run, unless it had the same ``key``.
 
         Raises:
             ConfigError: it cannot be made or written.
@@ -116,8 +117,8 @@ class ReportPictures:
         anomaly_map: np.ndarray,
         spread: np.ndarray,
         mask: np.ndarray | None = None,
-    ) -> str:
-        """Write one image's file; returns why that failed, or an empty string.
+    ) -> str | None:
+        """Write one image's file.
 
         Args:
             name: as :func:`picture_name` gives it.
@@ -125,13 +126,19 @@ class ReportPictures:
             anomaly_map: float (S, S) in [0, 1].
             spread: float (S, S) in [0, 0.5].
             mask: bool (h, w), the true anomalous area.
+
+        Returns:
+            Why the file was not written; None if it was.
+
+        Raises:
+            OSError: the disk is full.
         """
         try:
             data = strip(picture, anomaly_map, spread, self.limits, self.side, mask)
             write_picture(self.folder / name, data)
-        except Exception as error:  # a picture must not cost the scores of thousands of others
+        except Exception as error:  # one picture must not end a run over thousands of images
             return f"picture of the report not written: {reason_unless_disk_full(error)}"
-        return ""
+        return None
 
 
 def strip(
@@ -149,36 +156,27 @@ def strip(
         anomaly_map: float (S, S) in [0, 1], stretched over the picture.
         spread: float (S, S) in [0, 0.5], likewise.
         limits: map values at the two ends of the colours.
-        side: of the longer side of a panel, at most.
-        mask: bool (h, w), a line is drawn around it on the overlay.
+        side: largest length of a panel's longer side, in pixels.
+        mask: bool (h, w); a line is drawn around it on the overlay.
     """
     height, width = picture.shape[:2]
     scale = min(1.0, side / max(height, width))
     size = max(1, round(width * scale)), max(1, round(height * scale))
     small = cv2.resize(np.ascontiguousarray(picture), size, interpolation=cv2.INTER_AREA)
     heat = _stretched(anomaly_map, size)
+    overlay = blend(small, heat, limits)
+    if mask is not None and mask.any():
+        outline(overlay, widened(mask, size, _AROUND), MASK_LINE, _LINE)
     panels = [
         small,
-        _outlined(blend(small, heat, limits), mask),
+        overlay,
         _coloured(heat, limits),
-        blend(small, _stretched(spread, size), spread_limits(limits), DOUBT_COLOUR_MAP),
+        blend(small, _stretched(spread, size), spread_limits(limits), UNCERTAINTY_COLOUR_MAP),
     ]
     buffer = io.BytesIO()
     whole = Image.fromarray(np.concatenate(panels, axis=1))
     whole.save(buffer, "WEBP", quality=_QUALITY, method=_EFFORT)
     return buffer.getvalue()
-
-
-def _outlined(picture: np.ndarray, mask: np.ndarray | None) -> np.ndarray:
-    """A line around the mask, not on its border: it would hide a thin crack altogether."""
-    if mask is not None and mask.any():
-        height, width = picture.shape[:2]
-        area = cv2.resize(mask.astype(np.float32), (width, height), interpolation=cv2.INTER_AREA)
-        wider = cv2.dilate((area > 0).astype(np.uint8), np.ones((_AROUND, _AROUND), np.uint8))
-        lines, _ = cv2.findContours(wider, cv2.RETR_LIST, cv2.CHAIN_APPROX_NONE)
-        for colour, thick in ((_EDGE, 4), (MASK_LINE, 2)):  # thinner ones lose their colour in WebP
-            cv2.drawContours(picture, lines, -1, colour, thick)
-    return picture
 
 
 def _stretched(values: np.ndarray, size: tuple[int, int]) -> np.ndarray:

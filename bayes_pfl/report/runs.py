@@ -15,16 +15,22 @@ import numpy as np
 
 from bayes_pfl.errors import DataError
 from bayes_pfl.report.facts import facts, parts
-from bayes_pfl.report.html import Entry, Figures, Report, write_report
+from bayes_pfl.report.html import Report, ReportEntry, ReportTable, write_report
 from bayes_pfl.report.pictures import FOLDER, picture_limits, picture_name
+from bayes_pfl.report.tables import METRIC_NAMES, percent
 from bayes_pfl.support.run_names import CSV_NAME, OVERLAYS, SUMMARY_NAME
 
 IMAGES_NAME, METRICS_NAME = "images.csv", "metrics.json"
-_FREE_SHARE = 0.05
+_FLAGGED_SHARE = 0.05
 _LISTS = ("highest", "failures")
-_FIGURE_KEYS = (("image", "auroc"), ("image", "ap"), ("image", "f1_max"),
-                ("pixel", "auroc"), ("pixel", "aupro"), ("pixel", "ap"))  # fmt: skip
-_NAMES = {"auroc": "AUROC", "ap": "AP", "f1_max": "F1-max", "aupro": "AUPRO"}
+_COLUMNS = (
+    ("image", "auroc"),
+    ("image", "ap"),
+    ("image", "f1_max"),
+    ("pixel", "auroc"),
+    ("pixel", "aupro"),
+    ("pixel", "ap"),
+)
 
 
 def report_of_run(out: str | os.PathLike[str]) -> Path:
@@ -38,7 +44,7 @@ def report_of_run(out: str | os.PathLike[str]) -> Path:
 
 
 def read_run(folder: Path) -> Report:
-    """What the report of a run's folder tells.
+    """The report of a run's folder.
 
     Raises:
         DataError: the folder holds no finished run, or a damaged one.
@@ -58,12 +64,12 @@ def read_run(folder: Path) -> Report:
 
 
 def _prediction(folder: Path) -> Report:
-    summary = json.loads((folder / SUMMARY_NAME).read_text(encoding="utf-8"))
+    summary = _json(folder / SUMMARY_NAME)
     settings = summary.get("settings") or {}
     entries = [_predicted(folder, row) for row in _rows(folder / CSV_NAME)]
     threshold, note = _threshold(entries, settings.get("threshold"))
     if calibration := summary.get("calibration"):
-        note = f"{_calibrated(calibration['fpr'])}, from {calibration['n']} normal images"
+        note = f"{_calibration_note(calibration['fpr'])}, from {calibration['n']} normal images"
     about = {k: v for k, v in summary.items() if not isinstance(v, dict) and k not in _LISTS}
     return Report(
         title=", ".join(sorted({entry.group for entry in entries})[:4]) or "images",
@@ -77,10 +83,10 @@ def _prediction(folder: Path) -> Report:
     )
 
 
-def _predicted(folder: Path, row: Mapping[str, str]) -> Entry:
+def _predicted(folder: Path, row: Mapping[str, str]) -> ReportEntry:
     path, width = row["path"], row.get("width")
     overlay = Path(OVERLAYS, f"{path}.png")
-    return Entry(
+    return ReportEntry(
         name=path,
         group=row.get("class_name", ""),
         score=_number(row.get("score")),
@@ -97,15 +103,15 @@ def _predicted(folder: Path, row: Mapping[str, str]) -> Entry:
 
 
 def _evaluation(folder: Path) -> Report:
-    metrics = json.loads((folder / METRICS_NAME).read_text(encoding="utf-8"))
+    metrics = _json(folder / METRICS_NAME)
     rows = [row for row in _rows(folder / IMAGES_NAME) if row["seed"] == str(metrics["seeds"][0])]
     paths = [row["path"] for row in rows] + [item["path"] for item in metrics["skipped"]]
     root = _common_folder(paths)
     entries = [_evaluated(row, root) for row in rows]
-    tried = _tried(metrics["datasets"])
-    threshold, note = _threshold(entries, tried.get("threshold"))
-    if tried:
-        note = _calibrated(tried["calibrated_fpr"])
+    calibrated = _calibrated_rates(metrics["datasets"])
+    threshold, note = _threshold(entries, calibrated.get("threshold"))
+    if calibrated:
+        note = _calibration_note(calibrated["calibrated_fpr"])
     config = _config(folder)
     about = {k: v for k, v in metrics.items() if not isinstance(v, dict | list)}
     names = sorted(metrics["datasets"])
@@ -121,29 +127,29 @@ def _evaluation(folder: Path) -> Report:
         skipped=skipped,
         facts=facts({"run": about | {"root": root}, **parts(config)}),
         notes=_notes(folder),
-        figures=_figures(metrics["datasets"]),
+        figures=_categories_table(metrics["datasets"]),
     )
 
 
-def _tried(datasets: Mapping[str, Any]) -> dict[str, Any]:
-    """The calibrated threshold that was tried on a category; empty if none was."""
+def _calibrated_rates(datasets: Mapping[str, Any]) -> dict[str, Any]:
+    """A calibrated threshold with its rates in one category; empty if none was evaluated."""
     categories = [entry for result in datasets.values() for entry in result["categories"].values()]
     return next((entry["at_threshold"] for entry in categories if "at_threshold" in entry), {})
 
 
-def _calibrated(fpr: float) -> str:
-    return f"the calibration's, for a false positive rate of {fpr:g}"
+def _calibration_note(fpr: float) -> str:
+    return f"the calibrated threshold, for a false positive rate of {fpr:g}"
 
 
 def _notes(folder: Path) -> list[str]:
-    notes = ["Scores are those of the protocol deploy: each of its image alone."]
+    notes = ["Scores follow the deploy protocol: each depends on its own image alone."]
     if not (folder / FOLDER).is_dir():
-        notes.append("Without pictures: they are drawn for evaluations of up to 5,000 images.")
+        notes.append("No pictures: they are drawn for evaluations of up to 5,000 images only.")
     return notes
 
 
-def _evaluated(row: Mapping[str, str], root: str) -> Entry:
-    return Entry(
+def _evaluated(row: Mapping[str, str], root: str) -> ReportEntry:
+    return ReportEntry(
         name=_below(row["path"], root),
         group=f"{row['dataset']} / {row['category']}",
         score=_number(row["score_deploy"]),
@@ -159,25 +165,20 @@ def _picture(path: str, dataset: str = "") -> str:
     return f"{FOLDER}/pictures/{picture_name(path, dataset)}"
 
 
-def _figures(datasets: Mapping[str, Any]) -> Figures:
+def _categories_table(datasets: Mapping[str, Any]) -> ReportTable:
     """Percentages by category; a dash where a figure is undefined."""
-    columns = ("category", "normal", "anomalous")
-    columns += tuple(f"{level} {_NAMES[key]}" for level, key in _FIGURE_KEYS)
+    names = [f"{level} {METRIC_NAMES[key]}" for level, key in _COLUMNS]
     rows = []
     for dataset, result in datasets.items():
         for category, entry in result["categories"].items():
             counts = (str(entry["n_normal"]), str(entry["n_anomalous"]))
-            values = tuple(_percent(entry[level].get(key)) for level, key in _FIGURE_KEYS)
+            values = [percent(entry[level].get(key)) for level, key in _COLUMNS]
             rows.append((f"{dataset} / {category}", *counts, *values))
-    return Figures(columns, tuple(rows))
+    return ReportTable(("category", "normal", "anomalous", *names), tuple(rows))
 
 
-def _percent(value: float | None) -> str:
-    return "–" if value is None else f"{100 * value:.1f}"
-
-
-def _threshold(entries: Sequence[Entry], given: float | None) -> tuple[float | None, str]:
-    """Where the page's threshold starts, and why there."""
+def _threshold(entries: Sequence[ReportEntry], given: float | None) -> tuple[float | None, str]:
+    """Where the threshold on the page starts, and where that value comes from."""
     scored = [entry for entry in entries if entry.score is not None]
     if given is not None:
         return float(given), "the run's own threshold"
@@ -186,11 +187,11 @@ def _threshold(entries: Sequence[Entry], given: float | None) -> tuple[float | N
     scores = np.array([entry.score for entry in scored], np.float64)
     labels = np.array([-1 if entry.truth is None else entry.truth for entry in scored])
     if {0, 1} <= set(labels.tolist()):
-        return _best_f1(scores, labels), "the best F1 of all images on this page"
-    # Between two scores: on one of them, the last digit would decide.
-    free = float(np.quantile(scores, 1 - _FREE_SHARE, method="midpoint"))
-    return free, (
-        "a place to start: the highest 5% of the scores; no threshold was given. "
+        return _best_f1(scores, labels), "the best F1 over all images on this page"
+    # Halfway between two scores: at one of them, the last digit would decide.
+    high = float(np.quantile(scores, 1 - _FLAGGED_SHARE, method="midpoint"))
+    return high, (
+        "the highest 5% of the scores are at or above it, because no threshold was given; "
         "bayes-pfl calibrate finds one from normal images"
     )
 
@@ -204,15 +205,19 @@ def _best_f1(scores: np.ndarray, labels: np.ndarray) -> float:
 
 
 def _config(folder: Path) -> dict[str, Any]:
-    """Of several checkpoints, the settings lie beside their folders."""
+    """config.json and environment.json; with several checkpoints they lie one folder above."""
     for place in (folder, folder.parent):
         if (place / "config.json").is_file():
-            config = json.loads((place / "config.json").read_text(encoding="utf-8"))
-            environment = place / "environment.json"
-            if environment.is_file():
-                config["environment"] = json.loads(environment.read_text(encoding="utf-8"))
+            config = _json(place / "config.json")
+            if (place / "environment.json").is_file():
+                config["environment"] = _json(place / "environment.json")
             return config
     return {}
+
+
+def _json(path: Path) -> dict[str, Any]:
+    content: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
+    return content
 
 
 def _rows(path: Path) -> Iterator[dict[str, str]]:

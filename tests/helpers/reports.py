@@ -10,7 +10,7 @@ from PIL import Image
 from bayes_pfl import BayesPFL
 from bayes_pfl.predict.folder import predict_folder
 from bayes_pfl.predict.settings import FolderSettings
-from bayes_pfl.report.html import Entry, Report
+from bayes_pfl.report.html import Report, ReportEntry
 
 HOSTILE = (
     "<script>alert(1)<!--.png",
@@ -42,10 +42,10 @@ def hostile_run(model: BayesPFL, base: Path) -> None:
     )
 
 
-def entries(count: int) -> list[Entry]:
+def entries(count: int) -> list[ReportEntry]:
     """Images with scores k/count; every third is anomalous."""
     return [
-        Entry(
+        ReportEntry(
             f"image {k:04}.png",
             group="even" if k % 2 == 0 else "odd",
             score=k / count,
@@ -58,5 +58,5 @@ def entries(count: int) -> list[Entry]:
     ]
 
 
-def report(rows: list[Entry], threshold: float | None = 0.5) -> Report:
+def report(rows: list[ReportEntry], threshold: float | None = 0.5) -> Report:
     return Report("test", "evaluation", rows, threshold, "chosen", (0.0, 1.0), "images.csv")

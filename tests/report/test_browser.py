@@ -13,7 +13,7 @@ import pytest
 from PIL import Image
 
 from bayes_pfl.predict.folder import predict_folder
-from bayes_pfl.report.html import NAME, Entry, write_report
+from bayes_pfl.report.html import NAME, ReportEntry, write_report
 from bayes_pfl.report.pictures import FEW, ReportPictures, picture_name
 from bayes_pfl.report.runs import read_run
 from bayes_pfl.support.progress import NullProgress
@@ -219,7 +219,7 @@ def test_browser_fetches_pictures_beside_the_page(opened, tmp_path):
 
 
 def test_browser_survives_a_run_without_any_score(opened):
-    driver = opened([Entry("a.png", error="not an image")])
+    driver = opened([ReportEntry("a.png", error="not an image")])
     assert names(driver) == ["a.png"] and complaints(driver) == []
     assert counts(driver) == ["0", "0", "1"]
 

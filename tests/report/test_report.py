@@ -145,8 +145,8 @@ def test_pictures_of_a_report_are_no_input(tiny_model, run, tmp_path):
 
 
 def test_many_images_stay_beside_the_page(tmp_path):
-    rows = [replace(entry, picture=f"report/pictures/{k}.webp") for k, entry in
-            enumerate(entries(FEW + 1))]  # fmt: skip
+    numbered = enumerate(entries(FEW + 1))
+    rows = [replace(entry, picture=f"report/pictures/{k}.webp") for k, entry in numbered]
     (tmp_path / "report" / "pictures").mkdir(parents=True)
     (tmp_path / "report" / "pictures" / "0.webp").write_bytes(b"RIFF")
     pictures = island(render(tmp_path, report(rows)))["columns"]["picture"]
@@ -195,14 +195,14 @@ def test_pictures_of_other_settings_are_removed(tmp_path):
     pictures.prepare("one")
     values = np.zeros((4, 4), np.float32)
     name = picture_name("a.png")
-    assert pictures.write(name, np.zeros((4, 4, 3), np.uint8), values, values) == ""
+    assert pictures.write(name, np.zeros((4, 4, 3), np.uint8), values, values) is None
     own = pictures.folder / "own.webp"
     own.write_bytes(b"")
     pictures.prepare("one")
     assert (pictures.folder / name).is_file()
     pictures.prepare("two")
     assert not (pictures.folder / name).is_file() and own.is_file()
-    assert pictures.write("no/folder.webp", np.zeros((4, 4)), values, values) != ""
+    assert "not written" in pictures.write("no/folder.webp", np.zeros((4, 4)), values, values)
     (tmp_path / "file").write_text("")
     with pytest.raises(ConfigError, match="cannot be written"):
         ReportPictures(tmp_path / "file", (0.0, 1.0), 1).prepare()

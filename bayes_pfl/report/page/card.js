@@ -1,4 +1,4 @@
-// One image, large: the layer over the image as strong as one likes, and all that is known of it.
+// One image, large, with a layer of any opacity over it, and all that is known about it.
 const card = byId('card'), stage = byId('card-stage'), fade = byId('card-fade');
 let current = null;
 

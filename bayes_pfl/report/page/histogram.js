@@ -1,5 +1,5 @@
 // Scores as bars, the threshold as a line over them, and the counts on both sides of it.
-// EDGE: half of the slider's thumb, so that it stands below the line that it moves.
+// EDGE: half the width of the slider's thumb, so that the thumb is right below the line.
 const BINS = 40, EDGE = 8, HIGH = 160, FOOT = 164;
 const svg = byId('histogram'), slider = byId('threshold'), figure = byId('threshold-number');
 const labelled = scored.some((row) => row.truth !== null);
@@ -71,13 +71,13 @@ function share(part, whole) {
 function drawCounts() {
   const items = [['flag', count(flagged), 'flagged: at or above the threshold'],
     ['', scored.length - count(flagged), 'below']];
-  if (known.low || known.review) items.push(['', count(doubtful), 'to review: interval across it']);
+  if (known.low || known.review) items.push(['', count(doubtful), 'to review: the interval contains the threshold']);
   if (labelled) {
     const [found, bad] = [count((row) => row.truth === 1 && flagged(row)), count((row) => row.truth === 1)];
     const [alarms, good] = [count(SHOWN.alarms[1]), count((row) => row.truth === 0)];
-    items.push(['', share(found, bad), 'TPR: anomalous ones found']);
-    items.push(['', share(alarms, good), 'FPR: normal ones flagged']);
-    items.push(['', bad - found, 'missed']);
+    items.push(['', share(found, bad), 'TPR: anomalous images flagged']);
+    items.push(['', share(alarms, good), 'FPR: normal images flagged']);
+    items.push(['', bad - found, 'missed: anomalous images below']);
   }
   const failed = count((row) => Boolean(row.error));
   if (failed) items.push(['', failed, 'with a problem']);

@@ -1,4 +1,4 @@
-// Gallery and table: the same rows in the same order, drawn a part at a time as one scrolls.
+// Gallery and table: the same rows in the same order, drawn part by part while scrolling.
 const gallery = byId('gallery'), table = byId('table'), more = byId('more');
 const PART = {gallery: 60, table: 200};
 let drawn = [];

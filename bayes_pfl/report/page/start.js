@@ -1,4 +1,4 @@
-// The tools above the images, and the beginning.
+// The controls above the images, and the start of the page.
 const SORTS = [
   ['score', false, 'highest score'], ['score', true, 'lowest score'],
   ['uncertainty', false, 'most uncertain'], ['edge', true, 'nearest the threshold'],
@@ -36,7 +36,7 @@ function layerSwitch(home, name) {
   });
 }
 
-// As a spreadsheet reads it; a name that begins like a formula is kept from being one.
+// A cell for a spreadsheet; a quote in front keeps a name from being read as a formula.
 function cell(value) {
   const text = value === null || value === undefined ? '' : String(value);
   return `"${(/^[=+\-@\t\r]/.test(text) && typeof value === 'string' ? `'${text}` : text).replaceAll('"', '""')}"`;

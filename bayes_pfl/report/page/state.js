@@ -1,4 +1,4 @@
-// The rows, the threshold, and what is asked of both. Text from files is set as text, never as markup.
+// The rows, the threshold, and the questions about both. Text from files is set as text, never as markup.
 const data = JSON.parse(document.getElementById('data').textContent);
 const KEYS = ['name', 'group', 'score', 'low', 'high', 'uncertainty', 'p_value', 'truth', 'review',
   'size', 'error', 'picture', 'link'];
@@ -66,7 +66,7 @@ const SHOWN = {
 const count = (test) => rows.reduce((sum, row) => sum + (test(row) ? 1 : 0), 0);
 const compareText = new Intl.Collator('en', {numeric: true}).compare;
 
-// Missing values come last, whichever way the rest is sorted; equal ones keep the order of the run.
+// Missing values come last in either direction; equal values keep the order of the run.
 function compare(key, rising) {
   const sign = rising ? 1 : -1;
   const value = (row) => (key === 'edge'
