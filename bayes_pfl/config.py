@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 import types
 import typing
-from dataclasses import MISSING, dataclass, field, fields, is_dataclass
+from dataclasses import MISSING, Field, dataclass, field, fields, is_dataclass
 from pathlib import Path
 from typing import Any, Literal, TypeVar
 
@@ -17,25 +17,55 @@ Activation = Literal["auto", "gelu", "quick_gelu"]
 ConfigT = TypeVar("ConfigT")
 
 MAX_IMAGE_SIZE = 4096
-"""Pixels of the model's input at most; a larger one fills any memory."""
+"""Largest side of the model's input, in pixels."""
 
 _SHOWN = 40  # faults of one config
 _MANY = 1_000_000
-_RATES = ("lr_prompts", "lr_flow", "lr_temperature", "lr_other")
+
+Bounds = tuple[float, float]
 
 
-def _outside(*entries: tuple[str, float | None, float, float]) -> list[str]:
-    """What is wrong with (name, value, low, high): a size from a file must not fill memory."""
+def _within(low: float, high: float = math.inf) -> dict[str, Bounds]:
+    """Metadata of a field of numbers: the least and the largest that are allowed.
+
+    Sizes have an upper bound because they come from files of others and must not fill the memory.
+    """
+    return {"bounds": (low, high)}
+
+
+def _outside(name: str, value: Any, bounds: Bounds) -> list[str]:
+    """Faults of a number, or of each number in a tuple; None is no fault."""
+    low, high = bounds
     faults = []
-    for name, value, low, high in entries:
-        if value is not None and not low <= value <= high:
-            bound = f"at least {low}" if not value >= low else f"at most {high}"
-            faults.append(f"{name} = {short(value)}: must be {bound}")
+    for number in value if isinstance(value, tuple) else (value,):
+        if number is not None and not low <= number <= high:
+            bound = f"at least {low}" if not number >= low else f"at most {high}"
+            faults.append(f"{name} = {short(number)}: must be {bound}")
     return faults
 
 
 @dataclass(frozen=True)
-class BackboneConfig:
+class _Settings:
+    """Base of the configs: raises :class:`ConfigError` with all faults of its own fields."""
+
+    def __post_init__(self) -> None:
+        bounded = [item for item in fields(self) if "bounds" in item.metadata]
+        faults = [
+            fault
+            for item in bounded
+            for fault in _outside(item.name, getattr(self, item.name), item.metadata["bounds"])
+        ]
+        faults = faults or self._conflicts()
+        if faults:
+            raise ConfigError("; ".join(faults))
+
+    def _conflicts(self) -> list[str]:
+        """Faults of values within their bounds, such as two that do not go together."""
+        return []
+
+
+@dataclass(frozen=True)
+class BackboneConfig(_Settings):
     """Which frozen CLIP, at which size, tapped where.
 
     Attributes:
@@ -48,61 +78,56 @@ class BackboneConfig:
             checkpoints were trained with plain ``gelu`` on OpenAI's weights.
         grid: side of the common token grid for towers whose stages differ; None for the rule in
             :func:`bayes_pfl.clip.frozen_clip.common_grid`.
-        joined: take the tapped layers side by side as one, with how unlike the rest of the image
-            each token is (:mod:`bayes_pfl.clip.joined_layers`): for small convolutional towers.
-            Not in the paper.
+        joined: join the tapped layers to one, with how unlike the rest of the image each token is
+            (:mod:`bayes_pfl.clip.joined_layers`): for small convolutional towers. Not in the paper.
         random_weights: allow a backbone without weights. For tests and timing only.
         sha256: hash of the weights file, where known; checked on loading.
     """
 
     name: str = "ViT-L-14-336"
     pretrained: str | None = None
-    image_size: int | None = None
+    image_size: int | None = field(default=None, metadata=_within(1, MAX_IMAGE_SIZE))
     layers: tuple[int, ...] | None = None
     activation: Activation = "auto"
-    grid: int | None = None
+    grid: int | None = field(default=None, metadata=_within(1, 1024))
     joined: bool = False
     random_weights: bool = False
     sha256: str | None = None
 
-    def __post_init__(self) -> None:
-        faults = _outside(
-            ("image_size", self.image_size, 1, MAX_IMAGE_SIZE), ("grid", self.grid, 1, 1024)
-        )
-        if self.layers is not None and not self.layers:
-            faults.append("layers = []: name at least one, or leave it out for the default")
-        if len(self.layers or ()) > 1000:
-            faults.append(f"layers: {len(self.layers or ())} of them; at most 1000")
-        if faults:
-            raise ConfigError("; ".join(faults))
+    def _conflicts(self) -> list[str]:
+        if self.layers is None or 0 < len(self.layers) <= 1000:
+            return []
+        if not self.layers:
+            return ["layers = []: name at least one, or leave it out for the default"]
+        return [f"layers: {len(self.layers)} of them; at most 1000"]
 
 
 @dataclass(frozen=True)
-class PromptConfig:
+class PromptConfig(_Settings):
     """Prompt bank: M pairs of P context and Q state tokens (paper: section 3.2)."""
 
-    pairs: int = 3
-    context_tokens: int = 5
-    state_tokens: int = 5
+    pairs: int = field(default=3, metadata=_within(1, 1000))
+    context_tokens: int = field(default=5, metadata=_within(1, 1000))
+    state_tokens: int = field(default=5, metadata=_within(1, 1000))
 
 
 @dataclass(frozen=True)
-class FlowConfig:
+class FlowConfig(_Settings):
     """Planar flow of length K; ``constrained`` keeps each step invertible."""
 
-    length: int = 10
+    length: int = field(default=10, metadata=_within(0, 1000))
     constrained: bool = True
 
 
 @dataclass(frozen=True)
 class AblationConfig:
-    """Parts of the paper that are in use; False takes one out, to see what it is worth.
+    """Which parts of the paper are used; False takes one out.
 
     Attributes:
-        flow: False: prompts are not sampled; the shifts are the means of the Gaussian bases.
+        flow: False: prompts are not sampled but shifted by the means of the Gaussian bases.
         specific: False: the context is not shifted, so no prompt depends on the image.
         agnostic: False: the states are not shifted.
-        attention: False: text embeddings meet the patches without looking at them first.
+        attention: False: text embeddings are compared with the patches without attention to them.
     """
 
     flow: bool = True
@@ -112,133 +137,114 @@ class AblationConfig:
 
 
 @dataclass(frozen=True)
-class ScoringConfig:
+class ScoringConfig(_Settings):
     """How samples become a map and a score.
 
     Attributes:
         samples: Monte Carlo samples R at test.
         stage: 1 scores images with A_c alone, 2 with A_c, A_i and the fused patch tokens.
         smoothing: sigma of the Gaussian on maps, as a fraction of the side (published: 8/518).
-        map_range: map values at the two ends of the overlays' colours; training sets them from its
-            validation maps. Maps and scores are not changed by it.
+        map_range: map values at the two ends of the overlays' colours, which training sets from its
+            validation maps. Maps and scores do not depend on it.
     """
 
-    samples: int = 10
+    samples: int = field(default=10, metadata=_within(1, 10_000))
     stage: Literal[1, 2] = 2
-    smoothing: float = 8 / 518
-    map_range: tuple[float, float] = (0.0, 1.0)
+    smoothing: float = field(default=8 / 518, metadata=_within(0, 1))
+    map_range: tuple[float, float] = field(default=(0.0, 1.0), metadata=_within(0, 1))
+
+    def _conflicts(self) -> list[str]:
+        low, high = self.map_range
+        return [] if low < high else [f"map_range = [{low}, {high}]: must rise"]
 
 
 @dataclass(frozen=True)
-class ModelConfig:
-    """Everything that is needed to rebuild a :class:`bayes_pfl.BayesPFL` around its weights."""
+class ModelConfig(_Settings):
+    """All settings that are needed to rebuild a :class:`bayes_pfl.BayesPFL` around its weights."""
 
     backbone: BackboneConfig = field(default_factory=BackboneConfig)
     prompts: PromptConfig = field(default_factory=PromptConfig)
     flow: FlowConfig = field(default_factory=FlowConfig)
     scoring: ScoringConfig = field(default_factory=ScoringConfig)
-    attention_heads: int = 4
+    attention_heads: int = field(default=4, metadata=_within(1, 1000))
     ablation: AblationConfig = field(default_factory=AblationConfig)
 
-    def __post_init__(self) -> None:
-        faults = _outside(
-            ("prompts.pairs", self.prompts.pairs, 1, 1000),
-            ("prompts.context_tokens", self.prompts.context_tokens, 1, 1000),
-            ("prompts.state_tokens", self.prompts.state_tokens, 1, 1000),
-            ("flow.length", self.flow.length, 0, 1000),
-            ("scoring.samples", self.scoring.samples, 1, 10_000),
-            ("attention_heads", self.attention_heads, 1, 1000),
-        )
-        low, high = self.scoring.map_range
-        if not 0 <= low < high <= 1:
-            faults.append(f"scoring.map_range = [{low}, {high}]: must rise, within 0 and 1")
-        if not 0 <= self.scoring.smoothing <= 1:
-            faults.append(
-                f"scoring.smoothing = {self.scoring.smoothing}: must not be negative, nor over 1"
-            )
-        if faults:
-            raise ConfigError("; ".join(faults))
+
+@dataclass(frozen=True)
+class StageConfig(_Settings):
+    """Length of one training stage.
+
+    Attributes:
+        epochs: at most.
+        patience: epochs without improvement after which the stage ends.
+    """
+
+    epochs: int = field(metadata=_within(0, _MANY))
+    patience: int = field(metadata=_within(0, _MANY))
 
 
 @dataclass(frozen=True)
-class StageConfig:
-    """Length of one training stage: epochs at most, epochs without improvement before it ends."""
+class TrainConfig(_Settings):
+    """Settings of a training run (paper: section 4.1; described in docs/training.md).
 
-    epochs: int
-    patience: int
-
-    def __post_init__(self) -> None:
-        faults = _outside(("epochs", self.epochs, 0, _MANY), ("patience", self.patience, 0, _MANY))
-        if faults:
-            raise ConfigError("; ".join(faults))
-
-
-@dataclass(frozen=True)
-class TrainConfig:
-    """Settings of a training run (paper: section 4.1; DESIGN of the training in docs/training.md).
-
-    Learning rates are per group: prompt bank, flow (u, w, b and the agnostic vectors), the two
-    temperatures, everything else. ``steps_per_epoch`` None means one pass over the data.
-    ``cache_views``: augmented views per image where features are cached. ``text_checkpointing``:
-    recompute the text tower's activations in the backward pass: less memory, more time.
-    ``accumulate``: parts that each device takes its share of a batch in, one after the other.
-    ``max_gradient_norm``: of all gradients together; longer ones are scaled to it. None, as in the
-    published code, leaves them.
-    ``every_pair``: a step trains all prompt pairs, where the published code draws one.
-    ``augmentation_seed``: of the augmented views, so that runs of several seeds can share their
-    cached features; None for that of the run.
+    Attributes:
+        stage1, stage2: length of the two stages.
+        batch_size: images of one step, over all devices.
+        accumulate: micro-batches that each device divides its share of a batch into.
+        steps_per_epoch: None for one pass over the data.
+        lr_prompts, lr_flow, lr_temperature, lr_other: learning rates of the prompt bank, the flow
+            (u, w, b and the agnostic vectors), the two temperatures, and everything else.
+        betas: of Adam.
+        warmup_fraction: share of a stage's steps over which the learning rates rise.
+        flow_weight: of the flow losses.
+        max_gradient_norm: gradients are scaled down to this norm of them all; None, as in the
+            published code, for no limit.
+        every_pair: a step trains all prompt pairs, where the published code draws one.
+        validation: held-out categories, or the authors' choice.
+        held_out: share of the categories that is held out.
+        validation_samples: Monte Carlo samples R in validation.
+        augment: train on augmented views.
+        cache_views: augmented views of an image whose features are cached.
+        mosaic: share of the abnormal images that become part of a mosaic.
+        text_checkpointing: recompute the text tower's activations in the backward pass: less
+            memory, more time.
+        precision: of the forward pass, in Fabric's names.
+        workers: processes that read images; 0 for none.
+        seed: of the run.
+        augmentation_seed: of the augmented views, so that runs of several seeds can share their
+            cached features; None for ``seed``.
     """
 
     stage1: StageConfig = field(default_factory=lambda: StageConfig(epochs=30, patience=3))
     stage2: StageConfig = field(default_factory=lambda: StageConfig(epochs=30, patience=3))
-    batch_size: int = 32
-    accumulate: int = 1
-    steps_per_epoch: int | None = None
-    lr_prompts: float = 1e-3
-    lr_flow: float = 1e-3
-    lr_temperature: float = 1e-2
-    lr_other: float = 1e-4
-    betas: tuple[float, float] = (0.5, 0.999)
-    warmup_fraction: float = 0.1
-    flow_weight: float = 0.01
-    max_gradient_norm: float | None = None
+    batch_size: int = field(default=32, metadata=_within(1, _MANY))
+    accumulate: int = field(default=1, metadata=_within(1, _MANY))
+    steps_per_epoch: int | None = field(default=None, metadata=_within(1, 10**9))
+    lr_prompts: float = field(default=1e-3, metadata=_within(0))
+    lr_flow: float = field(default=1e-3, metadata=_within(0))
+    lr_temperature: float = field(default=1e-2, metadata=_within(0))
+    lr_other: float = field(default=1e-4, metadata=_within(0))
+    betas: tuple[float, float] = field(default=(0.5, 0.999), metadata=_within(0, 1))
+    warmup_fraction: float = field(default=0.1, metadata=_within(0, 1))
+    flow_weight: float = field(default=0.01, metadata=_within(0))
+    max_gradient_norm: float | None = field(default=None, metadata=_within(1e-9))
     every_pair: bool = False
     validation: Literal["held-out", "authors"] = "held-out"
-    held_out: float = 0.2
-    validation_samples: int = 3
+    held_out: float = field(default=0.2, metadata=_within(0, 1))
+    validation_samples: int = field(default=3, metadata=_within(0, 10_000))
     augment: bool = True
-    cache_views: int = 4
-    mosaic: float = 0.0
+    cache_views: int = field(default=4, metadata=_within(1, 10_000))
+    mosaic: float = field(default=0.0, metadata=_within(0, 1))
     text_checkpointing: bool = False
     precision: Literal["32-true", "bf16-mixed", "16-mixed"] = "32-true"
-    workers: int = 0
-    seed: int = 0
-    augmentation_seed: int | None = None
+    workers: int = field(default=0, metadata=_within(0, 1000))
+    seed: int = field(default=0, metadata=_within(0, 2**63 - 1))
+    augmentation_seed: int | None = field(default=None, metadata=_within(0, 2**63 - 1))
 
-    def __post_init__(self) -> None:
-        faults = _outside(
-            ("batch_size", self.batch_size, 1, _MANY),
-            ("accumulate", self.accumulate, 1, _MANY),
-            ("steps_per_epoch", self.steps_per_epoch, 1, 10**9),
-            ("cache_views", self.cache_views, 1, 10_000),
-            ("validation_samples", self.validation_samples, 0, 10_000),
-            ("workers", self.workers, 0, 1000),
-            ("seed", self.seed, 0, 2**63 - 1),
-            ("augmentation_seed", self.augmentation_seed, 0, 2**63 - 1),
-            ("held_out", self.held_out, 0, 1),
-            ("mosaic", self.mosaic, 0, 1),
-            ("warmup_fraction", self.warmup_fraction, 0, 1),
-            ("flow_weight", self.flow_weight, 0, math.inf),
-            ("max_gradient_norm", self.max_gradient_norm, 1e-9, math.inf),
-            *(("betas", beta, 0, 1) for beta in self.betas),
-            *((name, getattr(self, name), 0, math.inf) for name in _RATES),
-        )
-        if not faults and self.batch_size % self.accumulate:
-            faults.append(
-                f"accumulate = {self.accumulate}: must divide batch_size = {self.batch_size}"
-            )
-        if faults:
-            raise ConfigError("; ".join(faults))
+    def _conflicts(self) -> list[str]:
+        if self.batch_size % self.accumulate == 0:
+            return []
+        return [f"accumulate = {self.accumulate}: must divide batch_size = {self.batch_size}"]
 
     @property
     def views_seed(self) -> int:
@@ -247,10 +253,14 @@ class TrainConfig:
 
 
 def from_dict(cls: type[ConfigT], data: Any, where: str = "config") -> ConfigT:
-    """Build ``cls`` from parsed JSON; unknown, missing and mistyped entries are named together.
+    """Build the dataclass ``cls`` from parsed JSON.
+
+    Args:
+        where: the name of ``data`` in errors.
 
     Raises:
-        ConfigError: with the faults found, forty at most, in one line.
+        ConfigError: with all faults of all levels, forty at most, in one line: entries that are
+            unknown, missing, of another type, or out of bounds.
     """
     faults: list[str] = []
     value = _build(cls, data, where, faults)
@@ -270,27 +280,20 @@ def load_json(cls: type[ConfigT], path: Path) -> ConfigT:
 
 
 def _build(cls: Any, data: Any, where: str, faults: list[str]) -> Any:
+    """An object of ``cls``; None if there are faults, which are added to ``faults``."""
     if not isinstance(data, dict):
         faults.append(f"{where}: expected an object, found {type(data).__name__}")
         return None
+    before = len(faults)
     hints = typing.get_type_hints(cls)
     known = {item.name: item for item in fields(cls)}
-    faults += [
-        f"{where}: unknown entry {short(key)} (known: {', '.join(known)})"
-        for key in sorted(data.keys() - known)
-    ]
-    faults += [
-        f"{where}: missing entry {name!r}"
-        for name, item in known.items()
-        if name not in data and item.default is MISSING and item.default_factory is MISSING
-    ]
-    before = len(faults)
+    faults += _wrong_names(known, data, where)
     values = {
-        key: _convert(hints[key], value, f"{where}.{key}", faults)
-        for key, value in data.items()
-        if key in known
+        name: _entry(known[name], hints[name], value, f"{where}.{name}", faults)
+        for name, value in data.items()
+        if name in known
     }
-    if len(faults) > before or faults:
+    if len(faults) > before:
         return None
     try:
         return cls(**values)
@@ -299,7 +302,30 @@ def _build(cls: Any, data: Any, where: str, faults: list[str]) -> Any:
         return None
 
 
+def _wrong_names(known: dict[str, Field[Any]], data: dict[str, Any], where: str) -> list[str]:
+    unknown = [
+        f"{where}: unknown entry {short(name)} (known: {', '.join(known)})"
+        for name in sorted(data.keys() - known)
+    ]
+    missing = [
+        f"{where}: missing entry {name!r}"
+        for name, item in known.items()
+        if name not in data and item.default is MISSING and item.default_factory is MISSING
+    ]
+    return unknown + missing
+
+
+def _entry(item: Field[Any], hint: Any, value: Any, where: str, faults: list[str]) -> Any:
+    """The value of one field, of its type and within its bounds."""
+    before = len(faults)
+    converted = _convert(hint, value, where, faults)
+    if len(faults) == before and "bounds" in item.metadata:
+        faults += _outside(where, converted, item.metadata["bounds"])
+    return converted
+
+
 def _convert(hint: Any, value: Any, where: str, faults: list[str]) -> Any:
+    """JSON's ``value`` as the type ``hint``; faults are added to ``faults``."""
     if is_dataclass(hint):
         return _build(hint, value, where, faults)
     origin, arguments = typing.get_origin(hint), typing.get_args(hint)
@@ -313,17 +339,26 @@ def _convert(hint: Any, value: Any, where: str, faults: list[str]) -> Any:
             faults.append(f"{where}: {short(value)} is not one of {known}")
         return value
     if origin is tuple:
-        if not isinstance(value, list | tuple):
-            faults.append(f"{where}: expected a list, found {short(value)}")
-            return ()
-        if arguments[-1] is not Ellipsis and len(value) != len(arguments):
-            faults.append(f"{where}: expected {len(arguments)} values, found {short(value)}")
-        return tuple(_convert(arguments[0], item, where, faults) for item in value)
+        return _convert_tuple(arguments, value, where, faults)
+    return _convert_scalar(hint, value, where, faults)
+
+
+def _convert_tuple(
+    arguments: tuple[Any, ...], value: Any, where: str, faults: list[str]
+) -> tuple[Any, ...]:
+    if not isinstance(value, list | tuple):
+        faults.append(f"{where}: expected a list, found {short(value)}")
+        return ()
+    if arguments[-1] is not Ellipsis and len(value) != len(arguments):
+        faults.append(f"{where}: expected {len(arguments)} values, found {short(value)}")
+    return tuple(_convert(arguments[0], item, where, faults) for item in value)
+
+
+def _convert_scalar(hint: Any, value: Any, where: str, faults: list[str]) -> Any:
     if hint is float and isinstance(value, int) and not isinstance(value, bool):
-        value = float(value) if abs(value) < 2**53 else math.inf  # more than a float can count
+        value = float(value) if abs(value) < 2**53 else math.inf  # beyond the exact floats
     if isinstance(value, float) and not math.isfinite(value):
         faults.append(f"{where}: {short(value)} is not a finite number")
-        return value
-    if not isinstance(value, hint) or (hint is int and isinstance(value, bool)):
+    elif not isinstance(value, hint) or (hint is int and isinstance(value, bool)):
         faults.append(f"{where}: expected {hint.__name__}, found {short(value)}")
     return value

@@ -2,7 +2,7 @@
 
 
 class BayesPFLError(ValueError):
-    """Base class: catch it to catch everything this package refuses on purpose."""
+    """Base class of all errors that this package raises on purpose."""
 
 
 class ConfigError(BayesPFLError):
@@ -10,7 +10,7 @@ class ConfigError(BayesPFLError):
 
 
 class BackboneError(BayesPFLError):
-    """A CLIP backbone that is unknown, unsuitable, or whose weights cannot be had."""
+    """A CLIP backbone that is unknown, unsuitable, or whose weights cannot be loaded."""
 
 
 class CheckpointError(BayesPFLError):

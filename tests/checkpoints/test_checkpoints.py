@@ -293,7 +293,8 @@ def test_train_config_survives_a_file(tmp_path):
         ({"attention_heads": 0}, "attention_heads = 0: must be at least 1"),
         ({"scoring": {"stage": 2.0}}, "2.0 is not one of 1, 2"),
         ({"scoring": {"stage": True}}, "True is not one of 1, 2"),
-        ({"scoring": {"smoothing": -0.1}}, "must not be negative"),
+        ({"scoring": {"smoothing": -0.1}}, r"scoring\.smoothing = -0\.1: must be at least 0"),
+        ({"scoring": {"map_range": [0.7, 0.2]}}, r"map_range = \[0\.7, 0\.2\]: must rise"),
         ({"scoring": {"smoothing": float("nan")}}, "not a finite number"),
         ({"scoring": {"samples": None}}, "expected int, found None"),
         ({"backbone": {"layers": 3}}, "expected a list"),
@@ -311,6 +312,20 @@ def test_unusable_config_values_are_refused(change, message):
     with pytest.raises(ConfigError, match=message) as error:
         from_dict(ModelConfig, data, "here")
     assert "here" in str(error.value)
+
+
+def test_faults_of_all_parts_of_a_config_are_reported_together():
+    stages = {"stage1": {"epochs": -1, "patience": 3}, "stage2": {"epochs": -2, "patience": "x"}}
+    data = asdict(TrainConfig()) | stages | {"batch_size": 0, "betas": [0.5, 2.0]}
+    with pytest.raises(ConfigError) as error:
+        from_dict(TrainConfig, data, "here")
+    assert str(error.value).split("; ") == [
+        "here.stage1.epochs = -1: must be at least 0",
+        "here.stage2.epochs = -2: must be at least 0",
+        "here.stage2.patience: expected int, found 'x'",
+        "here.batch_size = 0: must be at least 1",
+        "here.betas = 2.0: must be at most 1",
+    ]
 
 
 def test_tuples_of_fixed_length_are_counted():
