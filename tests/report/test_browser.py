@@ -211,7 +211,7 @@ def test_browser_fetches_pictures_beside_the_page(opened, tmp_path):
     pictures.prepare()
     values = np.zeros((9, 9), np.float32)
     name = picture_name("all of them")
-    assert pictures.write(name, np.zeros((30, 20, 3), np.uint8), values, values) == ""
+    assert pictures.write(name, np.zeros((30, 20, 3), np.uint8), values, values) is None
     shown = f"report/pictures/{name}"
     driver = opened([replace(entry, picture=shown) for entry in entries(FEW + 1)])
     wait(driver, "return document.querySelector('.tile img').naturalWidth == 80")
