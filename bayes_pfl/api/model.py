@@ -7,7 +7,7 @@ import tempfile
 from collections.abc import Iterable, Iterator
 from dataclasses import fields
 from pathlib import Path
-from typing import Any, TypedDict, overload
+from typing import Any, TypedDict, cast, overload
 
 import torch
 from PIL import Image
@@ -154,7 +154,7 @@ class BayesPFL(BayesPFLNetwork):
             raise ConfigError(f"class_name = {class_name!r}: for one image, give one name")
         stream = predict_stream(
             self,
-            [images] if one else images,  # type: ignore[list-item, arg-type]
+            [cast(ImageLike, images)] if one else cast(Iterable[ImageLike], images),
             class_name,
             settings,
             generator=generator,
@@ -171,13 +171,19 @@ class BayesPFL(BayesPFLNetwork):
         class_name: str | Iterable[str],
         **options: Unpack[PredictOptions],
     ) -> Iterator[AnomalyResult]:
-        """As :meth:`predict`, one result after the other: one batch of images is held at a time.
+        """As :meth:`predict`, for any number of images: only one batch of them is in memory.
 
-        Settings are checked at once, images when their turn comes.
+        Returns:
+            An iterator over the results, in the order of the images.
+
+        Raises:
+            ConfigError: at once, as :meth:`predict`.
+            DataError: when the iterator reaches the image.
         """
-        names = {item.name for item in fields(ScoringSettings)} & options.keys()
-        settings = ScoringSettings(**{name: options.pop(name) for name in names})  # type: ignore
-        return predict_stream(self, images, class_name, settings, **options)  # type: ignore
+        given: dict[str, Any] = dict(options)
+        names = {item.name for item in fields(ScoringSettings)} & given.keys()
+        settings = ScoringSettings(**{name: given.pop(name) for name in names})
+        return predict_stream(self, images, class_name, settings, **given)
 
     def save_pretrained(self, folder: str | Path) -> Path:
         """Write config.json and model.safetensors into ``folder``, whole or not at all."""

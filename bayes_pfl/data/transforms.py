@@ -36,12 +36,22 @@ class InferenceTransform:
 
     def normalise(self, pixels: np.ndarray) -> torch.Tensor:
         """Pixels uint8 (S, S, 3) -> float32 (3, S, S)."""
-        values = torch.from_numpy(np.ascontiguousarray(pixels.transpose(2, 0, 1))).float() / 255
-        mean = torch.tensor(self.mean).view(3, 1, 1)
-        return (values - mean) / torch.tensor(self.std).view(3, 1, 1)
+        planes = torch.from_numpy(np.ascontiguousarray(pixels.transpose(2, 0, 1)))
+        return normalise(planes, self.mean, self.std)
 
     def __repr__(self) -> str:
         return f"InferenceTransform(image_size={self.image_size}, mean={self.mean}, std={self.std})"
+
+
+def normalise(pixels: torch.Tensor, mean: Sequence[float], std: Sequence[float]) -> torch.Tensor:
+    """Pixels uint8 (..., 3, H, W) -> float32 on their device: divided by 255, then normalised.
+
+    Args:
+        mean: of pixels in [0, 1], per channel (RGB).
+        std: likewise.
+    """
+    centre, scale = (torch.tensor(x, device=pixels.device).view(3, 1, 1) for x in (mean, std))
+    return (pixels.float() / 255 - centre) / scale
 
 
 def resize_image(image: Image.Image, size: int) -> np.ndarray:
