@@ -56,17 +56,17 @@ _UNUSED = re.compile(
 
 
 def our_name(name: str) -> str | None:
-    """Our name of an authors' tensor or parameter; None for those that nothing depends on."""
+    """Our name of an authors' tensor or parameter; None for those that no output depends on."""
     for pattern, ours in _NAMES:
         if re.fullmatch(pattern, name):
             return re.sub(pattern, ours, name)
     if not _UNUSED.match(name):
-        logger.warning("authors' checkpoint: %s is unknown here and left out", name)
+        logger.warning("authors' checkpoint: %s is unknown and left out", name)
     return None
 
 
 def convert_state_dict(state: dict[str, Tensor]) -> dict[str, Tensor]:
-    """Authors' tensors under our names, without their axes of length one, in float32."""
+    """Authors' tensors in float32, under our names and without axes of length one."""
     converted = {}
     for name, value in state.items():
         ours = our_name(name.removeprefix("module."))
@@ -86,7 +86,7 @@ def _reshape(name: str, value: Tensor) -> Tensor:
 
 
 def authors_config(state: dict[str, Tensor], backbone: BackboneConfig, stage: int) -> ModelConfig:
-    """Sizes from the shapes of converted tensors. Their flows are not constrained.
+    """The config that the shapes of converted tensors imply. Their flows are not constrained.
 
     Raises:
         CheckpointError: a tensor that fixes a size is missing, or has another number of axes.
@@ -110,7 +110,7 @@ def authors_config(state: dict[str, Tensor], backbone: BackboneConfig, stage: in
 
 
 def read_authors_file(path: Path) -> dict[str, Tensor]:
-    """Tensors under "MyModel" of an authors' .pth, read without running anything in it.
+    """Tensors under "MyModel" of an authors' .pth; nothing in the file is executed.
 
     Raises:
         CheckpointError: not found, a pickle that carries code, or another format.
@@ -145,12 +145,17 @@ def _refused(path: Path, error: Exception) -> CheckpointError:
 def convert_authors_checkpoint(
     path: Path, backbone: BackboneConfig, stage: int = 2
 ) -> BayesPFLNetwork:
-    """A model with the weights of an authors' file.
+    """A model with the weights of an authors' file, in eval mode.
 
     Args:
+        path: their .pth.
         backbone: the CLIP it was trained on. ``activation="auto"`` becomes plain GELU, as their
             code ran OpenAI's weights with it.
         stage: 1 for a checkpoint of their first training stage, 2 for one of the second.
+
+    Raises:
+        CheckpointError: not the authors' format, or made for another backbone.
+        BackboneError: the backbone cannot be loaded.
     """
     state = convert_state_dict(read_authors_file(path))
     if backbone.activation == "auto":

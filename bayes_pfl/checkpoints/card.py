@@ -1,4 +1,4 @@
-"""README.md of a checkpoint on the hub: metadata for its search, and what a user has to know."""
+"""Model card of a checkpoint on the hub: a README.md with metadata for the hub's search."""
 
 from __future__ import annotations
 
@@ -39,7 +39,7 @@ bayes-pfl predict FOLDER --checkpoint {repository} --class-name "metal nut" --ou
 """
 
 _UNKNOWN_DATA = """
-What it was trained on, how well it does and where it fails was not stated by who pushed it.
+Its training data, accuracy and limits were not stated by whoever pushed it.
 """
 
 
@@ -51,10 +51,13 @@ def card_of(
     digest: str,
     license: str | None = None,
 ) -> str:
-    """The model card: the checkpoint's own README.md if it has one, else what its config says.
+    """The model card: the checkpoint's own README.md if it has one, else the facts of its config.
 
     Args:
-        own: README.md beside the checkpoint; may be absent. Metadata it begins with are kept.
+        config: of the model.
+        repository: ``org/name``.
+        own: README.md in the checkpoint's folder; may be absent. Metadata in it are kept.
+        parameters: number of learnt weights.
         digest: SHA-256 of the weights.
         license: an identifier of the hub; None for "unknown".
     """

@@ -1,4 +1,4 @@
-"""A model's fingerprint: the hash of all that shapes a score."""
+"""A model's fingerprint: the hash of all weights and settings that a score depends on."""
 
 from __future__ import annotations
 
@@ -18,9 +18,9 @@ _known: weakref.WeakKeyDictionary[BayesPFLNetwork, tuple[tuple[Any, ...], str]] 
 
 
 def fingerprint(model: BayesPFLNetwork) -> str:
-    """SHA-256 of all weights, the backbone's included, and of the settings that shape a score.
+    """SHA-256 of all weights, the backbone's included, and of the settings that change a score.
 
-    Hashed again only after weights or settings have changed.
+    Computed again only after weights or settings have changed.
     """
     tensors = model.state_dict(keep_vars=True).values()
     state = (model.config, *((tensor.data_ptr(), tensor._version) for tensor in tensors))

@@ -1,4 +1,4 @@
-"""open_clip_config.json of a folder: read as text from strangers before open_clip sees it."""
+"""open_clip_config.json of a folder: untrusted, so checked before open_clip reads it."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from bayes_pfl.support.error_text import one_line
 from bayes_pfl.support.parsing import MAX_CONFIG, read_json, short
 
 _Triple = tuple[float, ...]
-# Others reach transformers, where one of them lets a folder bring code of its own.
+# Other settings reach transformers, where one of them can run code from the folder.
 _TOKENIZER = {"strip_sep_token", "language", "clean"}
 
 

@@ -1,4 +1,4 @@
-"""CLIP weights in OpenAI's naming: how to know them, and the architecture that they imply."""
+"""CLIP weights in OpenAI's naming: their marks, and the architecture that they imply."""
 
 from __future__ import annotations
 
@@ -8,9 +8,9 @@ from torch import Tensor
 
 from bayes_pfl.errors import BackboneError
 
-HEAD_WIDTH = 64  # of every model that OpenAI published; the weights alone do not tell
+HEAD_WIDTH = 64  # of every model that OpenAI published; weights do not show it
 RESNET_STRIDE = 32
-# What OpenAI's files hold beside the weights; open_clip's own files have none of these.
+# Entries of OpenAI's files that are no weights; open_clip's own files have none of these.
 _MARKS = ("input_resolution", "context_length", "vocab_size")
 
 

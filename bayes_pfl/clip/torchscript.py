@@ -1,7 +1,7 @@
-"""Tensors out of a TorchScript archive, without running the program in it.
+"""Tensors of a TorchScript archive, read without running the program in it.
 
 OpenAI published CLIP as TorchScript. ``torch.jit.load`` compiles and may run what an archive holds;
-here its pickle is read with an unpickler that knows tensors, containers and inert modules only.
+here its pickle is read by an unpickler that accepts tensors, containers and inert modules only.
 """
 
 from __future__ import annotations
@@ -33,7 +33,7 @@ _MAX_MODULES = 10_000  # the largest CLIP of OpenAI has some hundreds
 
 
 class _Inert:
-    """Stands for every scripted module of the archive: keeps its attributes, does nothing."""
+    """Replaces every scripted module of the archive: it keeps attributes and runs nothing."""
 
     def __setstate__(self, state: Any) -> None:
         if isinstance(state, dict):
@@ -41,13 +41,13 @@ class _Inert:
 
 
 def _refuse_room(_: pickle.Unpickler) -> None:
-    """In place of the instruction that makes room for as many bytes as the file says."""
+    """Replaces the instruction that allocates as many bytes as the file says."""
     raise pickle.UnpicklingError("the archive holds a bytearray, which is refused")
 
 
-# The one in Python: the one in C makes room for any memo index that a file names.
+# The unpickler in Python: the one in C allocates memory for any memo index of a file.
 class _Unpickler(pickle._Unpickler):
-    """Knows tensors and inert modules; refuses every other name."""
+    """Accepts tensors and inert modules; refuses every other name."""
 
     dispatch = pickle._Unpickler.dispatch | {pickle.BYTEARRAY8[0]: _refuse_room}
 
@@ -95,11 +95,11 @@ def _first(value: Any = None, *_: Any) -> Any:
 
 
 def check_archive(path: Path) -> None:
-    """Refuse an archive that unpacks to much more than it is: torch compresses no tensors.
+    """Refuse an archive that unpacks to much more than its size: torch compresses no tensors.
 
     Raises:
         pickle.UnpicklingError: compressed entries that are too large for code and names.
-        OSError: no regular file, or not to be read.
+        OSError: no regular file, or unreadable.
     """
     if not path.is_file():
         raise FileNotFoundError(f"{path} is not a regular file")
@@ -139,7 +139,7 @@ def _tensors(module: _Inert) -> list[tuple[str, Tensor]]:
     waiting, visits = [("", module)], 0
     while waiting:
         visits += 1
-        if visits > _MAX_MODULES:  # modules that hold each other: endless, or as good as endless
+        if visits > _MAX_MODULES:  # modules that contain each other
             raise pickle.UnpicklingError(f"more than {_MAX_MODULES} modules")
         prefix, module = waiting.pop()
         for name, value in vars(module).items():
