@@ -1,7 +1,7 @@
-"""Known vulnerabilities of what the package runs with, and a bill of its materials: `make audit`.
+"""Known vulnerabilities and licences of the package's dependencies, and their list: `make audit`.
 
-Asks PyPI's list of advisories by pip-audit. Where that cannot be reached, it says so and goes on:
-no answer is no clean bill. Fails where a vulnerability is known.
+Asks PyPI's list of advisories with pip-audit; where that cannot be reached, says so and continues.
+Fails if a vulnerability is known or a licence is not allowed. Writes the dependencies as an SBOM.
 """
 
 from __future__ import annotations
@@ -21,10 +21,12 @@ TIMEOUT = 600  # describing the environment takes a minute of a free core
 
 
 def main(
-    tools: Annotated[Path, typer.Option(help="Folder of pip-audit and cyclonedx-py.")],
-    out: Annotated[Path, typer.Option(help="The bill, CycloneDX JSON.")] = Path("dist/sbom.json"),
+    tools: Annotated[Path, typer.Option(help="Folder that has pip-audit and cyclonedx-py.")],
+    out: Annotated[Path, typer.Option(help="SBOM to write, CycloneDX JSON.")] = Path(
+        "dist/sbom.json"
+    ),
 ) -> None:
-    """Audit, then write the bill."""
+    """Check vulnerabilities and licences, and write the SBOM."""
     packages = closure()
     bill = sbom(tools)
     out.parent.mkdir(parents=True, exist_ok=True)
@@ -41,7 +43,7 @@ def main(
 
 
 def vulnerabilities(tools: Path, packages: dict[str, str]) -> list[str]:
-    """One line for each that is known; tells how many packages nobody could answer for."""
+    """A line for each known vulnerability; reports how many packages could not be checked."""
     with tempfile.NamedTemporaryFile("w", suffix=".txt") as file:
         # Builds such as 2.9+cpu are not in the list under that name.
         file.writelines(f"{name}=={text.split('+')[0]}\n" for name, text in packages.items())
@@ -59,7 +61,7 @@ def vulnerabilities(tools: Path, packages: dict[str, str]) -> list[str]:
             "advisories has no answer here"
         )
     return [
-        f"vulnerable: {item['name']} {item['version']}: {known['id']}, mended in "
+        f"vulnerable: {item['name']} {item['version']}: {known['id']}, fixed in "
         f"{', '.join(known['fix_versions']) or 'no release yet'}"
         for item in answer["dependencies"]
         for known in item.get("vulns", [])
@@ -76,7 +78,7 @@ def sbom(tools: Path) -> dict[str, Any]:
 
 
 def only(bill: dict[str, Any], names: set[str]) -> dict[str, Any]:
-    """The bill without what the package does not need to run, such as the tools of its tests."""
+    """The SBOM without packages that only tests and tools need."""
     parts = [part for part in bill["components"] if canonicalize_name(part["name"]) in names]
     kept = {part["bom-ref"] for part in parts}
     links = [
@@ -90,7 +92,7 @@ def only(bill: dict[str, Any], names: set[str]) -> dict[str, Any]:
 
 
 def _run(command: list[Any]) -> Any:
-    """What a tool prints, parsed; None where it could not do its work."""
+    """The parsed JSON that a tool prints; None if it failed."""
     try:
         done = subprocess.run(
             command, capture_output=True, text=True, timeout=TIMEOUT, cwd=ROOT, check=False

@@ -1,10 +1,11 @@
-"""What the package needs to run, with all that follows from it, and under which licences.
+"""The package's dependencies, direct and indirect, and their licences.
 
-`python tools/dependencies.py` writes docs/licences.md anew; `python tools/audit.py` builds on it.
+`python tools/dependencies.py` writes the table of docs/licences.md; tools/audit.py uses it.
 """
 
 from __future__ import annotations
 
+import argparse
 import re
 import sys
 from importlib import metadata
@@ -57,13 +58,13 @@ _NAMES = {
 
 
 def direct() -> list[str]:
-    """What the package asks for itself, without its extras, by name."""
+    """Names of the direct dependencies, without extras."""
     found = map(Requirement, metadata.requires(PACKAGE) or [])
     return sorted({canonicalize_name(r.name) for r in found if _applies(r, frozenset())})
 
 
 def closure() -> dict[str, str]:
-    """Versions of all that runs with the package here, by name; not the package itself."""
+    """Versions of all dependencies installed here, direct and indirect, by name."""
     extras: dict[str, frozenset[str]] = {}
     waiting = [(PACKAGE, frozenset[str]())]
     while waiting:
@@ -139,7 +140,13 @@ def table() -> str:
     return "\n".join(["| package | licence |", "|---|---|", *rows]) + "\n"
 
 
-if __name__ == "__main__":
+def main() -> None:
+    """Write the table."""
+    argparse.ArgumentParser(description=__doc__.splitlines()[0]).parse_args()
     before = PAGE.read_text(encoding="utf-8").split(MARK)[0]
     PAGE.write_text(f"{before}{MARK}\n{table()}", encoding="utf-8")
     sys.stdout.write(f"{PAGE.relative_to(ROOT)} written\n")
+
+
+if __name__ == "__main__":
+    main()

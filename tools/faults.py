@@ -1,8 +1,8 @@
-"""What is found, by size and by kind of fault: python tools/faults.py TREE RESULTS.
+"""Image AUROC by size and kind of fault: python tools/faults.py TREE RESULTS.
 
 RESULTS is the folder that `bayes-pfl evaluate --data TREE --out RESULTS` wrote. Every anomalous
-image is held against the normal ones of its category: the share of them with a lower score, ties
-by half. The mean of that over some anomalous images of a category is their image AUROC.
+image is compared with the normal ones of its category: the share of them with a lower score, ties
+counted half. The mean of that over some anomalous images of a category is their image AUROC.
 """
 
 from __future__ import annotations
@@ -24,12 +24,12 @@ from bayes_pfl.evaluate.datasets import read_trees
 
 SCORES = ("score_deploy", "text_score", "map_score")
 SIZES = (0.001, 0.003, 0.01, 0.03, 1.0)
-"""Upper ends of the sizes that are told apart, as shares of the picture."""
+"""Upper ends of the size bins, as shares of the picture."""
 
 
 @dataclass(frozen=True)
 class Fault:
-    """One anomalous image: its kind, the share of the picture, the share of normal ones below."""
+    """An anomalous image: kind, share of the picture, share of normal images with a lower score."""
 
     kind: str
     size: float | None

@@ -1,7 +1,7 @@
 """Coverage-guided search for bad input: `python tools/fuzz.py TARGET --seconds N`.
 
 Needs atheris (`make fuzz` installs it into an environment of its own). A finding is written to
---findings; a mended one belongs into tests/data/fuzz/TARGET, where a test replays it.
+--findings; once it is fixed, move it to tests/data/fuzz/TARGET, where a test reads it again.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ def main(
         "build/fuzz"
     ),
 ) -> None:
-    """Feed mutated files to a reader until one makes it fail, or the time is over."""
+    """Give mutated files to a reader until one makes it fail, or the time is over."""
     if target not in NAMES:
         raise typer.BadParameter(f"{target!r} is none of {', '.join(NAMES)}")
     sys.path.insert(0, str(ROOT))

@@ -3,7 +3,7 @@
 Blue is frozen, orange is learnt, green is drawn at random, white is data.
 """
 
-import sys
+import argparse
 from pathlib import Path
 from xml.sax.saxutils import escape
 
@@ -43,7 +43,7 @@ def arrow(
     at: tuple[float, float] = (0, 0),
     over: bool = False,
 ) -> None:
-    """A line through points; with ``over`` it is seen to pass over those it crosses."""
+    """A line through points; with ``over`` it is drawn above those that it crosses."""
     path = " ".join(f"{x},{y}" for x, y in points)
     if over:
         parts.append(f'<polyline points="{path}" fill="none" stroke="#fafafa" stroke-width="7"/>')
@@ -154,4 +154,6 @@ def main(out: Path) -> None:
 
 
 if __name__ == "__main__":
-    main(Path(sys.argv[1]))
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("out", type=Path, help="SVG file to write")
+    main(parser.parse_args().out)

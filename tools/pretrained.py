@@ -1,10 +1,10 @@
-"""Make everything that the package brings with it again: python tools/pretrained.py --out FOLDER.
+"""Make the embedded CLIP and head from nothing: python tools/pretrained.py --out FOLDER.
 
-The small CLIP, the rendered data, the head at its final size and its scoreboard, by the commands of
-the model cards; with --seeds 0 1 2 further heads, for the spread. A step that is done is not done
-again, so that a stopped run goes on: within the CLIP after its pictures, and in the tuning of its
-image tower where that was two minutes before at most; within a training after its last epoch. Two
-cores, no GPU, no network; about 20 GB of disk for cached features.
+Makes the small CLIP, the rendered data, the head at its final size and its scoreboard, with the
+commands of the model cards; with --seeds 0 1 2 more heads, to see how they vary. A finished step is
+not repeated. A stopped run resumes: in the CLIP after its pictures, in the tuning of its image
+tower at most two minutes before the stop, in a training after its last epoch. Needs two cores and
+about 20 GB of disk for cached features; no GPU, no network.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ RECIPE = ROOT / "checkpoints" / "bayes-pfl-tiny" / "train.json"
 
 @dataclass(frozen=True)
 class Step:
-    """One command, and a file that is there when it is done."""
+    """A command, and a file that exists when it is finished."""
 
     command: tuple[str, ...]
     done: Path
@@ -31,7 +31,7 @@ class Step:
 
 def main(arguments: Sequence[str] | None = None) -> int:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--out", type=Path, required=True, help="folder for all of it")
+    parser.add_argument("--out", type=Path, required=True, help="folder for all results")
     parser.add_argument("--seeds", type=int, nargs="+", default=[0], help="one head for each")
     parser.add_argument("--device", default="cpu", help="cpu or cuda, to train on")
     parser.add_argument("--clip-recipe", type=Path, help="PretrainConfig as JSON")
@@ -42,9 +42,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument(
         "--image-size", type=int, default=320, help="side that the heads are used at, in pixels"
     )
-    parser.add_argument("--grid", type=int, default=32, help="and their tokens along a side")
-    parser.add_argument("--normals", type=int, default=90, help="of a training category")
-    parser.add_argument("--anomalies", type=int, default=115, help="of a training category")
+    parser.add_argument("--grid", type=int, default=32, help="tokens along a side at that size")
+    parser.add_argument("--normals", type=int, default=90, help="normal pictures of a category")
+    parser.add_argument("--anomalies", type=int, default=115, help="anomalous ones")
     options = parser.parse_args(arguments)
     for step in steps(options):
         if step.done.exists():
@@ -58,7 +58,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 
 def steps(options: argparse.Namespace) -> list[Step]:
-    """What is run, in order."""
+    """The commands in their order."""
     out: Path = options.out
     clip, tool = out / "clip", (sys.executable, "-m", "bayes_pfl.cli.main")
     found = [Step(_pretraining(options, clip), clip / "README.md")]
@@ -90,7 +90,7 @@ def _sized(out: Path, seed: int) -> Path:
 
 
 def _resizing(options: argparse.Namespace, seed: int, tool: Sequence[str]) -> Step:
-    """Trained at the size of the rendered pictures, used at a larger one."""
+    """From the size of the rendered pictures, for training, to a larger one, for use."""
     folder = _sized(options.out, seed)
     size = ("--image-size", str(options.image_size), "--grid", str(options.grid))
     words = (*size, "--out", str(folder))

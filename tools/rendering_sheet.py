@@ -1,6 +1,6 @@
 """The picture of docs/rendering.md: python tools/rendering_sheet.py --out FILE.
 
-Every category that can be rendered, each once as it should be and once with a fault, outlined.
+Shows every category once normal and once with a defect, whose outline is drawn.
 """
 
 from __future__ import annotations

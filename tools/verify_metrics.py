@@ -20,7 +20,7 @@ def verify_metrics(
     folder: Annotated[Path, typer.Argument(help="With metrics.npz and metrics.json.")],
     json_out: Json = None,
 ) -> None:
-    """Every recorded figure against ours, in both modes; exit 1 beyond the bounds.
+    """Compare every recorded figure with ours, in both modes; exit 1 if one exceeds its bound.
 
     Bounds: 1e-3 in binned mode, 1e-6 in exact mode, 2e-3 for AUPRO.
     """

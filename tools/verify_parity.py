@@ -23,7 +23,7 @@ def verify_parity(
     folder: Annotated[Path, typer.Argument(help="Fixture in the format of docs/parity.md.")],
     json_out: Json = None,
 ) -> None:
-    """Largest error of every output against the published implementation; exit 1 over 1e-4."""
+    """Largest error of every output compared with the published code; exit 1 over 1e-4."""
     differences = verify(folder)
     for item in differences:
         mark = "ok  " if item.passed else "FAIL"

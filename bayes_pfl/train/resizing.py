@@ -24,7 +24,7 @@ def resize_checkpoint(
     image_size: int,
     out: Path,
     validation: list[Sample],
-    settings: EvaluationSettings = EvaluationSettings(),  # noqa: B008  (frozen)
+    settings: EvaluationSettings | None = None,
     *,
     grid: int | None = None,
     fit_temperatures: bool = False,
@@ -49,7 +49,7 @@ def resize_checkpoint(
         BackboneError: the image tower cannot take this size.
         DataError: the temperatures cannot be fitted to these images.
     """
-    progress = progress or NullProgress()
+    progress, settings = progress or NullProgress(), settings or EvaluationSettings()
     model: BayesPFLNetwork = load_checkpoint(
         checkpoint, device=device, pretrained=pretrained, image_size=image_size, grid=grid
     )

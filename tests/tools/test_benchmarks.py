@@ -6,7 +6,7 @@ import pytest
 import torch
 
 from benchmarks.memory import peak_bytes
-from benchmarks.subjects import Subject, bare_tower
+from benchmarks.subjects import BenchmarkedModel, bare_tower
 from benchmarks.timing import interleaved
 from tests.helpers.commands import command
 
@@ -76,7 +76,7 @@ def test_random_head_leaves_the_callers_random_state(clip_dir):
     from bayes_pfl.config import BackboneConfig
 
     before = torch.random.get_rng_state()
-    Subject(backbone=BackboneConfig(f"local-dir:{clip_dir}"), device="cpu").model()
+    BenchmarkedModel(backbone=BackboneConfig(f"local-dir:{clip_dir}"), device="cpu").model()
     assert torch.equal(before, torch.random.get_rng_state())
 
 

@@ -147,7 +147,7 @@ def test_tool_refuses_a_bad_setting(
     assert tool.main(["--out", str(tmp_path), "--steps", "0"]) == 2
     assert "steps = 0" in capsys.readouterr().err
     assert tool.main(["--out", str(tmp_path), "--device", "abacus"]) == 2
-    assert "device 'abacus': not to be had here; use cpu" in capsys.readouterr().err
+    assert "device 'abacus': not available here; use cpu" in capsys.readouterr().err
     recipe = tmp_path / "recipe.json"
     recipe.write_text('{"pictures": 1, "unlock_step": 3}', encoding="utf-8")
     assert tool.main(["--out", str(tmp_path), "--config", str(recipe)]) == 2

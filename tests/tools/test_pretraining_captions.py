@@ -5,14 +5,16 @@ from __future__ import annotations
 import numpy as np
 import torch
 
-from pretraining.captions import Caption, CaptionWriter, Subject, agreement, kind_words
+from pretraining.captions import Caption, CaptionWriter, PictureFacts, agreement, kind_words
 from pretraining.pictures import plan, views_of
 from tests.helpers.small_recipe import SOURCE, draw
 
 
 def test_every_caption_is_true_of_its_picture() -> None:
     writer, rng = CaptionWriter(("river", "seven"), unknown_noun=0.3), np.random.default_rng(0)
-    subjects = [Subject(n, d, "seen") for n in ("nut", "wood") for d in ("good", "hole", "crack")]
+    subjects = [
+        PictureFacts(n, d, "seen") for n in ("nut", "wood") for d in ("good", "hole", "crack")
+    ]
     for _ in range(40):
         captions = [writer.write(subject, rng) for subject in subjects]
         true = agreement(subjects, captions)
@@ -28,7 +30,7 @@ def test_every_caption_is_true_of_its_picture() -> None:
 
 
 def test_agreement_follows_the_stated_facts() -> None:
-    subjects = [Subject("nut"), Subject("nut", "hole"), Subject("wood", "crack")]
+    subjects = [PictureFacts("nut"), PictureFacts("nut", "hole"), PictureFacts("wood", "crack")]
     captions = [
         Caption("nut", "nut"),
         Caption("something damaged", None, True),

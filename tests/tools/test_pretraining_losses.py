@@ -10,7 +10,7 @@ import torch
 import torch.nn.functional as F
 
 from pretraining.architecture import build_clip
-from pretraining.captions import Subject
+from pretraining.captions import PictureFacts
 from pretraining.class_names import rectified_mean
 from pretraining.features import FeatureSet
 from pretraining.lite_weights import LiteWeights
@@ -88,7 +88,7 @@ def test_tuning_learns_all_its_tasks(weights: LiteWeights) -> None:
     generator = torch.Generator().manual_seed(0)
     means = 4 * torch.rand(4, 1280, generator=generator)
     features = means.repeat(4, 1) + 0.2 * torch.rand(16, 1280, generator=generator)
-    subjects = [Subject(n, d) for n in ("nut", "wood") for d in ("good", "hole")] * 4
+    subjects = [PictureFacts(n, d) for n in ("nut", "wood") for d in ("good", "hole")] * 4
     spoiled = torch.tensor([[s.defective] for s in subjects])
     data = tuning_data(FeatureSet(features, tuple(subjects), features[:, None], spoiled), weights)
 

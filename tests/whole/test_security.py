@@ -240,7 +240,7 @@ def test_audit_tells_what_is_known_and_what_nobody_answered(tools, tmp_path, cap
     tool(tmp_path, "pip-audit", {"dependencies": answer})
     packages = {"a": "2.0+cpu", "b": "1.0", "c": "3"}
     found = audit.vulnerabilities(tmp_path, packages)
-    assert found == ["vulnerable: a 2.0: PYSEC-1, mended in 2.1"]
+    assert found == ["vulnerable: a 2.0: PYSEC-1, fixed in 2.1"]
     assert "NOT AUDITED: 1 of 3 packages" in capsys.readouterr().out
     tool(tmp_path, "pip-audit", "no network")
     assert audit.vulnerabilities(tmp_path, packages) == []

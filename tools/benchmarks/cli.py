@@ -23,20 +23,21 @@ from bayes_pfl.cli.options import (
 from bayes_pfl.errors import ConfigError
 
 if TYPE_CHECKING:
-    from benchmarks.subjects import Subject
+    from benchmarks.subjects import BenchmarkedModel
 
 app = typer.Typer(help="Measure time and memory on this machine.", no_args_is_help=True)
 
 
 OtherBackbone = Annotated[
     str | None,
-    typer.Option(help="open_clip name or as in train, with a head of random weights."),
+    typer.Option(help="Backbone to measure, as in train; its head gets random weights."),
 ]
-OwnCheckpoint = Annotated[str, typer.Option(help="What is measured where no --backbone is given.")]
+OwnCheckpoint = Annotated[str, typer.Option(help="Model to measure if no --backbone is given.")]
 RandomWeights = Annotated[
-    bool, typer.Option("--random-weights", help="A backbone without weights: the time is the same.")
+    bool,
+    typer.Option("--random-weights", help="Leave the backbone's weights random."),
 ]
-Repeats = Annotated[int, typer.Option(min=1, help="Timed rounds, after one that is not.")]
+Repeats = Annotated[int, typer.Option(min=1, help="Timed rounds, after one for warm-up.")]
 
 
 @app.command()
@@ -61,10 +62,10 @@ def inference(
     workers: Workers = 0,
     json_out: Json = None,
 ) -> None:
-    """Seconds per image of predict, beside the bare image tower in the same run."""
+    """Seconds per image of predict, compared with the bare image tower in the same run."""
     from benchmarks.inference import InferenceSettings, benchmark_inference
 
-    subject = _subject(backbone, checkpoint, pretrained, random_weights, image_size, device)
+    subject = _chosen_model(backbone, checkpoint, pretrained, random_weights, image_size, device)
     settings = InferenceSettings(
         samples, precision.value, batch_size, compile, repeats, accuracy_images, files, workers
     )
@@ -92,7 +93,7 @@ def training(
     precision: Precision = Precision.float32,
     batch_size: Annotated[int, typer.Option(min=1, help="Images at once.")] = 8,
     text_checkpointing: Annotated[
-        bool, typer.Option(help="Text activations made anew in the backward pass.")
+        bool, typer.Option(help="Recompute text activations in the backward pass: less memory.")
     ] = False,
     device: Device = None,
     repeats: Repeats = 3,
@@ -101,7 +102,7 @@ def training(
     """Seconds of a training step, with the image tower and from cached features."""
     from benchmarks.training import TrainingSettings, benchmark_training
 
-    subject = _subject(backbone, checkpoint, pretrained, random_weights, image_size, device)
+    subject = _chosen_model(backbone, checkpoint, pretrained, random_weights, image_size, device)
     settings = TrainingSettings(batch_size, precision.value, text_checkpointing, repeats)
     report = benchmark_training(subject, settings)
     say(
@@ -132,23 +133,23 @@ def _say_reduced(report: dict[str, Any]) -> None:
         )
 
 
-def _subject(
+def _chosen_model(
     backbone: str | None,
     checkpoint: str,
     pretrained: str | None,
     random_weights: bool,
     image_size: int | None,
     device: str | None,
-) -> Subject:
+) -> BenchmarkedModel:
     from bayes_pfl.config import BackboneConfig
-    from benchmarks.subjects import Subject
+    from benchmarks.subjects import BenchmarkedModel
 
     if backbone is None:
         if image_size or random_weights:
             raise ConfigError("--image-size and --random-weights belong to a --backbone: name one")
-        return Subject(checkpoint=checkpoint, device=device)
+        return BenchmarkedModel(checkpoint=checkpoint, device=device)
     config = BackboneConfig(backbone, pretrained, image_size, random_weights=random_weights)
-    return Subject(backbone=config, device=device)
+    return BenchmarkedModel(backbone=config, device=device)
 
 
 @app.command()
@@ -162,7 +163,7 @@ def metrics(
     seed: Annotated[int, typer.Option(min=0)] = 0,
     json_out: Json = None,
 ) -> None:
-    """All pixel metrics of random maps with masks, beside scikit-learn's."""
+    """Time and memory of all pixel metrics on random maps, compared with scikit-learn."""
     from benchmarks.metrics import benchmark_metrics
 
     try:
@@ -191,12 +192,12 @@ def metrics(
 
 @app.command()
 def soak(
-    images: Annotated[int, typer.Option(min=10, help="To predict.")] = 100_000,
-    evaluated: Annotated[int, typer.Option(min=10, help="To evaluate.")] = 20_000,
-    minutes: Annotated[float, typer.Option(min=0.01, help="Of each part, at most.")] = 5.0,
-    report: Annotated[bool, typer.Option("--report", help="Predict writes its page.")] = False,
+    images: Annotated[int, typer.Option(min=10, help="Images to predict.")] = 100_000,
+    evaluated: Annotated[int, typer.Option(min=10, help="Images to evaluate.")] = 20_000,
+    minutes: Annotated[float, typer.Option(min=0.01, help="Longest time of each part.")] = 5.0,
+    report: Annotated[bool, typer.Option("--report", help="Also write report.html.")] = False,
     parts: Annotated[
-        str, typer.Option(help="Some of stream, folder, evaluate.")
+        str, typer.Option(help="Which of stream, folder, evaluate, separated by commas.")
     ] = "stream,folder,evaluate",
     json_out: Json = None,
 ) -> None:

@@ -1,4 +1,4 @@
-"""Time and memory of prediction beside the bare image tower, and what a precision costs."""
+"""Time and memory of prediction compared with the image tower, and the error of a precision."""
 
 from __future__ import annotations
 
@@ -114,9 +114,9 @@ def _is_reduced(precision: str) -> bool:
 
 
 def precision_price(model: BayesPFLNetwork, settings: InferenceSettings) -> dict[str, Any]:
-    """Largest change of map and score against float32, and both pixel AUROC, on rendered defects.
+    """Largest change of map and score compared with float32, and the pixel AUROC of both.
 
-    The maps are compared as they are used, smoothed. AUROC tells something for trained heads only.
+    Measured on rendered defects, on smoothed maps. AUROC means something for trained heads only.
     """
     rendered = rendered_pictures(settings.accuracy_images, model.backbone.image_size)
     pictures, masks, names = (list(part) for part in zip(*rendered, strict=True))

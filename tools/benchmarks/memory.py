@@ -25,7 +25,7 @@ def with_peak_memory(work: Callable[[], T]) -> tuple[T, float | None]:
 
 
 def peak_bytes(work: Callable[[], object], device: torch.device) -> int | None:
-    """Most memory held while `work` runs, weights and all.
+    """Peak memory while `work` runs, weights included.
 
     On a CUDA device what torch holds there; on the CPU of Linux the resident memory of the process.
     None elsewhere.
@@ -41,7 +41,7 @@ def peak_bytes(work: Callable[[], object], device: torch.device) -> int | None:
 
 
 def reset_peak() -> bool:
-    """Let :func:`peak_mb` begin anew; False where it cannot be told."""
+    """Start :func:`peak_mb` again; False where the system does not report it."""
     return _reset_peak() is not None
 
 

@@ -1,4 +1,4 @@
-"""Time and memory of the pixel metrics, beside scikit-learn's for the same maps."""
+"""Time and memory of the pixel metrics, compared with scikit-learn on the same maps."""
 
 from __future__ import annotations
 

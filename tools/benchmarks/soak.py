@@ -1,7 +1,7 @@
-"""Long runs at flat memory: very many small images through a tiny model with random weights.
+"""Memory of long runs: very many small images through a tiny model with random weights.
 
-What is measured is what grows with the number of images, so model and images are as small as can
-be: the figures say nothing about the time of a real one.
+It measures what grows with the number of images, so model and images are tiny: the figures say
+nothing about the time of a real model.
 """
 
 from __future__ import annotations
@@ -68,11 +68,11 @@ class SoakSettings:
 
 
 class _TimeUp(KeyboardInterrupt):
-    """The part has had its minutes."""
+    """The minutes of the part are over."""
 
 
 class Meter:
-    """Progress that looks at the memory after a tenth of the images and at the end."""
+    """Progress that reads the memory after a tenth of the images and at the end."""
 
     def __init__(self, total: int, minutes: float) -> None:
         self.total, self.done = total, 0
@@ -85,7 +85,7 @@ class Meter:
         """Nothing."""
 
     def advance(self, done: int, values: dict[str, float]) -> None:
-        """Count; stop where the time is up."""
+        """Count the images; stop when the time is over."""
         self.done += done
         if self.early is None and self.done >= _FIRST_SHARE * self.total:
             self.early = peak_mb()
@@ -93,7 +93,7 @@ class Meter:
             raise _TimeUp
 
     def report(self) -> dict[str, Any]:
-        """What was found."""
+        """Images, seconds and peak memory of the part."""
         seconds = time.perf_counter() - self._begun
         return {
             "images": self.done,
@@ -106,10 +106,10 @@ class Meter:
 
 
 def soak(settings: SoakSettings, tell: Callable[[str, dict[str, Any]], None]) -> dict[str, Any]:
-    """Run every part; a report of each, by name.
+    """Run every part; returns the report of each, by name.
 
     Args:
-        tell: shown each report as it comes.
+        tell: called with the name and the report of each part when it is finished.
     """
     found: dict[str, Any] = {"settings": asdict(settings)}
     with tempfile.TemporaryDirectory() as place:

@@ -1,4 +1,4 @@
-"""What is measured: a model, its bare image tower, pictures for it."""
+"""What is measured: a model, its image tower, and pictures for it."""
 
 from __future__ import annotations
 
@@ -19,15 +19,15 @@ CLASS_NAME = "metal nut"
 
 
 @dataclass(frozen=True)
-class Subject:
-    """A checkpoint, or a backbone with a head of random weights, which takes the same time."""
+class BenchmarkedModel:
+    """A checkpoint, or a backbone whose head has random weights: the time is the same."""
 
     checkpoint: str | None = None
     backbone: BackboneConfig | None = None
     device: str | None = None
 
     def model(self) -> BayesPFLNetwork:
-        """In eval mode on its device; the caller's random state is left alone."""
+        """The model in eval mode on its device; the caller's random state does not change."""
         if self.checkpoint is not None:
             return load_checkpoint(self.checkpoint, device=self.device)
         return untrained_model(self.backbone or BackboneConfig(), self.device)
@@ -36,7 +36,7 @@ class Subject:
 def bare_tower(
     model: BayesPFLNetwork, images: Tensor, precision: str, compile: bool = False
 ) -> Callable[[], Tensor]:
-    """open_clip's image tower as it comes, by itself, on images that are ready."""
+    """open_clip's own image tower on normalised images, without anything of this package."""
     visual = model.backbone.visual  # the model itself runs a copy, made for speed
     tower = torch.compile(visual) if compile else visual
 
@@ -49,7 +49,7 @@ def bare_tower(
 
 
 def noise_pictures(count: int, side: int) -> list[np.ndarray]:
-    """uint8 (S, S, 3): the time does not depend on what is to be seen."""
+    """Noise, uint8 (S, S, 3): the time does not depend on the content."""
     values = np.random.default_rng(0).integers(0, 256, (count, side, side, 3), dtype=np.uint8)
     return list(values)
 

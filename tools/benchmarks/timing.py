@@ -1,4 +1,4 @@
-"""Wall time of pieces of work that take turns, so that a machine's moods meet all of them."""
+"""Wall time of pieces of work that take turns, so that other load affects all of them alike."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ import torch
 
 
 def seconds(work: Callable[[], object], device: torch.device) -> float:
-    """Of one call, what it left to be done on the device included."""
+    """Seconds of one call, until the device has finished."""
     synchronize(device)
     start = time.perf_counter()
     work()
@@ -19,7 +19,7 @@ def seconds(work: Callable[[], object], device: torch.device) -> float:
 
 
 def synchronize(device: torch.device) -> None:
-    """Wait for what has been handed to the device."""
+    """Wait until the device has finished."""
     if device.type == "cuda":
         torch.cuda.synchronize(device)
     elif device.type == "mps":

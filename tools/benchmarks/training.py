@@ -19,9 +19,9 @@ from bayes_pfl.support.environment import environment
 from bayes_pfl.support.precision import autocast, half_dtype
 from bayes_pfl.train.feature_cache import FeatureCache
 from bayes_pfl.train.parameter_groups import parameter_groups, set_stage
-from bayes_pfl.train.trainer import TrainingStep
+from bayes_pfl.train.step import TrainingStep
 from benchmarks.memory import peak_bytes
-from benchmarks.subjects import CLASS_NAME, Subject, bare_tower
+from benchmarks.subjects import CLASS_NAME, BenchmarkedModel, bare_tower
 from benchmarks.timing import interleaved, medians
 
 
@@ -35,7 +35,7 @@ class TrainingSettings:
     repeats: int = 3
 
 
-def benchmark_training(subject: Subject, settings: TrainingSettings) -> dict[str, Any]:
+def benchmark_training(subject: BenchmarkedModel, settings: TrainingSettings) -> dict[str, Any]:
     """Seconds of one step of stage 1: losses, gradients, Adam. Augmentation is not in it.
 
     The cached step reads its rows from a feature cache on disk, checksums verified, as training

@@ -1,4 +1,4 @@
-"""The metrics against recorded figures: a folder with metrics.npz and metrics.json.
+"""The metrics compared with recorded figures: a folder with metrics.npz and metrics.json.
 
 metrics.npz: maps (n,H,W) float32, masks (n,H,W), text_scores (n,), labels (n,). metrics.json:
 sections `pixel_raw`, `pixel_smoothed_sigma<S>`, `image_text_only`,
@@ -29,15 +29,15 @@ from bayes_pfl.model.scoring import authors_scores, gaussian_smooth, top_mean
 BOUNDS = {"binned": 1e-3, "exact": 1e-6}
 AUPRO_BOUND = 2e-3  # the recorded one is a sweep over thresholds
 SMOOTHING_BOUND = 1e-4
-UNKNOWN = math.nan  # the bound of what is not known: nothing passes it
+UNKNOWN = math.nan  # the bound of an unknown figure: nothing passes it
 _NUMBER = r"(\d+(?:_\d+)?)"
 
-Figures = dict[str, "float | None"]
+RecordedFigures = dict[str, "float | None"]
 
 
 @dataclass(frozen=True)
 class Check:
-    """One recorded figure, and ours."""
+    """A recorded figure and ours."""
 
     section: str
     figure: str
@@ -149,24 +149,26 @@ def _fused(arrays: dict[str, np.ndarray], alpha: float, k: int) -> np.ndarray:
     return authors_scores(arrays["text_scores"], means, alpha)
 
 
-def _pixel(section: str, figures: Figures, maps: np.ndarray, masks: np.ndarray) -> Iterator[Check]:
+def _pixel(
+    section: str, figures: RecordedFigures, maps: np.ndarray, masks: np.ndarray
+) -> Iterator[Check]:
     for mode in get_args(Mode):
         metrics = PixelMetrics(mode)
         metrics.update(maps, masks)
-        yield from _figures(section, figures, mode, metrics)
+        yield from _checks(section, figures, mode, metrics)
 
 
 def _image(
-    section: str, figures: Figures, scores: np.ndarray, labels: np.ndarray
+    section: str, figures: RecordedFigures, scores: np.ndarray, labels: np.ndarray
 ) -> Iterator[Check]:
     for mode in get_args(Mode):
         metrics = ImageMetrics(mode)
         metrics.update(scores, labels)
-        yield from _figures(section, figures, mode, metrics)
+        yield from _checks(section, figures, mode, metrics)
 
 
-def _figures(
-    section: str, figures: Figures, mode: Mode, metrics: PixelMetrics | ImageMetrics
+def _checks(
+    section: str, figures: RecordedFigures, mode: Mode, metrics: PixelMetrics | ImageMetrics
 ) -> Iterator[Check]:
     result = metrics.compute()
     result["iou_at_f1_max"] = result.get("iou", math.nan)

@@ -31,7 +31,7 @@ from bayes_pfl.model.objective import TrainingBatch, training_losses
 from bayes_pfl.model.sampling import PromptNoise
 
 TOLERANCE = 1e-4
-SMALL_GRADIENT = 1e-4  # norms below it are what rounding leaves of terms that cancel
+SMALL_GRADIENT = 1e-4  # smaller norms are rounding errors of terms that cancel
 LOSSES = {
     "classification": "classification",
     "focal": "focal",
@@ -79,7 +79,7 @@ class Fixture:
             self.classes = [published_word(name) for name in self.config["classes"]]
             self.model = self._model(weights)
         except (KeyError, TypeError) as error:
-            raise CheckpointError(f"{folder}: not a parity fixture, wanting in {error}") from error
+            raise CheckpointError(f"{folder}: not a parity fixture ({error} is missing)") from error
 
     def _model(self, weights: dict[str, Tensor]) -> BayesPFLNetwork:
         vision, text = self.config["vision"], self.config["text"]
@@ -157,7 +157,7 @@ def _compare(expected: dict[str, Tensor], computed: dict[str, Tensor]) -> Iterat
 
 
 def _preprocessed(fixture: Fixture) -> Tensor:
-    """Our images; where one grey level off, the fixture's: releases of Pillow differ so."""
+    """Our images, but the fixture's where they differ by one grey level: Pillow's releases do."""
     ours = torch.stack([fixture.model.transform(image) for image in fixture.images()])
     given = fixture.outputs["preprocessed"]
     level = 1 / 255 / torch.tensor(fixture.model.backbone.std).view(3, 1, 1)

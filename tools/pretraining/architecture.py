@@ -1,4 +1,4 @@
-"""The small CLIP: its open_clip config, its weights before pretraining, its text tower at work."""
+"""The small CLIP: its open_clip config, its initial weights, and how it embeds texts."""
 
 from __future__ import annotations
 
@@ -42,7 +42,7 @@ def model_cfg(config: PretrainConfig) -> dict[str, Any]:
 def build_clip(config: PretrainConfig, weights: LiteWeights) -> Any:
     """open_clip model in eval mode: pretrained image trunk (frozen), new text tower and projection.
 
-    The caller's random state is left as it was.
+    The caller's random state does not change.
     """
     import open_clip
 
@@ -63,8 +63,8 @@ def embed_texts(clip: Any, ids: Tensor) -> Tensor:
     """Token ids (B, 77) -> text embeddings (B, D), not normalised.
 
     The same as open_clip's ``encode_text``, without the padding: attention is causal, so tokens
-    after [EOS], which has the highest id, cannot change what is read there. Texts of like length
-    go together, few at a time: a third of the work, and it stays in a processor's cache.
+    after [EOS], which has the highest id, cannot change the output there. Texts of similar length
+    are batched together, few at a time: a third of the work, and it stays in a processor's cache.
     """
     lengths = ids.argmax(dim=-1) + 1
     order = lengths.argsort(stable=True)

@@ -7,10 +7,10 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from pretraining.captions import Subject
+from pretraining.captions import PictureFacts
 
 
-def balanced_chances(subjects: Sequence[Subject]) -> np.ndarray:
+def balanced_chances(subjects: Sequence[PictureFacts]) -> np.ndarray:
     """Chance of each view, so that every class and state is drawn equally often."""
     groups = [(s.class_name, s.defective) for s in subjects]
     counts = Counter(groups)

@@ -1,8 +1,8 @@
-"""Sentences about pictures, and what each of them claims.
+"""Sentences about pictures, and the facts that each states.
 
-A caption states some of three facts: what the thing is, whether it is as it should be, which defect
-it has. It is true of every picture that agrees with the facts it states, not only of the one it was
-written for; the training targets follow from that.
+A caption states some of three facts: what the object is, whether it is normal, and which defect it
+has. It is true of every picture that agrees with these facts, not only of the one it was written
+for; the training targets follow from that.
 """
 
 from __future__ import annotations
@@ -18,33 +18,52 @@ from torch import Tensor
 Rng = np.random.Generator
 
 GOOD = "good"
-_FRAMES = (
-    "{}", "a {}", "a photo of a {}", "a photo of {}", "a close-up of the {}", "a picture of a {}",
-    "a cropped photo of the {}", "an image of one {}", "the {}", "a photo of a {} for inspection",
-    "a bright photo of a {}", "a dark photo of a {}",
-)  # fmt: skip
-_NORMAL_WORDS = (
-    "normal", "flawless", "perfect", "intact", "undamaged", "unblemished", "good", "healthy",
-    "clean", "faultless", "pristine", "regular",
-)  # fmt: skip
-_NORMAL_ENDINGS = (
-    "without defect", "without defects", "without flaw", "without damage", "without any anomaly",
-    "with no defect", "with no flaws", "with no damage", "free of defects", "in good condition",
-    "in perfect condition", "as it should be", "with nothing wrong",
-)  # fmt: skip
-_DEFECT_WORDS = (
-    "abnormal", "damaged", "defective", "faulty", "anomalous", "flawed", "imperfect", "blemished",
-    "broken", "bad", "diseased", "irregular",
-)  # fmt: skip
-_DEFECT_ENDINGS = (
-    "with a defect", "with defects", "with a flaw", "with flaws", "with damage", "with an anomaly",
-    "with a fault", "with an abnormal area", "in bad condition", "not as it should be",
-    "with something wrong",
-)  # fmt: skip
-_KIND_FORMS = (
-    "{noun} with a {kind}", "{noun} with {kind}", "{noun} that has a {kind}",
-    "{noun} damaged by a {kind}", "{kind} on a {noun}", "{kind} in the {noun}", "{kind} {noun}",
-)  # fmt: skip
+
+
+def _phrases(text: str) -> tuple[str, ...]:
+    """Phrases that commas and ends of lines separate."""
+    return tuple(phrase.strip() for phrase in text.replace("\n", " ").split(",") if phrase.strip())
+
+
+_FRAMES = _phrases(
+    """
+    {}, a {}, a photo of a {}, a photo of {}, a close-up of the {}, a picture of a {},
+    a cropped photo of the {}, an image of one {}, the {}, a photo of a {} for inspection,
+    a bright photo of a {}, a dark photo of a {}
+    """
+)
+_NORMAL_WORDS = _phrases(
+    """
+    normal, flawless, perfect, intact, undamaged, unblemished, good, healthy, clean, faultless,
+    pristine, regular
+    """
+)
+_NORMAL_ENDINGS = _phrases(
+    """
+    without defect, without defects, without flaw, without damage, without any anomaly,
+    with no defect, with no flaws, with no damage, free of defects, in good condition,
+    in perfect condition, as it should be, with nothing wrong
+    """
+)
+_DEFECT_WORDS = _phrases(
+    """
+    abnormal, damaged, defective, faulty, anomalous, flawed, imperfect, blemished, broken, bad,
+    diseased, irregular
+    """
+)
+_DEFECT_ENDINGS = _phrases(
+    """
+    with a defect, with defects, with a flaw, with flaws, with damage, with an anomaly,
+    with a fault, with an abnormal area, in bad condition, not as it should be,
+    with something wrong
+    """
+)
+_KIND_FORMS = _phrases(
+    """
+    {noun} with a {kind}, {noun} with {kind}, {noun} that has a {kind},
+    {noun} damaged by a {kind}, {kind} on a {noun}, {kind} in the {noun}, {kind} {noun}
+    """
+)
 _THINGS = ("object", "thing", "surface", "item", "part", "sample", "product", "material")
 # Other words for the renderer's kinds of defects. A kind that is not here is called by its name.
 _SYNONYMS = {
@@ -76,8 +95,8 @@ _SYNONYMS = {
 
 
 @dataclass(frozen=True)
-class Subject:
-    """What is known of a picture: its class name, its defect (``good`` for none), its caption."""
+class PictureFacts:
+    """Class name, defect (``good`` for none) and caption of a picture."""
 
     class_name: str
     defect: str = GOOD
@@ -90,7 +109,7 @@ class Subject:
 
 @dataclass(frozen=True)
 class Caption:
-    """A sentence and the facts that it states; None for one that it leaves open."""
+    """A sentence and the facts that it states; None for a fact that it does not state."""
 
     text: str
     class_name: str | None = None
@@ -110,7 +129,7 @@ class CaptionWriter:
     words: Sequence[str]
     unknown_noun: float = 0.2
 
-    def write(self, subject: Subject, rng: Rng) -> Caption:
+    def write(self, subject: PictureFacts, rng: Rng) -> Caption:
         """A caption that is true of ``subject``."""
         if subject.caption and rng.random() < 0.25:
             return Caption(subject.caption, subject.class_name, subject.defective, subject.defect)
@@ -120,8 +139,8 @@ class CaptionWriter:
         if subject.defective and rng.random() < 0.5:
             text = _framed(_with_kind(noun, subject.defect, rng), rng)
             return Caption(text, class_name, True, subject.defect)
-        return Caption(_framed(_stated(noun, subject.defective, rng), rng), class_name,
-                       subject.defective)  # fmt: skip
+        text = _framed(_stated(noun, subject.defective, rng), rng)
+        return Caption(text, class_name, subject.defective)
 
     def pair(self, class_name: str | None, rng: Rng) -> tuple[str, str]:
         """A normal and a defective sentence about the same noun, in the same frame.
@@ -158,7 +177,7 @@ def kind_words(defect: str) -> tuple[str, ...]:
 
 
 def agreement(
-    subjects: Sequence[Subject], captions: Sequence[Caption], device: Any = None
+    subjects: Sequence[PictureFacts], captions: Sequence[Caption], device: Any = None
 ) -> Tensor:
     """Bool (subjects, captions): which captions are true of which pictures."""
     rows = [(s.class_name, s.defective, s.defect) for s in subjects]

@@ -19,10 +19,10 @@ Kinds = Mapping[str, Sequence[str]]
 
 @dataclass(frozen=True)
 class CardFacts:
-    """What the card tells.
+    """What the card reports.
 
     ``training`` and ``held_out`` are the kinds of defects of their categories; ``pictures``,
-    ``unlocking`` and ``tuning`` what the parts of the recipe cost; ``losses`` those at the end.
+    ``unlocking`` and ``tuning`` the costs of the parts of the recipe; ``losses`` those at the end.
     """
 
     config: PretrainConfig

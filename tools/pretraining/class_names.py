@@ -12,13 +12,18 @@ from torch import Tensor
 from pretraining.lite_weights import LiteWeights
 
 _TEMPLATES = (
-    "{}", "a {}", "a photo of a {}", "a photo of {}", "a picture of the {}", "a close-up of a {}",
-)  # fmt: skip
+    "{}",
+    "a {}",
+    "a photo of a {}",
+    "a photo of {}",
+    "a picture of the {}",
+    "a close-up of a {}",
+)
 _LONGEST_DEFINITION = 90  # characters; longer ones cost more time than they teach
 
 
 @dataclass(frozen=True)
-class ClassNames:
+class ImageNetNames:
     """``names[c]`` are the synonyms of class c, ``definitions[c]`` WordNet's sentence about it."""
 
     names: tuple[tuple[str, ...], ...]
@@ -30,7 +35,7 @@ class ClassNames:
         if rng.random() < 0.15 and len(definition) <= _LONGEST_DEFINITION:
             return definition
         names = self.names[index]
-        # The first name is the usual one, and the one that is asked for most.
+        # The first name is the usual one.
         name = names[0] if rng.random() < 0.6 else names[int(rng.integers(len(names)))]
         return _TEMPLATES[int(rng.integers(len(_TEMPLATES)))].format(name)
 
@@ -39,7 +44,7 @@ class ClassNames:
         return [template.format(names[0]) for names in self.names]
 
 
-def imagenet_names() -> ClassNames:
+def imagenet_names() -> ImageNetNames:
     """Names and definitions as timm brings them (WordNet)."""
     from timm.data import ImageNetInfo
 
@@ -50,7 +55,7 @@ def imagenet_names() -> ClassNames:
         names.append(tuple(name.strip() for name in description.split(",")))
         detailed = plain.index_to_description(index, detailed=True)
         definitions.append(detailed.removeprefix(description).lstrip(": "))
-    return ClassNames(tuple(names), tuple(definitions))
+    return ImageNetNames(tuple(names), tuple(definitions))
 
 
 def pseudo_features(weights: LiteWeights, spread: float) -> Tensor:

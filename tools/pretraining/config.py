@@ -23,13 +23,12 @@ class PretrainConfig:
         text_width, text_heads, text_layers: of the text tower; its width is also the joint width,
             so that prompt flows need no map between the two.
         unlocked: stages at the end of the image tower that are tuned on the pictures' masks before
-            the text tower reads them; 0 leaves the whole tower as it came.
+            the text tower reads them; 0 leaves the whole tower unchanged.
         unlock_steps, unlock_batch, unlock_learning_rate: updates of that, views in each, AdamW.
-        unlock_full_from: share of a cell that is defective from which on the readers of that
-            tuning are asked for it in full; less than 1 makes small defects count.
-        unlock_highest: weight of the loss by the highest cells of a view.
-        keep_classes: weight of the loss that keeps the tuned tower's answers among ImageNet's
-            classes what they were.
+        unlock_full_from: defective share of a cell from which its target is 1; less than 1 makes
+            small defects count.
+        unlock_highest: weight of the loss of a view's highest cells.
+        keep_classes: weight of the loss that keeps the tuned tower's ImageNet classes.
         places: single places of every view that are read like small pictures, so that text and
             patches agree too (the dense term); 0 for none.
         steps: updates of the text tower; ``warmup`` of them with a rising learning rate, then a
@@ -78,14 +77,31 @@ class PretrainConfig:
 
     def __post_init__(self) -> None:
         least = {
-            "image_size": 32, "pictures": 2, "views": 1, "text_width": 1, "text_heads": 1,
-            "text_layers": 1, "steps": 1, "warmup": 0, "batch": 2, "class_names": 2,
-            "unlocked": 0, "unlock_steps": 1, "unlock_batch": 2, "unlock_learning_rate": 0.0,
-            "unlock_full_from": 1 / 255, "unlock_highest": 0.0,
-            "keep_classes": 0.0, "places": 0, "validation_pictures": 2,
-            "threads": 0, "workers": 0,
-            "learning_rate": 0.0, "weight_decay": 0.0, "unknown_noun": 0.0,
-        }  # fmt: skip
+            "image_size": 32,
+            "pictures": 2,
+            "views": 1,
+            "text_width": 1,
+            "text_heads": 1,
+            "text_layers": 1,
+            "steps": 1,
+            "warmup": 0,
+            "batch": 2,
+            "class_names": 2,
+            "unlocked": 0,
+            "unlock_steps": 1,
+            "unlock_batch": 2,
+            "unlock_learning_rate": 0.0,
+            "unlock_full_from": 1 / 255,
+            "unlock_highest": 0.0,
+            "keep_classes": 0.0,
+            "places": 0,
+            "validation_pictures": 2,
+            "threads": 0,
+            "workers": 0,
+            "learning_rate": 0.0,
+            "weight_decay": 0.0,
+            "unknown_noun": 0.0,
+        }
         faults = [
             f"{name} = {getattr(self, name)}: must be at least {low}"
             for name, low in least.items()
@@ -106,13 +122,13 @@ class PretrainConfig:
             raise ConfigError("; ".join(faults))
 
     def pictures_key(self) -> str:
-        """What the pictures' early maps depend on, as a short hash: names their cache."""
+        """A short hash of all that the pictures' early maps depend on, which names their cache."""
         relevant = ("seed", "trunk", "unlocked", "image_size", "further", "pictures", "views")
         chosen = {name: value for name, value in asdict(self).items() if name in relevant}
         return _short_hash(chosen)
 
     def tower_key(self) -> str:
-        """What the tuned tower depends on, as a short hash."""
+        """A short hash of all that the tuned tower depends on."""
         chosen = {name: value for name, value in asdict(self).items() if name.startswith("unlock")}
         chosen |= {"keep_classes": self.keep_classes, "threads": self.threads}
         return _short_hash(chosen | {"pictures": self.pictures_key()})

@@ -20,11 +20,14 @@ WEIGHTS_FILE = "open_clip_model.safetensors"
 
 
 def export_clip(clip: Any, config: PretrainConfig, folder: Path) -> Path:
-    """Write config and weights of ``clip`` to ``folder``, and give back the weights file."""
+    """Write config and weights of ``clip`` to ``folder``, and return the weights file."""
     folder.mkdir(parents=True, exist_ok=True)
     preprocess = {
-        "mean": list(MEAN), "std": list(STD), "interpolation": "bicubic", "resize_mode": "squash",
-    }  # fmt: skip
+        "mean": list(MEAN),
+        "std": list(STD),
+        "interpolation": "bicubic",
+        "resize_mode": "squash",
+    }
     settings = {"model_cfg": model_cfg(config), "preprocess_cfg": preprocess}
     write_atomically(folder / CONFIG_FILE, json.dumps(settings, indent=2) + "\n")
     tensors = {name: compact(value) for name, value in clip.state_dict().items()}

@@ -11,7 +11,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from pretraining.captions import Subject
+from pretraining.captions import PictureFacts
 from pretraining.pictures import PictureMaps
 from pretraining.split_trunk import SplitTrunk
 
@@ -32,7 +32,7 @@ class FeatureSet:
     """
 
     features: Tensor
-    subjects: tuple[Subject, ...]
+    subjects: tuple[PictureFacts, ...]
     places: Tensor
     spoiled: Tensor
 

@@ -15,8 +15,8 @@ from torch import Tensor
 
 from pretraining.architecture import embed_texts, projection
 from pretraining.balance import balanced_chances
-from pretraining.captions import CaptionWriter, Subject, agreement
-from pretraining.class_names import ClassNames
+from pretraining.captions import CaptionWriter, PictureFacts, agreement
+from pretraining.class_names import ImageNetNames
 from pretraining.config import PretrainConfig
 from pretraining.features import FeatureSet
 from pretraining.lite_weights import LiteWeights
@@ -26,8 +26,8 @@ from pretraining.objective import (
     soft_contrastive,
     state_pairs,
 )
-from pretraining.pictures import Progress
-from pretraining.schedule import LOG_EVERY, History, cosine
+from pretraining.pictures import OnProgress
+from pretraining.schedule import LOG_EVERY, LossHistory, cosine
 
 _log = logging.getLogger(__name__)
 _LARGEST_SCALE = math.log(100.0)
@@ -44,7 +44,7 @@ class TuningData:
 
     pictures: FeatureSet
     classes: Tensor
-    names: ClassNames
+    names: ImageNetNames
     weights: LiteWeights
 
     def to(self, device: torch.device) -> TuningData:
@@ -78,7 +78,7 @@ def tune(
     tokenizer: Any,
     data: TuningData,
     config: PretrainConfig,
-    progress: Progress | None = None,
+    progress: OnProgress | None = None,
 ) -> dict[str, float]:
     """Train text tower, projection and temperature in place.
 
@@ -91,7 +91,7 @@ def tune(
     trained = [p for p in clip.parameters() if p.requires_grad]
     optimizer = _optimizer(clip, config)
     schedule = cosine(optimizer, config.warmup, config.steps)
-    history = History()
+    history = LossHistory()
     for step in range(config.steps):
         losses = batches.losses(rng)
         optimizer.zero_grad(set_to_none=True)
@@ -131,7 +131,7 @@ class _Batches:
         }
 
     def _captions(
-        self, images: Tensor, subjects: list[Subject], rng: np.random.Generator
+        self, images: Tensor, subjects: list[PictureFacts], rng: np.random.Generator
     ) -> Tensor:
         captions = list(dict.fromkeys(self.writer.write(subject, rng) for subject in subjects))
         texts = self._read([caption.text for caption in captions])
@@ -139,7 +139,7 @@ class _Batches:
         return soft_contrastive(images, texts, true, self._scale)
 
     def _states(
-        self, images: Tensor, subjects: list[Subject], rows: Tensor, rng: np.random.Generator
+        self, images: Tensor, subjects: list[PictureFacts], rows: Tensor, rng: np.random.Generator
     ) -> dict[str, Tensor]:
         """Of views, and of single places in them."""
         seen = list(dict.fromkeys(subject.class_name for subject in subjects))

@@ -19,9 +19,12 @@ from pretraining.locked_tuning import TuningData
 
 _FRAMES = ("{}", "a photo of a {}", "a close-up of the {}")
 _STATES = (
-    ("normal {}", "abnormal {}"), ("flawless {}", "damaged {}"), ("perfect {}", "defective {}"),
-    ("{} without defect", "{} with a defect"), ("{} without damage", "{} with damage"),
-)  # fmt: skip
+    ("normal {}", "abnormal {}"),
+    ("flawless {}", "damaged {}"),
+    ("perfect {}", "defective {}"),
+    ("{} without defect", "{} with a defect"),
+    ("{} without damage", "{} with damage"),
+)
 
 
 @dataclass(frozen=True)
@@ -142,10 +145,8 @@ def _prototypes(clip: Any, tokenizer: Any, things: Sequence[str]) -> Tensor:
 def _state_auroc(
     clip: Any, tokenizer: Any, images: Tensor, labels: np.ndarray, thing: str
 ) -> float:
-    texts = [
-        frame.format(form.format(thing))
-        for frame in _FRAMES for pair in _STATES for form in pair
-    ]  # fmt: skip
+    forms = [form.format(thing) for pair in _STATES for form in pair]
+    texts = [frame.format(form) for frame in _FRAMES for form in forms]
     normal, defective = _read(clip, tokenizer, texts).view(-1, 2, images.shape[1]).unbind(1)
     scores = (images @ (defective - normal).T).mean(1)
     return float(image_metrics(scores.numpy(), labels)["auroc"])

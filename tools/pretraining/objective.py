@@ -26,12 +26,16 @@ def soft_contrastive(images: Tensor, texts: Tensor, true: Tensor, scale: Tensor)
 
 
 def state_pairs(
-    images: Tensor, normal: Tensor, defective: Tensor, applies: Tensor, labels: Tensor,
+    images: Tensor,
+    normal: Tensor,
+    defective: Tensor,
+    applies: Tensor,
+    labels: Tensor,
     scale: Tensor,
-) -> Tensor:  # fmt: skip
+) -> Tensor:
     """Two-way cross entropy between a normal and a defective sentence about the same noun.
 
-    The question that anomaly detection asks of the text tower: the hardest negatives there are.
+    It is the question that anomaly detection asks of the text tower.
 
     Args:
         images: (B, D). normal, defective: (P, D), the sentences of P pairs.
@@ -59,7 +63,7 @@ def named_classes(classes: Tensor, texts: Tensor, labels: Tensor, scale: Tensor)
 
 
 def distilled_names(images: Tensor, texts: Tensor, logits: Tensor, scale: Tensor) -> Tensor:
-    """Cross entropy of pictures over names against what a classifier says of them.
+    """Cross entropy of pictures over names, with a classifier's probabilities as the target.
 
     Args:
         images: (B, D). texts: (K, D), names of K different classes.

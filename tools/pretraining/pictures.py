@@ -19,14 +19,14 @@ from torch import Tensor
 from torch.utils.data import DataLoader, Dataset
 
 from bayes_pfl.errors import DataError
-from pretraining.captions import GOOD, Rng, Subject
+from pretraining.captions import GOOD, PictureFacts, Rng
 from pretraining.cost import Cost
 from pretraining.lite_weights import MEAN, STD
 from pretraining.split_trunk import SplitTrunk
 
-Progress = Callable[[str, int, int], None]
+OnProgress = Callable[[str, int, int], None]
 """Called with the name of a stage, what is done of it, and its total."""
-View = tuple[np.ndarray, np.ndarray, Subject]
+View = tuple[np.ndarray, np.ndarray, PictureFacts]
 """Pixels uint8 (S, S, 3), the defect's mask bool (S, S), and what they show."""
 MASK_SIDE = 16
 """Cells along a side of the masks that are kept: shares of a cell that are defective."""
@@ -66,7 +66,7 @@ class PictureMaps:
 
     maps: Tensor
     masks: Tensor
-    subjects: tuple[Subject, ...]
+    subjects: tuple[PictureFacts, ...]
     cost: Cost = field(default_factory=Cost)
 
     def save(self, path: Path) -> None:
@@ -86,7 +86,7 @@ class PictureMaps:
         try:
             with np.load(path, allow_pickle=False) as data:
                 rows = zip(data["class_name"], data["defect"], data["caption"], strict=True)
-                subjects = tuple(Subject(str(n), str(d), str(c) or None) for n, d, c in rows)
+                subjects = tuple(PictureFacts(str(n), str(d), str(c) or None) for n, d, c in rows)
                 cost = Cost(*(float(seconds) for seconds in data["cost"]))
                 maps, masks = (torch.from_numpy(data[name]) for name in ("maps", "masks"))
                 return cls(maps, masks, subjects, cost)
@@ -118,7 +118,7 @@ def views_of(rendered: Any, count: int, rng: Rng) -> list[View]:
     A crop is defective if it holds a good part of the defect, normal if it holds nothing of it;
     crops between the two are not used.
     """
-    subject = Subject(rendered.class_name, rendered.defect, rendered.caption or None)
+    subject = PictureFacts(rendered.class_name, rendered.defect, rendered.caption or None)
     views: list[View] = [_turned(rendered.image, rendered.mask, subject, rng)]
     while len(views) < count:
         views.append(_crop(rendered, subject, rng))
@@ -133,7 +133,7 @@ def encode_pictures(
     size: int,
     views: int = 1,
     workers: int = 0,
-    progress: Progress | None = None,
+    progress: OnProgress | None = None,
 ) -> PictureMaps:
     """Render ``requests`` and send ``views`` of each through the early trunk.
 
@@ -187,7 +187,7 @@ class _Encoded(Dataset):
         return len(self.requests)
 
     @torch.inference_mode()
-    def __getitem__(self, number: int) -> tuple[np.ndarray, np.ndarray, list[Subject]]:
+    def __getitem__(self, number: int) -> tuple[np.ndarray, np.ndarray, list[PictureFacts]]:
         wanted = self.requests[number]
         rendered = self.render(
             wanted.category, wanted.seed, wanted.index, size=self.size, defect=wanted.defect
@@ -202,7 +202,7 @@ class _Encoded(Dataset):
         return rows, (255 * shares).round().byte().numpy(), [subject for _, _, subject in views]
 
 
-def _crop(rendered: Any, subject: Subject, rng: Rng) -> View:
+def _crop(rendered: Any, subject: PictureFacts, rng: Rng) -> View:
     side = rendered.image.shape[0]
     total = int(rendered.mask.sum())
     for _ in range(8):
@@ -222,7 +222,7 @@ def _crop(rendered: Any, subject: Subject, rng: Rng) -> View:
     return _turned(rendered.image, rendered.mask, subject, rng)
 
 
-def _turned(pixels: np.ndarray, mask: np.ndarray, subject: Subject, rng: Rng) -> View:
+def _turned(pixels: np.ndarray, mask: np.ndarray, subject: PictureFacts, rng: Rng) -> View:
     """Mirrored left to right, or not."""
     if rng.random() < 0.5:
         pixels, mask = np.ascontiguousarray(pixels[:, ::-1]), np.ascontiguousarray(mask[:, ::-1])

@@ -24,8 +24,8 @@ from pretraining.lite_weights import LiteWeights, load_lite_weights
 from pretraining.locked_tuning import TuningData, tune
 from pretraining.measures import Measures, measure
 from pretraining.pictures import (
+    OnProgress,
     PictureMaps,
-    Progress,
     Renderer,
     encode_pictures,
     plan,
@@ -49,21 +49,21 @@ class PictureSource:
 
 
 def rendered_source(further: bool = False) -> PictureSource:
-    """The package's own renderer and its split; its test categories are left alone.
+    """The package's own renderer and its split, without its test categories.
 
     Args:
         further: train on the further categories too.
     """
-    from bayes_pfl import rendering as synthetic
+    from bayes_pfl import rendering
 
     def kinds(names: Sequence[str]) -> dict[str, tuple[str, ...]]:
-        return {name: tuple(synthetic.CATEGORIES[name].defects) for name in names}
+        return {name: tuple(rendering.CATEGORIES[name].defects) for name in names}
 
-    more = synthetic.FURTHER_CATEGORIES if further else ()
+    more = rendering.FURTHER_CATEGORIES if further else ()
     return PictureSource(
-        synthetic.render,
-        kinds((*more, *synthetic.TRAIN_CATEGORIES)),
-        kinds(synthetic.VALIDATION_CATEGORIES),
+        rendering.render,
+        kinds((*more, *rendering.TRAIN_CATEGORIES)),
+        kinds(rendering.VALIDATION_CATEGORIES),
     )
 
 
@@ -75,7 +75,7 @@ def pretrain(
     weights: LiteWeights | None = None,
     cache: Path | None = None,
     device: str = "cpu",
-    progress: Progress | None = None,
+    progress: OnProgress | None = None,
 ) -> Measures:
     """Run the recipe and write the model's folder.
 
@@ -83,11 +83,11 @@ def pretrain(
         out: folder for config, weights and model card.
         source: of pictures; None for the package's renderer.
         weights: of the image tower; None for those of the installed package.
-        cache: folder for the maps of the pictures and for the tower, tuned and as it is tuned, so
-            that a run which was stopped goes on after the pictures, within the tuning (two
-            minutes are lost at most) or after it.
+        cache: folder for the maps of the pictures and for the state of the tower's tuning, so that
+            a run that was stopped resumes after the pictures, or within the tuning (at most two
+            minutes of it are lost).
         device: to train on; pictures are rendered, encoded and measured on the CPU.
-        progress: called as the work goes on.
+        progress: called during the work with a stage's name, its finished steps and its total.
 
     Raises:
         BackboneError: the image tower's weights are not installed.
@@ -111,9 +111,16 @@ def pretrain(
         file = export_clip(clip, config, out)
         measures = measure_folder(out, source, data, config)
     facts = CardFacts(
-        config, source.training, source.held_out, pictures.cost, unlocking, tuning, losses,
-        measures, file,
-    )  # fmt: skip
+        config=config,
+        training=source.training,
+        held_out=source.held_out,
+        pictures=pictures.cost,
+        unlocking=unlocking,
+        tuning=tuning,
+        losses=losses,
+        measures=measures,
+        weights=file,
+    )
     card = model_card(facts)
     write_atomically(out / CARD_FILE, card)
     _log.info("wrote %s", out)
@@ -129,7 +136,7 @@ def tuning_data(pictures: FeatureSet, weights: LiteWeights) -> TuningData:
 def measure_folder(
     folder: Path, source: PictureSource, data: TuningData, config: PretrainConfig
 ) -> Measures:
-    """Figures of the model as it was written, read back by open_clip."""
+    """Figures of the written model, which open_clip loads again."""
     import open_clip
 
     with torch.random.fork_rng(devices=[]):  # loading draws initial weights first
@@ -153,7 +160,7 @@ def _pictures(
     source: PictureSource,
     config: PretrainConfig,
     cache: Path | None,
-    progress: Progress | None,
+    progress: OnProgress | None,
 ) -> PictureMaps:
     kept = cache / f"pictures-{config.pictures_key()}.npz" if cache else None
     if kept and kept.is_file():
@@ -180,9 +187,9 @@ def _unlocked(
     weights: LiteWeights,
     config: PretrainConfig,
     cache: Path | None,
-    progress: Progress | None,
+    progress: OnProgress | None,
 ) -> tuple[dict[str, float], Cost]:
-    """Tune the tower, or take it from the cache; its losses, and what it cost."""
+    """Tune the tower, or load it from the cache; returns its losses and what it cost."""
     if not config.unlocked:
         return {}, Cost()
     kept = cache / f"tower-{config.tower_key()}.safetensors" if cache else None
@@ -199,11 +206,11 @@ def _unlocked(
 
 
 def _check_device(device: str) -> None:
-    """Before anything is rendered."""
+    """Check the device before anything is rendered."""
     try:
         torch.empty(1, device=device)
     except (RuntimeError, AssertionError) as error:  # no such name, no driver, built without
-        raise ConfigError(f"device {device!r}: not to be had here; use cpu") from error
+        raise ConfigError(f"device {device!r}: not available here; use cpu") from error
 
 
 def _tokenizer() -> Any:

@@ -1,4 +1,4 @@
-"""What both trainings share: how fast they learn, and what they say of it."""
+"""What both trainings share: the learning rate and the record of losses."""
 
 from __future__ import annotations
 
@@ -26,22 +26,22 @@ def rate(step: int, warmup: int, steps: int) -> float:
     return 0.5 * (1 + math.cos(math.pi * min(1.0, done)))
 
 
-class History:
+class LossHistory:
     """Losses, step by step."""
 
     def __init__(self) -> None:
         self._steps: list[dict[str, float]] = []
 
     def add(self, losses: Mapping[str, Tensor]) -> None:
-        """Those of one more step."""
+        """Add the losses of one step."""
         self._steps.append({name: value.item() for name, value in losses.items()})
 
     def state_dict(self) -> dict[str, list[dict[str, float]]]:
-        """The last steps, which are all that is asked for."""
+        """The losses of the last steps."""
         return {"steps": self._steps[-LOG_EVERY:]}
 
     def load_state_dict(self, state: dict[str, list[dict[str, float]]]) -> None:
-        """Put them back."""
+        """Load the losses."""
         self._steps = list(state["steps"])
 
     def recent(self) -> dict[str, float]:

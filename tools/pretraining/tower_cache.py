@@ -1,4 +1,4 @@
-"""The tuned tower on disk, so that a pretraining which is stopped after it need not tune again."""
+"""The tuned tower on disk, so that a run that is stopped after the tuning does not repeat it."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ def save_tower(trunk: SplitTrunk, path: Path, losses: dict[str, float], cost: Co
 
 
 def load_tower(trunk: SplitTrunk, path: Path) -> tuple[dict[str, float], Cost]:
-    """Put the weights of ``path`` into ``trunk``; its losses and cost.
+    """Load the weights of ``path`` into ``trunk``; returns its losses and cost.
 
     Raises:
         DataError: a file of another kind or of another tower.
@@ -31,7 +31,7 @@ def load_tower(trunk: SplitTrunk, path: Path) -> tuple[dict[str, float], Cost]:
     try:
         with safe_open(path, framework="pt") as file:
             facts = json.loads((file.metadata() or {})["facts"])
-            state = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
+            state = {name: file.get_tensor(name) for name in list(file.keys())}
         trunk.load_state_dict(state)
         return facts["losses"], Cost(facts["wall"], facts["processor"])
     except (SafetensorError, OSError, ValueError, KeyError, TypeError, RuntimeError) as error:

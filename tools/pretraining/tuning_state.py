@@ -1,4 +1,4 @@
-"""A tuning of the tower on disk as it goes, so that one which was stopped can be gone on with."""
+"""The state of the tower's tuning on disk, so that a run that was stopped can resume it."""
 
 from __future__ import annotations
 
@@ -17,11 +17,11 @@ from bayes_pfl.support.files import write_atomically
 from pretraining.cost import Cost
 
 PERIOD = 120.0
-"""Seconds of work that are lost at most."""
+"""At most so many seconds of work are lost."""
 
 
 class Stateful(Protocol):
-    """Anything with a state that can be taken and put back."""
+    """Anything whose state can be saved and loaded."""
 
     def state_dict(self) -> dict[str, Any]: ...
 
@@ -30,7 +30,7 @@ class Stateful(Protocol):
 
 @dataclass(frozen=True)
 class Draws:
-    """Where a generator stands."""
+    """The state of a random generator."""
 
     rng: np.random.Generator
 
@@ -42,7 +42,7 @@ class Draws:
 
 
 class TuningState:
-    """The file of a tuning's state; without a path nothing is kept.
+    """The file of a tuning's state; without a path nothing is written.
 
     Args:
         path: to write.
@@ -56,11 +56,11 @@ class TuningState:
 
     @property
     def cost(self) -> Cost:
-        """Of the tuning so far, what was done before a stop included."""
+        """Cost of the tuning so far, including that before a stop."""
         return Cost.now().since(self._begin).plus(self._before)
 
     def restore(self, parts: Mapping[str, Stateful]) -> int:
-        """Put the parts where they were; the number of steps done, 0 if nothing is kept.
+        """Load the parts; returns the number of finished steps, 0 without a file.
 
         Raises:
             DataError: a file of another kind or of another tower.
@@ -79,7 +79,7 @@ class TuningState:
             ) from error
 
     def keep(self, step: int, parts: Mapping[str, Stateful]) -> None:
-        """Write the parts as they are after ``step`` steps, if it is time to.
+        """Write the parts after ``step`` steps, if the period is over.
 
         Raises:
             OSError: the file cannot be written; what it held is intact.
@@ -94,6 +94,6 @@ class TuningState:
         self._written = time.monotonic()
 
     def remove(self) -> None:
-        """The tuning is done, and its result kept."""
+        """Delete the file, because the result of the tuning is kept."""
         if self.path:
             self.path.unlink(missing_ok=True)

@@ -1,9 +1,9 @@
-"""The late blocks of the image trunk tuned on masks, before a text tower learns to read them.
+"""Tunes the late blocks of the image trunk on masks, before a text tower learns to read them.
 
-ImageNet's features tell things apart, and pay little heed to their state. Readers that are thrown
-away afterwards ask for it: linear maps of the tapped layers for the masks, as a head will read
-them, and one of the pooled features for normal or defective. What the classifier says of the
-pictures is kept (distillation of the tower as it came), and with it what ImageNet's names mean.
+ImageNet's features separate kinds of objects better than their states. Linear readers, which are
+discarded afterwards, predict the state: from the tapped layers the mask, as a head will read it,
+and from the pooled features normal or defective. Distillation of the original tower keeps the
+classifier's output on the pictures, and with it the meaning of ImageNet's names.
 
 Symbols: B views, N cells, V joined width.
 """
@@ -22,13 +22,13 @@ from bayes_pfl.clip.joined_layers import join_layers
 from pretraining.balance import balanced_chances
 from pretraining.config import PretrainConfig
 from pretraining.lite_weights import LiteWeights
-from pretraining.pictures import MASK_SIDE, PictureMaps, Progress
-from pretraining.schedule import LOG_EVERY, History, cosine
+from pretraining.pictures import MASK_SIDE, OnProgress, PictureMaps
+from pretraining.schedule import LOG_EVERY, LossHistory, cosine
 from pretraining.split_trunk import LateMaps, SplitTrunk
-from pretraining.tuning_state import Draws, TuningState
+from pretraining.tuning_state import Draws, Stateful, TuningState
 
 _log = logging.getLogger(__name__)
-_READER_RATE = 10  # the readers begin from nothing: they learn faster than the trunk
+_READER_RATE = 10  # the readers start from zero, so they learn faster than the trunk
 _HIGHEST = 3  # cells
 _WARMUP = 0.1  # of the steps
 
@@ -56,13 +56,13 @@ def unlock(
     pictures: PictureMaps,
     weights: LiteWeights,
     config: PretrainConfig,
-    progress: Progress | None = None,
+    progress: OnProgress | None = None,
     state: TuningState | None = None,
 ) -> dict[str, float]:
-    """Tune the late part of ``trunk`` in place, where it lies; batch norms keep their statistics.
+    """Tune the late part of ``trunk`` in place, on its device; batch norms keep their statistics.
 
     Args:
-        state: of this tuning, which goes on from there; None to begin, and keep nothing.
+        state: where the state of this tuning is kept and resumed from; None keeps nothing.
 
     Returns:
         The mean of every loss over the last steps.
@@ -75,9 +75,15 @@ def unlock(
     optimizer = _optimizer(tuned, readers, config)
     warmup = round(_WARMUP * config.unlock_steps)
     schedule = cosine(optimizer, warmup, config.unlock_steps)
-    history, state = History(), state or TuningState()
-    parts = {"trunk": trunk, "readers": readers, "optimizer": optimizer, "schedule": schedule,
-             "history": history, "draws": Draws(rng)}  # fmt: skip
+    history, state = LossHistory(), state or TuningState()
+    parts: dict[str, Stateful] = {
+        "trunk": trunk,
+        "readers": readers,
+        "optimizer": optimizer,
+        "schedule": schedule,
+        "history": history,
+        "draws": Draws(rng),
+    }
     for step in range(state.restore(parts), config.unlock_steps):
         chosen = torch.from_numpy(rng.choice(len(chances), config.unlock_batch, p=chances))
         maps, masks = (x.to(trunk.device) for x in _batch(pictures, chosen, rng))
@@ -115,13 +121,13 @@ def reading_losses(
     full_from: float = 1.0,
     highest_weight: float = 0.5,
 ) -> dict[str, Tensor]:
-    """What the readers are asked for.
+    """Losses of the readers.
 
     Args:
         cells: logits (B, N). views: logits (B,).
         masks: defective shares (B, N), in [0, 1]. labels: (B,) in {0, 1}.
-        full_from: share from which on a cell is wanted in full, above 0.
-        highest_weight: of the loss by the highest cells.
+        full_from: defective share, above 0, from which the target of a cell is 1.
+        highest_weight: of the loss of the highest cells.
     """
     wanted = (masks / full_from).clamp(max=1)
     found, broken = cells.sigmoid(), 1 + 4 * wanted
@@ -136,7 +142,7 @@ def reading_losses(
 
 
 def classes_kept(found: Tensor, wanted: Tensor, weights: LiteWeights) -> Tensor:
-    """Kullback-Leibler divergence from what the classifier says of pooled features ``wanted``."""
+    """Kullback-Leibler divergence from the classifier's output on the features ``wanted``."""
     answers = [weights.classify(x).log_softmax(1) for x in (found, wanted)]
     return F.kl_div(*answers, log_target=True, reduction="batchmean")
 
