@@ -13,7 +13,7 @@ from bayes_pfl.metrics.pro import pro_curve
 
 
 def auroc_bound(levels: Levels) -> float:
-    """In a bin the ROC curve stays in a rectangle: its diagonal errs by at most half of that area."""
+    """In a bin the ROC curve stays in a rectangle; its diagonal errs by half of that at most."""
     mixed = np.dot(levels.positives.astype(np.float64), levels.negatives)
     return float(mixed / (2 * levels.n_positive * levels.n_negative))
 

@@ -41,7 +41,7 @@ def _ellipse(
     half: tuple[float, float],
     uneven: float = 0.06,
 ) -> Field:
-    """Distance from ``centre``: 1 on the outline of a wavy ellipse."""  # fmt: skip
+    """Distance from ``centre``: 1 on the outline of a wavy ellipse."""
     dx = (x - np.float32(centre[0])) / np.float32(half[0])
     dy = (y - np.float32(centre[1])) / np.float32(half[1])
     return np.hypot(dx, dy) - wavy(rng, uneven)(np.arctan2(dy, dx))
@@ -111,10 +111,9 @@ def mammogram(rng: Rng, size: int) -> Scene:
     reach = (rng.uniform(1.1, 1.75), rng.uniform(0.7, 1.0))
     away = _ellipse(rng, x, y, (-1, 0), reach, 0.03)
     where = smoothstep(1.0, 0.96, away)
-    density = smoothstep(
-        np.float32(rng.uniform(-0.8, 0.6)), 1.2,
-        fbm(rng, size, rng.uniform(0.2, 0.4), 4, 0.6) + 0.8 - away,
-    )  # fmt: skip
+    sparse = rng.uniform(-0.8, 0.6)
+    tissue = fbm(rng, size, rng.uniform(0.2, 0.4), 4, 0.6) + 0.8 - away
+    density = smoothstep(sparse, 1.2, tissue)
     web = ridges(rng, size, rng.uniform(0.08, 0.16), 3)
     value = rng.uniform(0.14, 0.3) + np.float32(rng.uniform(0.25, 0.55)) * density
     value += np.float32(rng.uniform(0.06, 0.2)) * web * (0.35 + density)
@@ -197,7 +196,8 @@ def stomach(rng: Rng, size: int) -> Scene:
     scene = surface_scene(rng, image, light)
     if rng.random() < 0.5:
         seen = smoothstep(1.0, 0.97, np.hypot(x, y) / np.float32(rng.uniform(0.92, 1.15)))
-        scene.lighting, scene.where = scene.lighting * (0.03 + 0.97 * seen), seen
+        scene.dim(0.03 + 0.97 * seen)
+        scene.where = seen
     return scene
 
 

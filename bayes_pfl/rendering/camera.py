@@ -78,11 +78,11 @@ def sensor_noise(rng: Rng, size: int, grey: bool) -> np.ndarray:
 
 
 def jpeg(rng: Rng, pixels: np.ndarray) -> np.ndarray:
-    """Two pictures in three went through JPEG, of quality 45 to 97."""
+    """Compress two pictures in three by JPEG, at a quality of 45 to 97."""
     if rng.random() > 0.66:
         return pixels
     options = [cv2.IMWRITE_JPEG_QUALITY, int(rng.integers(45, 98))]
-    # The codec reads BGR: channels are swapped before and after to treat chroma right.
+    # The codec reads BGR: channels are swapped before and after, so that chroma is right.
     _, data = cv2.imencode(".jpg", np.ascontiguousarray(pixels[..., ::-1]), options)
-    decoded = cv2.imdecode(data, cv2.IMREAD_COLOR)
+    decoded = np.asarray(cv2.imdecode(data, cv2.IMREAD_COLOR))
     return np.ascontiguousarray(decoded[..., ::-1])

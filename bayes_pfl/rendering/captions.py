@@ -117,9 +117,9 @@ PHRASES: dict[str, tuple[str, ...]] = {
 def state_phrases(class_name: str, defect: str, organic: bool = False) -> tuple[str, ...]:
     """All noun phrases of one state: ``defect`` is "good" or a kind (then the general ones too)."""
     if defect == "good":
-        forms = _HEALTHY + _NORMAL[:5] if organic else _NORMAL
-        return tuple(form.format(class_name) for form in forms)
-    forms = _DISEASED if organic else _ABNORMAL
+        normal: tuple[str, ...] = _HEALTHY + _NORMAL[:5] if organic else _NORMAL
+        return tuple(form.format(class_name) for form in normal)
+    forms: tuple[str, ...] = _DISEASED if organic else _ABNORMAL
     named = (f"a {class_name} with {phrase}" for phrase in PHRASES[defect])
     return tuple(form.format(class_name) for form in forms) + tuple(named)
 
@@ -183,7 +183,7 @@ def _place(mask: np.ndarray) -> str:
 
 
 def _article(sentence: str) -> str:
-    """ "a" before a vowel becomes "an" (and the other way round)."""
+    """Turn "a" before a vowel into "an", and the other way round."""
     words = sentence.split(" ")
     for i, word in enumerate(words[:-1]):
         if word in ("a", "an"):

@@ -1,4 +1,4 @@
-"""What a category is, and the faults that kinds of material and things can have."""
+"""What a category is, and the faults that a kind of material or thing can have."""
 
 from __future__ import annotations
 
@@ -43,15 +43,18 @@ PRINTED = f"{SOLID} print_error print_error"
 
 
 def surface(name: str, class_name: str, defects: str, build: Builder) -> Category:
+    """A category of a surface; ``defects`` are names between blanks."""
     return Category(
         name, class_name, "texture", tuple(defects.split()), partial(surroundings.framed, build)
     )
 
 
 def thing(name: str, class_name: str, defects: str, maker: Maker, *layout: float) -> Category:
+    """A category of an object; ``defects`` are names between blanks, ``layout`` is for `Layout`."""
     build = partial(lay, maker=maker, layout=Layout(*layout), ground=surroundings.supported)
     return Category(name, class_name, "object", tuple(defects.split()), build)
 
 
 def medical(name: str, class_name: str, defects: str, build: Builder) -> Category:
+    """A category of a scan or a picture of the body; ``defects`` are names between blanks."""
     return Category(name, class_name, "organic", tuple(defects.split()), build)

@@ -1,4 +1,4 @@
-"""Makers of objects cut out of a material: an outline of some kind, bored, bevelled, lettered."""
+"""Makers of objects cut out of a material by an outline, bevelled, some with holes or letters."""
 
 from __future__ import annotations
 
@@ -66,10 +66,10 @@ class Cutting:
 
 
 def _piece(material: Material, style: Rng, rng: Rng, p: int, angle: float) -> np.ndarray:
-    """The same material for all items of a picture, each from another place of it."""
+    """A piece of the material that all items of a picture share, each from another place."""
     side = max(p, _SMALLEST)
     sheet = material(np.random.default_rng(int(style.integers(2**31))), side).image
-    matrix = cv2.getRotationMatrix2D((side / 2, side / 2), -math.degrees(angle), 1.0)
+    matrix: np.ndarray = cv2.getRotationMatrix2D((side / 2, side / 2), -math.degrees(angle), 1.0)
     matrix[:, 2] += rng.uniform(-0.4, 0.4, 2) * side
     return cv2.warpAffine(sheet, matrix, (p, p), borderMode=cv2.BORDER_REFLECT_101)
 

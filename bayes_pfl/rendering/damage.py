@@ -86,8 +86,8 @@ def fold(rng: Rng, scene: Scene) -> Mark:
         )
     sharp = pen.field()
     width = rng.uniform(1.2, 5) * unit
-    crest = cv2.GaussianBlur(sharp, (0, 0), width)
-    crest = crest / max(float(crest.max()), 1e-3)
+    blurred = cv2.GaussianBlur(sharp, (0, 0), width)
+    crest = blurred / max(float(blurred.max()), 1e-3)
     lit = relief(crest * np.float32(pick(rng, [-1, 1]) * rng.uniform(2.5, 6) * width), scene.light)
     target = scene.image * (lit * (1 - 0.25 * sharp))[..., None]
     return Mark(target, np.minimum(crest * 1.6, 1) * scene.where)
@@ -269,7 +269,7 @@ def misaligned(rng: Rng, scene: Scene) -> Mark | None:
         return _moved_part(rng, scene, parts)
     centre, radius = spot(rng, scene), radius_for(rng, scene, 12, 0.4)
     size = scene.size
-    matrix = cv2.getRotationMatrix2D(
+    matrix: np.ndarray = cv2.getRotationMatrix2D(
         tuple(centre), pick(rng, [0, rng.uniform(-50, 50)]), rng.uniform(0.85, 1.15)
     )
     matrix[:, 2] += rng.uniform(-0.5, 0.5, 2) * radius + rng.uniform(-3, 3, 2) * scene.unit

@@ -117,7 +117,7 @@ def _blend(
 ) -> tuple[np.ndarray, np.ndarray]:
     """Blend the mark in; strengthen or turn round, by ``gains``, a change that is hard to see.
 
-    ``limits`` are the least and the most that the change should come to (of the full range).
+    ``limits`` are the smallest and the largest change that may result (of the full range).
     """
     changed = mark.alpha >= MASK_OPACITY
     if not changed.any():
@@ -127,7 +127,7 @@ def _blend(
     weight = thrice(np.where(near, mark.alpha, np.float32(0)))
     delta = ((mark.target - image) * weight).astype(np.float32)
     clean = np.clip(scene.lit(image), 0, 1)
-    best, best_seen = None, -1.0
+    best, best_seen = image, -1.0
     for gain in gains:
         spoiled = image + np.float32(gain) * delta
         seen = _visibility(np.clip(scene.lit(spoiled), 0, 1), clean, changed)

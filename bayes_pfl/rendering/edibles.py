@@ -20,6 +20,7 @@ from bayes_pfl.rendering.solids import Item, box, cover, dome, radial, shade, sp
 
 
 def baked_tone(rng: Rng) -> np.ndarray:
+    """The colour of something baked."""
     return hsv(rng.uniform(0.07, 0.12), rng.uniform(0.35, 0.7), rng.uniform(0.5, 0.92))
 
 

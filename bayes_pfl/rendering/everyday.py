@@ -1,4 +1,4 @@
-"""Makers of everyday things with markings, holes and keys of their own (see solids.py)."""
+"""Makers of everyday things that have markings, holes and keys (see solids.py)."""
 
 from __future__ import annotations
 

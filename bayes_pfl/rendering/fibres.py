@@ -38,6 +38,7 @@ from bayes_pfl.rendering.scene import (
 
 
 def wood_tone(rng: Rng) -> Colour:
+    """The colour of wood, from pale to dark."""
     return hsv(rng.uniform(0.045, 0.11), rng.uniform(0.2, 0.7), rng.uniform(0.3, 0.88))
 
 

@@ -44,6 +44,7 @@ def stamp_mark(
 
 
 def bottle_cap(style: Rng, rng: Rng, p: int, angle: float, light: Light) -> Item:
+    """A crown cap with a crimped edge."""
     x, y = axes(p, angle)
     count, theta = int(style.integers(17, 26)), np.arctan2(y, x)
     radius = np.sqrt(x * x + y * y)
@@ -74,6 +75,7 @@ def bottle_mouth(style: Rng, rng: Rng, p: int, angle: float, light: Light) -> It
 
 
 def button(style: Rng, rng: Rng, p: int, angle: float, light: Light) -> Item:
+    """A button with two or four holes."""
     x, y = axes(p, angle)
     radius = np.sqrt(x * x + y * y)
     holes, at = int(pick(style, [2, 4])), style.uniform(0.16, 0.26)

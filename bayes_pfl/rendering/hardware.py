@@ -32,6 +32,7 @@ from bayes_pfl.rendering.solids import (
 
 
 def hex_nut(style: Rng, rng: Rng, p: int, angle: float, light: Light) -> Item:
+    """A hexagonal nut."""
     x, y = axes(p, angle)
     bore = style.uniform(0.36, 0.55)
     outer = polygon(x, y, 6, 0.82)
@@ -49,6 +50,7 @@ def hex_nut(style: Rng, rng: Rng, p: int, angle: float, light: Light) -> Item:
 
 
 def washer(style: Rng, rng: Rng, p: int, angle: float, light: Light) -> Item:
+    """A flat ring."""
     x, y = axes(p, angle)
     bore = style.uniform(0.3, 0.65)
     distance = np.maximum(disc(x, y, 0.93), np.float32(bore) - np.sqrt(x * x + y * y))
@@ -70,6 +72,7 @@ def washer(style: Rng, rng: Rng, p: int, angle: float, light: Light) -> Item:
 
 
 def gear(style: Rng, rng: Rng, p: int, angle: float, light: Light) -> Item:
+    """A gear wheel."""
     x, y = axes(p, angle)
     teeth, depth = int(style.integers(9, 32)), style.uniform(0.08, 0.2)
     theta, radius = np.arctan2(y, x), np.sqrt(x * x + y * y)
@@ -94,6 +97,7 @@ def gear(style: Rng, rng: Rng, p: int, angle: float, light: Light) -> Item:
 
 
 def screw(style: Rng, rng: Rng, p: int, angle: float, light: Light) -> Item:
+    """A screw, seen from the side."""
     x, y = axes(p, angle)
     head_at, radius = -0.72, style.uniform(0.09, 0.16)
     taper = np.clip((0.95 - x) * np.float32(pick(style, [2.5, 30.0])), 0, 1)
@@ -119,6 +123,7 @@ def screw(style: Rng, rng: Rng, p: int, angle: float, light: Light) -> Item:
 
 
 def bolt(style: Rng, rng: Rng, p: int, angle: float, light: Light) -> Item:
+    """A bolt, seen from the side."""
     x, y = axes(p, angle)
     radius = style.uniform(0.13, 0.22)
     shaft, head = box(x - 0.15, y, 0.78, radius, 0.03), box(x + 0.72, y, 0.2, radius * 1.9, 0.04)
@@ -142,6 +147,7 @@ def bolt(style: Rng, rng: Rng, p: int, angle: float, light: Light) -> Item:
 
 
 def coin(style: Rng, rng: Rng, p: int, angle: float, light: Light) -> Item:
+    """A coin with a rim and letters."""
     x, y = axes(p, angle)
     radius = np.sqrt(x * x + y * y)
     rim = smoothstep(0.82, 0.85, radius)
@@ -164,6 +170,7 @@ def coin(style: Rng, rng: Rng, p: int, angle: float, light: Light) -> Item:
 
 
 def bearing(style: Rng, rng: Rng, p: int, angle: float, light: Light) -> Item:
+    """A ball bearing."""
     x, y = axes(p, angle)
     radius, theta = np.sqrt(x * x + y * y), np.arctan2(y, x)
     bore, groove, half = (

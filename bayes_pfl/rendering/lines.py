@@ -8,7 +8,7 @@ import cv2
 import numpy as np
 
 from bayes_pfl.rendering.marks import Mark, apart, drop_shadow, extent, radius_for, spot
-from bayes_pfl.rendering.noise import Field, Rng, grain, pick, smoothstep, white
+from bayes_pfl.rendering.noise import Field, Rng, grain, pick, shifted, smoothstep, white
 from bayes_pfl.rendering.scene import Scene, any_colour, hsv, paint, relief, rgb, thrice
 from bayes_pfl.rendering.strokes import Pen, crack_lines, crack_network, curve, log_uniform
 
@@ -87,8 +87,8 @@ def cut(rng: Rng, scene: Scene) -> Mark:
     points = curve(rng, start, length, turn, rng.uniform(0.0, 0.4))
     pen.path(points, width * np.sin(np.linspace(0.05, 3.09, 47)))
     inside = pen.field()
-    shift = np.float32([[1, 0, -scene.light.x * 1.2 * unit], [0, 1, -scene.light.y * 1.2 * unit]])
-    lip = cv2.warpAffine(inside, shift, (scene.size, scene.size)) * np.float32(rng.uniform(0.3, 1))
+    lip = shifted(inside, -scene.light.x * 1.2 * unit, -scene.light.y * 1.2 * unit)
+    lip = lip * np.float32(rng.uniform(0.3, 1))
     bright = np.minimum(scene.image * np.float32(1.5) + 0.08, 1)
     dark = scene.image * np.float32(rng.uniform(0.05, 0.45))
     target = bright + (dark - bright) * inside[..., None]

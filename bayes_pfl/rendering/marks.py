@@ -8,7 +8,7 @@ from dataclasses import dataclass
 import cv2
 import numpy as np
 
-from bayes_pfl.rendering.noise import Field, Rng
+from bayes_pfl.rendering.noise import Field, Rng, shifted
 from bayes_pfl.rendering.scene import Colour, Scene, vary
 from bayes_pfl.rendering.strokes import log_uniform
 
@@ -57,6 +57,6 @@ def apart(
 
 
 def drop_shadow(alpha: Field, scene: Scene, reach: float) -> Field:
-    shift = np.float32([[1, 0, -scene.light.x * reach], [0, 1, -scene.light.y * reach]])
-    moved = cv2.warpAffine(alpha, shift, (scene.size, scene.size))
+    """The soft shadow of something of coverage ``alpha``, ``reach`` pixels away from the lamp."""
+    moved = shifted(alpha, -scene.light.x * reach, -scene.light.y * reach)
     return cv2.GaussianBlur(moved, (0, 0), 0.5 + 0.4 * reach)

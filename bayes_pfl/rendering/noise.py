@@ -1,7 +1,8 @@
 """Fast procedural noise: every field is float32 (S, S), made from small random grids and OpenCV.
 
 All lengths are fractions of the picture's side unless a name ends in ``_px``, so that a material
-looks alike at 128 and at 512 pixels. Nothing here holds state: the generator is always passed in.
+looks the same at 128 and at 512 pixels. No function keeps state: the random generator is an
+argument of each.
 """
 
 from __future__ import annotations
@@ -14,12 +15,14 @@ import cv2
 import numpy as np
 
 Field = np.ndarray
+"""float32 (S, S), one value a pixel."""
 Rng = np.random.Generator
+"""The random generator that every drawing function takes; draws follow its order of calls."""
 T = TypeVar("T")
 
 
 def pick(rng: Rng, options: Sequence[T]) -> T:
-    """One of a few options, as it is (``Generator.choice`` would turn it into a NumPy scalar)."""
+    """One of a few options, unchanged (``Generator.choice`` would make it a NumPy scalar)."""
     return options[int(rng.integers(len(options)))]
 
 
@@ -135,15 +138,21 @@ def warp(field: np.ndarray, dx_px: Field, dy_px: Field) -> np.ndarray:
 def wobble(
     rng: Rng, field: np.ndarray, cell: float, amount_px: float, octaves: int = 2
 ) -> np.ndarray:
-    """Warp by smooth noise of ``amount_px`` pixels: takes the ruler out of straight lines."""
+    """Warp by smooth noise of ``amount_px`` pixels, which makes straight lines slightly uneven."""
     size = field.shape[0]
     dx = fbm(rng, size, cell, octaves) * np.float32(amount_px)
     dy = fbm(rng, size, cell, octaves) * np.float32(amount_px)
     return warp(field, dx, dy)
 
 
+def shifted(field: Field, dx_px: float, dy_px: float) -> Field:
+    """Move an (S, S) field by one displacement in pixels; zeros come in at the edges."""
+    matrix = np.array([[1, 0, dx_px], [0, 1, dy_px]], np.float32)
+    return cv2.warpAffine(field, matrix, (field.shape[1], field.shape[0]))
+
+
 def pixel_grid(size: int) -> tuple[Field, Field]:
-    """x and y of every pixel, float32 (S, S)."""
+    """The x and the y of every pixel, float32 (S, S)."""
     axis = np.arange(size, dtype=np.float32)
     return np.broadcast_to(axis[None, :], (size, size)), np.broadcast_to(
         axis[:, None], (size, size)

@@ -53,9 +53,7 @@ def skin(rng: Rng, size: int) -> Scene:
     scene = surface_scene(rng, image, light)
     if rng.random() < 0.3:
         x, y = axes(size)
-        scene.lighting = scene.lighting * (
-            1 - 0.95 * smoothstep(rng.uniform(0.9, 1.05), 1.12, np.hypot(x, y))
-        )
+        scene.dim(1 - 0.95 * smoothstep(rng.uniform(0.9, 1.05), 1.12, np.hypot(x, y)))
         scene.where = smoothstep(0.85, 0.8, np.hypot(x, y))
     return scene
 
@@ -111,7 +109,8 @@ def colon(rng: Rng, size: int) -> Scene:
             (np.abs(x) + np.abs(y)) * np.float32(rng.uniform(0.58, 0.68)),
         )
         seen = smoothstep(0.98, 0.95, corner)
-        scene.lighting, scene.where = scene.lighting * (0.03 + 0.97 * seen), seen
+        scene.dim(0.03 + 0.97 * seen)
+        scene.where = seen
     return scene
 
 

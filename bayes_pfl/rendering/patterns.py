@@ -164,7 +164,7 @@ def zipper(rng: Rng, size: int) -> Scene:
 
 def bristles(rng: Rng, size: int) -> Scene:
     """Tufts of a brush in rows."""
-    light, unit = Light.draw(rng), size / 256
+    light = Light.draw(rng)
     image = paint(np.ones((size, size), np.float32), any_colour(rng, 0.6, 0.1, 0.95))
     pitch, jitter = rng.uniform(0.1, 0.2) * size, rng.uniform(0.02, 0.1)
     tones = [any_colour(rng, 0.9, 0.3, 1.0) for _ in range(int(rng.integers(1, 4)))]
@@ -188,5 +188,4 @@ def bristles(rng: Rng, size: int) -> Scene:
             )
             if part is not None:
                 parts.append(part)
-    del unit
     return surface_scene(rng, image, light, 0.0, parts)

@@ -1,4 +1,4 @@
-"""From a name and a number to a picture with its mask: the one entry to all of the drawing."""
+"""Renders a picture with its mask from the name of a category, a seed and a number."""
 
 from __future__ import annotations
 
@@ -38,7 +38,7 @@ class Rendered:
 
 @dataclass(frozen=True)
 class Exposure:
-    """A scene before the camera, clean and (if so asked) spoiled; both float32 (S, S, 3)."""
+    """A scene before the camera, without and with its fault; both float32 (S, S, 3)."""
 
     scene: Scene
     clean: np.ndarray
@@ -60,10 +60,8 @@ def render(
     """
     entry = _entry(category)
     shot = expose(category, seed, index, size=size, defect=defect)
-    camera, words = (
-        _rng(category, seed, index, size, "camera"),
-        _rng(category, seed, index, size, "words"),
-    )
+    camera = _rng(category, seed, index, size, "camera")
+    words = _rng(category, seed, index, size, "words")
     pixels = photograph(camera, shot.spoiled, shot.scene.grey)
     organic = entry.kind == "organic"
     text = caption(words, entry.class_name, shot.defect, shot.mask, shot.scene.grey, organic)
@@ -73,7 +71,7 @@ def render(
 def expose(
     category: str, seed: int, index: int, *, size: int = 256, defect: str | None = None
 ) -> Exposure:
-    """What the camera will see: the same scene with and without its fault, and the mask."""
+    """The scene that the camera will see, with and without its fault, and the mask."""
     entry = _entry(category)
     if not MIN_SIZE <= size <= MAX_SIZE:
         raise ConfigError(f"size {size} is not allowed: choose {MIN_SIZE} to {MAX_SIZE} pixels")
@@ -88,7 +86,7 @@ def expose(
 
 
 def _expose_well(scene: Scene) -> None:
-    """Brighten a scene too dark for anything to be seen on it; darken one that is all white."""
+    """Brighten a scene that is too dark to see a fault on; darken one that is all white."""
     if scene.grey:
         return
     lit = peak(scene.lit(scene.image)[::4, ::4])
@@ -96,9 +94,7 @@ def _expose_well(scene: Scene) -> None:
     seen = seen if len(seen) else lit
     bright = float(np.percentile(seen, 90))
     gain = 0.38 / max(bright, 0.02) if bright < 0.38 else min(1.0, 0.9 / float(seen.mean() + 1e-6))
-    scene.lighting = np.float32(min(gain, 6.0)) * (
-        1.0 if scene.lighting is None else scene.lighting
-    )
+    scene.dim(np.float32(min(gain, 6.0)))
 
 
 def _entry(category: str) -> Category:
@@ -110,7 +106,7 @@ def _entry(category: str) -> Category:
 
 
 def _kind(entry: Category, seed: int, index: int, size: int, defect: str | None) -> str:
-    """ "good", or the kind of fault that is asked for; for "random" one of the category's.
+    """The kind of fault that is asked for, or "good"; for "random" one of the category's kinds.
 
     Raises ConfigError for a kind that the category does not list.
     """
@@ -126,6 +122,6 @@ def _kind(entry: Category, seed: int, index: int, size: int, defect: str | None)
 
 
 def _rng(category: str, seed: int, index: int, size: int, purpose: str) -> Rng:
-    """A generator of its own for each purpose; crc32 is the same in every process."""
+    """A random generator for each purpose; crc32 is the same in every process, hash() is not."""
     names = (zlib.crc32(category.encode()), zlib.crc32(purpose.encode()))
     return np.random.default_rng([*names, seed & 0xFFFFFFFF, seed >> 32 & 0xFFFFFFFF, index, size])

@@ -1,4 +1,4 @@
-"""Makers of rugged, ribbed and pitted things, with nothing wrong about it (see solids.py)."""
+"""Makers of rugged, ribbed and pitted things whose relief is no fault (see solids.py)."""
 
 from __future__ import annotations
 

@@ -131,7 +131,7 @@ def _organs(rng: Rng) -> list[tuple[float, float, float, float, float]]:
     fixed = [(-0.35, -0.05, 0.42, 0.38, 0.52), (0.5, 0.0, 0.2, 0.26, 0.5)]
     kidneys = [(side * 0.4, 0.32, 0.14, 0.17, 0.62) for side in (-1, 1)]
     low, high = (-0.1, -0.45, 0.06, 0.06, 0.05), (0.45, 0.1, 0.13, 0.13, 0.6)
-    gut = [tuple(float(v) for v in row) for row in rng.uniform(low, high, (7, 5))]
+    gut = [(x, y, w, h, value) for x, y, w, h, value in rng.uniform(low, high, (7, 5)).tolist()]
     return [*fixed, *kidneys, *gut]
 
 

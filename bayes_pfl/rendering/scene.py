@@ -1,4 +1,4 @@
-"""What is drawn before the camera sees it: light, layers, parts, and how they are put together."""
+"""Scenes before the camera: light, layers and parts, and how they are put together."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ Colour = np.ndarray
 
 @dataclass(frozen=True)
 class Light:
-    """A distant lamp: unit direction in the picture's plane, and how raking it is (0 .. 1)."""
+    """A distant lamp: unit direction in the picture's plane, and how low it stands (0 to 1)."""
 
     x: float
     y: float
@@ -25,13 +25,14 @@ class Light:
 
     @classmethod
     def draw(cls, rng: Rng) -> Light:
+        """A lamp at random."""
         turn = rng.uniform(0, 2 * math.pi)
         return cls(math.cos(turn), math.sin(turn), float(rng.uniform(0.3, 1.0)))
 
 
 @dataclass
 class Part:
-    """Something that belongs at a place, with what one would see if it were gone.
+    """Something with a place of its own in the picture, and what would be seen without it.
 
     ``box`` is (top, left, bottom, right) in pixels, ``alpha`` (h, w) in [0, 1],
     ``without`` (h, w, 3) the picture there before the part was drawn.
@@ -45,20 +46,23 @@ class Part:
 
 @dataclass
 class Scene:
-    """A picture without defect, and what a defect needs to know of it.
+    """A picture without defect, and all that the drawing of a defect needs.
 
     image       (S, S, 3) float32, before lighting; may leave [0, 1] a little
     where       (S, S) in [0, 1], the inspected thing (all ones for a surface)
-    background  (S, S, 3), what lies behind the thing
-    lighting    (S, S) factor applied last, to the clean and the defective picture alike
+    background  (S, S, 3), behind the thing
+    lighting    (S, S) factor applied last, both to the clean and to the defective picture
+    parts       things with a place of their own, which a defect may move or remove
     direction   radians, along which the material is drawn out (grain, brush marks)
+    grey        whether it is a scan without colour
+    surface     whether it is a surface that fills the picture
     """
 
     image: np.ndarray
     where: Field
     background: np.ndarray
     light: Light
-    lighting: Field | None = None
+    lighting: Field | np.float32 | None = None
     parts: list[Part] = field(default_factory=list)
     direction: float = 0.0
     grey: bool = False
@@ -66,14 +70,20 @@ class Scene:
 
     @property
     def size(self) -> int:
+        """S, the side of the picture in pixels."""
         return self.image.shape[0]
 
     @property
     def unit(self) -> float:
-        """Pixels for each pixel of a 256 picture."""
+        """How many pixels one pixel of a picture of side 256 is here."""
         return self.size / 256.0
 
+    def dim(self, factor: Field | np.float32) -> None:
+        """Multiply the lighting by a factor, a number or (S, S)."""
+        self.lighting = factor if self.lighting is None else self.lighting * factor
+
     def lit(self, image: np.ndarray) -> np.ndarray:
+        """An (S, S, 3) picture under the scene's lighting."""
         return image if self.lighting is None else image * thrice(self.lighting)
 
     def colour_at(self, row: int, column: int, radius: int) -> Colour:
@@ -84,6 +94,7 @@ class Scene:
 
 
 def rgb(red: float, green: float, blue: float) -> Colour:
+    """Red, green and blue in [0, 1]."""
     return np.array([red, green, blue], np.float32)
 
 
@@ -93,6 +104,7 @@ def hsv(hue: float, saturation: float, value: float) -> Colour:
 
 
 def any_colour(rng: Rng, saturation: float = 0.9, low: float = 0.08, high: float = 0.95) -> Colour:
+    """A random colour of at most ``saturation``, of a value from ``low`` to ``high``."""
     return hsv(rng.random(), saturation * rng.random() ** 1.3, rng.uniform(low, high))
 
 
@@ -102,7 +114,7 @@ def vary(rng: Rng, colour: Colour, amount: float = 0.06) -> Colour:
     return np.clip(colour + shift, 0.01, 1.0).astype(np.float32)
 
 
-def thrice(field: Field) -> np.ndarray:
+def thrice(field: Field | np.float32) -> np.ndarray:
     """An (S, S) field as (S, S, 3); much faster than broadcasting over a last axis of three."""
     field = np.ascontiguousarray(field, np.float32)
     return cv2.merge([field, field, field])
@@ -145,7 +157,7 @@ def relief(height: Field, light: Light, depth: float = 1.0) -> Field:
 
 
 def uneven_light(rng: Rng, size: int, light: Light, strength: float = 1.0) -> Field:
-    """Slow changes of light over the picture, and now and then the edge of a shadow."""
+    """Slow changes of light over the picture; at times the edge of a shadow or a reflection."""
     x, y = axes(size)
     amount = strength * rng.uniform(0.0, 0.3)
     lighting = 1.0 - np.float32(amount) * (np.float32(light.x) * x + np.float32(light.y) * y)
@@ -159,7 +171,7 @@ def uneven_light(rng: Rng, size: int, light: Light, strength: float = 1.0) -> Fi
 
 
 def cast_shadow(rng: Rng, size: int) -> Field:
-    """A soft shadow of something outside the picture: it belongs, and is never a defect."""
+    """The soft shadow of something outside the picture; it is never a defect."""
     along, _ = axes(size, rng.uniform(0, 2 * math.pi))
     edge = along + np.float32(rng.uniform(0.0, 0.15)) * fbm(rng, size, 0.5, 1)
     place, soft = rng.uniform(-0.7, 0.9), rng.uniform(0.02, 0.5)
@@ -220,7 +232,7 @@ def surface_scene(
     direction: float = 0.0,
     parts: list[Part] | None = None,
 ) -> Scene:
-    """A surface that fills the picture, or all of it but an edge."""
+    """A scene of a surface that fills the picture, or all of it except an edge."""
     size = image.shape[0]
     scene = Scene(
         image.astype(np.float32, copy=False),

@@ -8,7 +8,7 @@ import cv2
 import numpy as np
 
 from bayes_pfl.rendering.marks import Mark, apart, drop_shadow, radius_for, spot
-from bayes_pfl.rendering.noise import Rng, fbm, grain, pick, smoothstep
+from bayes_pfl.rendering.noise import Field, Rng, fbm, grain, pick, shifted, smoothstep
 from bayes_pfl.rendering.scene import (
     Colour,
     Scene,
@@ -166,9 +166,9 @@ def print_error(rng: Rng, scene: Scene) -> Mark:
     choice = rng.random()
     if choice < 0.5:
         gone = smoothstep(-0.5, 0.3, fbm(rng, scene.size, rng.uniform(0.05, 0.2), 3))
-        gone = gone[top:bottom, left:right] if choice < 0.35 else 1.0
+        share: Field | float = gone[top:bottom, left:right] if choice < 0.35 else 1.0
         target[top:bottom, left:right] = part.without
-        alpha[top:bottom, left:right] = np.minimum(part.alpha * 1.5, 1) * gone
+        alpha[top:bottom, left:right] = np.minimum(part.alpha * 1.5, 1) * share
         return Mark(target, alpha * scene.where)
     ink = scene.image[top:bottom, left:right][part.alpha > 0.6]
     tone = ink.mean(0) if len(ink) else apart(rng, scene, np.array([left, top]), 0.3, 0.7)
@@ -176,8 +176,7 @@ def print_error(rng: Rng, scene: Scene) -> Mark:
     stamp[top:bottom, left:right] = part.alpha
     reach = rng.uniform(2.5, 9) * scene.unit
     turn = rng.uniform(0, 2 * math.pi)
-    shift = np.float32([[1, 0, reach * math.cos(turn)], [0, 1, reach * math.sin(turn)]])
-    ghost = cv2.warpAffine(stamp, shift, (scene.size, scene.size))
+    ghost = shifted(stamp, reach * math.cos(turn), reach * math.sin(turn))
     if choice < 0.75:
         ghost = np.minimum(cv2.blur(ghost, (max(3, int(2 * reach)), 1 + int(scene.unit))) * 1.8, 1)
     return Mark(target * 0 + tone, np.clip(ghost - stamp, 0, 1) * scene.where)

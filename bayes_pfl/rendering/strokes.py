@@ -30,6 +30,7 @@ class Pen:
             cv2.polylines(self._canvas, run, False, int(255 * opacity), width, cv2.LINE_AA, 4)
 
     def field(self) -> Field:
+        """What has been drawn: coverage in [0, 1], (S, S)."""
         side = (self.size, self.size)
         small = cv2.resize(self._canvas, side, interpolation=cv2.INTER_AREA)
         return small.astype(np.float32) * np.float32(1 / 255)

@@ -15,6 +15,7 @@ def one_line(error: BaseException, limit: int = 200) -> str:
 
 
 def error_reason(error: BaseException) -> str:
-    """The operating system's own words for an OSError, such as "No space left on device"; else
-    the text of the error in one line."""
+    """Why something failed, in one line: for an OSError the operating system's own words, such as
+    "No space left on device".
+    """
     return getattr(error, "strerror", None) or one_line(error)

@@ -47,7 +47,7 @@ class Journal:
         self.path, self.kind, self.restart = path, kind, restart
         try:
             path.parent.mkdir(parents=True, exist_ok=True)
-            self._file = open(path, "a+b", buffering=0)  # noqa: SIM115  (closed by close)
+            self._file = io.FileIO(path, "a+")
         except OSError as error:
             raise self._not_written(error) from error
         self._synced = time.monotonic()

@@ -12,7 +12,7 @@ _ERRORS = "bayes-pfl: errors"  # key in the store that torchrun's processes shar
 
 
 class StoppedElsewhere(BayesPFLError):
-    """This process stops because another one of the run failed, which reports the error."""
+    """Another process of the run failed, and reports the error; this one only stops."""
 
 
 def launched_outside() -> bool:
