@@ -43,5 +43,8 @@ def app(
 
     chosen = tuple(dict.fromkeys(checkpoint or [opt.EMBEDDED_CHECKPOINT]))
     run_app(
-        AppSettings(chosen, pretrained, device, calibration), port=port, browser=browser, tell=say
+        AppSettings(chosen, pretrained, device, calibration),
+        port=port,
+        browser=browser,
+        on_start=say,
     )

@@ -89,7 +89,9 @@ def run_demo(out: Path, progress: Progress, *, quick: bool = False) -> str:
         progress=progress,
     )
     minutes = (time.perf_counter() - started) / 60
-    parts.append(f"{summary.done} photographs predicted; {minutes:.1f} minutes in all. Look at:")
+    parts.append(
+        f"{summary.succeeded} photographs predicted; {minutes:.1f} minutes in all. Look at:"
+    )
     parts += [f"  {path}" for path in (out / "predictions").glob("*") if path.name[0] != "."]
     return "\n".join(parts)
 

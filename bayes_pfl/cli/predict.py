@@ -86,11 +86,26 @@ def predict(
         overlay_uncertainty=overlay_uncertainty,
         report=report,
     )
-    common = {"class_name": names, "settings": settings, "calibration": calibration}
-    common |= {"resume": resume, "overwrite": overwrite}
     pool = cluster.PoolOptions(actors, cpus_per_actor, gpus_per_actor, part_images)
     if engine is cluster.Engine.ray:
-        summary = cluster.predict_on_ray(folder, out, checkpoint, pool, device, pretrained, common)
+        from bayes_pfl.predict.ray import predict_ray
+
+        with bars() as progress:
+            summary = predict_ray(
+                checkpoint,
+                folder,
+                out,
+                class_name=names,
+                settings=settings,
+                calibration=calibration,
+                device=device,
+                pretrained=pretrained,
+                pool=pool.pool(settings),
+                part_images=part_images,
+                resume=resume,
+                overwrite=overwrite,
+                progress=progress,
+            )
     else:
         from bayes_pfl.predict.folder import predict_folder
 
@@ -100,7 +115,15 @@ def predict(
         class_names.warn_of_names(model, names)
         with bars() as progress:
             summary = predict_folder(
-                model, *where, **common, checkpoint=checkpoint, progress=progress
+                model,
+                *where,
+                class_name=names,
+                settings=settings,
+                calibration=calibration,
+                checkpoint=checkpoint,
+                resume=resume,
+                overwrite=overwrite,
+                progress=progress,
             )
     _tell_resumed(summary)
     if summary.anomalous is not None:

@@ -1,19 +1,19 @@
-"""The part of ``bayes-pfl predict`` that runs on Ray: its options, and what they ask for."""
+"""The options of ``bayes-pfl predict`` that belong to the engine Ray."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
 from enum import Enum
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from bayes_pfl.cli.options import bars
 from bayes_pfl.errors import ConfigError
 
 if TYPE_CHECKING:
-    from bayes_pfl.predict.summary import Summary
+    from bayes_pfl.predict.ray.pool import Pool
+    from bayes_pfl.predict.settings import FolderSettings
 
 
 class Engine(str, Enum):
@@ -48,6 +48,18 @@ class PoolOptions:
     gpus_per_actor: float
     part_images: int | None
 
+    def pool(self, settings: FolderSettings) -> Pool:
+        """The pool that these options describe.
+
+        Raises:
+            ConfigError: an option that cannot be used.
+        """
+        from bayes_pfl.predict.ray.pool import Pool
+
+        if settings.overlay_uncertainty:
+            raise ConfigError("--overlay-uncertainty: ray draws no overlays; leave it out")
+        return Pool(self.actors, self.cpus_per_actor, self.gpus_per_actor)
+
     def refuse_without_ray(self) -> None:
         """Raise ConfigError for options that only the engine ray knows."""
         if self.actors or self.part_images or self.gpus_per_actor:
@@ -63,36 +75,3 @@ def local_folder(place: str) -> Path:
     if "://" in place:
         raise ConfigError(f"{place}: a URL needs --engine ray")
     return Path(place)
-
-
-def predict_on_ray(
-    folder: str,
-    out: str,
-    checkpoint: str,
-    pool: PoolOptions,
-    device: str | None,
-    pretrained: str | None,
-    common: dict[str, Any],
-) -> Summary:
-    """Run :func:`bayes_pfl.predict.ray.predict_ray` with progress on the error stream.
-
-    Args:
-        common: arguments that the local engine takes as well.
-    """
-    from bayes_pfl.predict.ray import predict_ray
-    from bayes_pfl.predict.ray.pool import Pool
-
-    if common["settings"].overlay_uncertainty:
-        raise ConfigError("--overlay-uncertainty: ray draws no overlays; leave it out")
-    with bars() as progress:
-        return predict_ray(
-            checkpoint,
-            folder,
-            out,
-            **common,
-            device=device,
-            pretrained=pretrained,
-            pool=Pool(pool.actors, pool.cpus_per_actor, pool.gpus_per_actor),
-            part_images=pool.part_images,
-            progress=progress,
-        )

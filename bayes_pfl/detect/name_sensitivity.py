@@ -58,7 +58,7 @@ def name_sensitivity(
     """The effect of a class name, its synonyms one by one, and the neutral word "object".
 
     Args:
-        images: as for :func:`bayes_pfl.predict.images.predict`; some twenty are enough.
+        images: as for :meth:`bayes_pfl.BayesPFL.predict`; some twenty are enough.
         name: the first row; the others are compared with it.
 
     Raises:

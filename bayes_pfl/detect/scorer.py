@@ -16,6 +16,7 @@ import torch
 from torch import Tensor
 
 from bayes_pfl.clip.frozen_clip import ImageFeatures
+from bayes_pfl.data.decoding import Decoded
 from bayes_pfl.detect.settings import ScoringSettings
 from bayes_pfl.errors import ConfigError
 from bayes_pfl.model.network import BayesPFLNetwork
@@ -90,6 +91,16 @@ class Scorer:
         with out_of_memory_explained(self.model, len(pixels), self.draws):
             return self._images(self.batch(pixels, class_names))
 
+    def decoded(
+        self, items: Sequence[Decoded], class_names: Sequence[str]
+    ) -> list[ScoredImage | None]:
+        """Score the files that could be read; None for each of the others."""
+        pixels = [item.pixels for item in items if item.pixels is not None]
+        pairs = zip(items, class_names, strict=True)
+        names = [name for item, name in pairs if item.pixels is not None]
+        scored = iter(self(pixels, names) if pixels else ())
+        return [None if item.pixels is None else next(scored) for item in items]
+
     @torch.no_grad()
     def batch(self, pixels: Sequence[np.ndarray], class_names: Sequence[str]) -> BatchScores:
         """The raw scores of B pictures, uint8 (S, S, 3) each, on the model's device."""
@@ -106,7 +117,8 @@ class Scorer:
 
     def _features(self, images: Tensor) -> ImageFeatures:
         try:
-            return self._encode(images)
+            features: ImageFeatures = self._encode(images)
+            return features
         except torch.OutOfMemoryError:
             raise
         except RuntimeError as error:
@@ -123,7 +135,7 @@ class Scorer:
         maps = self.smoothed(scores.map).cpu() if self.maps else nothing
         spreads = scores.map_spread.cpu() if self.spread else nothing
         return [
-            ScoredImage(*row, one, spread)
+            ScoredImage(*row[:6], map=one, spread=spread)
             for row, one, spread in zip(rows, maps, spreads, strict=True)
         ]
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterable
+from collections.abc import Iterable, Sized
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -87,14 +87,15 @@ def calibrate(
         DataError: too few images, unreadable ones, or some that look abnormal.
     """
     run = _Calibration(model, class_name, options)
-    if hasattr(images, "__len__"):
+    if isinstance(images, Sized):
         options.check_count(len(images))
     progress = progress or NullProgress()
     side = model.backbone.image_size
     loaded = ((str(at), load_pixels(image, at, side)) for at, image in enumerate(images))
     for batch in batched(loaded, options.batch_size):
-        names = [os.fspath(item.path) if item.path else f"image {at}" for at, item in batch]
-        run.add(names, [item.pixels for _, item in batch])
+        scored = run.scorer([item.pixels for _, item in batch], [class_name] * len(batch))
+        for (at, item), one in zip(batch, scored, strict=True):
+            run.add(os.fspath(item.path) if item.path else f"image {at}", one)
         progress.advance(len(batch), {})
     return run.finished(checkpoint)
 
@@ -122,8 +123,11 @@ def calibrate_folder(
     side, size = model.backbone.image_size, options.batch_size
     for batch in decode(paths, side, batch_size=size, workers=options.workers):
         skipped += [(str(item.path), item.error) for item in batch if item.pixels is None]
-        good = [item for item in batch if item.pixels is not None]
-        run.add([str(item.path) for item in good], [item.pixels for item in good])  # type: ignore[misc]
+        for item, scored in zip(
+            batch, run.scorer.decoded(batch, [class_name] * len(batch)), strict=True
+        ):
+            if scored is not None:
+                run.add(str(item.path), scored)
         progress.advance(len(batch), {})
     return run.finished(checkpoint), skipped
 
@@ -141,15 +145,8 @@ class _Calibration:
         self.names: list[str] = []
         self.pixels = PixelRates()
 
-    def add(self, names: list[str], pixels: list[np.ndarray]) -> None:
-        """Score a batch, uint8 (S, S, 3) each."""
-        if not pixels:
-            return
-        scored = self.scorer(pixels, [self.class_name] * len(pixels))
-        for name, one in zip(names, scored, strict=True):
-            self._add(name, one)
-
-    def _add(self, name: str, scored: ScoredImage) -> None:
+    def add(self, name: str, scored: ScoredImage) -> None:
+        """Take in an image by its name."""
         if not scored.finite or scored.map is None:
             raise ConfigError(f"the score of {name} is not finite: use bfloat16 or float32")
         self.scores.append(scored.score)
@@ -183,10 +180,11 @@ def refuse_outliers(names: list[str], scores: list[float], limit: float = OUTLIE
     z = upward_z(scores)
     found = sorted(np.flatnonzero(z > limit), key=lambda at: -z[at])
     if found:
-        told = [f"{names[at]} (score {scores[at]:.3f}, z {z[at]:.0f})" for at in found]
-        more = f" and {len(told) - _NAMED} more" if len(told) > _NAMED else ""
+        outliers = [f"{names[at]} (score {scores[at]:.3f}, z {z[at]:.0f})" for at in found]
+        named = ", ".join(outliers[:_NAMED])
+        more = f" and {len(outliers) - _NAMED} more" if len(outliers) > _NAMED else ""
         raise DataError(
-            f"{len(told)} of {len(scores)} images look abnormal beside the others, whose median "
-            f"score is {np.median(scores):.3f}: {', '.join(told[:_NAMED])}{more}; look at them and "
+            f"{len(outliers)} of {len(scores)} images look abnormal beside the others, whose median "
+            f"score is {np.median(scores):.3f}: {named}{more}; look at them and "
             "take out those with a fault, or keep them all with --keep-outliers (keep_outliers)"
         )

@@ -39,7 +39,7 @@ class CalibratedCheckpoint:
 
 @dataclass(frozen=True)
 class CalibratedSettings:
-    """Settings that change scores or maps; see :func:`bayes_pfl.predict.images.predict`."""
+    """Settings that change scores or maps; see :meth:`bayes_pfl.BayesPFL.predict`."""
 
     class_name: str
     samples: int

@@ -90,7 +90,9 @@ class Ledger:
         self.gone = len(gone)
         changed = np.flatnonzero(self.good & (stamps != self.inputs.stamps).any(axis=1))
         self._refuse(
-            journal, "have changed since they were scored", [self.inputs.inside(i) for i in changed]
+            journal,
+            "have changed since they were scored",
+            [self.inputs.inside(int(i)) for i in changed],
         )
         self._refuse(journal, "have another class name than when they were scored", renamed)
         for path, index in where.items():

@@ -33,7 +33,9 @@ class OutputFolder:
     ) -> None:
         self.out, self.settings = out, settings
         limit, doubt = settings.map_threshold, settings.draws_uncertainty
-        self.pictures = Pictures(out, settings.maps, settings.overlays, limit, colours, doubt)
+        self.pictures = Pictures(
+            out, settings.maps or "none", settings.overlays, limit, colours, doubt
+        )
         self.small = ReportPictures(out, colours, count)
 
     @property

@@ -212,14 +212,9 @@ class FolderRun:
         indices = iter(chosen)
         with closing(batches):
             for batch in batches:
-                placed = [(next(indices), item) for item in batch]
-                pixels = [item.pixels for item in batch if item.pixels is not None]
-                names = [self.inputs.name(i) for i, item in placed if item.pixels is not None]
-                results = iter(self.scorer(pixels, names) if pixels else [])
-                yield [
-                    (index, item, next(results) if item.pixels is not None else None)
-                    for index, item in placed
-                ]
+                places = [next(indices) for _ in batch]
+                scored = self.scorer.decoded(batch, [self.inputs.name(at) for at in places])
+                yield list(zip(places, batch, scored, strict=True))
 
     # Files ---------------------------------------------------------------------------------------
 

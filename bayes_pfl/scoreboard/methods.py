@@ -67,7 +67,7 @@ class Method(Protocol):
 class CheckpointMethod:
     """A trained model with one number of samples, scored as in the protocol ``deploy``."""
 
-    reason = None
+    reason: str | None = None
 
     def __init__(self, name: str, model: BayesPFLNetwork, draws: RunSamples) -> None:
         self.name, self.model, self.draws = name, model, draws
@@ -100,7 +100,7 @@ class ContrastMethod:
     """Difference of each pixel from its surroundings; nothing is learned."""
 
     name = "local contrast"
-    reason = None
+    reason: str | None = None
 
     def score(self, batch: EncodedBatch) -> Outcome:
         """The score is the mean of the highest 0.75% of the map."""

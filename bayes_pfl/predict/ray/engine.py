@@ -70,7 +70,8 @@ def predict_ray(
     require_ray()
     if part_images is not None:
         check_whole("part_images", part_images, 1)
-    places = [Place(os.fspath(x), dict(storage_options or {})) for x in (source, out)]
+    options = dict(storage_options or {})
+    places = Place(os.fspath(source), options), Place(os.fspath(out), options)
     model = load_checkpoint(checkpoint, device="cpu", pretrained=pretrained)
     rule = resolve_decision(
         model, class_name, settings, threshold=settings.threshold, calibration=calibration

@@ -82,10 +82,14 @@ def connected() -> Iterator[None]:
     if ray.is_initialized():
         yield
         return
-    quiet = {"logging_level": logging.ERROR, "log_to_driver": False}
     try:
         with _own_signals():
-            ray.init(include_dashboard=False, configure_logging=True, **quiet)
+            ray.init(
+                include_dashboard=False,
+                configure_logging=True,
+                logging_level=logging.ERROR,
+                log_to_driver=False,
+            )
     except Exception as error:
         reason = " ".join(str(error).split())[:200]
         raise ConfigError(

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import os
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Generator, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing
 from dataclasses import asdict, dataclass, field, replace
@@ -38,6 +38,9 @@ MOST_ATTEMPTS = 5
 
 _FETCHED = 64  # files of a store that are fetched ahead at once
 _FETCHERS = 8
+
+Window = tuple[int, list[Path], dict[Path, str]]
+"""Place of the first file among the part's paths, the files, and why some are missing."""
 
 
 @dataclass(frozen=True)
@@ -143,38 +146,35 @@ class PartScorer:
                 with closing(batches):
                     for batch in batches:
                         chosen = slice(at, at + len(batch))
-                        told = [_told(item, faults) for item in batch]
-                        yield from self._scored(paths[chosen], names[chosen], told)
+                        items = [_with_reason(item, faults) for item in batch]
+                        yield from self._scored(paths[chosen], names[chosen], items)
                         at += len(batch)
 
     def _scored(self, paths: list[str], names: list[str], batch: list[Decoded]) -> Iterator[Row]:
-        good = [at for at, item in enumerate(batch) if item.pixels is not None]
-        pixels = [batch[at].pixels for at in good]
-        scored = self.scorer(pixels, [names[at] for at in good]) if good else []  # type: ignore[arg-type]
-        found = dict(zip(good, scored, strict=True))
-        for at, item in enumerate(batch):
-            row = scored_row(paths[at], names[at], item, found.get(at), self.job.rule)
-            error = "" if row.error else self._write_map(row, found[at], item)
+        found = self.scorer.decoded(batch, names)
+        for path, name, item, scored in zip(paths, names, batch, found, strict=True):
+            row = scored_row(path, name, item, scored, self.job.rule)
+            error = None if row.error or scored is None else self._write_map(row, scored, item)
             yield replace(row, error=error) if error else row
 
-    def _write_map(self, row: Row, scored: ScoredImage, item: Decoded) -> str:
-        """Write the map of an image; returns why that failed, or an empty string."""
+    def _write_map(self, row: Row, scored: ScoredImage, item: Decoded) -> str | None:
+        """Write the map of an image; returns why that failed, or None."""
         kind = self.job.settings.maps
-        if kind == "none":
-            return ""
+        if kind in (None, "none") or scored.map is None or item.size is None:
+            return None
         try:
-            data = encode_map(resize_map(scored.map, item.size), kind)  # type: ignore[arg-type]
+            data = encode_map(resize_map(scored.map, item.size), kind)
             self.job.out.write(f"{MAPS}/{row.path}{MAP_SUFFIX[kind]}", data)
         except ConfigError:
             raise  # where no map can be written no rows could
         except Exception as error:  # a picture must not cost the scores of thousands of others
             return f"map not written: {one_line(error)}"
-        return ""
+        return None
 
     # Files ---------------------------------------------------------------------------------------
 
-    def _files(self, paths: list[str]) -> Iterator[tuple[int, list[Path], dict[Path, str]]]:
-        """Files as they lie here: where they begin in ``paths``, and why some are missing."""
+    def _files(self, paths: list[str]) -> Generator[Window, None, None]:
+        """Files of this machine: where they begin in ``paths``, and why some are missing."""
         source = self.job.source
         if source.folder is not None:
             if not source.folder.is_dir():
@@ -193,37 +193,35 @@ class PartScorer:
                 for file in files:
                     file.unlink(missing_ok=True)
 
-    def _fetched(
-        self, paths: list[str], folder: Path
-    ) -> Iterator[tuple[int, list[Path], dict[Path, str]]]:
+    def _fetched(self, paths: list[str], folder: Path) -> Iterator[Window]:
         start, good = 0, 0
         with ThreadPoolExecutor(_FETCHERS) as pool:
             for window in batched(paths, _FETCHED):
                 # Named by their number: what a store calls a file may be no name here.
                 files = [folder / f"{start + at}" for at in range(len(window))]
-                told = list(pool.map(self._fetch, window, files))
-                faults = {file: why for file, why in zip(files, told, strict=True) if why}
+                reasons = list(pool.map(self._fetch, window, files))
+                faults = {file: why for file, why in zip(files, reasons, strict=True) if why}
                 start, good = start + len(window), good + len(window) - len(faults)
                 if start > 1 and not good:
                     raise DataError(
                         f"{self.job.source.url}: none of {start} files could be fetched "
-                        f"({told[0]}); check the store, then go on with --resume"
+                        f"({reasons[0]}); check the store, then go on with --resume"
                     )
                 yield start - len(window), files, faults
 
-    def _fetch(self, path: str, file: Path) -> str:
-        """Fetch one file; returns why that failed, or an empty string."""
+    def _fetch(self, path: str, file: Path) -> str | None:
+        """Fetch one file; returns why that failed, or None."""
         try:
             self.job.source.fs.get_file(f"{self.job.source.root}/{path}", str(file))
         except Exception as error:  # stores raise errors of their own
             return "no such file" if isinstance(error, FileNotFoundError) else one_line(error)
-        return ""
+        return None
 
 
 def _mark(name: str) -> str:
     return f"{ATTEMPTS}/{os.path.basename(name)}"
 
 
-def _told(item: Decoded, faults: dict[Path, str]) -> Decoded:
+def _with_reason(item: Decoded, faults: dict[Path, str]) -> Decoded:
     reason = faults.get(item.path)
     return replace(item, error=f"could not be fetched: {reason}") if reason else item
