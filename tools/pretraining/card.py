@@ -74,7 +74,7 @@ def _data(facts: CardFacts) -> str:
   (seed {config.seed}): {len(training)} categories, each scene once good and once defective. Each
   picture was seen {config.views} times: whole, and as random crops whose state follows from the
   exact defect mask. No photograph, no benchmark image.
-- Captions, written anew for every step: what the thing is, whether it is as it should be, which
+- Captions, written again for every step: what the thing is, whether it is as it should be, which
   defect it has, with synonyms and the renderer's own caption. In a share of
   {config.unknown_noun:g} the noun is a random word.
 - The 1000 names of ImageNet with their synonyms and WordNet definitions (from timm), paired not
