@@ -1,4 +1,4 @@
-"""What the app does with the files dropped on it; nothing here knows of a page."""
+"""What the app does with the files that are dropped on it; independent of the page."""
 
 from __future__ import annotations
 
@@ -27,12 +27,12 @@ class AppSettings:
     """What the app offers, and its limits.
 
     Attributes:
-        checkpoints: to choose from; a page can name no other.
-        calibration: file of a calibration: its threshold is used where none is typed.
-        max_files: at once.
-        max_bytes: of one file.
-        max_pixels: of one image.
-        max_seconds: for all images of one request; checked after each.
+        checkpoints: the names on offer; the page cannot ask for any other.
+        calibration: file of a calibration; its threshold is used where none is typed.
+        max_files: files in one request.
+        max_bytes: bytes of one file.
+        max_pixels: pixels of one image.
+        max_seconds: time for all images of one request; checked after each image.
     """
 
     checkpoints: tuple[str, ...]
@@ -46,8 +46,8 @@ class AppSettings:
 
 
 @dataclass(frozen=True)
-class Wish:
-    """What a person asks for: see :func:`bayes_pfl.predict.images.predict`."""
+class InspectionRequest:
+    """What a person asks for; see :meth:`bayes_pfl.BayesPFL.predict`."""
 
     checkpoint: str
     class_name: str
@@ -67,7 +67,7 @@ class Inspected:
 
 @dataclass
 class Inspector:
-    """Scores files for the page; models are loaded when first asked for, one at a time is used."""
+    """Scores files for the page, one request at a time; loads a model when it is first used."""
 
     settings: AppSettings
     _models: dict[str, BayesPFLNetwork] = field(default_factory=dict)
@@ -77,7 +77,7 @@ class Inspector:
         """The model of one of the checkpoints on offer.
 
         Raises:
-            ConfigError: another one.
+            ConfigError: the checkpoint is not on offer.
             BayesPFLError: it cannot be loaded.
         """
         offered = self.settings.checkpoints
@@ -89,11 +89,11 @@ class Inspector:
             )
         return self._models[checkpoint]
 
-    def inspect(self, paths: Sequence[str], wish: Wish) -> Iterator[Inspected]:
+    def inspect(self, paths: Sequence[str], request: InspectionRequest) -> Iterator[Inspected]:
         """Score the files in order, one result after the other.
 
         Raises:
-            ConfigError: too many files, too long a time, or a setting that cannot be used.
+            ConfigError: too many files, too much time, or a setting that cannot be used.
             DataError: no class name, or one that cannot be used.
         """
         if len(paths) > self.settings.max_files:
@@ -101,11 +101,11 @@ class Inspector:
                 f"{len(paths)} images: {self.settings.max_files} at once; for more use "
                 "bayes-pfl predict"
             )
-        if not wish.class_name.strip():
+        if not request.class_name.strip():
             raise DataError("no class name; say what the images show, such as metal nut")
         with self._lock:
             started = time.monotonic()
-            for item in self._inspect(paths, wish):
+            for item in self._inspect(paths, request):
                 yield item
                 if time.monotonic() - started > self.settings.max_seconds:
                     raise ConfigError(
@@ -113,16 +113,16 @@ class Inspector:
                         "use bayes-pfl predict"
                     )
 
-    def _inspect(self, paths: Sequence[str], wish: Wish) -> Iterator[Inspected]:
+    def _inspect(self, paths: Sequence[str], request: InspectionRequest) -> Iterator[Inspected]:
         names: deque[str] = deque()
         failed: deque[Inspected] = deque()
-        calibration = self.settings.calibration if wish.threshold is None else None
+        calibration = self.settings.calibration if request.threshold is None else None
         results = predict_stream(
-            self.model(wish.checkpoint),
+            self.model(request.checkpoint),
             self._readable(paths, names, failed),
-            wish.class_name.strip(),
-            ScoringSettings(samples=wish.samples, batch_size=1),
-            threshold=wish.threshold,
+            request.class_name.strip(),
+            ScoringSettings(samples=request.samples, batch_size=1),
+            threshold=request.threshold,
             calibration=calibration,
         )
         for result in results:
@@ -136,7 +136,7 @@ class Inspector:
     def _readable(
         self, paths: Sequence[str], names: deque[str], failed: deque[Inspected]
     ) -> Iterator[Image.Image]:
-        """The images that can be read, their names, and what became of the others."""
+        """The images that can be read; adds their names, and the others with their errors."""
         for path in map(Path, paths):
             try:
                 self._check_size(path)

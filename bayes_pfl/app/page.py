@@ -1,4 +1,4 @@
-"""The app's page, in Gradio: what is asked, what is shown, and how the two hang together."""
+"""The app's page, in Gradio: its inputs, its outputs, and what connects them."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ import gradio as gr
 from gradio.processing_utils import save_pil_to_cache
 from gradio.utils import get_upload_folder
 
-from bayes_pfl.app.inspection import Inspected, Inspector, Wish
+from bayes_pfl.app.inspection import Inspected, InspectionRequest, Inspector
 from bayes_pfl.data.image_files import IMAGE_SUFFIXES
 from bayes_pfl.errors import BayesPFLError, ConfigError, DataError
 
@@ -29,7 +29,7 @@ _COLUMNS = {"image": 24, "verdict": 13, "score": 8, "95% interval": 15, "uncerta
 _P_VALUE = {"p-value": 9}
 _FONTS = (["system-ui", "sans-serif"], ["ui-monospace", "monospace"])
 _HOUR = 3600
-_WAITING = 8  # requests at most; more are refused
+_WAITING = 8  # requests in the queue; more are refused
 _EXPLAINED = """
 Drop photographs, say in a word or two what they show, press *Inspect*. The **score** is how
 abnormal an image looks, from 0 to 1; the **interval** holds 95% of the scores that the sampled
@@ -39,12 +39,12 @@ prompts give one by one. With a threshold, an image is *flagged* at or above it,
 
 
 def theme() -> gr.themes.Base:
-    """Gradio's own, with the fonts of the computer: none are fetched."""
+    """Gradio's theme with fonts of the computer, so that none are downloaded."""
     return gr.themes.Default(primary_hue="blue", font=_FONTS[0], font_mono=_FONTS[1])
 
 
 def build_page(inspector: Inspector) -> gr.Blocks:
-    """The page around an inspector."""
+    """The page that shows what an inspector finds."""
     offered = list(inspector.settings.checkpoints)
     with gr.Blocks(
         title="bayes-pfl", analytics_enabled=False, delete_cache=(_HOUR, _HOUR), fill_width=True
@@ -59,7 +59,7 @@ def build_page(inspector: Inspector) -> gr.Blocks:
                 shown = _answers(inspector.settings.calibration is not None)
 
         def answer(*values: Any) -> Iterator[tuple[str, Any, Any]]:
-            yield from _answer(inspector, *values)  # a lambda would not be seen to be a generator
+            yield from _answer(inspector, *values)  # Gradio does not take a lambda for a generator
 
         go.click(answer, asked, shown, concurrency_limit=1, api_visibility="private")
     return page.queue(max_size=_WAITING)
@@ -78,7 +78,7 @@ def _questions(inspector: Inspector, offered: list[str]) -> list[Any]:
             elem_id="files",
         ),
         gr.Textbox(label="What they show", placeholder="metal nut", elem_id="name", max_length=200),
-        # Not a Number: an empty one arrives as 0.
+        # A Textbox, because an empty Number arrives as 0.
         gr.Textbox(label=f"Threshold: {note}", placeholder="0.5", elem_id="threshold"),
         gr.Dropdown(offered, value=offered[0], label="Checkpoint", elem_id="checkpoint"),
         gr.Slider(0, 50, default, step=1, label="Samples: more is steadier, and slower"),
@@ -133,11 +133,11 @@ def _answer(
     done = 0
     try:
         _check_uploads(paths)
-        wish = Wish(checkpoint, class_name, int(samples), _number(threshold))
-        for done, item in enumerate(inspector.inspect(paths, wish), start=1):
+        request = InspectionRequest(checkpoint, class_name, int(samples), _number(threshold))
+        for done, item in enumerate(inspector.inspect(paths, request), start=1):
             if item.overlay is not None:
-                # Written once: Gradio would write an image anew at every answer, under the eyes of
-                # a browser that is fetching it.
+                # Written once: Gradio would write an image again with every answer, possibly while
+                # a browser is reading it.
                 file = save_pil_to_cache(item.overlay, get_upload_folder(), format="webp")
                 pictures.append((file, _caption(item)))
             rows.append(_row(item, inspector.settings.calibration is not None))
@@ -150,7 +150,7 @@ def _answer(
 
 
 def _check_uploads(paths: list[str]) -> None:
-    """Gradio lets a request name no file but an upload; so does this, in case it ever does.
+    """Check that all paths are uploads; Gradio checks this too, and may stop doing so.
 
     Raises:
         DataError: a path outside the folder of uploads.

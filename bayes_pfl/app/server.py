@@ -1,7 +1,7 @@
-"""The app: drop images on a page of this computer, see overlays, scores, intervals.
+"""The app: drop images on a page of this computer, see overlays, scores and intervals.
 
-It needs the extra ``[app]`` (Gradio). The page is served to this computer only, and asks nothing of
-any other: a content security policy keeps the browser from it, too.
+It needs the extra ``[app]`` (Gradio). The page is served to this computer only and loads nothing
+from any other; a content security policy makes the browser enforce this.
 """
 
 from __future__ import annotations
@@ -46,14 +46,14 @@ def run_app(
     *,
     port: int | None = None,
     browser: bool = True,
-    tell: Callable[[str], None] = lambda text: None,
+    on_start: Callable[[str], None] = lambda text: None,
 ) -> None:
-    """Serve the page until it is stopped (Ctrl-C); the first checkpoint is loaded before.
+    """Load the first checkpoint, then serve the page until it is stopped (Ctrl-C).
 
     Args:
-        port: None for the first free one from 7860.
-        browser: whether to open the page.
-        tell: told the address.
+        port: of the page; None for the first free one from 7860.
+        browser: whether to open the page in a browser.
+        on_start: called with the address of the page.
 
     Raises:
         ConfigError: Gradio is not installed, no port is free.
@@ -68,7 +68,7 @@ def run_app(
     with _uploads():
         config = uvicorn.Config(asgi_app(inspector), HOST, place, log_level="warning")
         address = f"http://{HOST}:{place}"
-        tell(f"{address}  (this computer only; Ctrl-C stops it)")
+        on_start(f"{address}  (this computer only; Ctrl-C stops it)")
         if browser:
             timer = threading.Timer(1.0, webbrowser.open, (address,))
             timer.daemon = True
@@ -79,12 +79,12 @@ def run_app(
 def asgi_app(inspector: Inspector) -> FastAPI:
     """The page as an ASGI application.
 
-    Requests that name another host are refused: a page elsewhere must not reach it by a name of its
-    own that points here. So are those that a page of another origin sends. Of the disk, the page
-    serves the uploads and what was made of them.
+    Requests for another host name are refused, so that no other site can reach the page through a
+    name of its own that points to this computer; so are requests that a page of another origin
+    sends. Of the files on the disk, only uploads and the pictures made from them are served.
     """
     check_installed()
-    _quiet()
+    _turn_off_reports()
     import gradio
     from fastapi import FastAPI
     from starlette.middleware.trustedhost import TrustedHostMiddleware
@@ -133,10 +133,10 @@ def check_installed() -> None:
 
 
 def free_port(wanted: int | None) -> int:
-    """The port wanted, or the first free one of a hundred.
+    """The port ``wanted`` if it is free; for None the first free one of a hundred.
 
     Raises:
-        ConfigError: it is taken, or all are.
+        ConfigError: ``wanted`` is taken, or all hundred are.
     """
     for port in [wanted] if wanted else range(_FIRST_PORT, _FIRST_PORT + _PORTS):
         with socket.socket() as probe:
@@ -147,15 +147,15 @@ def free_port(wanted: int | None) -> int:
     raise ConfigError(f"port {wanted or _FIRST_PORT} on {HOST} is taken; give another --port")
 
 
-def _quiet() -> None:
-    """Gradio reads these when it is imported: it would tell its makers of every start."""
+def _turn_off_reports() -> None:
+    """Turn off Gradio's reports to its makers; Gradio reads these variables when it is imported."""
     os.environ["GRADIO_ANALYTICS_ENABLED"] = "False"
     os.environ.setdefault("HF_HUB_DISABLE_TELEMETRY", "1")
 
 
 @contextlib.contextmanager
 def _uploads() -> Iterator[None]:
-    """Uploaded files lie in a folder of their own, which goes with the app."""
+    """Keep uploaded files in a temporary folder, which is removed when the app stops."""
     with tempfile.TemporaryDirectory(prefix="bayes-pfl-app-") as folder:
         os.environ["GRADIO_TEMP_DIR"] = folder
         try:

@@ -23,6 +23,8 @@ COLOUR_MAP = "inferno"
 UNCERTAINTY_COLOUR_MAP = "cividis"
 """For the uncertainty: as safe, and not to be mistaken for the map's."""
 
+Font = ImageFont.FreeTypeFont | ImageFont.ImageFont
+
 MAX_SIDE = 1024
 _MIN_SIDE = 256
 _PAPER, _INK = (255, 255, 255), (20, 20, 20)
@@ -97,7 +99,8 @@ def blend(
     level = np.clip((values - low) * (255 / (high - low)), 0, 255).astype(np.uint8)
     grey = cv2.cvtColor(picture, cv2.COLOR_RGB2GRAY)[..., None]
     colour, rest = _premultiplied(colour_map)
-    return np.rint(colour[level] + grey * rest[level]).astype(np.uint8)
+    mixed: np.ndarray = np.rint(colour[level] + grey * rest[level])
+    return mixed.astype(np.uint8)
 
 
 @lru_cache(maxsize=4)
@@ -295,7 +298,7 @@ def plain_text(text: str) -> str:
     return "".join(character if character >= " " else " " for character in text)
 
 
-def shorten(text: str, font: ImageFont.FreeTypeFont, room: float) -> str:
+def shorten(text: str, font: Font, room: float) -> str:
     """Leave out the middle: a file name's extension says as much as its beginning."""
     if font.getlength(text) <= room:
         return text
@@ -307,7 +310,7 @@ def shorten(text: str, font: ImageFont.FreeTypeFont, room: float) -> str:
 
 
 @lru_cache(maxsize=16)
-def label_font(points: int) -> ImageFont.FreeTypeFont:
+def label_font(points: int) -> Font:
     """DejaVu Sans, which comes with matplotlib; else Pillow's own font."""
     from matplotlib import get_data_path
 

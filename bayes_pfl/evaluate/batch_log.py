@@ -1,9 +1,9 @@
-"""Batches as they are scored, in a file that is only added to: between two writings of the counts.
+"""A log of scored batches: what was scored since the pixel counts were last written.
 
 The pixel counts of a category are too large to be written after every batch. So each batch is
-added here as it is: its rows, and its maps and masks, of which the counts can be made again, to the
-last bit. Once the counts are written the file begins anew. A record has its length and checksum
-before it: one that was not written whole is no part of the file.
+appended to a file: its rows, and its maps and masks, from which the same counts can be computed
+again. When the counts are written the file is removed. Each block has its length and checksum in
+front; one that was not written whole is ignored.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ import numpy as np
 from bayes_pfl.evaluate.records import Counted, ImageRow
 
 MOST_BYTES = 256 * 2**20
-"""Batches beyond that wait for the next writing of the counts."""
+"""A log of this size takes no more batches until the counts are written."""
 
 _MAGIC, _HEAD = b"BPL1", struct.Struct("<4sQI")
 _COLUMNS = tuple(f.name for f in fields(ImageRow) if f.name not in ("identity", "path"))
@@ -32,7 +32,7 @@ class BatchLog:
     """The file of one category.
 
     Args:
-        path: made by the first batch.
+        path: of the file; the first batch makes it.
     """
 
     def __init__(self, path: Path) -> None:
@@ -42,7 +42,7 @@ class BatchLog:
         """Add a batch.
 
         Args:
-            start: rows of the record before it.
+            start: number of rows of the record before this batch.
 
         Raises:
             OSError: it cannot be written.
@@ -67,10 +67,10 @@ class BatchLog:
     def batches(self, rows: int, levels: Sequence[str]) -> Iterator[Counted]:
         """The batches that come after the first ``rows`` rows of a record, in order.
 
-        What was not written whole is cut off.
+        A last block that was not written whole is cut off.
 
         Raises:
-            ValueError, KeyError: a record that is whole, and yet no batch.
+            ValueError, KeyError: a whole block that holds no batch.
         """
         try:
             file = self.path.open("rb")
@@ -78,21 +78,21 @@ class BatchLog:
             return
         end = 0
         with file:
-            while data := _record(file):
+            while data := _block(file):
                 end = file.tell()
                 with np.load(io.BytesIO(data), allow_pickle=False) as found:
                     arrays = {name: found[name] for name in found.files}
                 if tuple(arrays["levels"].tolist()) != tuple(levels):
                     return
                 start = int(arrays["start"])
-                if start < rows:  # stopped after the counts were written, before this file went
+                if start < rows:  # stopped between writing the counts and removing this file
                     continue
                 if start > rows:
                     return
                 batch = _batch(arrays)
                 rows += len(batch.rows)
                 yield batch
-        if self._size() > end:  # what is not whole must not stand before what comes
+        if self._size() > end:  # the next block must follow a whole one
             os.truncate(self.path, end)
 
     def clear(self) -> None:
@@ -107,7 +107,7 @@ class BatchLog:
 
 
 def row_arrays(rows: Sequence[ImageRow]) -> dict[str, np.ndarray]:
-    """Rows by column."""
+    """Rows as one array for each column."""
     arrays = {
         "identity": np.array([row.identity for row in rows], "U24"),
         "path": np.array([row.path for row in rows], np.str_),
@@ -131,8 +131,8 @@ def _batch(arrays: dict[str, np.ndarray]) -> Counted:
     return Counted(rows, unread, maps, masks)
 
 
-def _record(file: io.BufferedReader) -> bytes:
-    """The next record; empty at the end, or where one was not written whole."""
+def _block(file: io.BufferedReader) -> bytes:
+    """The next block; empty at the end, or where one was not written whole."""
     head = file.read(_HEAD.size)
     if len(head) < _HEAD.size:
         return b""

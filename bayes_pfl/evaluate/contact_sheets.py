@@ -1,7 +1,7 @@
-"""The images of a category that are worth a look, scored once more for their maps.
+"""The images of a category that are worth a look, scored again for their maps.
 
-An evaluation keeps no maps, so the few that are shown are computed again: the same draws give the
-same maps, also after a run that went on from its cache.
+An evaluation keeps no maps, so the few that are shown are computed again. The same draws give the
+same maps, also after a resumed run.
 """
 
 from __future__ import annotations
@@ -50,10 +50,10 @@ def category_sheet(
 
 
 def pick(record: CategoryRecord, shown: int = SHOWN) -> Picked:
-    """Headings and rows to show, ``shown`` of each at most.
+    """Headings, each with up to ``shown`` rows.
 
-    Anomalous images are told apart by the average precision of their own pixels; without masks, by
-    the share of normal images that score lower; without these too, by their score.
+    Anomalous images are ranked by the average precision of their own pixels; without masks, by the
+    share of normal images that score lower; without normal images, by their score.
     """
     normal = [row for row in record.rows if row.label == 0]
     anomalous = [row for row in record.rows if row.label == 1]
@@ -73,7 +73,7 @@ def pick(record: CategoryRecord, shown: int = SHOWN) -> Picked:
 def _quality(
     anomalous: Sequence[ImageRow], normal: Sequence[ImageRow]
 ) -> tuple[dict[str, float], str]:
-    """Quality of each anomalous image by path, and its name."""
+    """How well each anomalous image was found, by path; and the name of that measure."""
     if anomalous and all(not math.isnan(row.pixel_ap) for row in anomalous):
         return {row.path: row.pixel_ap for row in anomalous}, "pixel AP"
     if not normal:
@@ -90,7 +90,8 @@ def _scored(
     model: BayesPFLNetwork, samples: Sequence[Sample], settings: EvaluationSettings
 ) -> dict[str, ScoredImage]:
     scorer = Scorer(model, settings, spread=False)
-    side, scored = model.backbone.image_size, {}
+    side = model.backbone.image_size
+    scored: dict[str, ScoredImage] = {}
     for start in range(0, len(samples), settings.batch_size):
         batch = samples[start : start + settings.batch_size]
         pixels = [resize_image(read_image(sample.path), side) for sample in batch]
@@ -100,7 +101,7 @@ def _scored(
 
 
 def _limits(maps: Sequence[torch.Tensor | None]) -> tuple[float, float]:
-    """One scale of colours for the sheet, from the maps shown."""
+    """Map values at the two ends of the sheet's colours, from the maps shown."""
     values = [tensor.flatten() for tensor in maps if tensor is not None]
     if not values:
         return 0.0, 1.0

@@ -28,7 +28,7 @@ class Cell:
     sd: float | None = None
 
 
-Row = dict[str, dict[str, Cell]]
+MethodCells = dict[str, dict[str, Cell]]
 """Cells by method and metric."""
 
 
@@ -38,7 +38,7 @@ class Block:
 
     domain: str
     level: str
-    rows: Mapping[str, Row]
+    rows: Mapping[str, MethodCells]
 
     @property
     def title(self) -> str:
@@ -56,13 +56,13 @@ def arrange(
     data: Sequence[EvaluationData],
     published: Published | None = None,
 ) -> list[Block]:
-    """Blocks that have any dataset, industrial first, image level before pixel level.
+    """The blocks that have any dataset, industrial first, image level before pixel level.
 
     Args:
         reports: by method, the object of metrics.json.
         data: the datasets, for their domain and levels.
-        published: last columns, of the metrics that it has; their mean is given only where every
-            row has one.
+        published: in the last columns, with the metrics that it has; their mean is given only
+            where every row has one.
     """
     blocks = []
     for domain in DOMAINS:
@@ -76,7 +76,9 @@ def arrange(
     return blocks
 
 
-def blocks_json(blocks: Sequence[Block], protocol: str, published: Published | None) -> Any:
+def blocks_json(
+    blocks: Sequence[Block], protocol: str, published: Published | None
+) -> dict[str, Any]:
     """The blocks as plain objects, values in [0, 1], null where undefined."""
     tables = [
         {
@@ -91,13 +93,15 @@ def blocks_json(blocks: Sequence[Block], protocol: str, published: Published | N
         }
         for block in blocks
     ]
-    source = {"published": {"method": published.method, "source": published.source,
-                            "protocol": published.protocol}} if published else {}  # fmt: skip
-    return {"protocol": protocol, "tables": tables, **source}
+    content: dict[str, Any] = {"protocol": protocol, "tables": tables}
+    if published:
+        known = ("method", "source", "protocol")
+        content["published"] = {key: getattr(published, key) for key in known}
+    return content
 
 
 def _has(data: EvaluationData, level: str, reports: Mapping[str, Mapping[str, Any]]) -> bool:
-    """A set belongs to the block if a category of it could be measured there."""
+    """Whether a dataset belongs to a block: any figure of any of its categories is defined."""
     if level not in data.levels:
         return False
     return any(
@@ -108,8 +112,8 @@ def _has(data: EvaluationData, level: str, reports: Mapping[str, Mapping[str, An
     )
 
 
-def _row(dataset: str, level: str, reports: Mapping[str, Mapping[str, Any]]) -> Row:
-    row: Row = {}
+def _row(dataset: str, level: str, reports: Mapping[str, Mapping[str, Any]]) -> MethodCells:
+    row: MethodCells = {}
     for method, report in reports.items():
         figures = report["datasets"][dataset]["mean"]
         spreads = figures.get("sd", {}).get(level, {})
@@ -119,8 +123,8 @@ def _row(dataset: str, level: str, reports: Mapping[str, Mapping[str, Any]]) -> 
 
 def _published_cells(
     published: Published | None, names: Sequence[str], level: str
-) -> dict[str, Row]:
-    """Cells by dataset, of the metrics that are known for any of them."""
+) -> dict[str, MethodCells]:
+    """Cells by dataset, for the metrics that are known of any dataset."""
     if published is None:
         return {name: {} for name in names}
     found = {name: published.datasets.get(name, {}).get(level, {}) for name in names}
@@ -133,9 +137,11 @@ def _published_cells(
     }
 
 
-def _mean_row(rows: Mapping[str, Row], level: str, reports: Mapping[str, Mapping[str, Any]]) -> Row:
+def _mean_row(
+    rows: Mapping[str, MethodCells], level: str, reports: Mapping[str, Mapping[str, Any]]
+) -> MethodCells:
     """Means over the datasets; of a published method only where every row has the figure."""
-    result: Row = {}
+    result: MethodCells = {}
     for method, cells in next(iter(rows.values())).items():
         columns = {key: [row[method][key].value for row in rows.values()] for key in cells}
         ours = method in reports
@@ -153,7 +159,8 @@ def _mean_sd(report: Mapping[str, Any], names: Sequence[str], level: str, key: s
     """Standard deviation over seeds of the mean over datasets; None without several seeds."""
     per_seed = report.get("per_seed", {}).values()
     means = [mean([results[name]["mean"][level][key] for name in names]) for results in per_seed]
-    return None if len(means) < 2 or None in means else statistics.stdev(means)
+    defined = [value for value in means if value is not None]
+    return statistics.stdev(defined) if len(means) == len(defined) > 1 else None
 
 
 def _plain(cells: Mapping[str, Cell]) -> dict[str, Any]:

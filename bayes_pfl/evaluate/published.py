@@ -1,4 +1,4 @@
-"""Published scores to set beside ours: a YAML file with its source, in percent."""
+"""Published scores to compare with: a YAML file of percentages and their source."""
 
 from __future__ import annotations
 
@@ -13,7 +13,8 @@ from bayes_pfl.evaluate.records import LEVEL_KEYS
 from bayes_pfl.support.resources import resource_dir
 
 PUBLISHED = "published"
-Figures = dict[str, dict[str, float]]
+LevelScores = dict[str, dict[str, float]]
+"""{"image" or "pixel": {metric: value in [0, 1]}}."""
 
 
 @dataclass(frozen=True)
@@ -22,7 +23,7 @@ class Published:
 
     Attributes:
         method: its title in tables.
-        source: where the numbers come from, and what they need.
+        source: where the numbers come from, and with which weights.
         protocol: the protocol they were measured in.
         datasets: {dataset: {"image" or "pixel": {metric: value in [0, 1]}}}.
     """
@@ -30,14 +31,14 @@ class Published:
     method: str
     source: str
     protocol: str
-    datasets: dict[str, Figures]
+    datasets: dict[str, LevelScores]
 
 
 def load_published(name_or_path: str) -> Published:
     """The numbers that come with the package ("published"), or any YAML file of the same form.
 
     Raises:
-        DataError: no such file, or faults in it, all together.
+        DataError: there is no such file, or it has faults; all are reported together.
     """
     inside = resource_dir("datasets") / PUBLISHED / "bayes-pfl.yaml"
     path = inside if name_or_path == PUBLISHED else Path(name_or_path)
@@ -51,7 +52,7 @@ def load_published(name_or_path: str) -> Published:
     if not isinstance(content, dict) or not isinstance(content.get("datasets"), dict):
         raise DataError(f"{path}: must have the field datasets, with figures by dataset")
     faults: list[str] = []
-    datasets = {str(k): _figures(str(k), v, faults) for k, v in content["datasets"].items()}
+    datasets = {str(k): _level_scores(str(k), v, faults) for k, v in content["datasets"].items()}
     if faults:
         raise DataError(f"{path}: {'; '.join(faults)}")
     parts = (content.get(key) for key in ("paper", "source", "weights"))
@@ -60,8 +61,8 @@ def load_published(name_or_path: str) -> Published:
     return Published(method, source, str(content.get("protocol", "")), datasets)
 
 
-def _figures(dataset: str, content: Any, faults: list[str]) -> Figures:
-    figures: Figures = {}
+def _level_scores(dataset: str, content: Any, faults: list[str]) -> LevelScores:
+    scores: LevelScores = {}
     for level, values in content.items() if isinstance(content, dict) else [("", content)]:
         if level not in LEVEL_KEYS or not isinstance(values, dict):
             faults.append(f"{dataset}: give image: and pixel:, each with metrics, not {level!r}")
@@ -75,5 +76,5 @@ def _figures(dataset: str, content: Any, faults: list[str]) -> Figures:
                     "percentage from 0 to 100"
                 )
             else:
-                figures.setdefault(level, {})[key] = round(value / 100, 6)
-    return figures
+                scores.setdefault(level, {})[key] = round(value / 100, 6)
+    return scores

@@ -1,6 +1,6 @@
-"""What an evaluation keeps of a category, and the figures it becomes.
+"""What an evaluation keeps of a category, and the figures that are computed from it.
 
-Of each image a row of numbers is kept; of its pixels only counts, in bounded memory.
+That is a row of numbers for each image and counts of all pixels, in bounded memory.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ from typing import Any, Literal
 import numpy as np
 
 from bayes_pfl.metrics import ImageMetrics, PixelMetrics
-from bayes_pfl.model.scoring import authors_scores
+from bayes_pfl.model.scoring import authors_scores, deploy_score
 
 Protocol = Literal["deploy", "authors"]
 PIXEL_KEYS = ("auroc", "aupro", "ap", "f1_max", "iou")
@@ -23,19 +23,19 @@ LEVELS = ("image", "pixel")
 CURVE_POINTS = 500
 
 
-@dataclass(frozen=True, slots=True)  # of every image there is one
+@dataclass(frozen=True, slots=True)  # slots: there is one for every image
 class ImageRow:
     """The scores of one image.
 
     Attributes:
-        identity: hash of its file's path, size and time, of its mask's, its label and prompt word.
+        identity: hash of path, size and time of its file and mask, of its label and class name.
         label: 0 normal, 1 anomalous.
         has_mask: False for an anomalous image without one.
         text_score: in [0, 1].
         map_score: mean of the highest 0.75% of the pixels of its map.
         top_mean: mean of the published number of highest pixels.
         uncertainty: half the spread of the text score, half that of the highest pixels.
-        pixel_ap: average precision of its own pixels, to tell images apart; NaN without anomalous
+        pixel_ap: average precision of its own pixels, to rank images by; NaN without anomalous
             pixels.
     """
 
@@ -51,8 +51,8 @@ class ImageRow:
 
     @property
     def deploy_score(self) -> float:
-        """Score of the protocol `deploy`: of this image alone."""
-        return (self.text_score + self.map_score) / 2
+        """Score of the protocol `deploy`; it depends on this image alone."""
+        return deploy_score(self.text_score, self.map_score)
 
 
 @dataclass(frozen=True)
@@ -61,7 +61,8 @@ class Counted:
 
     Attributes:
         unread: identities of images that could not be read.
-        maps: (B, H, W) float32, smoothed, and ``masks`` bool: None where pixels are not counted.
+        maps: (B, H, W) float32, smoothed; None where pixels are not counted.
+        masks: (B, H, W) bool; None where pixels are not counted.
     """
 
     rows: tuple[ImageRow, ...] = ()
@@ -72,7 +73,7 @@ class Counted:
 
 @dataclass(frozen=True)
 class Skipped:
-    """An image (or a whole dataset, its category then "") that could not be evaluated."""
+    """An image that could not be evaluated, or a whole dataset: its category is then empty."""
 
     dataset: str
     category: str
@@ -82,12 +83,12 @@ class Skipped:
 
 @dataclass
 class CategoryRecord:
-    """What is kept of a category: one row per image, streaming counts of pixels.
+    """What is kept of a category: one row per image, and counts of pixels.
 
     Attributes:
         levels: the results that the dataset is meant for, of "image" and "pixel".
         unread: identities of images that could not be read when they were last tried.
-        settled: False while a batch is being counted: the counts are then of no use.
+        settled: False while a batch is being counted, when the counts are incomplete.
     """
 
     category: str = ""
@@ -101,7 +102,7 @@ class CategoryRecord:
     _pixel_result: dict[str, Any] | None = None
 
     def add(self, batch: Counted) -> None:
-        """Count a batch: pixels first, for they can be refused.
+        """Count a batch: pixels first, because counting them can fail.
 
         Raises:
             DataError: a score that is not finite.
@@ -131,11 +132,12 @@ class CategoryRecord:
 
     @property
     def counts_pixels(self) -> bool:
-        """Whether pixel figures are wanted, and still possible."""
+        """Whether pixel figures are wanted and possible: every anomalous image has a mask."""
         return "pixel" in self.levels and self.unmasked == 0
 
     def image_scores(self, protocol: Protocol) -> np.ndarray:
-        """One score per image (n,); for image-only sets the authors use the text score alone."""
+        """One score per image (n,); the protocol `authors` uses the text score alone where there
+        are no pixel figures."""
         if protocol == "deploy":
             return np.asarray([row.deploy_score for row in self.rows], np.float64)
         if not self.counts_pixels:
@@ -165,13 +167,13 @@ class CategoryRecord:
         if self._pixel_result is not None:
             return self._pixel_result
         if "pixel" not in self.levels:
-            return _nothing(PIXEL_KEYS, "the dataset is meant for image-level results only")
+            return _undefined(PIXEL_KEYS, "the dataset is meant for image-level results only")
         if self.unmasked:
-            return _nothing(PIXEL_KEYS, f"{self.unmasked} anomalous images have no mask")
+            return _undefined(PIXEL_KEYS, f"{self.unmasked} anomalous images have no mask")
         return figures(self.pixel.compute(), PIXEL_KEYS)
 
     def seal(self) -> None:
-        """Take the pixel figures and curves, then let go of the counts (24 MB)."""
+        """Compute the pixel figures and curves, then free the counts (24 MB)."""
         if self._pixel_result is None:
             self._pixel_result = self.pixel_result()
             if self.counts_pixels:
@@ -180,12 +182,12 @@ class CategoryRecord:
 
     def _image_result(self, protocol: Protocol) -> dict[str, Any]:
         if "image" not in self.levels:
-            return _nothing(IMAGE_KEYS, "the dataset is meant for pixel-level results only")
+            return _undefined(IMAGE_KEYS, "the dataset is meant for pixel-level results only")
         return figures(self.image_metrics(protocol).compute(), IMAGE_KEYS)
 
 
 def figures(computed: dict[str, Any], keys: Sequence[str]) -> dict[str, Any]:
-    """Metrics as they stand in metrics.json: None for NaN, with "reason", and "bound" if binned."""
+    """Metrics in the form of metrics.json: None for NaN, with "reason"; "bound" if binned."""
     chosen: dict[str, Any] = {key: _number(computed[key]) for key in keys}
     chosen["f1_max_threshold"] = _number(computed.get("f1_max_threshold", math.nan))
     bounds = {key: float(computed["bound"][key]) for key in keys if computed["bound"].get(key)}
@@ -194,7 +196,7 @@ def figures(computed: dict[str, Any], keys: Sequence[str]) -> dict[str, Any]:
 
 
 def dataset_result(records: dict[str, CategoryRecord], protocol: Protocol) -> dict[str, Any]:
-    """{"categories": ..., "mean": ...} of one dataset; undefined figures stay out of means."""
+    """{"categories": ..., "mean": ...} of one dataset; means leave undefined figures out."""
     categories = {name: record.result(protocol) for name, record in records.items()}
     return {"categories": categories, "mean": mean_figures(list(categories.values()))}
 
@@ -221,7 +223,7 @@ def _shared_reason(entries: Sequence[dict[str, Any]], level: str, key: str) -> s
     return reasons.pop() if len(reasons) == 1 else "undefined in every category"
 
 
-def _nothing(keys: Sequence[str], reason: str) -> dict[str, Any]:
+def _undefined(keys: Sequence[str], reason: str) -> dict[str, Any]:
     empty: dict[str, Any] = dict.fromkeys((*keys, "f1_max_threshold"))
     return empty | {"reason": dict.fromkeys(keys, reason)}
 

@@ -12,9 +12,10 @@ from bayes_pfl.evaluate.records import LEVEL_KEYS
 def combine_seeds(results: Sequence[dict[str, Any]]) -> dict[str, Any]:
     """Results of one dataset under several seeds -> one of the same form.
 
-    A figure is the mean over the seeds, None where any is; "sd" beside "pixel" and "image" holds
-    the sample standard deviations (n - 1). The sd of a dataset's mean is that of the means, not
-    the mean of the categories' sd. One result is returned as it is.
+    A figure is the mean over the seeds, and None where it is None for any seed. "sd", next to
+    "pixel" and "image", holds the sample standard deviations (n - 1). The sd of a dataset's mean is
+    computed from the mean of each seed; it is not the mean of the categories' sd. One result is
+    returned unchanged.
     """
     if len(results) == 1:
         return results[0]
@@ -32,7 +33,7 @@ def _combine(entries: Sequence[dict[str, Any]]) -> dict[str, Any]:
         defined = {key: column for key, column in columns.items() if None not in column}
         means = {key: statistics.fmean(column) for key, column in defined.items()}
         combined[level] = {**entries[0][level], **dict.fromkeys(names), **means}
-        if "bound" in combined[level]:  # of one seed: the largest of them holds for the mean
+        if "bound" in combined[level]:  # the largest bound of any seed holds for the mean
             bounds = [entry[level].get("bound", {}) for entry in entries]
             keys_bound = {key for bound in bounds for key in bound}
             combined[level]["bound"] = {

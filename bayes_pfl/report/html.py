@@ -143,7 +143,7 @@ def _data(out: Path, report: Report) -> dict[str, Any]:
     return {
         "kind": report.kind,
         "count": len(entries),
-        "threshold": None if threshold is None else float(threshold),
+        "threshold": None if threshold is None else _short(float(threshold)),
         "panels": list(PANELS),
         "columns": columns | {"picture": pictures},
     }
@@ -154,6 +154,7 @@ def _is_known(value: Any) -> bool:
 
 
 def _short(value: Any) -> Any:
+    """Floats to six digits, scores and threshold alike: a score at the threshold stays there."""
     return round(value, 6) if isinstance(value, float) else value
 
 

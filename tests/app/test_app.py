@@ -15,8 +15,9 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from bayes_pfl import BayesPFL
 from bayes_pfl.app import server as app_module
-from bayes_pfl.app.inspection import Wish
+from bayes_pfl.app.inspection import InspectionRequest
 from bayes_pfl.app.server import AppSettings, Inspector, check_installed, free_port
 from bayes_pfl.errors import ConfigError, DataError
 from tests.helpers.browser import chromium, complaints, requested
@@ -46,15 +47,16 @@ def inspector(checkpoint_dir):
 
 def wish(inspector, **changes):
     values = {"checkpoint": inspector.settings.checkpoints[0], "class_name": "part"}
-    return Wish(**(values | changes))
+    return InspectionRequest(**(values | changes))
 
 
 def test_results_are_those_of_predict_in_order(inspector, files):
     done = list(inspector.inspect(files, wish(inspector, samples=2, threshold=0.0)))
     assert [item.name for item in done] == ["a part.png", "broken.png", HOSTILE]
     assert "not an image" in done[1].error and done[1].result is None
+    model = BayesPFL.from_pretrained(wish(inspector).checkpoint, device="cpu")
     for item, path in ((done[0], files[0]), (done[2], files[2])):
-        expected = inspector.model(wish(inspector).checkpoint).predict(path, "part", samples=2)
+        expected = model.predict(path, "part", samples=2)
         assert item.result.score == pytest.approx(expected.score, abs=1e-5)
         low, high = item.result.interval
         assert low <= item.result.score <= high and item.result.label == 1
