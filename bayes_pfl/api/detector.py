@@ -5,7 +5,7 @@ Symbols: n images, H×W pixels.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
@@ -136,15 +136,16 @@ class AnomalyDetector(OutlierMixin, BaseEstimator):
         return BayesPFL.from_pretrained(self.checkpoint, device=self.device)
 
 
-def _images(X: Any) -> Sequence[ImageLike] | Images:
+def _images(X: Any) -> Images:
     """Images one by one; an array of text is one of paths."""
     if isinstance(X, str | Path):
         raise DataError(f"X = {str(X)!r}: give a list of images, also for a single one")
     if isinstance(X, np.ndarray):
         if X.ndim == 1:
-            return X.tolist()
+            return list(X.tolist())
         if X.ndim != 4:
             raise DataError(f"X of shape {X.shape}: give (n, H, W, 3), or a list of images")
     elif not isinstance(X, Iterable):
         raise DataError(f"X is {type(X).__name__}: give a list of images or an array (n, H, W, 3)")
-    return X
+    images: Images = X
+    return images

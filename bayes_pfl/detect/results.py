@@ -5,9 +5,9 @@ from __future__ import annotations
 import html
 import io
 import os
+from base64 import b64encode
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 import numpy as np
 import torch
@@ -15,10 +15,10 @@ import torch.nn.functional as F
 from PIL import Image
 
 from bayes_pfl.data.images import read_image
+from bayes_pfl.detect.overlays import MAX_SIDE, overlay
+from bayes_pfl.detect.regions import Box, boxes, contours
+from bayes_pfl.detect.result_files import ResultFiles
 from bayes_pfl.errors import ConfigError, DataError
-
-if TYPE_CHECKING:
-    from bayes_pfl.detect.regions import Box
 
 _SHOWN_SIDE = 512  # of a panel in a notebook
 
@@ -94,8 +94,6 @@ class AnomalyResult:
             ImageReadError: the file is gone since.
             DataError: neither a path nor an image is known, or no uncertainty map.
         """
-        from bayes_pfl.detect.overlays import MAX_SIDE, overlay
-
         if uncertainty and self.uncertainty_map is None:
             raise DataError("this result has no uncertainty map; predict with uncertainty=True")
         return overlay(
@@ -122,8 +120,6 @@ class AnomalyResult:
         Raises:
             ConfigError: no threshold is known.
         """
-        from bayes_pfl.detect.regions import contours
-
         return contours(self.anomaly_map, self._threshold(threshold))
 
     def boxes(self, threshold: float | None = None, min_area: int = 1) -> list[Box]:
@@ -136,8 +132,6 @@ class AnomalyResult:
         Raises:
             ConfigError: no threshold is known.
         """
-        from bayes_pfl.detect.regions import boxes
-
         return boxes(self.anomaly_map, self._threshold(threshold), min_area)
 
     def save(self, target: str | os.PathLike[str]) -> list[Path]:
@@ -152,9 +146,7 @@ class AnomalyResult:
         Raises:
             ConfigError: they cannot be written; a folder, for an image without a name.
         """
-        from bayes_pfl.detect.result_files import save_result
-
-        return save_result(self, Path(target))
+        return ResultFiles(self.path, self.anomaly_map, self.overlay).save(Path(target))
 
     def _repr_png_(self) -> bytes | None:
         """The overlay, for notebooks; None if the image's file is gone."""
@@ -167,8 +159,6 @@ class AnomalyResult:
 
     def _repr_html_(self) -> str:
         """Overlay and figures, for notebooks; names are shown, never executed."""
-        from base64 import b64encode
-
         rows = [("score", score_note(self.score, self.interval)), ("class", self.class_name)]
         if self.label is not None:
             verdict = "anomalous" if self.label else "normal"

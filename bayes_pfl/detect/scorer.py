@@ -17,6 +17,7 @@ from torch import Tensor
 
 from bayes_pfl.clip.frozen_clip import ImageFeatures
 from bayes_pfl.data.decoding import Decoded
+from bayes_pfl.data.transforms import normalise
 from bayes_pfl.detect.settings import ScoringSettings
 from bayes_pfl.errors import ConfigError
 from bayes_pfl.model.network import BayesPFLNetwork
@@ -165,10 +166,8 @@ def normalised(model: BayesPFLNetwork, pixels: Sequence[np.ndarray]) -> Tensor:
     batch = torch.from_numpy(np.stack(pixels))
     if device.type == "cuda":
         batch = batch.pin_memory()
-    values = batch.to(device, non_blocking=True).permute(0, 3, 1, 2).float() / 255
-    mean = torch.tensor(backbone.mean, device=device).view(3, 1, 1)
-    std = torch.tensor(backbone.std, device=device).view(3, 1, 1)
-    return ((values - mean) / std).contiguous()
+    planes = batch.to(device, non_blocking=True).permute(0, 3, 1, 2)  # (B, 3, S, S)
+    return normalise(planes, backbone.mean, backbone.std).contiguous()
 
 
 @contextmanager

@@ -66,7 +66,7 @@ def gaussian_weights(sigma: float) -> list[float]:
         return [1.0]
     places = np.arange(-radius, radius + 1)
     weights = np.exp(-0.5 * (places / sigma) ** 2)
-    return (weights / weights.sum()).tolist()
+    return [float(weight) for weight in weights / weights.sum()]
 
 
 def _smooth(maps: Tensor, weights: list[float]) -> Tensor:
@@ -110,7 +110,7 @@ def _pixels_kept(pixels: int, k: int | None, fraction: float | None) -> int:
         if not 0 < fraction <= 1:
             raise ConfigError(f"fraction={fraction!r}: must be above 0 and at most 1")
         return max(1, round(fraction * pixels))
-    if isinstance(k, bool) or k != int(k) or k < 1:
+    if k is None or isinstance(k, bool) or k != int(k) or k < 1:
         raise ConfigError(f"k={k!r}: must be a whole number of pixels, 1 at least")
     return min(int(k), pixels)
 
