@@ -95,7 +95,7 @@ def check(
         say(f"  {category}: {normal} normal, {anomalous} anomalous {split.value} images")
     for line in report.lines():
         say(line)
-    say("nothing amiss" if report.ok else f"{len(report.lines())} findings")
+    say("no problems found" if report.ok else f"{len(report.lines())} findings")
     if json_out:
         write_json(json_out, _plain(report))
     if not report.ok:
