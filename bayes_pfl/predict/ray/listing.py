@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterator
-from datetime import datetime
+from datetime import datetime, timezone
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -127,7 +127,7 @@ def _stamp(info: dict[str, Any]) -> tuple[int | None, int | None, str | None]:
 
 
 def _nanoseconds(moment: Any) -> int | None:
-    """ns since 1970 of a datetime, an ISO text or seconds.
+    """ns since 1970 of a datetime, an ISO text or seconds; UTC where no time zone is given.
 
     >>> _nanoseconds("1970-01-01T00:00:01+00:00"), _nanoseconds(2.5)
     (1000000000, 2500000000)
@@ -138,5 +138,7 @@ def _nanoseconds(moment: Any) -> int | None:
         except ValueError:
             return None
     if isinstance(moment, datetime):
+        if moment.tzinfo is None:  # not this machine's: a run may go on in another time zone
+            moment = moment.replace(tzinfo=timezone.utc)
         moment = moment.timestamp()
     return round(moment * 1_000_000_000) if isinstance(moment, int | float) else None

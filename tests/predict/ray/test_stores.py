@@ -1,10 +1,12 @@
 """Prediction on Ray: from any store to any store."""
 
+import time
+
 import pytest
 
 from bayes_pfl.errors import ConfigError, DataError
 from bayes_pfl.predict.ray import run as cluster_run
-from bayes_pfl.predict.ray.listing import list_images
+from bayes_pfl.predict.ray.listing import _nanoseconds, list_images
 from bayes_pfl.predict.ray.storage import Place
 from bayes_pfl.predict.ray.worker import PartScorer
 from tests.predict.ray.runs import Parts, assert_same_rows, interrupt, rows_of
@@ -91,3 +93,13 @@ def test_output_that_cannot_be_written(alone, run_ray, folder, tmp_path):
     (tmp_path / "out").write_text("a file")
     with pytest.raises(ConfigError, match="out: (cannot be written|out of reach)"):
         run_ray(folder, tmp_path / "out")
+
+
+@pytest.mark.parametrize("zone", ["UTC", "XYZ-14"])
+def test_times_of_a_store_do_not_depend_on_the_time_zone_here(zone, monkeypatch):
+    with monkeypatch.context() as patch:
+        patch.setenv("TZ", zone)
+        time.tzset()
+        found = _nanoseconds("1970-01-01T00:00:01"), _nanoseconds("1970-01-01T14:00:01+14:00")
+    time.tzset()
+    assert found == (1_000_000_000, 1_000_000_000)
