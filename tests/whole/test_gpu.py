@@ -4,7 +4,7 @@ import pytest
 
 from bayes_pfl.checkpoints.load import load_checkpoint
 from benchmarks.inference import InferenceSettings, benchmark_inference
-from benchmarks.subjects import Subject, noise_pictures, rendered_pictures
+from benchmarks.subjects import BenchmarkedModel, noise_pictures, rendered_pictures
 from benchmarks.training import TrainingSettings, benchmark_training
 
 pytestmark = pytest.mark.gpu
@@ -57,7 +57,7 @@ def test_compiled(models):
 
 
 def test_benchmarks_run_and_know_the_memory():
-    subject = Subject(checkpoint="bayes-pfl-tiny", device="cuda")
+    subject = BenchmarkedModel(checkpoint="bayes-pfl-tiny", device="cuda")
     settings = InferenceSettings(repeats=1, precision="bfloat16", accuracy_images=2)
     assert benchmark_inference(subject, settings)["peak_memory_bytes"] > 2**20
     found = benchmark_training(subject, TrainingSettings(batch_size=2, repeats=1))
