@@ -1,13 +1,13 @@
-"""Many image files decoded and resized ahead of the model; a bad one is told of and survived."""
+"""Many image files decoded and resized ahead of the model; a bad one becomes an item too."""
 
 from __future__ import annotations
 
 import sys
-import threading
+from collections import deque
 from collections.abc import Generator, Iterable, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
-from queue import Full, Queue
 from typing import Any, TypeVar
 
 import numpy as np
@@ -19,8 +19,6 @@ from bayes_pfl.data.images import read_image
 from bayes_pfl.data.transforms import resize_image
 
 Item = TypeVar("Item")
-
-_POLL_SECONDS = 0.1
 
 
 @dataclass(frozen=True)
@@ -100,7 +98,7 @@ def _batches(
     done = 0
     while done < len(files):
         try:
-            for batch in _loader(files, range(done, len(files)), batch_size, workers):
+            for batch in decoding_loader(files, batch_size, workers, range(done, len(files))):
                 done += len(batch)
                 yield batch
         except RuntimeError:  # a worker died; ordinary errors have become items
@@ -113,12 +111,19 @@ def _batches(
 
 def _alone(files: ImageFiles, index: int) -> Decoded:
     try:
-        return next(iter(_loader(files, range(index, index + 1), 1, 1)))[0]
+        return next(iter(decoding_loader(files, 1, 1, range(index, index + 1))))[0]
     except RuntimeError:
         return Decoded(files.paths[index], error="its decoder crashed or ran out of memory")
 
 
-def _loader(files: ImageFiles, order: range, batch_size: int, workers: int) -> Any:
+def decoding_loader(
+    files: Dataset[Any], batch_size: int, workers: int, order: range | None = None
+) -> DataLoader[Any]:
+    """Lists of ``batch_size`` items, decoded by ``workers`` other processes or (0) by this one.
+
+    Args:
+        order: indices of the items to load; all of them by default.
+    """
     return DataLoader(
         files,
         batch_size=batch_size,
@@ -126,14 +131,13 @@ def _loader(files: ImageFiles, order: range, batch_size: int, workers: int) -> A
         num_workers=workers,
         # Arrays go through a pipe; tensors need shared memory, of which containers have 64 MB.
         collate_fn=list,
-        worker_init_fn=start_decoding_worker,
+        worker_init_fn=_stop_opencv_threads,
         # Without one of its own, a loader draws from the global random state.
         generator=torch.Generator().manual_seed(0),
     )
 
 
-def start_decoding_worker(_: int) -> None:
-    """What every decoding process does first."""
+def _stop_opencv_threads(_: int) -> None:
     # A pool of threads does not survive the fork: OpenCV would wait for it for ever.
     if "cv2" in sys.modules:
         sys.modules["cv2"].setNumThreads(0)
@@ -145,38 +149,16 @@ def read_ahead(items: Iterable[Item], depth: int) -> Generator[Item, None, None]
     The thread has a second use: a DataLoader whose worker dies raises its error in the main thread,
     wherever that is, unless it is run from another.
     """
-    queue: Queue[tuple[str, Any]] = Queue(depth)
-    stop = threading.Event()
-    thread = threading.Thread(target=_fetch, args=(items, queue, stop), daemon=True)
-    thread.start()
-    try:
-        while True:
-            kind, value = queue.get()
-            if kind == "item":
-                yield value
-            elif kind == "error":
-                raise value
-            else:
-                return
-    finally:
-        stop.set()
-        thread.join()
-
-
-def _fetch(items: Iterable[Any], queue: Queue[tuple[str, Any]], stop: threading.Event) -> None:
-    try:
-        for item in items:
-            _put(queue, ("item", item), stop)
-            if stop.is_set():
-                break
-        _put(queue, ("end", None), stop)
-    except BaseException as error:
-        _put(queue, ("error", error), stop)
-
-
-def _put(queue: Queue[tuple[str, Any]], entry: tuple[str, Any], stop: threading.Event) -> None:
-    while not stop.is_set():
+    iterator = iter(items)
+    end: Any = object()
+    with ThreadPoolExecutor(1) as thread:
+        coming = deque(thread.submit(next, iterator, end) for _ in range(depth))
         try:
-            return queue.put(entry, timeout=_POLL_SECONDS)
-        except Full:
-            continue
+            while True:
+                coming.append(thread.submit(next, iterator, end))
+                item = coming.popleft().result()
+                if item is end:
+                    return
+                yield item
+        finally:
+            thread.shutdown(cancel_futures=True)

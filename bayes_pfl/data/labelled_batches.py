@@ -6,22 +6,21 @@ Symbols: B images, S the model's image side.
 from __future__ import annotations
 
 import hashlib
-import os
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-import torch
-from torch.utils.data import DataLoader, Dataset
+from torch.utils.data import Dataset
 
-from bayes_pfl.data.decoding import start_decoding_worker
+from bayes_pfl.data.decoding import decoding_loader
 from bayes_pfl.data.images import read_image
 from bayes_pfl.data.records import Sample
 from bayes_pfl.data.samples import load_mask
 from bayes_pfl.data.transforms import resize_image, resize_mask
 from bayes_pfl.errors import DataError
+from bayes_pfl.support.file_identity import stamp_or_unreadable
 
 
 @dataclass(frozen=True)
@@ -69,17 +68,7 @@ def read_batches(
     """
     if not samples:
         return
-    loader = DataLoader(
-        _Readable(samples, image_size),
-        batch_size=batch_size,
-        num_workers=workers,
-        # Arrays go through a pipe; tensors need shared memory, of which containers have little.
-        collate_fn=list,
-        worker_init_fn=start_decoding_worker,
-        # Without one of its own, a loader draws from the global random state.
-        generator=torch.Generator().manual_seed(0),
-    )
-    for items in loader:
+    for items in decoding_loader(_Readable(samples, image_size), batch_size, workers):
         read = [item for item in items if len(item) == 3]
         failures = [(samples[item[0]], item[1]) for item in items if len(item) == 2]
         masks = np.stack([item[2] for item in read]) if read else np.empty((0, 0, 0), bool)
@@ -94,10 +83,4 @@ def file_identity(sample: Sample) -> str:
 
 
 def _stamp(path: Path | None) -> tuple[Any, ...]:
-    if path is None:
-        return ("", 0, 0)
-    try:
-        status = os.stat(path)
-    except OSError:
-        return (path, -1, 0)
-    return (path, status.st_size, status.st_mtime_ns)
+    return ("", 0, 0) if path is None else (path, *stamp_or_unreadable(path))
