@@ -36,6 +36,9 @@ _SET = {
 }
 _HOME = "BAYES_PFL_TEST_HOME"  # what it holds is shared with the processes of pytest-xdist
 
+# Each process of pytest-xdist has one core. Two that compute with all cores wait for each other.
+_SET_IN_WORKERS = {"OMP_NUM_THREADS": "1", "MKL_NUM_THREADS": "1", "OPENBLAS_NUM_THREADS": "1"}
+
 
 def _isolate() -> tempfile.TemporaryDirectory[str] | None:
     """Changes the environment of this process; the empty home is for the caller to remove."""
@@ -43,6 +46,8 @@ def _isolate() -> tempfile.TemporaryDirectory[str] | None:
         if name.startswith(_TAKEN_AWAY) and name not in _KEPT or name.lower().endswith("_proxy"):
             del os.environ[name]
     os.environ.update(_SET)
+    if "PYTEST_XDIST_WORKER" in os.environ:
+        os.environ.update(_SET_IN_WORKERS)
     home = None
     if _HOME not in os.environ:
         home = tempfile.TemporaryDirectory(prefix="bayes-pfl-home-", ignore_cleanup_errors=True)
