@@ -9,9 +9,4 @@
 from bayes_pfl.metrics.image import ImageMetrics, image_metrics
 from bayes_pfl.metrics.pixel import PixelMetrics, pixel_metrics
 
-__all__ = [
-    "ImageMetrics",
-    "PixelMetrics",
-    "image_metrics",
-    "pixel_metrics",
-]
+__all__ = ["ImageMetrics", "PixelMetrics", "image_metrics", "pixel_metrics"]

@@ -13,8 +13,6 @@ from typing import NamedTuple
 
 import numpy as np
 
-_ONE_CLASS = "undefined without both classes: there are no {} among {} {}"
-
 
 @dataclass(frozen=True)
 class Levels:
@@ -72,10 +70,9 @@ def one_class_reason(levels: Levels, positive: str, negative: str, unit: str) ->
     total = levels.n_positive + levels.n_negative
     if total == 0:
         return f"undefined without data: there are no {unit}"
-    if levels.n_positive == 0:
-        return _ONE_CLASS.format(positive, total, unit)
-    if levels.n_negative == 0:
-        return _ONE_CLASS.format(negative, total, unit)
+    for count, kind in ((levels.n_positive, positive), (levels.n_negative, negative)):
+        if count == 0:
+            return f"undefined without both classes: there are no {kind} among {total} {unit}"
     return None
 
 
@@ -101,20 +98,6 @@ def best_f1(levels: Levels) -> BestF1:
     tp_above, fp_above = tp[best] - levels.positives[best], fp[best] - levels.negatives[best]
     iou = tp_above / (fp_above + levels.n_positive)
     return BestF1(float(f1[best]), float(levels.thresholds[best]), float(iou))
-
-
-def f1_at(levels: Levels, threshold: float) -> float:
-    """F1 if the levels at or above `threshold` are called anomalous."""
-    held = int(np.searchsorted(-levels.thresholds, -threshold, side="right"))
-    tp, fp = levels.positives[:held].sum(), levels.negatives[:held].sum()
-    return float(2 * tp / (tp + fp + levels.n_positive))
-
-
-def iou_above(levels: Levels, threshold: float) -> float:
-    """IoU if the levels above `threshold` are called anomalous."""
-    held = int(np.searchsorted(-levels.thresholds, -threshold, side="left"))
-    tp, fp = levels.positives[:held].sum(), levels.negatives[:held].sum()
-    return float(tp / (fp + levels.n_positive))
 
 
 def sampled_curves(levels: Levels, points: int) -> dict[str, np.ndarray]:

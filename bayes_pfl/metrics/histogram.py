@@ -109,13 +109,12 @@ class PagedHistogram:
         shift, needed = self.shift, len(self._pages) + len(pages)
         while needed << (PAGE_BITS - shift) > self.bins:
             shift += 1
-        self._coarsen(shift)
+        if shift > self.shift:
+            self._coarsen(shift)
         self._slot[pages] = np.arange(len(self._pages), needed)
         self._pages = np.concatenate([self._pages, pages])
 
     def _coarsen(self, shift: int) -> None:
-        if shift <= self.shift:
-            return
         width = 2 ** (PAGE_BITS - shift)
         for name in self._sums:
             # One channel at a time, so that no more than one of them is held twice.

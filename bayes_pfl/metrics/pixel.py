@@ -6,17 +6,12 @@ from collections.abc import Iterator, Sequence
 
 import numpy as np
 
+from bayes_pfl.errors import ConfigError
 from bayes_pfl.metrics.bounds import aupro_bound
 from bayes_pfl.metrics.curves import one_class_reason
 from bayes_pfl.metrics.histogram import DEFAULT_BINS
 from bayes_pfl.metrics.inputs import ArrayLike, check_images
-from bayes_pfl.metrics.pro import (
-    DEFAULT_FPR_LIMIT,
-    aupro_of,
-    check_fpr_limit,
-    pro_reason,
-    region_weights,
-)
+from bayes_pfl.metrics.pro import DEFAULT_FPR_LIMIT, aupro, pro_reason, region_weights
 from bayes_pfl.metrics.ranking import NAN, Result, ranking_result
 from bayes_pfl.metrics.stores import Mode
 from bayes_pfl.metrics.streamed import StreamedMetrics
@@ -52,7 +47,7 @@ class PixelMetrics(StreamedMetrics):
         fpr_limit: float = DEFAULT_FPR_LIMIT,
     ) -> None:
         super().__init__(mode, bins, weighted=True)
-        self.fpr_limit = check_fpr_limit(fpr_limit)
+        self.fpr_limit = _checked_limit(fpr_limit)
 
     @property
     def regions(self) -> int:
@@ -87,7 +82,7 @@ class PixelMetrics(StreamedMetrics):
         Args:
             fpr_limit: replaces the limit for AUPRO that was set at construction.
         """
-        limit = self.fpr_limit if fpr_limit is None else check_fpr_limit(fpr_limit)
+        limit = self.fpr_limit if fpr_limit is None else _checked_limit(fpr_limit)
         levels, exact = self.levels(), self.mode == "exact"
         reason = one_class_reason(levels, "anomalous pixels", "normal pixels", "pixels")
         result = ranking_result(levels, reason, exact)
@@ -95,7 +90,7 @@ class PixelMetrics(StreamedMetrics):
         if reason is not None:
             result["aupro"], result["reason"]["aupro"] = NAN, reason
             return result
-        result["aupro"] = aupro_of(levels, limit)
+        result["aupro"] = aupro(levels, limit)
         result["bound"]["aupro"] = 0.0 if exact else aupro_bound(levels, limit)
         return result
 
@@ -110,6 +105,12 @@ def pixel_metrics(
     metrics = PixelMetrics(mode, fpr_limit=fpr_limit)
     metrics.update(maps, masks)
     return metrics.compute()
+
+
+def _checked_limit(limit: float) -> float:
+    if not 0 < limit <= 1:
+        raise ConfigError(f"fpr_limit={limit!r}: must be above 0 and at most 1, 0.3 is usual")
+    return float(limit)
 
 
 def _chunks(maps: np.ndarray, masks: np.ndarray) -> Iterator[tuple[np.ndarray, np.ndarray]]:

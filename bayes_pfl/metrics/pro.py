@@ -14,7 +14,6 @@ from __future__ import annotations
 import cv2
 import numpy as np
 
-from bayes_pfl.errors import ConfigError
 from bayes_pfl.metrics.curves import Levels
 
 DEFAULT_FPR_LIMIT = 0.3
@@ -38,17 +37,6 @@ def region_weights(mask: np.ndarray) -> tuple[np.ndarray, int]:
     return weights[labels[box]], count - 1
 
 
-def check_fpr_limit(limit: float) -> float:
-    """The limit itself, as a float.
-
-    Raises:
-        ConfigError: it is not in (0, 1].
-    """
-    if not 0 < limit <= 1:
-        raise ConfigError(f"fpr_limit={limit!r}: must be above 0 and at most 1, 0.3 is usual")
-    return float(limit)
-
-
 def pro_reason(levels: Levels) -> str | None:
     """Why AUPRO is undefined; None where it is defined."""
     if levels.regions == 0:
@@ -66,16 +54,13 @@ def pro_curve(levels: Levels) -> tuple[np.ndarray, np.ndarray]:
     return fpr, pro
 
 
-def area_to_limit(fpr: np.ndarray, pro: np.ndarray, limit: float) -> float:
-    """Area under a curve of straight pieces from 0 to `limit`, over `limit`: in [0, 1].
+def aupro(levels: Levels, limit: float) -> float:
+    """Area under the PRO curve from 0 to the false positive rate `limit`, over it: in [0, 1].
 
-    The curve is interpolated at the limit, so the result is continuous in it.
-
-    Args:
-        fpr: (n,), not decreasing, from 0 to 1.
-        pro: (n,), not decreasing, starting at 0.
-        limit: in (0, 1].
+    The curve has straight pieces, and is interpolated at the limit, in (0, 1]: so the result is
+    continuous in the limit.
     """
+    fpr, pro = pro_curve(levels)
     inside = int(np.searchsorted(fpr, limit, side="right"))
     area = np.dot(np.diff(fpr[:inside]), pro[1:inside] + pro[: inside - 1]) / 2
     if inside < len(fpr):
@@ -83,8 +68,3 @@ def area_to_limit(fpr: np.ndarray, pro: np.ndarray, limit: float) -> float:
         rise = (pro[inside] - pro[inside - 1]) * rest / step
         area += rest * (pro[inside - 1] + rise / 2)
     return float(min(area / limit, 1.0))
-
-
-def aupro_of(levels: Levels, limit: float = DEFAULT_FPR_LIMIT) -> float:
-    """Area under the PRO curve up to a false positive rate, over that rate: see area_to_limit."""
-    return area_to_limit(*pro_curve(levels), limit)

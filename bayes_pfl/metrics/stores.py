@@ -1,9 +1,15 @@
-"""Where scores are kept until a metric is computed: all of them (exact), or counts (binned)."""
+"""Where scores are kept until a metric is computed: all of them (exact), or counts (binned).
+
+Both stores hold scores of two classes, and have the same methods. `add` counts scores (n,), finite,
+with labels (n,) bool, true where positive; in a weighted store each positive score comes with a
+weight (1 / area of its region). `merge` adds what another store of the same settings holds.
+`levels` returns the counts by score, highest first, and `regions` with them. `load` restores a
+store from the plain arrays that `state` returned.
+"""
 
 from __future__ import annotations
 
-from abc import ABC, abstractmethod
-from typing import Literal, TypeVar
+from typing import Any, Literal
 
 import numpy as np
 
@@ -16,55 +22,7 @@ Mode = Literal["binned", "exact"]
 State = dict[str, np.ndarray]
 
 
-Same = TypeVar("Same", bound="ScoreStore")
-
-
-class ScoreStore(ABC):
-    """Scores of two classes; the positive ones may carry a weight (1 / area of their region)."""
-
-    @abstractmethod
-    def add(self, scores: np.ndarray, labels: np.ndarray, weights: np.ndarray | None) -> None:
-        """Count some scores.
-
-        Args:
-            scores: (n,) finite.
-            labels: (n,) bool, true where positive.
-            weights: (number of true labels,) float64; None in a store without weights.
-        """
-
-    @abstractmethod
-    def merge(self: Same, other: Same) -> None:
-        """Add what another store of the same settings holds."""
-
-    @abstractmethod
-    def levels(self, regions: int) -> Levels:
-        """The counts by score, highest first; ``regions`` is passed on."""
-
-    @abstractmethod
-    def state(self) -> State:
-        """Plain arrays from which `load` restores the store."""
-
-    @abstractmethod
-    def load(self, state: State) -> None:
-        """Replace the content by that of `state`."""
-
-
-def make_store(mode: Mode, bins: int = DEFAULT_BINS, weighted: bool = False) -> ScoreStore:
-    """An empty store; `weighted` says whether the positive scores will carry weights.
-
-    Raises:
-        ConfigError: an unknown mode, or a number of bins that is not allowed.
-    """
-    if mode == "exact":
-        return ExactStore(weighted)
-    if mode == "binned":
-        return BinnedStore(bins, weighted)
-    raise ConfigError(
-        f"mode={mode!r}: allowed are 'binned' (bounded memory) and 'exact' (small data)"
-    )
-
-
-class ExactStore(ScoreStore):
+class ExactStore:
     """Keeps every score: 4 to 8 bytes each, and 8 more for weighted positives."""
 
     def __init__(self, weighted: bool) -> None:
@@ -77,7 +35,7 @@ class ExactStore(ScoreStore):
         if weights is not None:
             self._parts["weight"].append(weights)
 
-    def merge(self, other: ExactStore) -> None:
+    def merge(self, other: Any) -> None:
         for name, parts in self._parts.items():
             parts.extend(other._parts[name])
 
@@ -107,7 +65,7 @@ class ExactStore(ScoreStore):
         return np.concatenate(parts) if parts else np.empty(0, np.float32)
 
 
-class BinnedStore(ScoreStore):
+class BinnedStore:
     """Counts scores in a PagedHistogram: 8 bytes per bin and channel, for any number of scores."""
 
     def __init__(self, bins: int, weighted: bool) -> None:
@@ -125,7 +83,7 @@ class BinnedStore(ScoreStore):
             if weights is not None:
                 self.histogram.add("region", where, weights)
 
-    def merge(self, other: BinnedStore) -> None:
+    def merge(self, other: Any) -> None:
         self.histogram.merge(other.histogram)
 
     def levels(self, regions: int) -> Levels:
@@ -139,3 +97,20 @@ class BinnedStore(ScoreStore):
 
     def load(self, state: State) -> None:
         self.histogram.load(state)
+
+
+def make_store(
+    mode: Mode, bins: int = DEFAULT_BINS, weighted: bool = False
+) -> ExactStore | BinnedStore:
+    """An empty store; `weighted` says whether the positive scores will carry weights.
+
+    Raises:
+        ConfigError: an unknown mode, or a number of bins that is not allowed.
+    """
+    if mode == "exact":
+        return ExactStore(weighted)
+    if mode == "binned":
+        return BinnedStore(bins, weighted)
+    raise ConfigError(
+        f"mode={mode!r}: allowed are 'binned' (bounded memory) and 'exact' (small data)"
+    )

@@ -22,7 +22,7 @@ from scipy.ndimage import gaussian_filter
 
 from bayes_pfl.errors import DataError
 from bayes_pfl.metrics import ImageMetrics, PixelMetrics
-from bayes_pfl.metrics.curves import best_f1, f1_at, iou_above
+from bayes_pfl.metrics.curves import Levels, best_f1
 from bayes_pfl.metrics.stores import Mode
 from bayes_pfl.model.scoring import authors_scores, gaussian_smooth, top_mean
 
@@ -195,13 +195,13 @@ def _at_threshold(
     levels = metrics.levels()
     if threshold is None or levels.n_positive == 0:
         return check
-    if abs(f1_at(levels, threshold) - best_f1(levels).f1) > check.bound:
+    if abs(_f1_at(levels, threshold) - best_f1(levels).f1) > check.bound:
         return check
     note = f"ours is {check.got:.9g}, at another threshold of the same F1"
     if check.figure == "f1_max_threshold":
         return replace(check, got=threshold, note=note)
     if check.figure == "iou_at_f1_max":
-        return replace(check, got=iou_above(levels, threshold), note=note)
+        return replace(check, got=_iou_above(levels, threshold), note=note)
     return check
 
 
@@ -211,3 +211,17 @@ def _number(text: str) -> float:
 
 def _finite(value: Any) -> Any:
     return None if isinstance(value, float) and not math.isfinite(value) else value
+
+
+def _f1_at(levels: Levels, threshold: float) -> float:
+    """F1 if the levels at or above `threshold` are called anomalous."""
+    held = int(np.searchsorted(-levels.thresholds, -threshold, side="right"))
+    tp, fp = levels.positives[:held].sum(), levels.negatives[:held].sum()
+    return float(2 * tp / (tp + fp + levels.n_positive))
+
+
+def _iou_above(levels: Levels, threshold: float) -> float:
+    """IoU if the levels above `threshold` are called anomalous."""
+    held = int(np.searchsorted(-levels.thresholds, -threshold, side="left"))
+    tp, fp = levels.positives[:held].sum(), levels.negatives[:held].sum()
+    return float(tp / (fp + levels.n_positive))
