@@ -14,13 +14,7 @@ from torch import Tensor
 from bayes_pfl.checkpoints.load import build_model, load_learned
 from bayes_pfl.clip.torchscript import check_archive
 from bayes_pfl.clip.weights import is_state_dict, larger_than_stored, load_reason
-from bayes_pfl.config import (
-    BackboneConfig,
-    FlowConfig,
-    ModelConfig,
-    PromptConfig,
-    ScoringConfig,
-)
+from bayes_pfl.config import BackboneConfig, FlowConfig, ModelConfig, PromptConfig, ScoringConfig
 from bayes_pfl.errors import CheckpointError
 from bayes_pfl.support.parsing import short
 

@@ -17,7 +17,7 @@ from bayes_pfl.checkpoints.format import (
     read_weights,
 )
 from bayes_pfl.checkpoints.load import find_checkpoint
-from bayes_pfl.clip.downloads import hub_answers
+from bayes_pfl.clip.downloads import why_unreachable
 from bayes_pfl.errors import CheckpointError
 from bayes_pfl.support.checksums import file_sha256
 from bayes_pfl.support.files import write_atomically
@@ -57,21 +57,15 @@ def push_checkpoint(
     Raises:
         CheckpointError: no such checkpoint, a damaged file, no connection, or the hub refused.
     """
-
     folder = find_checkpoint(checkpoint)
     _check_name(repository)
-    hub_answers(f"cannot push to {repository}", CheckpointError)
+    if reason := why_unreachable():
+        raise CheckpointError(f"cannot push to {repository}: {reason}")
     with tempfile.TemporaryDirectory() as staging:
         _stage(folder, Path(staging), repository, license)
         try:
-            commit = _upload(
-                Path(staging),
-                repository,
-                private,
-                token,
-                revision,
-                commit_message or "Bayes-PFL checkpoint",
-            )
+            message = commit_message or "Bayes-PFL checkpoint"
+            commit = _upload(Path(staging), repository, private, token, revision, message)
         except Exception as error:  # network libraries raise many unrelated types
             raise CheckpointError(f"cannot push to {repository}: {hub_reason(error)}") from error
     return f"{repository}@{commit}"

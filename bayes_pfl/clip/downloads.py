@@ -2,21 +2,18 @@
 
 from __future__ import annotations
 
-import re
 import urllib.error
 import urllib.request
 from collections.abc import Callable
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from bayes_pfl.clip.weights import CONFIG_FILE, EMBEDDED_BACKBONE, WEIGHTS_FILES, weights_in
-from bayes_pfl.errors import BackboneError, BayesPFLError, CheckpointError
+from bayes_pfl.errors import BackboneError, BayesPFLError
 from bayes_pfl.support.checksums import check_download
 from bayes_pfl.support.hub_errors import hub_reason
 
 _OPENAI_CACHE = Path("~/.cache/clip")
-_COMMIT = re.compile(r"[0-9a-f]{40}")
 _CONNECT_SECONDS = 5  # hub clients retry for minutes; one short question comes first
 
 
@@ -37,9 +34,30 @@ def tagged_weights(name: str, tag: str) -> tuple[Path, dict[str, Any]]:
         raise BackboneError(
             f"pretrained = {tag!r}: neither a file nor a tag of {name} (known tags: {tags})"
         )
-    path = _cached(settings) or _download(name, tag, settings)
+    path = _tagged_file(f"the weights of {name} {tag!r}", settings)
     check_download(path, BackboneError, settings.get("url", ""))
     return path, settings
+
+
+def _tagged_file(what: str, settings: dict[str, Any]) -> Path:
+    from open_clip.pretrained import download_pretrained
+
+    url = settings.get("url", "")
+    plain = _OPENAI_CACHE.expanduser() / url.rsplit("/", 1)[-1]
+    repository, _, filename = settings.get("hf_hub", "").rpartition("/")
+    filenames = (filename,) if filename else WEIGHTS_FILES
+    if repository and (found := cached_hub_file(repository, filenames)):
+        return found
+    if plain.is_file():
+        return plain
+    place = cache_to_copy() if repository else f"or into {plain.parent}"
+    return fetch(
+        lambda: download_pretrained(settings),
+        why_unreachable(None if repository else url),
+        what,
+        f"{filenames[0]} of {repository}" if repository else plain.name,
+        f"put it anywhere and pass it with --pretrained FILE, {place}",
+    )
 
 
 def hub_folder(repository: str) -> Path:
@@ -48,113 +66,66 @@ def hub_folder(repository: str) -> Path:
     Raises:
         BackboneError: not in the cache, and cannot be fetched; or damaged.
     """
-    folder = _hub_folder(repository)
+    config = cached_hub_file(repository, (CONFIG_FILE,))
+    if config and cached_hub_file(repository, WEIGHTS_FILES):
+        folder = config.parent
+    else:
+        folder = fetch(
+            lambda: _download_folder(repository),
+            why_unreachable(),
+            f"the weights of hf-hub:{repository}",
+            f"{CONFIG_FILE} and {WEIGHTS_FILES[0]} of {repository}",
+            f"put them into a folder and pass it with --backbone local-dir:FOLDER, "
+            f"{cache_to_copy()}",
+        )
     if weights := weights_in(folder):
         check_download(weights, BackboneError)
     return folder
 
 
-def _hub_folder(repository: str) -> Path:
-    config = _cached_hub_file(repository, (CONFIG_FILE,))
-    if config and _cached_hub_file(repository, WEIGHTS_FILES):
-        return config.parent
-    wanted = _Wanted(
-        f"the weights of hf-hub:{repository}",
-        f"{CONFIG_FILE} and {WEIGHTS_FILES[0]} of {repository}",
-        f"put them into a folder and pass it with --backbone local-dir:FOLDER, {_copy_cache()}",
-    )
-    wanted.ask(repository)
-    return wanted.fetch(lambda: _download_hub_folder(repository))
+def _download_folder(repository: str) -> str:
+    from huggingface_hub import snapshot_download
+
+    small = [CONFIG_FILE, "*token*", "*.model", "vocab*", "merges*"]
+    folder = snapshot_download(repository, allow_patterns=[*small, *WEIGHTS_FILES[:2]])
+    if weights_in(Path(folder)) is None:  # older repositories have a pickle alone
+        folder = snapshot_download(repository, allow_patterns=[*small, WEIGHTS_FILES[2]])
+    return folder
 
 
-def hub_files(
-    repository: str,
-    filenames: tuple[str, ...],
-    *,
-    revision: str | None = None,
-    local_files_only: bool = False,
-    token: str | None = None,
+def fetch(
+    download: Callable[[], str | Path],
+    refused: str | None,
+    what: str,
+    files: str,
+    remedy: str,
+    kind: type[BayesPFLError] = BackboneError,
+    offline: str = f"--backbone {EMBEDDED_BACKBONE}",
 ) -> Path:
-    """Folder with these files of one commit of a Hugging Face repository.
-
-    The hub is asked whether the revision has moved; where it does not answer, or must not be
-    asked, the cache's files are used. A commit's own hash never moves, so the hub is not asked.
+    """The path that ``download()`` returns; each of its failures becomes one line.
 
     Args:
-        revision: branch, tag or whole commit hash; None for the main branch.
-        local_files_only: use the cache or fail, without a request to the network.
-        token: None for the one of `hf auth login` or HF_TOKEN, if there is one.
+        refused: why it must not be tried, such as :func:`why_unreachable`; None to try it.
+        what, files: the name of what is wanted, and which files of which repository it is.
+        remedy: where to put them by hand.
+        offline: what needs no download.
 
     Raises:
-        CheckpointError: not in the cache, and cannot be fetched.
+        kind: it was refused, or failed.
     """
-    cached = [_cached_hub_file(repository, (name,), revision) for name in filenames]
-    found = cached[0].parent if cached[0] and all(cached) else None
-    if found and (local_files_only or _COMMIT.fullmatch(revision or "")):
-        return found
-    name = f"{repository}@{revision}" if revision else repository
-    wanted = _Wanted(
-        f"checkpoint {name}",
-        f"{' and '.join(filenames)} of {name}",
-        f"put them into a folder and give that folder, {_copy_cache()}",
-        CheckpointError,
-    )
-    if local_files_only:
-        raise wanted.unfetched("not in the cache, and local_files_only is set")
     try:
-        wanted.ask(repository)
-    except CheckpointError:
-        if found:
-            return found
-        raise
-    return wanted.fetch(lambda: _download_hub_files(repository, filenames, revision, token))
+        if refused:
+            raise ConnectionError(refused)
+        return Path(download())
+    except Exception as error:  # network libraries raise many unrelated types
+        raise kind(
+            f"cannot fetch {what} ({hub_reason(error)}): wanted {files}; {remedy}; offline, "
+            f"{offline} needs no download"
+        ) from error
 
 
-@dataclass(frozen=True)
-class _Wanted:
-    """Something to be fetched, and the parts of the error if it cannot be.
-
-    Attributes:
-        what: its name.
-        files: which files of which repository.
-        remedy: where to put them by hand.
-        error: the class to raise.
-    """
-
-    what: str
-    files: str
-    remedy: str
-    error: type[BayesPFLError] = BackboneError
-
-    def ask(self, repository: str, url: str | None = None) -> None:
-        """Raise unless the host answers one short question: hub clients retry for minutes."""
-        if reason := _why_unreachable(None if repository else str(url)):
-            raise self.unfetched(reason)
-
-    def fetch(self, download: Callable[[], str | Path]) -> Path:
-        """What ``download()`` returns; each of its failures becomes one line."""
-        try:
-            return Path(download())
-        except Exception as error:  # network libraries raise many unrelated types
-            raise self.unfetched(hub_reason(error)) from error
-
-    def unfetched(self, reason: object) -> BayesPFLError:
-        """The error to raise."""
-        first_line = next(iter(str(reason).strip().splitlines()), "no answer")
-        return self.error(
-            f"cannot fetch {self.what} ({first_line[:200]}): wanted {self.files}; {self.remedy}; "
-            f"offline, {_offline_option(self.error)} needs no download"
-        )
-
-
-def hub_answers(refusal: str, kind: type[BayesPFLError]) -> None:
-    """Raise ``kind`` with ``refusal`` and the reason if the hub cannot or must not be reached."""
-    if reason := _why_unreachable(None):
-        raise kind(f"{refusal}: {reason}")
-
-
-def _why_unreachable(url: str | None) -> str | None:
-    """Why the host of ``url``, or the hub, does not answer; None if it does."""
+def why_unreachable(url: str | None = None) -> str | None:
+    """Why the host of ``url``, by default the hub, does not answer a short question; or None."""
     from huggingface_hub import constants
 
     if url is None and constants.HF_HUB_OFFLINE:
@@ -169,58 +140,17 @@ def _why_unreachable(url: str | None) -> str | None:
     return None
 
 
-def _copy_cache() -> str:
+def cache_to_copy() -> str:
+    """The end of a remedy: the hub's cache, copied from another machine."""
     from huggingface_hub import constants
 
     return f"or copy the cache {constants.HF_HUB_CACHE} from a machine with a network"
 
 
-def _offline_option(error: type[BayesPFLError]) -> str:
-    if error is CheckpointError:
-        return "the embedded checkpoint bayes-pfl-tiny"
-    return f"--backbone {EMBEDDED_BACKBONE}"
-
-
-def _download_hub_folder(repository: str) -> Path:
-    from huggingface_hub import snapshot_download
-
-    small = [CONFIG_FILE, "*token*", "*.model", "vocab*", "merges*"]
-    folder = snapshot_download(repository, allow_patterns=[*small, *WEIGHTS_FILES[:2]])
-    if weights_in(Path(folder)) is None:  # older repositories have a pickle alone
-        folder = snapshot_download(repository, allow_patterns=[*small, WEIGHTS_FILES[2]])
-    return Path(folder)
-
-
-def _download_hub_files(
-    repository: str, filenames: tuple[str, ...], revision: str | None, token: str | None
-) -> Path:
-    from huggingface_hub import HfApi, constants
-
-    api = HfApi(endpoint=constants.ENDPOINT, token=token, library_name="bayes-pfl")
-    first = Path(api.hf_hub_download(repository, filenames[0], revision=revision))
-    for name in filenames[1:]:  # of the commit that the first came from, not a later one
-        api.hf_hub_download(repository, name, revision=first.parent.name)
-    return first.parent
-
-
-def _cached(settings: dict[str, Any]) -> Path | None:
-    repository, filename = _hub_source(settings)
-    if repository and (found := _cached_hub_file(repository, filename)):
-        return found
-    if url := settings.get("url"):
-        path = _OPENAI_CACHE.expanduser() / url.rsplit("/", 1)[-1]
-        return path if path.is_file() else None
-    return None
-
-
-def _hub_source(settings: dict[str, Any]) -> tuple[str, tuple[str, ...]]:
-    repository, _, filename = settings.get("hf_hub", "").rpartition("/")
-    return repository, (filename,) if filename else WEIGHTS_FILES
-
-
-def _cached_hub_file(
+def cached_hub_file(
     repository: str, filenames: tuple[str, ...], revision: str | None = None
 ) -> Path | None:
+    """The first of these files that the hub's cache has of a repository; None without any."""
     from huggingface_hub import try_to_load_from_cache
 
     for filename in filenames:
@@ -228,18 +158,3 @@ def _cached_hub_file(
         if isinstance(found, str):
             return Path(found)
     return None
-
-
-def _download(name: str, tag: str, settings: dict[str, Any]) -> Path:
-    from open_clip.pretrained import download_pretrained
-
-    repository, filenames = _hub_source(settings)
-    file = filenames[0] if repository else settings["url"].rsplit("/", 1)[-1]
-    place = _copy_cache() if repository else f"or into {_OPENAI_CACHE.expanduser()}"
-    wanted = _Wanted(
-        f"the weights of {name} {tag!r}",
-        f"{file} of {repository}" if repository else file,
-        f"put it anywhere and pass it with --pretrained FILE, {place}",
-    )
-    wanted.ask(repository, settings.get("url"))
-    return wanted.fetch(lambda: download_pretrained(settings))

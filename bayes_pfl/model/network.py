@@ -23,12 +23,7 @@ from bayes_pfl.errors import ConfigError
 from bayes_pfl.model.cross_attention import ResidualCrossModalAttention
 from bayes_pfl.model.flows import FlowSample
 from bayes_pfl.model.image_alignment import ImageAlignment
-from bayes_pfl.model.maps import (
-    highest_pixels,
-    mean_and_spread,
-    pair_logits,
-    pairs_at,
-)
+from bayes_pfl.model.maps import highest_pixels, mean_and_spread, pair_logits, pairs_at
 from bayes_pfl.model.prompt_distributions import (
     ImageAgnosticFlow,
     ImageSpecificFlow,

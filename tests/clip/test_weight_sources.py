@@ -7,6 +7,7 @@ import huggingface_hub
 import pytest
 import torch
 
+from bayes_pfl.checkpoints.hub import fetch_checkpoint
 from bayes_pfl.clip import downloads
 from bayes_pfl.clip.load import load_backbone
 from bayes_pfl.config import BackboneConfig
@@ -184,11 +185,12 @@ def test_repository_with_a_pickle_alone_is_fetched_in_a_second_step(hub, monkeyp
 def test_files_of_a_hub_checkpoint(hub):
     folder = hub("org/head")
     folder.mkdir(parents=True)
-    for name in ("config.json", "model.safetensors"):
+    config = '{"format_version": 1, "model": {}}'
+    for name, text in (("config.json", config), ("model.safetensors", "")):
         with pytest.raises(CheckpointError, match="config.json and model.safetensors of org/head"):
-            downloads.hub_files("org/head", ("config.json", "model.safetensors"))
-        (folder / name).write_text("{}")
-    assert downloads.hub_files("org/head", ("config.json", "model.safetensors")) == folder
+            fetch_checkpoint("org/head")
+        (folder / name).write_text(text)
+    assert fetch_checkpoint("org/head") == folder
 
 
 def test_tokenizer_that_needs_the_hub_ends_in_one_line(tmp_path):
