@@ -20,13 +20,8 @@ _DIGEST = re.compile(r"[0-9a-f]{64}")
 def file_sha256(path: Path) -> str:
     """SHA-256 of a file, in hexadecimal; a file that has not changed is not read a second time."""
     status = path.stat()
-    return _digest(
-        os.path.realpath(path),
-        status.st_size,
-        status.st_mtime_ns,
-        status.st_ctime_ns,
-        status.st_ino,
-    )
+    stamp = (status.st_size, status.st_mtime_ns, status.st_ctime_ns, status.st_ino)
+    return _digest(os.path.realpath(path), *stamp)
 
 
 @lru_cache(maxsize=64)
@@ -68,7 +63,8 @@ def check_download(path: Path, kind: type[BayesPFLError], url: str = "") -> None
     Raises:
         kind: the file was damaged or changed.
     """
-    wanted = _published_sha256(path, url)
+    blob = os.path.basename(os.readlink(path)) if path.is_symlink() else ""
+    wanted = next(filter(_DIGEST.fullmatch, [blob, *reversed(url.split("/"))]), None)
     if wanted is not None:
         mend = "damaged or changed on its way; delete the file and load again"
         _compare(path, wanted, "published", mend, kind)
@@ -79,9 +75,3 @@ def _compare(path: Path, wanted: str, origin: str, mend: str, kind: type[BayesPF
         raise kind(
             f"{path}: SHA-256 is {found[:12]}..., it was {origin} as {wanted[:12]}...: {mend}"
         )
-
-
-def _published_sha256(path: Path, url: str) -> str | None:
-    blob = os.path.basename(os.readlink(path)) if path.is_symlink() else ""
-    names = [blob, *reversed(url.split("/"))]
-    return next((name for name in names if _DIGEST.fullmatch(name)), None)

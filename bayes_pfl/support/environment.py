@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import platform
 import subprocess
 import sys
@@ -16,7 +17,10 @@ _PACKAGES = ("torch", "torchvision", "open_clip_torch", "timm", "albumentations"
 
 def environment(device: str) -> dict[str, Any]:
     """Versions, device and commit: what a result needs to be repeated."""
-    packages = {name: metadata.version(name) for name in _PACKAGES if _installed(name)}
+    packages = {}
+    for name in _PACKAGES:
+        with contextlib.suppress(metadata.PackageNotFoundError):
+            packages[name] = metadata.version(name)
     return {
         "python": sys.version.split()[0],
         "platform": platform.platform(),
@@ -25,14 +29,6 @@ def environment(device: str) -> dict[str, Any]:
         "threads": torch.get_num_threads(),
         "commit": _commit(),
     }
-
-
-def _installed(name: str) -> bool:
-    try:
-        metadata.version(name)
-    except metadata.PackageNotFoundError:
-        return False
-    return True
 
 
 def _commit() -> str | None:

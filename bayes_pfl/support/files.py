@@ -11,7 +11,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import TypeVar
 
-from bayes_pfl.errors import BayesPFLError, ConfigError
+from bayes_pfl.errors import BayesPFLError
 from bayes_pfl.support.error_text import error_reason
 
 Failure = TypeVar("Failure", bound=BayesPFLError)
@@ -84,28 +84,19 @@ def mirrored(base: Path, path: str, suffix: str) -> Path:
     return base / f"{path}{suffix}"
 
 
-def is_disk_full(error: BaseException) -> bool:
-    """Whether a disk has no room (or a quota is used up, or nothing may be written to it)."""
-    return isinstance(error, OSError) and error.errno in _NO_ROOM
-
-
 def reason_unless_disk_full(error: Exception) -> str:
     """Why one picture was not written, in one line.
 
     Raises:
-        OSError: ``error`` itself if the disk is full, because no other picture could be written.
+        OSError: ``error`` itself if the disk is full (or a quota is used up, or nothing may be
+            written to it), because no other picture could be written.
     """
-    if is_disk_full(error):
+    if isinstance(error, OSError) and error.errno in _NO_ROOM:
         raise error
     return error_reason(error)
 
 
-def not_written(
-    path: Path | str,
-    error: BaseException,
-    mend: str,
-    kind: type[Failure],
-) -> Failure:
+def not_written(path: Path | str, error: BaseException, mend: str, kind: type[Failure]) -> Failure:
     """The error for a file or a folder that cannot be written.
 
     Args:
@@ -132,9 +123,3 @@ def raising_not_written(path: Path, mend: str, kind: type[BayesPFLError]) -> Ite
         yield
     except OSError as error:
         raise not_written(path, error, mend, kind) from error
-
-
-def not_writable(folder: Path, error: OSError) -> ConfigError:
-    """The error for the output folder of a prediction that cannot be written."""
-    mend = "choose another output folder, on a disk with room"
-    return not_written(folder, error, mend, ConfigError)

@@ -12,25 +12,24 @@ def hub_reason(error: Exception) -> str:
     known: tuple[tuple[type[Exception], str], ...] = (
         (errors.LocalTokenNotFoundError, f"no token: {_TOKEN}"),
         (errors.OfflineModeIsEnabled, "HF_HUB_OFFLINE is set"),
-        (
-            errors.RevisionNotFoundError,
-            "no such revision there; see its branches and tags",
-        ),
+        (errors.RevisionNotFoundError, "no such revision there; see its branches and tags"),
         (
             errors.GatedRepoError,
             f"gated: accept its terms on its page with your account, then {_TOKEN}",
         ),
         (errors.HFValidationError, "no name for a repository: give org/name"),
         (errors.EntryNotFoundError, "no such file there: not a checkpoint of this package"),
+        (
+            errors.RepositoryNotFoundError,
+            f"no such repository, or a private one: see the spelling; if it is private, {_TOKEN}",
+        ),
     )
-    status = getattr(getattr(error, "response", None), "status_code", None)
     if isinstance(error, errors.LocalEntryNotFoundError) and error.__cause__ is not None:
         return hub_reason(error.__cause__)  # type: ignore[arg-type]
     for kind, reason in known:
         if isinstance(error, kind):
             return reason
-    if isinstance(error, errors.RepositoryNotFoundError):
-        return f"no such repository, or a private one: see the spelling; if it is private, {_TOKEN}"
+    status = getattr(getattr(error, "response", None), "status_code", None)
     if status == 401:
         return f"no token, or one that is not valid: {_TOKEN}"
     if status == 403:

@@ -15,12 +15,13 @@ import json
 import os
 import time
 from collections.abc import Iterator, Mapping, Sequence
+from contextlib import AbstractContextManager
 from pathlib import Path
 from typing import Any
 
 from bayes_pfl.errors import ConfigError
 from bayes_pfl.support.differences import differences
-from bayes_pfl.support.files import not_written
+from bayes_pfl.support.files import raising_not_written
 from bayes_pfl.support.locks import lock
 
 JOURNAL_FORMAT = 1
@@ -45,11 +46,9 @@ class Journal:
 
     def __init__(self, path: Path, kind: str, restart: str) -> None:
         self.path, self.kind, self.restart = path, kind, restart
-        try:
+        with self._writing():
             path.parent.mkdir(parents=True, exist_ok=True)
             self._file = io.FileIO(path, "a+")
-        except OSError as error:
-            raise self._not_written(error) from error
         self._synced = time.monotonic()
         try:
             lock(self._file, path)
@@ -58,14 +57,10 @@ class Journal:
             self._file.close()
             raise
 
-    # Reading ------------------------------------------------------------------------------------
-
     def _read_header(self) -> JournalEntry | None:
         """The first line; None if the file is empty, or if the line was not written whole."""
-        self._file.seek(0)
-        reader = io.BufferedReader(self._file)
-        line = reader.readline()
-        reader.detach()
+        with self._reading() as reader:
+            line = reader.readline()
         if not line.endswith(b"\n"):
             begun = line.rstrip(b"\0")[: len(_OPENING)]
             if not _OPENING.startswith(begun):
@@ -112,19 +107,24 @@ class Journal:
         self._cut(end)
 
     def _lines(self) -> Iterator[tuple[int, bytes]]:
-        self._file.seek(0)
-        reader, place = io.BufferedReader(self._file, 2**16), 0
-        try:
+        place = 0
+        with self._reading() as reader:
             for line in reader:
                 yield place, line
                 place += len(line)
+
+    @contextlib.contextmanager
+    def _reading(self) -> Iterator[io.BufferedReader[io.FileIO]]:
+        self._file.seek(0)
+        reader = io.BufferedReader(self._file, 2**16)
+        try:
+            yield reader
         finally:
             reader.detach()
 
     def entries_at(self, places: Sequence[int]) -> Iterator[JournalEntry]:
         """The entries at byte offsets that :meth:`blocks` or :meth:`append` returned."""
-        reader = io.BufferedReader(self._file, 2**16)
-        try:
+        with self._reading() as reader:
             for place in places:
                 reader.seek(place)
                 entry = _parsed(reader.readline())
@@ -132,8 +132,6 @@ class Journal:
                     raise self.damaged(f"the entry at byte {place}")
                 entry.pop(_LAST, None)
                 yield entry
-        finally:
-            reader.detach()
 
     def check_same(self, now: Mapping[str, Any]) -> None:
         """Refuse to resume a run with other settings than it was begun with.
@@ -155,8 +153,6 @@ class Journal:
     def damaged(self, what: str) -> ConfigError:
         """The error for a damaged part, named by ``what``."""
         return ConfigError(f"{self.path}: {what} is damaged; {self.restart}")
-
-    # Writing ------------------------------------------------------------------------------------
 
     def begin(self, header: Mapping[str, Any]) -> None:
         """Empty the journal, and write the header of a new run."""
@@ -187,10 +183,8 @@ class Journal:
 
     def sync(self) -> None:
         """Wait until everything is on the disk."""
-        try:
+        with self._writing():
             os.fsync(self._file.fileno())
-        except OSError as error:
-            raise self._not_written(error) from error
         self._synced = time.monotonic()
 
     def close(self) -> None:
@@ -215,14 +209,15 @@ class Journal:
                 f"{self.path}: has vanished while the run went on; look for the cause, then "
                 "start again"
             )
-        try:
-            rest = memoryview(data)
-            while rest:
-                rest = rest[self._file.write(rest) or 0 :]
-        except OSError as error:
-            with contextlib.suppress(OSError):
-                self._file.truncate(start)
-            raise self._not_written(error) from error
+        with self._writing():
+            try:
+                rest = memoryview(data)
+                while rest:
+                    rest = rest[self._file.write(rest) or 0 :]
+            except OSError:
+                with contextlib.suppress(OSError):
+                    self._file.truncate(start)
+                raise
 
     def _is_there(self) -> bool:
         try:
@@ -234,11 +229,9 @@ class Journal:
         return os.fstat(self._file.fileno()).st_size
 
     def _cut(self, end: int) -> None:
-        try:
+        with self._writing():
             if self._size() > end:
                 self._file.truncate(end)
-        except OSError as error:
-            raise self._not_written(error) from error
 
     def _foreign(self) -> ConfigError:
         return ConfigError(
@@ -246,12 +239,10 @@ class Journal:
             "it, or choose another --out"
         )
 
-    def _not_written(self, error: OSError) -> ConfigError:
-        mend = (
-            "choose another output folder, on a disk with room, or make room and go on with "
-            "--resume"
-        )
-        return not_written(self.path.parent, error, mend, ConfigError)
+    def _writing(self) -> AbstractContextManager[None]:
+        where = "choose another output folder, on a disk with room"
+        mend = f"{where}, or make room and go on with --resume"
+        return raising_not_written(self.path.parent, mend, ConfigError)
 
 
 def is_end(entry: JournalEntry) -> bool:

@@ -19,9 +19,6 @@ MAX_CARD = MIB // 8
 MAX_LISTING = 256 * MIB
 """Largest meta.json in bytes: a million images."""
 
-Content = Any
-"""What a JSON or YAML file holds: mappings, lists, texts, numbers, booleans, None."""
-
 _MAX_VALUES = 20_000  # in a YAML file, with its aliases expanded
 _MAX_DIGITS = 400
 _SHOWN = 60
@@ -63,12 +60,12 @@ def read_text(path: Path, limit: int) -> str:
         raise Malformed(one_line(error)) from error
 
 
-def read_json(path: Path, limit: int) -> Content:
+def read_json(path: Path, limit: int) -> Any:
     """The content of a JSON file; raises as `read_text` and `parse_json` do."""
     return parse_json(read_text(path, limit))
 
 
-def parse_json(text: str) -> Content:
+def parse_json(text: str) -> Any:
     """Parse JSON in which no key is given twice.
 
     Raises:
@@ -97,7 +94,7 @@ def _unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
     return found
 
 
-def parse_yaml(text: str) -> Content:
+def parse_yaml(text: str) -> Any:
     """Parse one document of plain YAML: no language-specific tags, no key twice.
 
     Raises:

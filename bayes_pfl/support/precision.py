@@ -52,18 +52,14 @@ def autocast(device: torch.device, precision: str) -> AbstractContextManager[obj
     return torch.autocast(device.type, dtype)
 
 
+@functools.cache
 def warn_if_slow(device: torch.device, dtype: torch.dtype) -> None:
     """Log a warning, once, if ``device`` is a processor without instructions for ``dtype``."""
     if device.type == "cpu" and not computes_natively(dtype):
-        _warn_slow(dtype)
-
-
-@functools.cache
-def _warn_slow(dtype: torch.dtype) -> None:
-    logger.warning(
-        "%s is slow here: this processor has no instructions for it; use float32",
-        str(dtype).removeprefix("torch."),
-    )
+        name = str(dtype).removeprefix("torch.")
+        logger.warning(
+            "%s is slow here: this processor has no instructions for it; use float32", name
+        )
 
 
 @functools.cache

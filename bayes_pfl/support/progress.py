@@ -20,14 +20,8 @@ class Progress(Protocol):
         """Report ``done`` more steps, with the latest figures by name."""
 
 
-class NullProgress:
-    """Shows nothing."""
-
-    def start(self, title: str, steps: int) -> None:
-        """Do nothing."""
-
-    def advance(self, done: int, values: dict[str, float]) -> None:
-        """Do nothing."""
+class NullProgress(Progress):
+    """Shows nothing: its methods are those above, which do nothing."""
 
 
 class Bars:

@@ -20,12 +20,12 @@ def processor(monkeypatch, caplog):
     caplog.set_level(logging.WARNING)
 
     def computes_in(*dtypes):
-        precision._warn_slow.cache_clear()
+        precision.warn_if_slow.cache_clear()
         monkeypatch.setattr(precision, "computes_natively", lambda dtype: dtype in dtypes)
         return caplog
 
     yield computes_in
-    precision._warn_slow.cache_clear()
+    precision.warn_if_slow.cache_clear()
 
 
 def test_both_names_of_a_precision_mean_the_same():

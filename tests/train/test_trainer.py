@@ -39,7 +39,7 @@ def _known(names):
     return (chosen + [n for n in TRAIN_CATEGORIES if n not in chosen])[:4]
 
 
-@pytest.fixture
+@pytest.fixture(scope="module")
 def config():
     return TrainConfig(
         stage1=StageConfig(epochs=3, patience=3),
@@ -63,6 +63,15 @@ def request_for(tree, clip_dir, config, tmp_path):
     return make
 
 
+@pytest.fixture(scope="module")
+def finished(tree, clip_dir, config, tmp_path_factory):
+    """A run that was left alone: its request, whose folder nobody changes, and its state."""
+    out = tmp_path_factory.mktemp("finished") / "run"
+    backbone = BackboneConfig(f"local-dir:{clip_dir}")
+    request = TrainingRequest(tree, out, backbone, config, accelerator="cpu")
+    return request, run_training(request)
+
+
 def _weights(folder):
     return load_checkpoint(folder, device="cpu").learned_state_dict()
 
@@ -83,9 +92,8 @@ class _Interrupt:
                 raise KeyboardInterrupt
 
 
-def test_run_folder_holds_all_that_is_promised(request_for):
-    request = request_for()
-    state = run_training(request)
+def test_run_folder_holds_all_that_is_promised(finished):
+    request, state = finished
     out = request.out
     rows = list(csv.DictReader((out / "metrics.csv").open()))
     assert [(int(r["stage"]), int(r["epoch"])) for r in rows] == [
@@ -108,11 +116,10 @@ def test_run_folder_holds_all_that_is_promised(request_for):
     assert load_checkpoint(out, device="cpu").config.scoring.stage == 2
 
 
-def test_stage_two_trains_the_alignment_alone(request_for, config):
+def test_stage_two_trains_the_alignment_alone(request_for, config, finished):
     one = request_for("one", config=replace(config, stage2=StageConfig(0, 1)))
-    both = request_for("both")
     run_training(one)
-    run_training(both)
+    both, _ = finished
     before, after = _weights(one.out / "best"), _weights(both.out / "best")
     changed = {name for name in before if not torch.equal(before[name], after[name])}
     assert changed
@@ -120,9 +127,8 @@ def test_stage_two_trains_the_alignment_alone(request_for, config):
 
 
 @pytest.mark.parametrize("step", [3, 5, 7])
-def test_resumed_run_equals_an_uninterrupted_one(request_for, step):
-    whole, broken = request_for("whole"), request_for("broken")
-    run_training(whole)
+def test_resumed_run_equals_an_uninterrupted_one(request_for, finished, step):
+    (whole, _), broken = finished, request_for("broken")
     with pytest.raises(KeyboardInterrupt):
         run_training(broken, _Interrupt(step))
     run_training(replace(broken, resume=True))
@@ -138,10 +144,10 @@ def test_resumed_run_equals_an_uninterrupted_one(request_for, step):
     assert rows[0] == rows[1]
 
 
-def test_same_seed_same_weights_other_seed_others(request_for, config):
-    first, again, other = request_for("a"), request_for("b"), request_for("c")
-    other = replace(other, config=replace(config, seed=1))
-    for request in (first, again, other):
+def test_same_seed_same_weights_other_seed_others(request_for, config, finished):
+    first, _ = finished
+    again, other = request_for("b"), request_for("c", config=replace(config, seed=1))
+    for request in (again, other):
         run_training(request)
     a, b, c = (_weights(r.out / "best") for r in (first, again, other))
     assert all(torch.equal(a[name], b[name]) for name in a)
@@ -273,17 +279,15 @@ def test_authors_validation_takes_five_categories_of_the_other_set(request_for, 
     assert len({s.category for s in validation}) == min(5, len({s.category for s in samples}))
 
 
-def test_refusals_come_before_any_work(request_for, tree, tmp_path):
+def test_refusals_come_before_any_work(request_for, finished, tree, tmp_path):
     with pytest.raises(DataError, match="two at least are needed"):
         run_training(request_for(data=next(p for p in tree.iterdir() if p.is_dir())))
     good_only = tmp_path / "good-only"
     write_mvtec_tree(good_only, _known(CATEGORIES)[:2], normals=1, anomalies=0, size=64)
     with pytest.raises(DataError, match="no anomalous image with a mask"):
         run_training(request_for(data=good_only))
-    request = request_for()
-    run_training(request)
     with pytest.raises(ConfigError, match="add --resume"):
-        run_training(request)
+        run_training(finished[0])
     with pytest.raises(CheckpointError, match="no state to resume from"):
         run_training(request_for("nothing-there", resume=True))
     (tmp_path / "file").write_text("")
@@ -293,11 +297,11 @@ def test_refusals_come_before_any_work(request_for, tree, tmp_path):
 
 def test_bfloat16_autocast_trains(request_for, config, monkeypatch, caplog):
     monkeypatch.setattr(precision, "computes_natively", lambda dtype: False)
-    precision._warn_slow.cache_clear()
+    precision.warn_if_slow.cache_clear()
     request = request_for(config=replace(config, precision="bf16-mixed"))
     assert run_training(request).history[-1]["stage"] == 2
     assert "bfloat16 is slow here" in caplog.text
-    precision._warn_slow.cache_clear()
+    precision.warn_if_slow.cache_clear()
 
 
 def test_a_card_can_be_trained_on_and_validated_on(request_for, tree, tmp_path):
@@ -311,8 +315,8 @@ def test_a_card_can_be_trained_on_and_validated_on(request_for, tree, tmp_path):
     assert len(samples) == len(validation) == len(read_source(tree))
 
 
-def test_text_checkpointing_gives_the_same_losses(request_for, config):
-    plain = run_training(request_for("plain")).history
+def test_text_checkpointing_gives_the_same_losses(request_for, config, finished):
+    plain = finished[1].history
     saving = replace(config, text_checkpointing=True)
     again = run_training(request_for("saving", config=saving)).history
     for one, other in zip(plain, again, strict=True):
@@ -329,8 +333,6 @@ def test_no_thread_is_left_behind(request_for):
     assert threading.active_count() == before
 
 
-def test_colours_span_the_validation_maps(request_for):
-    request = request_for()
-    run_training(request)
-    low, high = load_checkpoint(request.out, device="cpu").config.scoring.map_range
+def test_colours_span_the_validation_maps(finished):
+    low, high = load_checkpoint(finished[0].out, device="cpu").config.scoring.map_range
     assert 0 <= low < high <= 1 and (low, high) != (0, 1)
