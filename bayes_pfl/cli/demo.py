@@ -14,8 +14,8 @@ from bayes_pfl.checkpoints.load import DEFAULT_CHECKPOINT, load_checkpoint
 from bayes_pfl.clip.weights import EMBEDDED_BACKBONE
 from bayes_pfl.config import BackboneConfig, StageConfig, TrainConfig
 from bayes_pfl.errors import DataError
-from bayes_pfl.evaluate.categories import EvaluationSettings
 from bayes_pfl.evaluate.run import run_evaluation
+from bayes_pfl.evaluate.scoring import EvaluationSettings
 from bayes_pfl.predict.folder import predict_folder
 from bayes_pfl.rendering import TEST_CATEGORIES, TRAIN_CATEGORIES, write_mvtec_tree
 from bayes_pfl.support.progress import Progress

@@ -101,10 +101,11 @@ def evaluate(
     """
     from bayes_pfl.checkpoints.format import read_config
     from bayes_pfl.checkpoints.load import find_checkpoint
-    from bayes_pfl.evaluate.categories import EvaluationSettings
     from bayes_pfl.evaluate.parallel import device_of_process
     from bayes_pfl.evaluate.published import load_published
-    from bayes_pfl.evaluate.run import EvaluationRequest, run_benchmark
+    from bayes_pfl.evaluate.request import EvaluationRequest
+    from bayes_pfl.evaluate.run import run_benchmark
+    from bayes_pfl.evaluate.scoring import EvaluationSettings
     from bayes_pfl.evaluate.threshold import threshold_lines
     from bayes_pfl.fit.calibration import load_calibration
 

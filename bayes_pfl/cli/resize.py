@@ -33,7 +33,7 @@ def resize(
 ) -> None:
     """The same weights at another input size; see which one is better with the scoreboard."""
     from bayes_pfl.data.sources import read_source
-    from bayes_pfl.evaluate.categories import EvaluationSettings
+    from bayes_pfl.evaluate.scoring import EvaluationSettings
     from bayes_pfl.train.resizing import resize_checkpoint
 
     validation = read_source(validation_data) if validation_data else []

@@ -3,8 +3,12 @@
 There is one file per category. Its folder is named by a hash of all that shapes a score: the
 model's weights and settings (backbone included), samples R, seed, precision, kind of device and
 version; so results of different settings never mix. A file holds the row of each image that was
-scored, by the identity of its files, and the pixel counts of exactly these images. It is replaced
-whole or not at all; the batches scored since then are in a log next to it.
+scored, by the identity of its files, and the pixel counts of exactly these images.
+
+The pixel counts are too large to be written after every batch. So each batch scored since then is
+a file of its own, in a folder next to it: its rows, and its maps and masks, from which the same
+counts can be computed again. When the counts are written the folder is removed. Every file is
+written whole or not at all.
 
 Counts cannot be taken back: if an image that was counted has changed or is gone, the category is
 scored again, or (strict) the run is refused. New images are added.
@@ -15,29 +19,23 @@ from __future__ import annotations
 import contextlib
 import errno
 import hashlib
-import io
 import json
 import logging
+import shutil
 import time
 from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
 from urllib.parse import quote
-
-import numpy as np
 
 from bayes_pfl.data.labelled_batches import file_identity
 from bayes_pfl.data.records import Sample
+from bayes_pfl.detect.settings import ScoringSettings
 from bayes_pfl.errors import DataError
-from bayes_pfl.evaluate.batch_log import BatchLog, row_arrays, rows_in
+from bayes_pfl.evaluate.cache_files import packed_batch, packed_record, read_batch, read_record
 from bayes_pfl.evaluate.records import CategoryRecord, Counted
-from bayes_pfl.metrics import PixelMetrics
+from bayes_pfl.model.network import BayesPFLNetwork
 from bayes_pfl.support.files import not_written, write_atomically
 from bayes_pfl.support.version import __version__
-
-if TYPE_CHECKING:
-    from bayes_pfl.detect.settings import ScoringSettings
-    from bayes_pfl.model.network import BayesPFLNetwork
 
 logger = logging.getLogger(__name__)
 
@@ -45,6 +43,9 @@ CACHE_FORMAT = 2
 SECONDS_BETWEEN = 10.0
 WORK_PER_WRITING = 20.0
 """Seconds of work, at least, between two writings that take one second each."""
+
+MOST_BYTES = 256 * 2**20
+"""Batches of this size, together, are kept; later ones wait until the counts are written."""
 
 _NO_ROOM = (errno.ENOSPC, getattr(errno, "EDQUOT", errno.ENOSPC))
 
@@ -71,6 +72,7 @@ class DatasetCache:
         self.seconds, self.strict = seconds, strict
         self._warned = False
         self._next = time.monotonic() + seconds
+        self._bytes = 0  # of the batches since the counts were written
 
     def load(
         self, category: str, samples: Sequence[Sample], levels: tuple[str, ...]
@@ -78,7 +80,7 @@ class DatasetCache:
         """The record of an earlier run; None if there is none that fits the images as they are now.
 
         Raises:
-            DataError: strict, and an image has changed or is gone.
+            DataError: strict, and an image has changed or is gone; or the disk is full.
         """
         record = self._read(category, levels)
         if record is not None and (path := _changed_image(record, samples)):
@@ -90,15 +92,17 @@ class DatasetCache:
             logger.warning("%s: files of category %s changed; scoring again", self.folder, category)
             record = None
         if record is None:
-            with contextlib.suppress(OSError):
-                self._log(category).clear()
+            shutil.rmtree(self._batches(category), ignore_errors=True)
+        elif self._batches(category).exists():
+            self.keep(record, now=True)
         return record
 
     def _read(self, category: str, levels: tuple[str, ...]) -> CategoryRecord | None:
         path = self._path(category)
         try:
-            record = _unpacked(category, levels, path) or CategoryRecord(category, levels)
-            for batch in self._log(category).batches(len(record.rows), levels):
+            record = read_record(path, category, levels) or CategoryRecord(category, levels)
+            folder = self._batches(category)
+            while (batch := read_batch(folder / f"{len(record.rows)}.npz", levels)) and batch.rows:
                 record.add(batch)
         except Exception as error:  # a damaged file can raise anything, and is only a cache
             logger.warning("%s: cannot be used (%s); scoring again", path, error)
@@ -106,15 +110,19 @@ class DatasetCache:
         return record if record.rows or record.unread else None
 
     def add(self, record: CategoryRecord, batch: Counted) -> None:
-        """Keep a batch that the record has just counted.
+        """Keep a batch that the record has just counted; one without rows need not be kept.
 
         Raises:
             DataError: the disk is full.
         """
+        if not batch.rows or self._bytes > MOST_BYTES:
+            return
         with self._writing():
-            self.folder.mkdir(parents=True, exist_ok=True)
-            start = len(record.rows) - len(batch.rows)
-            self._log(record.category).append(start, record.levels, batch)
+            folder, start = self._batches(record.category), len(record.rows) - len(batch.rows)
+            folder.mkdir(parents=True, exist_ok=True)
+            data = packed_batch(record.levels, batch)
+            write_atomically(folder / f"{start}.npz", data, sync=False)
+            self._bytes += len(data)
 
     def keep(self, record: CategoryRecord, now: bool = False) -> None:
         """Write the counts, if enough time has passed or ``now``.
@@ -127,8 +135,9 @@ class DatasetCache:
         started = time.monotonic()
         with self._writing():
             self.folder.mkdir(parents=True, exist_ok=True)
-            write_atomically(self._path(record.category), _packed(record))
-            self._log(record.category).clear()
+            write_atomically(self._path(record.category), packed_record(record))
+            shutil.rmtree(self._batches(record.category), ignore_errors=True)
+            self._bytes = 0
         spent = time.monotonic() - started
         self._next = time.monotonic() + max(self.seconds, WORK_PER_WRITING * spent)
 
@@ -149,11 +158,12 @@ class DatasetCache:
                 logger.warning("%s: not written (%s); a stop would lose it", self.folder, error)
                 self._warned = True
 
-    def _log(self, category: str) -> BatchLog:
-        return BatchLog(self._path(category).with_suffix(".log"))
-
     def _path(self, category: str) -> Path:
         return self.folder / f"{quote(category, safe='')}.npz"
+
+    def _batches(self, category: str) -> Path:
+        """A file for each batch, named by the number of the record's rows before it."""
+        return self._path(category).with_suffix(".batches")
 
 
 def _changed_image(record: CategoryRecord, samples: Sequence[Sample]) -> str | None:
@@ -180,28 +190,3 @@ def cache_key(model: BayesPFLNetwork, fingerprint: str, settings: ScoringSetting
     if not settings.smoothing:
         parts["smoothing"] = False
     return hashlib.sha256(json.dumps(parts, sort_keys=True).encode()).hexdigest()[:16]
-
-
-def _packed(record: CategoryRecord) -> bytes:
-    arrays: dict[str, Any] = {"levels": np.array(record.levels), **row_arrays(record.rows)}
-    arrays["unread"] = np.array(sorted(record.unread), "U24")
-    arrays |= {f"pixel/{name}": value for name, value in record.pixel.state().items()}
-    buffer = io.BytesIO()
-    np.savez_compressed(buffer, **arrays)
-    return buffer.getvalue()
-
-
-def _unpacked(category: str, levels: tuple[str, ...], path: Path) -> CategoryRecord | None:
-    """The record in a file; None if there is none for these levels."""
-    try:
-        data = path.read_bytes()
-    except FileNotFoundError:
-        return None
-    with np.load(io.BytesIO(data), allow_pickle=False) as file:
-        arrays = {name: file[name] for name in file.files}
-    if tuple(arrays["levels"].tolist()) != levels:
-        return None
-    state = {name[6:]: value for name, value in arrays.items() if name.startswith("pixel/")}
-    record = CategoryRecord(category, levels, PixelMetrics.from_state(state), rows_in(arrays))
-    record.unread = set(arrays["unread"].tolist())
-    return record

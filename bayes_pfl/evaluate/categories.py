@@ -1,4 +1,4 @@
-"""The benchmark loop: samples in, a record of each category out. Engine of tools/evaluate.py.
+"""The benchmark loop: samples in, a record of each category out.
 
 Masks are compared at the model's own size S x S, as in the published protocol; maps are smoothed.
 """
@@ -6,54 +6,15 @@ Masks are compared at the model's own size S x S, as in the published protocol; 
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from typing import TYPE_CHECKING
 
 import numpy as np
 
 from bayes_pfl.data.records import Sample
-from bayes_pfl.evaluate.records import (
-    IMAGE_KEYS,
-    LEVELS,
-    PIXEL_KEYS,
-    CategoryRecord,
-    Protocol,
-    dataset_result,
-    figures,
-    mean,
-)
-from bayes_pfl.evaluate.scoring import (
-    PUBLISHED_SIZE,
-    CategoryScoring,
-    EvaluationSettings,
-    OnBatch,
-    OnProgress,
-    image_pixel_ap,
-    top_k_at,
-)
+from bayes_pfl.evaluate.cache import DatasetCache
+from bayes_pfl.evaluate.records import LEVELS, CategoryRecord, figures, mean
+from bayes_pfl.evaluate.scoring import CategoryScoring, EvaluationSettings, OnBatch, OnProgress
 from bayes_pfl.metrics import ImageMetrics
 from bayes_pfl.model.network import BayesPFLNetwork
-
-if TYPE_CHECKING:
-    from bayes_pfl.evaluate.cache import DatasetCache
-
-__all__ = [
-    "IMAGE_KEYS",
-    "PIXEL_KEYS",
-    "PUBLISHED_SIZE",
-    "CategoryRecord",
-    "EvaluationSettings",
-    "Protocol",
-    "OnProgress",
-    "OnBatch",
-    "dataset_result",
-    "evaluate",
-    "evaluate_categories",
-    "image_pixel_ap",
-    "map_range",
-    "pixel_average_precision",
-    "text_score_average_precision",
-    "top_k_at",
-]
 
 _DEFAULTS = EvaluationSettings()
 
@@ -62,12 +23,12 @@ def evaluate(
     model: BayesPFLNetwork,
     samples: Sequence[Sample],
     settings: EvaluationSettings = _DEFAULTS,
-    tick: OnProgress | None = None,
+    on_progress: OnProgress | None = None,
 ) -> dict[str, CategoryRecord]:
     """Score every sample once; both protocols can be read off the records.
 
     Args:
-        tick: called with the number of images done since the last call.
+        on_progress: called with the number of images done since the last call.
 
     Returns:
         A record per category, in order of appearance.
@@ -75,26 +36,26 @@ def evaluate(
     Raises:
         DataError: what reading the samples raises, unless the settings skip it.
     """
-    return {r.category: r for r in evaluate_categories(model, samples, settings, tick)}
+    return {r.category: r for r in evaluate_categories(model, samples, settings, on_progress)}
 
 
 def evaluate_categories(
     model: BayesPFLNetwork,
     samples: Sequence[Sample],
     settings: EvaluationSettings,
-    tick: OnProgress | None = None,
+    on_progress: OnProgress | None = None,
     levels: Sequence[str] = LEVELS,
     cache: DatasetCache | None = None,
-    watch: OnBatch | None = None,
+    on_batch: OnBatch | None = None,
 ) -> Iterator[CategoryRecord]:
     """As :func:`evaluate`, one record after the other: seal each to stay in bounded memory.
 
     Args:
         levels: results that the dataset is meant for, of "image" and "pixel".
-        cache: where scores are kept, so that a stopped run goes on.
-        watch: shown every batch that is scored, with its maps.
+        cache: where scores are kept, so that a stopped run can be resumed.
+        on_batch: called with every batch that is scored, and its maps.
     """
-    score = CategoryScoring(model, settings, tick, cache, watch)
+    score = CategoryScoring(model, settings, on_progress, cache, on_batch)
     for category in dict.fromkeys(sample.category for sample in samples):
         chosen = [sample for sample in samples if sample.category == category]
         record = cache.load(category, chosen, tuple(levels)) if cache else None

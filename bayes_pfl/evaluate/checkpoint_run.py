@@ -9,7 +9,6 @@ from typing import Any
 
 from bayes_pfl.checkpoints.fingerprint import fingerprint
 from bayes_pfl.evaluate.cache import DatasetCache, cache_key
-from bayes_pfl.evaluate.categories import EvaluationSettings
 from bayes_pfl.evaluate.datasets import EvaluationData
 from bayes_pfl.evaluate.files import CheckpointFiles, prepare_folder
 from bayes_pfl.evaluate.journal import EvaluationJournal
@@ -18,7 +17,9 @@ from bayes_pfl.evaluate.records import CategoryRecord, Protocol, Skipped, datase
 from bayes_pfl.evaluate.report_pictures import MOST as MOST_PICTURES
 from bayes_pfl.evaluate.report_pictures import EvaluationPictures
 from bayes_pfl.evaluate.request import EvaluationOutcome, EvaluationRequest
+from bayes_pfl.evaluate.scoring import EvaluationSettings
 from bayes_pfl.evaluate.seeds import combine_seeds
+from bayes_pfl.evaluate.tables import categories_markdown
 from bayes_pfl.evaluate.threshold import add_rates, check_calibration
 from bayes_pfl.model.network import BayesPFLNetwork
 from bayes_pfl.support.progress import Progress
@@ -136,9 +137,9 @@ class CheckpointRun:
         """Write the files of this checkpoint, and add its results under ``name``."""
         for protocol, by_dataset in self.results.items():
             report = self._report(protocol, by_dataset)
-            table = self.files.write_report(report, self.request.suffix(protocol))
+            self.files.write_report(report, self.request.suffix(protocol))
             outcome.reports.setdefault(protocol, {})[name] = report
-            outcome.by_category.setdefault(protocol, {})[name] = table
+            outcome.by_category.setdefault(protocol, {})[name] = categories_markdown(report)
         self.files.write_images()
         outcome.skipped += [item for item in self.skipped if item not in outcome.skipped]
 

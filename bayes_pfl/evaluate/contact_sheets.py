@@ -18,8 +18,8 @@ from bayes_pfl.data.records import Sample
 from bayes_pfl.data.samples import load_mask
 from bayes_pfl.data.transforms import resize_image
 from bayes_pfl.detect.scorer import ScoredImage, Scorer
-from bayes_pfl.evaluate.categories import EvaluationSettings
 from bayes_pfl.evaluate.records import CategoryRecord, ImageRow
+from bayes_pfl.evaluate.scoring import EvaluationSettings
 from bayes_pfl.model.network import BayesPFLNetwork
 from bayes_pfl.report.contact_sheet import SIDE, Tile, contact_sheet
 
@@ -59,7 +59,7 @@ def pick(record: CategoryRecord, shown: int = SHOWN) -> Picked:
     anomalous = [row for row in record.rows if row.label == 1]
     quality, kind = _quality(anomalous, normal)
     ranked = sorted(anomalous, key=lambda row: (-quality[row.path], -row.deploy_score, row.path))
-    worst = [row for row in ranked[shown:]][::-1][:shown]
+    worst = ranked[shown:][::-1][:shown]
     alarms = sorted(normal, key=lambda row: (-row.deploy_score, row.path))
     doubtful = sorted(record.rows, key=lambda row: (-row.uncertainty, row.path))
     return [

@@ -15,24 +15,15 @@ from urllib.parse import quote
 from PIL import Image
 
 from bayes_pfl.errors import DataError
-from bayes_pfl.evaluate.datasets import EvaluationData
 from bayes_pfl.evaluate.paper_table import arrange, blocks_json
-from bayes_pfl.evaluate.published import Published
 from bayes_pfl.evaluate.records import CategoryRecord, Protocol
-from bayes_pfl.evaluate.tables import (
-    blocks_csv,
-    blocks_latex,
-    blocks_markdown,
-    categories_csv,
-    categories_markdown,
-)
+from bayes_pfl.evaluate.request import EvaluationRequest
+from bayes_pfl.evaluate.tables import blocks_csv, blocks_latex, blocks_markdown, categories_csv
 from bayes_pfl.report.curves import curves_png
 from bayes_pfl.report.tables import csv_text
 from bayes_pfl.support.files import raising_not_written, write_atomically
 
-_IMAGE_COLUMNS = ("dataset", "category", "seed", "path", "label")
 _ROW_COLUMNS = ("text_score", "map_score", "top_mean", "uncertainty", "pixel_ap")
-_SCORE_COLUMNS = ("score_deploy", "score_authors")
 _INSIDE_RUNS = ("best", "last", "checkpoints", "model.safetensors")
 
 
@@ -43,24 +34,25 @@ class CheckpointFiles:
     out: Path
     _images: list[list[Any]] = field(default_factory=list)
 
-    def write_report(self, report: dict[str, Any], suffix: str) -> str:
-        """metrics.json and metrics.csv -> the markdown table of every category."""
+    def write_report(self, report: dict[str, Any], suffix: str) -> None:
+        """metrics.json and metrics.csv."""
         write_json(self.out / f"metrics{suffix}.json", report)
         write_results(self.out / f"metrics{suffix}.csv", categories_csv(report))
-        return categories_markdown(report)
 
     def add_images(self, dataset: str, seed: int, records: Mapping[str, CategoryRecord]) -> None:
         """Remember the scores of every image for images.csv."""
         for name, record in records.items():
             authors = record.image_scores("authors").tolist()
             for row, score in zip(record.rows, authors, strict=True):
-                values = [_unless_nan(getattr(row, column)) for column in _ROW_COLUMNS]
-                scores = [row.deploy_score, score]
-                self._images.append([dataset, name, seed, row.path, row.label, *values, *scores])
+                values = [getattr(row, column) for column in _ROW_COLUMNS]
+                values = [None if math.isnan(value) else value for value in values]
+                about = [dataset, name, seed, row.path, row.label]
+                self._images.append([*about, *values, row.deploy_score, score])
 
     def write_images(self) -> None:
         """images.csv: one line per dataset, category, seed and image."""
-        head = (*_IMAGE_COLUMNS, *_ROW_COLUMNS, *_SCORE_COLUMNS)
+        about, scores = ("dataset", "category", "seed", "path", "label"), ("deploy", "authors")
+        head = (*about, *_ROW_COLUMNS, *(f"score_{protocol}" for protocol in scores))
         write_results(self.out / "images.csv", csv_text([head, *self._images]))
 
     def write_curves(
@@ -88,18 +80,11 @@ class CheckpointFiles:
         return path
 
 
-def _unless_nan(value: float) -> float | None:
-    return None if math.isnan(value) else value
-
-
 def write_tables(
-    out: Path,
-    suffix: str,
-    protocol: str,
+    request: EvaluationRequest,
+    protocol: Protocol,
     reports: Mapping[str, Mapping[str, Any]],
     by_category: Mapping[str, str],
-    data: Sequence[EvaluationData],
-    published: Published | None,
 ) -> tuple[str, str]:
     """Write table.md, .csv, .json and .tex in the paper's arrangement.
 
@@ -109,7 +94,8 @@ def write_tables(
     Returns:
         The paper's tables, and the whole text of table.md, which adds a table of every category.
     """
-    blocks = arrange(reports, data, published)
+    published, path = request.published, request.out / f"table{request.suffix(protocol)}"
+    blocks = arrange(reports, request.data, published)
     summary = blocks_markdown(blocks)
     if published:
         measured = f" (protocol {published.protocol})" if published.protocol else ""
@@ -121,10 +107,10 @@ def write_tables(
         title = "By category" if len(by_category) == 1 else f"By category: {method}"
         text += f"\n**{title}**\n\n{table}"
     text = text.lstrip("\n")  # where no dataset has any figure
-    write_results(out / f"table{suffix}.md", text)
-    write_results(out / f"table{suffix}.csv", blocks_csv(blocks))
-    write_results(out / f"table{suffix}.tex", blocks_latex(blocks))
-    write_json(out / f"table{suffix}.json", blocks_json(blocks, protocol, published))
+    write_results(path.with_suffix(".md"), text)
+    write_results(path.with_suffix(".csv"), blocks_csv(blocks))
+    write_results(path.with_suffix(".tex"), blocks_latex(blocks))
+    write_json(path.with_suffix(".json"), blocks_json(blocks, protocol, published))
     return summary, text
 
 

@@ -5,17 +5,16 @@ The scores themselves are in the cache.
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from itertools import chain
+from typing import Any
 
 from bayes_pfl.errors import ConfigError
 from bayes_pfl.evaluate.records import CategoryRecord
+from bayes_pfl.evaluate.request import EvaluationRequest
 from bayes_pfl.support.files import remove_leftovers
 from bayes_pfl.support.journal import Journal
 from bayes_pfl.support.processes import is_first_process
 from bayes_pfl.support.version import __version__
-
-if TYPE_CHECKING:
-    from bayes_pfl.evaluate.request import EvaluationRequest
 
 JOURNAL_NAME = "evaluation.journal.jsonl"
 
@@ -34,16 +33,13 @@ class EvaluationJournal:
         if request.cache is None:
             if request.resume:
                 raise ConfigError("--resume reads the scores from the cache: leave --no-cache out")
-            return
-        if not is_first_process():
-            return
-        journal = Journal(request.out / JOURNAL_NAME, "evaluation", "leave --resume out")
-        try:
-            self._begin(journal, request)
-        except BaseException:
-            journal.close()
-            raise
-        self._journal = journal
+        elif is_first_process():
+            self._journal = Journal(request.out / JOURNAL_NAME, "evaluation", "leave --resume out")
+            try:
+                self._begin(self._journal, request)
+            except BaseException:
+                self.close()
+                raise
 
     def _begin(self, journal: Journal, request: EvaluationRequest) -> None:
         _remove_leftovers(request)
@@ -52,10 +48,9 @@ class EvaluationJournal:
             journal.begin(header)
             return
         journal.check_same(header)
-        for block in journal.blocks():
-            for _, entry in block:
-                if "sha256" in entry:
-                    self._weights[str(entry.get("checkpoint"))] = str(entry["sha256"])
+        for _, entry in chain.from_iterable(journal.blocks()):
+            if "sha256" in entry:
+                self._weights[str(entry.get("checkpoint"))] = str(entry["sha256"])
 
     def check_weights(self, checkpoint: str, sha256: str) -> None:
         """Check that a checkpoint has the weights that the run was started with.
@@ -74,11 +69,10 @@ class EvaluationJournal:
 
     def note(self, checkpoint: str, dataset: str, seed: int, record: CategoryRecord) -> None:
         """Record that a category is finished."""
-        if self._journal is None:
-            return
-        done: dict[str, Any] = {"checkpoint": checkpoint, "dataset": dataset, "seed": seed}
-        done |= {"category": record.category, "images": len(record.rows)}
-        self._journal.append([done | {"skipped": len(record.skipped)}])
+        if self._journal is not None:
+            done = {"checkpoint": checkpoint, "dataset": dataset, "seed": seed}
+            counts = {"images": len(record.rows), "skipped": len(record.skipped)}
+            self._journal.append([{**done, "category": record.category, **counts}])
 
     def end(self) -> None:
         """Record that all results are written."""
@@ -89,7 +83,6 @@ class EvaluationJournal:
         """Let other runs write here."""
         if self._journal is not None:
             self._journal.close()
-            self._journal = None
 
 
 def _remove_leftovers(request: EvaluationRequest) -> None:

@@ -6,6 +6,7 @@ Rows are datasets, columns are methods (checkpoints, and published ones) with th
 from __future__ import annotations
 
 import statistics
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -28,7 +29,7 @@ class Cell:
     sd: float | None = None
 
 
-MethodCells = dict[str, dict[str, Cell]]
+PaperRow = dict[tuple[str, str], Cell]
 """Cells by method and metric."""
 
 
@@ -38,7 +39,7 @@ class Block:
 
     domain: str
     level: str
-    rows: Mapping[str, MethodCells]
+    rows: Mapping[str, PaperRow]
 
     @property
     def title(self) -> str:
@@ -46,9 +47,14 @@ class Block:
         return f"{self.domain.capitalize()}, {self.level} level"
 
     @property
-    def columns(self) -> dict[str, tuple[str, ...]]:
-        """Metrics by method, in order."""
-        return {method: tuple(cells) for method, cells in next(iter(self.rows.values())).items()}
+    def columns(self) -> list[tuple[str, str]]:
+        """Method and metric of each column."""
+        return list(next(iter(self.rows.values())))
+
+    @property
+    def methods(self) -> dict[str, int]:
+        """Methods and their number of columns."""
+        return Counter(method for method, _ in self.columns)
 
 
 def arrange(
@@ -86,10 +92,7 @@ def blocks_json(
             "domain": block.domain,
             "level": block.level,
             "metrics": list(METRICS[block.level]),
-            "rows": [
-                {"dataset": name, "methods": {m: _plain(cells) for m, cells in row.items()}}
-                for name, row in block.rows.items()
-            ],
+            "rows": [{"dataset": name, "methods": _plain(row)} for name, row in block.rows.items()],
         }
         for block in blocks
     ]
@@ -112,46 +115,42 @@ def _has(data: EvaluationData, level: str, reports: Mapping[str, Mapping[str, An
     )
 
 
-def _row(dataset: str, level: str, reports: Mapping[str, Mapping[str, Any]]) -> MethodCells:
-    row: MethodCells = {}
+def _row(dataset: str, level: str, reports: Mapping[str, Mapping[str, Any]]) -> PaperRow:
+    row: PaperRow = {}
     for method, report in reports.items():
         figures = report["datasets"][dataset]["mean"]
         spreads = figures.get("sd", {}).get(level, {})
-        row[method] = {key: Cell(figures[level][key], spreads.get(key)) for key in METRICS[level]}
+        for key in METRICS[level]:
+            row[method, key] = Cell(figures[level][key], spreads.get(key))
     return row
 
 
 def _published_cells(
     published: Published | None, names: Sequence[str], level: str
-) -> dict[str, MethodCells]:
+) -> dict[str, PaperRow]:
     """Cells by dataset, for the metrics that are known of any dataset."""
     if published is None:
         return {name: {} for name in names}
     found = {name: published.datasets.get(name, {}).get(level, {}) for name in names}
     keys = [key for key in METRICS[level] if any(key in values for values in found.values())]
-    if not keys:
-        return {name: {} for name in names}
     return {
-        name: {published.method: {key: Cell(values.get(key)) for key in keys}}
+        name: {(published.method, key): Cell(values.get(key)) for key in keys}
         for name, values in found.items()
     }
 
 
 def _mean_row(
-    rows: Mapping[str, MethodCells], level: str, reports: Mapping[str, Mapping[str, Any]]
-) -> MethodCells:
+    rows: Mapping[str, PaperRow], level: str, reports: Mapping[str, Mapping[str, Any]]
+) -> PaperRow:
     """Means over the datasets; of a published method only where every row has the figure."""
-    result: MethodCells = {}
-    for method, cells in next(iter(rows.values())).items():
-        columns = {key: [row[method][key].value for row in rows.values()] for key in cells}
-        ours = method in reports
-        result[method] = {
-            key: Cell(
-                mean(values) if ours or None not in values else None,
-                _mean_sd(reports[method], list(rows), level, key) if ours else None,
-            )
-            for key, values in columns.items()
-        }
+    result: PaperRow = {}
+    for method, key in next(iter(rows.values())):
+        values = [row[method, key].value for row in rows.values()]
+        if method in reports:
+            sd = _mean_sd(reports[method], list(rows), level, key)
+            result[method, key] = Cell(mean(values), sd)
+        else:
+            result[method, key] = Cell(None if None in values else mean(values))
     return result
 
 
@@ -163,7 +162,12 @@ def _mean_sd(report: Mapping[str, Any], names: Sequence[str], level: str, key: s
     return statistics.stdev(defined) if len(means) == len(defined) > 1 else None
 
 
-def _plain(cells: Mapping[str, Cell]) -> dict[str, Any]:
-    values: dict[str, Any] = {key: cell.value for key, cell in cells.items()}
-    spreads = {key: cell.sd for key, cell in cells.items() if cell.sd is not None}
-    return values | ({"sd": spreads} if spreads else {})
+def _plain(row: PaperRow) -> dict[str, Any]:
+    """Values by method and metric, and under "sd" the deviations that are known."""
+    plain: dict[str, Any] = {}
+    for (method, key), cell in row.items():
+        plain.setdefault(method, {})[key] = cell.value
+    for (method, key), cell in row.items():
+        if cell.sd is not None:
+            plain[method].setdefault("sd", {})[key] = cell.sd
+    return plain

@@ -15,21 +15,20 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from bayes_pfl.data.records import Sample
-from bayes_pfl.evaluate.categories import EvaluationSettings, OnProgress, evaluate_categories
+from bayes_pfl.evaluate.cache import DatasetCache
+from bayes_pfl.evaluate.categories import evaluate_categories
+from bayes_pfl.evaluate.datasets import EvaluationData
 from bayes_pfl.evaluate.records import CategoryRecord, ImageRow
+from bayes_pfl.evaluate.report_pictures import EvaluationPictures
 from bayes_pfl.evaluate.request import EvaluationRequest
+from bayes_pfl.evaluate.scoring import EvaluationSettings, OnProgress
 from bayes_pfl.metrics import PixelMetrics
 from bayes_pfl.metrics.stores import State
+from bayes_pfl.model.network import BayesPFLNetwork
 from bayes_pfl.support.processes import close_process_group, first_error_only, launched_outside
-
-if TYPE_CHECKING:
-    from bayes_pfl.evaluate.cache import DatasetCache
-    from bayes_pfl.evaluate.datasets import EvaluationData
-    from bayes_pfl.evaluate.report_pictures import EvaluationPictures
-    from bayes_pfl.model.network import BayesPFLNetwork
 
 _PATIENCE = datetime.timedelta(days=30)
 """A process may finish long before the others. One that dies is noticed at once regardless."""

@@ -10,7 +10,6 @@ from typing import Any
 
 from bayes_pfl.checkpoints.load import load_checkpoint
 from bayes_pfl.errors import DataError
-from bayes_pfl.evaluate.categories import EvaluationSettings
 from bayes_pfl.evaluate.checkpoint_run import CheckpointRun, EvaluationContext
 from bayes_pfl.evaluate.datasets import read_trees
 from bayes_pfl.evaluate.files import folder_names, prepare_folder, write_json, write_tables
@@ -18,12 +17,11 @@ from bayes_pfl.evaluate.journal import EvaluationJournal
 from bayes_pfl.evaluate.parallel import working_together
 from bayes_pfl.evaluate.records import Protocol
 from bayes_pfl.evaluate.request import EvaluationOutcome, EvaluationRequest
+from bayes_pfl.evaluate.scoring import EvaluationSettings
 from bayes_pfl.model.network import BayesPFLNetwork
 from bayes_pfl.report.runs import report_of_run
 from bayes_pfl.support.environment import environment
 from bayes_pfl.support.progress import NullProgress, Progress
-
-__all__ = ["EvaluationRequest", "run_benchmark", "run_evaluation"]
 
 Load = Callable[[str], BayesPFLNetwork]
 _DEFAULTS = EvaluationSettings()
@@ -110,13 +108,7 @@ def _write_common(request: EvaluationRequest, outcome: EvaluationOutcome, device
     """Write the files that all checkpoints share, and add their tables to the outcome."""
     for protocol, reports in outcome.reports.items():
         outcome.summaries[protocol], outcome.tables[protocol] = write_tables(
-            request.out,
-            request.suffix(protocol),
-            protocol,
-            reports,
-            outcome.by_category[protocol],
-            request.data,
-            request.published,
+            request, protocol, reports, outcome.by_category[protocol]
         )
     write_json(request.out / "config.json", _config(request))
     write_json(request.out / "environment.json", environment(device))

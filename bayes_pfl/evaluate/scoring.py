@@ -7,10 +7,9 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import chain
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 import numpy as np
 import torch
@@ -20,13 +19,11 @@ from bayes_pfl.data.records import Sample
 from bayes_pfl.detect.scorer import Scorer, out_of_memory_explained
 from bayes_pfl.detect.settings import ScoringSettings
 from bayes_pfl.errors import DataError
+from bayes_pfl.evaluate.cache import DatasetCache
 from bayes_pfl.evaluate.records import CategoryRecord, Counted, ImageRow
 from bayes_pfl.metrics.curves import Levels, average_precision
 from bayes_pfl.model.network import BayesPFLNetwork
 from bayes_pfl.model.scoring import BatchScores, deploy_scores, top_k_for, top_mean
-
-if TYPE_CHECKING:
-    from bayes_pfl.evaluate.cache import DatasetCache
 
 PUBLISHED_SIZE = 518
 """Side, in pixels, at which the published k of the top-k score and sigma = 8 were chosen."""
@@ -52,23 +49,24 @@ class CategoryScoring:
     """Scores what the record of a category lacks, category after category.
 
     Args:
-        tick: called with the number of images done since the last call.
+        on_progress: called with the number of images done since the last call.
         cache: where the scores are kept.
-        watch: shown every batch that is scored, with its maps.
+        on_batch: called with every batch that is scored, and its maps.
     """
 
     def __init__(
         self,
         model: BayesPFLNetwork,
         settings: EvaluationSettings,
-        tick: OnProgress | None = None,
+        on_progress: OnProgress | None = None,
         cache: DatasetCache | None = None,
-        watch: OnBatch | None = None,
+        on_batch: OnBatch | None = None,
     ) -> None:
-        self.model, self.settings = model, settings
+        self.model, self.settings, self.cache = model, settings, cache
         self.scorer = Scorer(model, settings)
-        self.tick, self.cache, self.watch = tick, cache, watch
+        self.on_progress, self.on_batch = on_progress, on_batch
         self._read: Path | None = None
+        self._identity: dict[Sample, str] = {}
 
     def __call__(self, samples: Sequence[Sample], record: CategoryRecord) -> None:
         """Score the samples that the record does not hold yet.
@@ -76,13 +74,12 @@ class CategoryScoring:
         What could not be read before comes first: so the other batches are those of a run that was
         never stopped, and their scores the same to the last bit.
         """
-        identities = [file_identity(sample) for sample in samples]
-        self._identity = dict(zip(samples, identities, strict=True))
+        self._identity = {sample: file_identity(sample) for sample in samples}
         done = {row.identity for row in record.rows}
         missing = [sample for sample in samples if self._identity[sample] not in done]
         again = [sample for sample in missing if self._identity[sample] in record.unread]
         fresh = [sample for sample in missing if self._identity[sample] not in record.unread]
-        self._tell(len(samples) - len(missing))
+        self._report(len(samples) - len(missing))
         try:
             for batch in chain(self._batches(again), self._batches(fresh)):
                 self._take(batch, record)
@@ -90,36 +87,35 @@ class CategoryScoring:
             if self.cache and missing:
                 self.cache.keep(record, now=True)
         if again:
-            places = {identity: place for place, identity in enumerate(identities)}
+            places = {self._identity[sample]: place for place, sample in enumerate(samples)}
             record.rows.sort(key=lambda row: places[row.identity])
 
     def _batches(self, samples: Sequence[Sample]) -> Iterator[LabelledBatch]:
         side, settings = self.model.backbone.image_size, self.settings
         return read_batches(samples, side, settings.batch_size, settings.workers)
 
-    def _tell(self, done: int) -> None:
-        if self.tick and done:
-            self.tick(done)
+    def _report(self, done: int) -> None:
+        if self.on_progress and done:
+            self.on_progress(done)
 
     def _take(self, batch: LabelledBatch, record: CategoryRecord) -> None:
-        self._refuse_or_list(batch, record)
-        counted = Counted(unread=tuple(self._identity[sample] for sample, _ in batch.failures))
-        if batch.samples:
-            self._read = self._read or batch.samples[0].path
-            counted = self._scored(batch, record, counted.unread)
-        record.add(counted)
-        if self.cache:
-            self.cache.add(record, counted)
-        self._tell(len(batch.samples) + len(batch.failures))
-        if self.cache:
-            self.cache.keep(record)
-
-    def _refuse_or_list(self, batch: LabelledBatch, record: CategoryRecord) -> None:
         for sample, reason in batch.failures:
             if not self.settings.skip_unreadable:
                 raise DataError(reason)
             self._refuse_vanished(sample)
             record.skipped.append((str(sample.path), reason))
+        counted = Counted()
+        if batch.samples:
+            self._read = self._read or batch.samples[0].path
+            counted = self._scored(batch, record)
+        unread = tuple(self._identity[sample] for sample, _ in batch.failures)
+        counted = replace(counted, unread=unread)
+        record.add(counted)
+        if self.cache:
+            self.cache.add(record, counted)
+        self._report(len(batch.samples) + len(batch.failures))
+        if self.cache:
+            self.cache.keep(record)
 
     def _refuse_vanished(self, sample: Sample) -> None:
         """A file out of reach is listed; a folder that was there when the run began is not."""
@@ -132,46 +128,52 @@ class CategoryScoring:
                 "command again"
             )
 
-    def _scored(
-        self, batch: LabelledBatch, record: CategoryRecord, unread: tuple[str, ...]
-    ) -> Counted:
+    def _scored(self, batch: LabelledBatch, record: CategoryRecord) -> Counted:
         names = [sample.class_name for sample in batch.samples]
         with out_of_memory_explained(self.model, len(names), self.scorer.draws):
             scores = self.scorer.batch(batch.pixels, names)
-            if self.watch:  # first: the pictures of an image that counts as done have to be there
-                self.watch(batch, scores)
-            return self._counted(record, scores, batch, unread)
+            if self.on_batch:  # first: an image that counts as done must have its pictures
+                self.on_batch(batch, scores)
+            return self._counted(batch, scores, record)
 
     def _counted(
-        self,
-        record: CategoryRecord,
-        scores: BatchScores,
-        batch: LabelledBatch,
-        unread: tuple[str, ...],
+        self, batch: LabelledBatch, scores: BatchScores, record: CategoryRecord
     ) -> Counted:
         """What the record keeps of a batch."""
-        side = self.model.backbone.image_size
-        columns = _columns(scores, top_k_at(record.category, side))
         has_mask = [sample.label == 0 or sample.mask is not None for sample in batch.samples]
-        aps = [float("nan")] * len(has_mask)
+        pixel_aps = [float("nan")] * len(has_mask)
         maps = masks = None
         if record.counts_pixels and all(has_mask):
             maps, masks = self.scorer.smoothed(scores.map).cpu().numpy(), batch.masks
-            aps = [image_pixel_ap(*pair) for pair in zip(maps, masks, strict=True)]
-        parts = zip(batch.samples, has_mask, columns, aps, strict=True)
-        rows = [
-            ImageRow(self._identity[s], str(s.path), s.label, masked, *values, pixel_ap=ap)
-            for s, masked, values, ap in parts
-        ]
-        return Counted(tuple(rows), unread, maps, masks)
+            pixel_aps = [image_pixel_ap(*pair) for pair in zip(maps, masks, strict=True)]
+        columns = _columns(scores, top_k_at(record.category, self.model.backbone.image_size))
+        rows = tuple(
+            ImageRow(
+                identity=self._identity[sample],
+                path=str(sample.path),
+                label=sample.label,
+                has_mask=masked,
+                pixel_ap=pixel_ap,
+                **values,
+            )
+            for sample, masked, pixel_ap, values in zip(
+                batch.samples, has_mask, pixel_aps, columns, strict=True
+            )
+        )
+        return Counted(rows, maps=maps, masks=masks)
 
 
-def _columns(scores: BatchScores, k: int) -> list[list[float]]:
-    """Text score, map score, top mean and uncertainty of each image."""
+def _columns(scores: BatchScores, k: int) -> list[dict[str, float]]:
+    """The scores of each image, by their names in :class:`ImageRow`."""
     found = deploy_scores(scores)
-    top = top_mean(scores.map, k=k)
-    columns = [found.text_score, found.map_score, top, found.uncertainty]
-    return torch.stack([column.float() for column in columns], dim=1).tolist()
+    columns = {
+        "text_score": found.text_score,
+        "map_score": found.map_score,
+        "top_mean": top_mean(scores.map, k=k),
+        "uncertainty": found.uncertainty,
+    }
+    values = torch.stack([column.float() for column in columns.values()], dim=1).tolist()
+    return [dict(zip(columns, row, strict=True)) for row in values]
 
 
 def top_k_at(category: str, size: int) -> int:

@@ -6,18 +6,10 @@ from collections.abc import Iterator, Sequence
 from typing import Any
 
 from bayes_pfl.evaluate.paper_table import MEAN, Block, Cell
+from bayes_pfl.evaluate.records import IMAGE_KEYS, PIXEL_KEYS
 from bayes_pfl.report.tables import METRIC_NAMES, csv_text, latex_table, markdown_table, percent
 
-_COLUMNS = (
-    ("image", "auroc"),
-    ("image", "ap"),
-    ("image", "f1_max"),
-    ("pixel", "auroc"),
-    ("pixel", "aupro"),
-    ("pixel", "ap"),
-    ("pixel", "f1_max"),
-    ("pixel", "iou"),
-)
+_COLUMNS = [("image", key) for key in IMAGE_KEYS] + [("pixel", key) for key in PIXEL_KEYS]
 _PAPER_KEYS = ("auroc", "aupro", "ap", "f1_max")
 
 
@@ -50,10 +42,9 @@ def blocks_markdown(blocks: Sequence[Block]) -> str:
     """The paper's tables in percent, each under its title."""
     parts = []
     for block in blocks:
-        names = [METRIC_NAMES[key] for _, key in _block_columns(block)]
-        if len(block.columns) > 1:
-            methods = [method for method, _ in _block_columns(block)]
-            names = [f"{method}: {name}" for method, name in zip(methods, names, strict=True)]
+        names = [METRIC_NAMES[key] for _, key in block.columns]
+        if len(block.methods) > 1:
+            names = [f"{method}: {METRIC_NAMES[key]}" for method, key in block.columns]
         table = markdown_table(["dataset", *names], _block_rows(block))
         parts.append(f"**{block.title}**\n\n{table}")
     return "\n".join(parts)
@@ -65,8 +56,8 @@ def blocks_csv(blocks: Sequence[Block]) -> str:
     rows: list[list[Any]] = [["domain", "level", "dataset", "method", *_PAPER_KEYS, *spreads]]
     for block in blocks:
         for name, row in block.rows.items():
-            for method, cells in row.items():
-                found = [cells.get(key, Cell()) for key in _PAPER_KEYS]
+            for method in block.methods:
+                found = [row.get((method, key), Cell()) for key in _PAPER_KEYS]
                 values = [*(cell.value for cell in found), *(cell.sd for cell in found)]
                 rows.append([block.domain, block.level, name, method, *values])
     return csv_text(rows)
@@ -77,8 +68,8 @@ def blocks_latex(blocks: Sequence[Block]) -> str:
     return "\n".join(
         latex_table(
             f"{block.title}, in percent.",
-            [(method, len(keys)) for method, keys in block.columns.items()],
-            ["dataset", *(METRIC_NAMES[key] for _, key in _block_columns(block))],
+            list(block.methods.items()),
+            ["dataset", *(METRIC_NAMES[key] for _, key in block.columns)],
             _block_rows(block),
             last_apart=len(block.rows) > 1 and MEAN in block.rows,
         )
@@ -86,18 +77,12 @@ def blocks_latex(blocks: Sequence[Block]) -> str:
     )
 
 
-def _block_columns(block: Block) -> list[tuple[str, str]]:
-    """Method and metric of each column."""
-    return [(method, key) for method, keys in block.columns.items() for key in keys]
-
-
 def _block_rows(block: Block) -> list[list[str]]:
     """The name of each dataset and its cells in percent."""
-    lines = []
-    for name, row in block.rows.items():
-        cells = [row[method][key] for method, key in _block_columns(block)]
-        lines.append([name, *(percent(cell.value, cell.sd) for cell in cells)])
-    return lines
+    return [
+        [name, *(percent(cell.value, cell.sd) for cell in row.values())]
+        for name, row in block.rows.items()
+    ]
 
 
 def _entries(report: dict[str, Any]) -> Iterator[tuple[str, str, dict[str, Any]]]:

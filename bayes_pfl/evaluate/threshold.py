@@ -8,16 +8,14 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from bayes_pfl.errors import ConfigError
+from bayes_pfl.evaluate.datasets import EvaluationData
 from bayes_pfl.evaluate.records import CategoryRecord
+from bayes_pfl.evaluate.scoring import EvaluationSettings
 from bayes_pfl.fit.calibration import Calibration, settings_of
-
-if TYPE_CHECKING:
-    from bayes_pfl.evaluate.categories import EvaluationSettings
-    from bayes_pfl.evaluate.datasets import EvaluationData
-    from bayes_pfl.model.network import BayesPFLNetwork
+from bayes_pfl.model.network import BayesPFLNetwork
 
 
 def check_calibration(

@@ -11,12 +11,9 @@ from bayes_pfl.checkpoints.fingerprint import fingerprint
 from bayes_pfl.data.mvtec import read_mvtec
 from bayes_pfl.errors import DataError
 from bayes_pfl.evaluate.cache import DatasetCache, cache_key
-from bayes_pfl.evaluate.categories import (
-    EvaluationSettings,
-    dataset_result,
-    evaluate,
-    evaluate_categories,
-)
+from bayes_pfl.evaluate.categories import evaluate, evaluate_categories
+from bayes_pfl.evaluate.records import dataset_result
+from bayes_pfl.evaluate.scoring import EvaluationSettings
 from tests.helpers.layout_trees import BUILDERS, Painter
 
 

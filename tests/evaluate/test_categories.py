@@ -14,14 +14,13 @@ from bayes_pfl.data.records import Sample
 from bayes_pfl.data.samples import SampleDataset
 from bayes_pfl.errors import DataError, ImageReadError
 from bayes_pfl.evaluate.categories import (
-    EvaluationSettings,
-    dataset_result,
     evaluate,
     evaluate_categories,
-    image_pixel_ap,
     pixel_average_precision,
     text_score_average_precision,
 )
+from bayes_pfl.evaluate.records import dataset_result
+from bayes_pfl.evaluate.scoring import EvaluationSettings, image_pixel_ap
 from bayes_pfl.evaluate.seeds import combine_seeds
 
 SIGMA = 8 / 518 * 48

@@ -12,9 +12,10 @@ import pytest
 from PIL import Image
 
 from bayes_pfl.config import BackboneConfig, StageConfig, TrainConfig
-from bayes_pfl.evaluate.categories import EvaluationSettings
 from bayes_pfl.evaluate.datasets import read_trees
-from bayes_pfl.evaluate.run import EvaluationRequest, run_benchmark
+from bayes_pfl.evaluate.request import EvaluationRequest
+from bayes_pfl.evaluate.run import run_benchmark
+from bayes_pfl.evaluate.scoring import EvaluationSettings
 from bayes_pfl.predict.folder import predict_folder
 from bayes_pfl.predict.settings import FolderSettings
 from bayes_pfl.rendering import TRAIN_CATEGORIES, write_mvtec_tree

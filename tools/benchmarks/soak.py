@@ -26,9 +26,10 @@ from bayes_pfl.config import BackboneConfig, ModelConfig
 from bayes_pfl.data.records import Sample
 from bayes_pfl.detect.settings import ScoringSettings
 from bayes_pfl.errors import ConfigError
-from bayes_pfl.evaluate.categories import EvaluationSettings
 from bayes_pfl.evaluate.datasets import EvaluationData
-from bayes_pfl.evaluate.run import EvaluationRequest, run_benchmark
+from bayes_pfl.evaluate.request import EvaluationRequest
+from bayes_pfl.evaluate.run import run_benchmark
+from bayes_pfl.evaluate.scoring import EvaluationSettings
 from bayes_pfl.model.network import BayesPFLNetwork
 from bayes_pfl.predict.folder import predict_folder
 from bayes_pfl.predict.images import predict_stream

@@ -10,9 +10,11 @@ import shutil
 import pytest
 
 from bayes_pfl.errors import ConfigError, DataError
-from bayes_pfl.evaluate.categories import EvaluationSettings
 from bayes_pfl.evaluate.datasets import read_trees
-from bayes_pfl.evaluate.run import EvaluationRequest, run_benchmark
+from bayes_pfl.evaluate.request import EvaluationRequest
+from bayes_pfl.evaluate.run import run_benchmark
+from bayes_pfl.evaluate.scoring import EvaluationSettings
+from bayes_pfl.support.files import write_atomically
 from tests.helpers.killing import files_of
 from tests.helpers.layout_trees import BUILDERS, Painter
 from tests.predict.resume.stops import Stop, other_weights
@@ -80,7 +82,7 @@ def test_a_resumed_evaluation_refuses_what_has_changed(evaluate, tiny_model, tmp
     assert json.loads((tmp_path / "out/metrics.json").read_text())["skipped"] == []
 
 
-def test_torn_and_damaged_logs_cost_their_batches_alone(evaluate, counted, tmp_path, monkeypatch):
+def test_a_torn_batch_costs_itself_alone(evaluate, counted, tmp_path, monkeypatch):
     evaluate()
     expected, total = results_of(tmp_path / "out"), sum(counted)
     shutil.rmtree(tmp_path / "out")
@@ -89,8 +91,8 @@ def test_torn_and_damaged_logs_cost_their_batches_alone(evaluate, counted, tmp_p
         patch.setattr(keep, lambda *_, **__: None)
         with pytest.raises(KeyboardInterrupt):
             evaluate(Stop(2))
-        log = next((tmp_path / "out").rglob("*.log"))
-        log.write_bytes(log.read_bytes()[:-7])
+        torn = next((tmp_path / "out").rglob("*.batches/1.npz"))
+        torn.write_bytes(torn.read_bytes()[:-7])
         counted.clear()
         with pytest.raises(KeyboardInterrupt):
             evaluate(Stop(2))
@@ -106,11 +108,13 @@ def test_vanished_data_and_full_disks_stop_an_evaluation(evaluate, tmp_path, mon
         evaluate(Stop(1, lambda: data.rename(gone)))
     gone.rename(data)
 
-    def full(*_):
-        raise OSError(errno.ENOSPC, "the disk is full")
+    def full(path, *_, **options):
+        if path.parent.suffix == ".batches":
+            raise OSError(errno.ENOSPC, "the disk is full")
+        return write_atomically(path, *_, **options)
 
     with monkeypatch.context() as patch:
-        patch.setattr("bayes_pfl.evaluate.batch_log._write", full)
+        patch.setattr("bayes_pfl.evaluate.cache.write_atomically", full)
         with pytest.raises(DataError, match="the disk is full.*make room"):
             evaluate()
     evaluate(resume=True)
