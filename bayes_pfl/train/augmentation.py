@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import os
 from collections.abc import Sequence
 from typing import Any
@@ -12,7 +13,7 @@ from PIL import Image
 
 from bayes_pfl.data.records import Sample
 from bayes_pfl.data.samples import SampleDataset
-from bayes_pfl.data.transforms import InferenceTransform, resize_image, resize_mask, resize_mask_to
+from bayes_pfl.data.transforms import InferenceTransform, resize_image, resize_mask
 from bayes_pfl.errors import DataError
 
 ImageAndMask = tuple[np.ndarray, np.ndarray]
@@ -79,7 +80,6 @@ class TrainTransform:
 
     def __init__(self, image_size: int, mean: Sequence[float], std: Sequence[float]) -> None:
         self.inference = InferenceTransform(image_size, mean, std)
-        self._pipeline: Any = None
 
     def __call__(
         self, image: np.ndarray, mask: np.ndarray, seed: int
@@ -87,15 +87,11 @@ class TrainTransform:
         """Image uint8 (H, W, 3) and mask (H, W) -> float32 (3, S, S) and float32 (S, S) of 0, 1."""
         size = self.inference.image_size
         pixels = resize_image(Image.fromarray(image), size)
-        area = resize_mask(mask, size).astype(np.uint8)
-        if self._pipeline is None:
-            self._pipeline = _pipeline()
-        _reseed(self._pipeline, np.random.default_rng(seed))
-        done = self._pipeline(image=pixels, mask=area)
+        area = resize_mask(mask, (size, size)).astype(np.uint8)
+        pipeline = _pipeline()
+        _reseed(pipeline, np.random.default_rng(seed))
+        done = pipeline(image=pixels, mask=area)
         return self.inference.normalise(done["image"]), torch.from_numpy(done["mask"]).float()
-
-    def __getstate__(self) -> dict[str, Any]:
-        return {**self.__dict__, "_pipeline": None}  # each worker process builds its own
 
 
 def mosaic(items: Sequence[ImageAndMask]) -> ImageAndMask:
@@ -116,10 +112,11 @@ def mosaic(items: Sequence[ImageAndMask]) -> ImageAndMask:
         size = (right - left, bottom - top)
         cell = Image.fromarray(picture).resize(size, Image.Resampling.BICUBIC)
         image[top:bottom, left:right] = np.asarray(cell)
-        mask[top:bottom, left:right] = resize_mask_to(area, size)
+        mask[top:bottom, left:right] = resize_mask(area, size)
     return image, mask
 
 
+@functools.cache
 def _pipeline() -> Any:
     # Imported late, because it takes seconds; the variable stops its search for updates.
     os.environ.setdefault("NO_ALBUMENTATIONS_UPDATE", "1")

@@ -23,7 +23,7 @@ from bayes_pfl.model.network import BayesPFLNetwork
 from bayes_pfl.model.sampling import PromptNoise
 from bayes_pfl.support.progress import Progress
 from bayes_pfl.train.augmentation import AugmentedDataset, TrainTransform
-from bayes_pfl.train.feature_cache import FeatureCache, cache_key, fill
+from bayes_pfl.train.feature_cache import FeatureCache, cache_key
 from bayes_pfl.train.step import MicroBatch
 
 SEED_STRIDE = 100_003
@@ -146,8 +146,11 @@ class TrainingBatches:
         if own:
             self._set_view(view)
             self.progress.start(f"features, view {view + 1}/{cache.views}", len(own))
-            for done in fill(cache, view, self._loader(own), self.model.backbone):
-                self.progress.advance(done, {})
+            for batch in self._loader(own):
+                features = self.model.backbone.encode_image(batch["image"])
+                cache.write(view, batch["index"], features, batch)
+                self.progress.advance(len(features), {})
+            cache.flush()
         self.fabric.barrier()  # all rows must be written before one is read
 
     def _draw(self, stage: int, epoch: int, index: int) -> tuple[PromptNoise, int | None]:

@@ -8,13 +8,15 @@ from __future__ import annotations
 
 import logging
 import os
-from typing import TYPE_CHECKING, Any
+from typing import Any
+
+import torch
+from lightning_fabric import Fabric
+from lightning_fabric.plugins.environments import LightningEnvironment, TorchElasticEnvironment
+from lightning_fabric.strategies import DDPStrategy
 
 from bayes_pfl.errors import ConfigError
 from bayes_pfl.support.processes import launched_outside
-
-if TYPE_CHECKING:
-    from lightning_fabric import Fabric
 
 ACCELERATORS = ("auto", "cpu", "cuda", "gpu", "mps")
 
@@ -60,8 +62,6 @@ def _check_devices(accelerator: str, devices: int) -> None:
 
 
 def _resolve(accelerator: str) -> str:
-    import torch
-
     if accelerator not in ("auto", "gpu"):
         return accelerator
     if torch.cuda.is_available():
@@ -73,8 +73,6 @@ def _resolve(accelerator: str) -> str:
 
 def _available(kind: str) -> int | None:
     """Number of devices of a kind; None for "cpu", which any number of processes can share."""
-    import torch
-
     if kind == "cuda":
         return torch.cuda.device_count()
     return int(torch.backends.mps.is_available()) if kind == "mps" else None
@@ -82,8 +80,6 @@ def _available(kind: str) -> int | None:
 
 def join_devices(accelerator: str, devices: int, precision: Any) -> Fabric:
     """The launched Fabric of this process, which runs alone or as one of several."""
-    from lightning_fabric import Fabric
-
     outside = launched_outside()
     if devices == 1 and not outside:
         fabric = Fabric(accelerator=accelerator, devices=1, precision=precision)
@@ -96,28 +92,17 @@ def join_devices(accelerator: str, devices: int, precision: Any) -> Fabric:
             accelerator=accelerator,
             devices=here,
             num_nodes=nodes,
-            strategy=_strategy(),
+            strategy=_Strategy(),
             precision=precision,
-            plugins=[_environment(outside)],
+            plugins=[TorchElasticEnvironment() if outside else LightningEnvironment()],
         )
     fabric.launch()
     return fabric
 
 
-def _strategy() -> Any:
-    from lightning_fabric.strategies import DDPStrategy
+class _Strategy(DDPStrategy):
+    """DDP that looks for unused parameters only in the stage that can have some."""
 
-    class Strategy(DDPStrategy):
-        """DDP that looks for unused parameters only in the stage that can have some."""
-
-        def setup_module(self, module: Any) -> Any:
-            self._ddp_kwargs["find_unused_parameters"] = module.has_unused_parameters
-            return super().setup_module(module)
-
-    return Strategy()
-
-
-def _environment(outside: bool) -> Any:
-    from lightning_fabric.plugins.environments import LightningEnvironment, TorchElasticEnvironment
-
-    return TorchElasticEnvironment() if outside else LightningEnvironment()
+    def setup_module(self, module: Any) -> Any:
+        self._ddp_kwargs["find_unused_parameters"] = module.has_unused_parameters
+        return super().setup_module(module)

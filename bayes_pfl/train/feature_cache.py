@@ -9,7 +9,7 @@ import hashlib
 import json
 import os
 import zlib
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
@@ -34,12 +34,8 @@ def cache_key(
 ) -> str:
     """A name made of all that the tokens depend on: backbone, augmentation and every file."""
     files = [_identity(path) for s in samples for path in (s.path, s.mask) if path is not None]
-    content = {
-        "format": CACHE_FORMAT,
-        "backbone": asdict(backbone),
-        "augmentation": augmentation,
-        "files": files,
-    }
+    content = {"format": CACHE_FORMAT, "backbone": asdict(backbone)}
+    content |= {"augmentation": augmentation, "files": files}
     return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()[:24]
 
 
@@ -76,10 +72,9 @@ class FeatureCache:
             "label": ((rows,), np.int64),
             "checksum": ((rows,), np.int64),
         }
-        shapes |= {
-            f"tokens_{i}": ((rows, patches, width), np.float16)
-            for i, width in enumerate(backbone.vision_widths)
-        }
+        self._tokens = [f"tokens_{i}" for i in range(len(backbone.vision_widths))]
+        for name, width in zip(self._tokens, backbone.vision_widths, strict=True):
+            shapes[name] = ((rows, patches, width), np.float16)
         try:
             folder.mkdir(parents=True, exist_ok=True)
             self._arrays = {k: _open(folder / f"{k}.npy", *v) for k, v in shapes.items()}
@@ -88,7 +83,6 @@ class FeatureCache:
                 f"{folder}: feature cache cannot be used ({error}); remove the folder, or choose "
                 "another --cache-features"
             ) from error
-        self._tokens = [f"tokens_{i}" for i in range(len(backbone.vision_widths))]
 
     def missing(self, view: int) -> list[int]:
         """Indices of the images whose row of ``view`` has not been written."""
@@ -101,7 +95,7 @@ class FeatureCache:
         Raises:
             DataError: float16 cannot hold a token.
         """
-        rows = view * self.images + indices.numpy()
+        rows = view * self.images + indices.cpu().numpy()
         values = {"pooled": features.pooled, "mask": batch["mask"], "label": batch["label"]}
         values |= dict(zip(self._tokens, features.tokens, strict=True))
         for name, value in values.items():
@@ -127,10 +121,9 @@ class FeatureCache:
             raise DataError(
                 f"feature cache: row {broken[0]} is damaged; remove the cache folder, train again"
             )
-        tokens = tuple(self._tensor(name, rows).float() for name in self._tokens)
         return {
             "pooled": self._tensor("pooled", rows),
-            "tokens": tokens,
+            "tokens": tuple(self._tensor(name, rows).float() for name in self._tokens),
             "mask": self._tensor("mask", rows).float(),
             "label": self._tensor("label", rows),
             "index": torch.as_tensor(indices),
@@ -149,18 +142,6 @@ class FeatureCache:
         for name in ("pooled", "mask", "label", *self._tokens):
             value = zlib.crc32(np.ascontiguousarray(self._arrays[name][row]).data, value)
         return value + 1  # 0 marks a row that was never written
-
-
-def fill(
-    cache: FeatureCache, view: int, loader: Iterable[dict[str, Tensor]], backbone: FrozenCLIP
-) -> Iterable[int]:
-    """Encode the batches of ``loader`` into ``view``; yields the size of each batch."""
-    device = next(backbone.parameters()).device
-    for batch in loader:
-        features = backbone.encode_image(batch["image"].to(device))
-        cache.write(view, batch["index"], features, batch)
-        yield len(features)
-    cache.flush()
 
 
 def _open(path: Path, shape: tuple[int, ...], dtype: type) -> np.memmap:

@@ -30,7 +30,6 @@ def parameter_groups(model: BayesPFLNetwork, config: TrainConfig) -> list[dict[s
     taken = {id(p) for group in groups for p in group["params"]}
     rest = [p for _, p in model.learned_parameters() if id(p) not in taken]
     groups.append({"params": rest, "lr": config.lr_other})
-    learning = [
-        {**group, "params": [p for p in group["params"] if p.requires_grad]} for group in groups
-    ]
-    return [group for group in learning if group["params"]]
+    for group in groups:
+        group["params"] = [p for p in group["params"] if p.requires_grad]
+    return [group for group in groups if group["params"]]

@@ -13,9 +13,10 @@ from pathlib import Path
 from bayes_pfl.checkpoints.format import save_checkpoint
 from bayes_pfl.checkpoints.load import load_checkpoint
 from bayes_pfl.data.records import Sample
-from bayes_pfl.evaluate.categories import EvaluationSettings, evaluate, map_range
+from bayes_pfl.evaluate.categories import evaluate, map_range
+from bayes_pfl.evaluate.scoring import EvaluationSettings
 from bayes_pfl.model.network import BayesPFLNetwork
-from bayes_pfl.support.progress import NullProgress, Progress
+from bayes_pfl.support.progress import Progress
 from bayes_pfl.train.temperature_scaling import scale_temperatures
 
 
@@ -24,13 +25,13 @@ def resize_checkpoint(
     image_size: int,
     out: Path,
     validation: list[Sample],
-    settings: EvaluationSettings | None = None,
+    settings: EvaluationSettings,
     *,
-    grid: int | None = None,
-    fit_temperatures: bool = False,
-    device: str | None = None,
-    pretrained: str | None = None,
-    progress: Progress | None = None,
+    grid: int | None,
+    fit_temperatures: bool,
+    device: str | None,
+    pretrained: str | None,
+    progress: Progress,
 ) -> BayesPFLNetwork:
     """Write ``checkpoint`` to ``out`` with another input size; returns its model.
 
@@ -49,20 +50,11 @@ def resize_checkpoint(
         BackboneError: the image tower cannot take this size.
         DataError: the temperatures cannot be fitted to these images.
     """
-    progress, settings = progress or NullProgress(), settings or EvaluationSettings()
     model: BayesPFLNetwork = load_checkpoint(
         checkpoint, device=device, pretrained=pretrained, image_size=image_size, grid=grid
     )
     if fit_temperatures:
-        progress.start("temperatures", len(validation))
-        scale_temperatures(
-            model,
-            validation,
-            seed=settings.seed,
-            batch_size=settings.batch_size,
-            workers=settings.workers,
-            advance=lambda n: progress.advance(n, {}),
-        )
+        scale_temperatures(model, validation, settings, progress)
     if validation:
         progress.start("validation", len(validation))
         records = evaluate(model, validation, settings, lambda n: progress.advance(n, {}))

@@ -15,7 +15,6 @@ from bayes_pfl.data.cards import read_dataset
 from bayes_pfl.data.records import Sample, select_categories
 from bayes_pfl.data.sources import hold_out, read_source
 from bayes_pfl.errors import CheckpointError, ConfigError, DataError
-from bayes_pfl.model.network import BayesPFLNetwork
 from bayes_pfl.support.environment import environment
 from bayes_pfl.support.files import raising_not_written, write_atomically
 from bayes_pfl.support.precision import warn_if_slow
@@ -31,9 +30,6 @@ from bayes_pfl.train.run_files import SETTINGS_NAME, STATE_NAME
 from bayes_pfl.train.spawning import spawn
 from bayes_pfl.train.state import TrainingState
 from bayes_pfl.train.trainer import Trainer
-
-AUTHORS_VALIDATION_CATEGORIES = 5
-"""The published code selects its model on so many categories of the test benchmark."""
 
 
 @dataclass(frozen=True)
@@ -108,28 +104,22 @@ def _train(
     fabric = join_devices(request.accelerator, request.devices, config.precision)
     if config.precision == "bf16-mixed":
         warn_if_slow(fabric.device, torch.bfloat16)
-    model = _new_model(request)
+    with torch.random.fork_rng(devices=[]):  # modules draw from the global random state
+        torch.manual_seed(config.seed)
+        model = build_model(ModelConfig(backbone=request.backbone, ablation=request.ablation))
     trainer = Trainer(
         model, config, samples, validation, request.out, fabric, progress, request.cache
     )
     if fabric.is_global_zero:
         if request.resume and trainer.files:
             trainer.files.check_resumable()
-        device = f"{fabric.device}" if fabric.world_size == 1 else fabric.device.type
-        _write_settings(request, model.config, samples, validation, device, fabric.world_size)
+        _write_settings(request, trainer)
     state = trainer.run(resume=request.resume)
     if fabric.is_global_zero:
         _write(request.out / "results.json", {"best": state.best, "history": state.history})
     if fabric.world_size > 1:
         close_process_group()
     return state
-
-
-def _new_model(request: TrainingRequest) -> BayesPFLNetwork:
-    """A model with initial weights from the request's seed."""
-    with torch.random.fork_rng(devices=[]):  # modules draw from the global random state
-        torch.manual_seed(request.config.seed)
-        return build_model(ModelConfig(backbone=request.backbone, ablation=request.ablation))
 
 
 def training_data(request: TrainingRequest) -> tuple[list[Sample], list[Sample]]:
@@ -157,7 +147,7 @@ def training_data(request: TrainingRequest) -> tuple[list[Sample], list[Sample]]
     others = _read(request.validation_data or request.data, request.validation_dataset)
     names = request.validation_categories
     if config.validation == "authors" and not names:
-        names = tuple(sorted({s.category for s in others}))[:AUTHORS_VALIDATION_CATEGORIES]
+        names = tuple(sorted({s.category for s in others}))[:5]
     return samples, select_categories(others, names) if names else others
 
 
@@ -165,26 +155,21 @@ def _read(path: Path, card: str | None) -> list[Sample]:
     return read_dataset(card, path) if card else read_source(path)
 
 
-def _write_settings(
-    request: TrainingRequest,
-    model: ModelConfig,
-    samples: list[Sample],
-    validation: list[Sample],
-    device: str,
-    processes: int,
-) -> None:
+def _write_settings(request: TrainingRequest, trainer: Trainer) -> None:
+    fabric, samples = trainer.fabric, trainer.batches.dataset.samples
     settings = {
         "data": str(request.data),
         "dataset": request.dataset,
         "validation_dataset": request.validation_dataset,
         "validation_data": str(request.validation_data) if request.validation_data else None,
         "categories": sorted({sample.category for sample in samples}),
-        "validation_categories": sorted({sample.category for sample in validation}),
-        "processes": processes,
+        "validation_categories": sorted({sample.category for sample in trainer.validation}),
+        "processes": fabric.world_size,
         "train": asdict(request.config),
-        "model": asdict(model),
+        "model": asdict(trainer.model.config),
     }
     _write(request.out / SETTINGS_NAME, settings)
+    device = str(fabric.device) if fabric.world_size == 1 else fabric.device.type
     _write(request.out / "environment.json", environment(device))
 
 

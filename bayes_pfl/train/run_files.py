@@ -99,19 +99,11 @@ class RunFiles:
             self._writer.close()
             self._writer = None
 
-    def has_best(self) -> bool:
-        """Whether best/ has been written."""
-        return (self.out / "best" / WEIGHTS_NAME).is_file()
-
     def load_best(self, model: BayesPFLNetwork) -> None:
         """Load the weights and scoring settings of best/ into the model."""
         path = self.out / "best" / WEIGHTS_NAME
         load_learned(model, read_weights(path), path)
         model.update_scoring(**asdict(read_config(self.out / "best").scoring))
-
-    def has_state(self) -> bool:
-        """Whether last/ has a state to resume from."""
-        return (self.out / "last" / STATE_NAME).is_file()
 
     def check_resumable(self) -> None:
         """Check that a run was started in this folder.
@@ -119,9 +111,10 @@ class RunFiles:
         Raises:
             CheckpointError: there is neither a state nor the settings of a run.
         """
-        if not self._begun and not self.has_state():
+        path = self.out / "last" / STATE_NAME
+        if not self._begun and not path.is_file():
             raise CheckpointError(
-                f"{self.out / 'last' / STATE_NAME}: no state to resume from; give the --out of a "
+                f"{path}: no state to resume from; give the --out of a "
                 "run that was started, or start without --resume"
             )
 
@@ -137,7 +130,7 @@ class RunFiles:
                 switched off.
         """
         path = self.out / "last" / STATE_NAME
-        if self._begun and not self.has_state():
+        if self._begun and not path.is_file():
             return None
         try:
             data = torch.load(path, map_location="cpu", weights_only=True)

@@ -8,7 +8,11 @@ from __future__ import annotations
 import os
 import sys
 from collections.abc import Callable
+from functools import partial
 from typing import Any
+
+from lightning_fabric.plugins.environments.lightning import find_free_network_port
+from torch import multiprocessing
 
 from bayes_pfl.errors import BayesPFLError, ConfigError
 from bayes_pfl.support.progress import NullProgress, Progress
@@ -42,13 +46,10 @@ def spawn(
         BayesPFLError, OSError: what a process raised.
         ConfigError: a process was killed.
     """
-    from lightning_fabric.plugins.environments.lightning import find_free_network_port
-    from torch import multiprocessing
-
     channel = multiprocessing.get_context("spawn").SimpleQueue()
     running = multiprocessing.start_processes(
         _enter,
-        (count, find_free_network_port(), channel, function, arguments),
+        (count, find_free_network_port(), channel, partial(function, *arguments)),
         nprocs=count,
         join=False,
         start_method="spawn",
@@ -87,31 +88,22 @@ def _killed(end: Any) -> Exception:
 
 
 def _end(processes: list[Any]) -> None:
-    alive = [process for process in processes if process.is_alive()]
-    for process in alive:
+    for process in processes:
         process.terminate()
-    for process in alive:
+    for process in processes:
         process.join(_GRACE_SECONDS)
-        if process.is_alive():
-            process.kill()
-            process.join()
+        process.kill()
+        process.join()
 
 
-def _enter(
-    rank: int,
-    count: int,
-    port: int,
-    channel: Any,
-    function: Callable[..., Any],
-    arguments: tuple[Any, ...],
-) -> None:
+def _enter(rank: int, count: int, port: int, channel: Any, work: Callable[..., Any]) -> None:
     """What a started process runs."""
     numbers = {"RANK": rank, "LOCAL_RANK": rank, "NODE_RANK": 0, "MASTER_PORT": port}
     numbers |= {"WORLD_SIZE": count, "LOCAL_WORLD_SIZE": count}
     os.environ.update({name: str(value) for name, value in numbers.items()})
     os.environ["MASTER_ADDR"] = "127.0.0.1"
     try:
-        result = function(*arguments, _Relay(channel) if rank == 0 else NullProgress())
+        result = work(_Relay(channel) if rank == 0 else NullProgress())
     except (BayesPFLError, OSError) as error:
         channel.put(("error", error))
         sys.exit(1)

@@ -8,8 +8,7 @@ after the other. Their gradients add up to that of the whole batch, see
 from __future__ import annotations
 
 from collections.abc import Callable
-from contextlib import AbstractContextManager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import torch
@@ -17,7 +16,7 @@ from lightning_fabric import Fabric
 from torch import Tensor, nn
 
 from bayes_pfl.clip.frozen_clip import FrozenCLIP, ImageFeatures, frozen_text_checkpointing
-from bayes_pfl.model.losses import BatchPart
+from bayes_pfl.model.losses import WHOLE_BATCH, BatchPart
 from bayes_pfl.model.network import BayesPFLNetwork
 from bayes_pfl.model.objective import TrainingBatch, training_losses, training_sums
 from bayes_pfl.model.sampling import PromptNoise
@@ -51,37 +50,19 @@ class TrainingStep(nn.Module):
         pair: int | None,
         stage: int,
         parts: int = 1,
-        whole_sums: WholeSums | None = None,
+        whole_sums: WholeSums = WHOLE_BATCH.whole_sums,
     ) -> dict[str, Tensor]:
         """Losses of a batch, or of one of its ``parts``; see :func:`training_losses`."""
         backbone = self.model.backbone
-        training = _training_batch(backbone, batch, names, PromptNoise(*noise), pair)
+        inputs = MicroBatch(batch, names, PromptNoise(*noise), pair).inputs(backbone)
         with frozen_text_checkpointing(backbone, self.text_checkpointing):
             return training_losses(
                 self.model,
-                training,
+                inputs,
                 stage=stage,
                 flow_weight=self.flow_weight,
-                part=BatchPart(parts, whole_sums) if whole_sums else BatchPart(parts),
+                part=BatchPart(parts, whole_sums),
             )
-
-
-def batch_features(backbone: FrozenCLIP, batch: dict[str, Any]) -> ImageFeatures:
-    """Features of a batch: those read from the cache, or else of its images."""
-    if "image" in batch:
-        return backbone.encode_image(batch["image"])
-    return ImageFeatures(batch["pooled"], tuple(batch["tokens"]), backbone.grid)
-
-
-def _training_batch(
-    backbone: FrozenCLIP,
-    batch: dict[str, Any],
-    names: list[str],
-    noise: PromptNoise,
-    pair: int | None,
-) -> TrainingBatch:
-    features = batch_features(backbone, batch)
-    return TrainingBatch(features, names, batch["mask"], batch["label"], noise, pair)
 
 
 @dataclass(frozen=True)
@@ -99,6 +80,18 @@ class MicroBatch:
     names: list[str]
     noise: PromptNoise
     pair: int | None
+
+    def features(self, backbone: FrozenCLIP) -> ImageFeatures:
+        """The features that were read from the cache, or else those of the images."""
+        if "image" in self.batch:
+            return backbone.encode_image(self.batch["image"])
+        return ImageFeatures(self.batch["pooled"], tuple(self.batch["tokens"]), backbone.grid)
+
+    def inputs(self, backbone: FrozenCLIP) -> TrainingBatch:
+        """What the losses are computed from."""
+        masks, labels = self.batch["mask"], self.batch["label"]
+        features = self.features(backbone)
+        return TrainingBatch(features, self.names, masks, labels, self.noise, self.pair)
 
 
 class GradientStep:
@@ -123,8 +116,9 @@ class GradientStep:
         totals: dict[str, Tensor] = {}
         for index, micro in enumerate(micros):
             micro = self._encoded(micro)
-            with self._synchronised(index == len(micros) - 1):
-                noise = (micro.noise.specific, micro.noise.normal, micro.noise.abnormal)
+            noise = (micro.noise.specific, micro.noise.normal, micro.noise.abnormal)
+            waits = index < len(micros) - 1 and self.fabric.world_size > 1
+            with self.fabric.no_backward_sync(self.module, enabled=waits):
                 losses = self.module(
                     micro.batch, micro.names, noise, micro.pair, stage, parts, whole_sums
                 )
@@ -140,18 +134,13 @@ class GradientStep:
         return total
 
     def _sums_known_before(self, micros: list[MicroBatch]) -> WholeSums:
-        """Pixel sums of the whole batch, before the first micro-batch needs those of the last."""
-        sums = self._over_processes(self._sums(micros))
-
-        def known(own_sums: Tensor) -> Tensor:
-            return sums
-
-        return known
-
-    def _synchronised(self, now: bool) -> AbstractContextManager[None]:
-        """Within, gradients are averaged over the processes only if ``now``."""
-        waits = not now and self.fabric.world_size > 1
-        return self.fabric.no_backward_sync(self.module, enabled=waits)
+        """Pixel sums of the whole batch, (L, 4), before the first part needs those of the last."""
+        with self.fabric.autocast():
+            sums = [
+                training_sums(self.model, micro.inputs(self.model.backbone)) for micro in micros
+            ]
+        whole = self._over_processes(torch.stack(sums).sum(0))
+        return lambda own_sums: whole
 
     def _encoded(self, micro: MicroBatch) -> MicroBatch:
         """The micro-batch with features instead of images.
@@ -162,19 +151,7 @@ class GradientStep:
         if "image" not in micro.batch:
             return micro
         with self.fabric.autocast():
-            features = batch_features(self.model.backbone, micro.batch)
+            features = micro.features(self.model.backbone)
         batch = {name: value for name, value in micro.batch.items() if name != "image"}
         batch |= {"pooled": features.pooled, "tokens": features.tokens}
-        return MicroBatch(batch, micro.names, micro.noise, micro.pair)
-
-    def _sums(self, micros: list[MicroBatch]) -> Tensor:
-        """Pixel sums of this process's part of the batch, (L, 4), from a pass without gradients."""
-        with self.fabric.autocast():
-            batches = [
-                _training_batch(
-                    self.model.backbone, micro.batch, micro.names, micro.noise, micro.pair
-                )
-                for micro in micros
-            ]
-            sums = [training_sums(self.model, batch) for batch in batches]
-        return torch.stack(sums).sum(0)
+        return replace(micro, batch=batch)

@@ -9,7 +9,6 @@ little.
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
 
 import torch
 import torch.nn.functional as F
@@ -19,7 +18,9 @@ from torch.utils.data import DataLoader
 from bayes_pfl.data.records import Sample
 from bayes_pfl.data.samples import SampleDataset
 from bayes_pfl.errors import DataError
+from bayes_pfl.evaluate.scoring import EvaluationSettings
 from bayes_pfl.model.network import BayesPFLNetwork
+from bayes_pfl.support.progress import Progress
 
 _SCALES = torch.logspace(math.log10(2), math.log10(500), 140)  # 4% from one to the next
 
@@ -28,21 +29,15 @@ _SCALES = torch.logspace(math.log10(2), math.log10(500), 140)  # 4% from one to 
 def scale_temperatures(
     model: BayesPFLNetwork,
     samples: list[Sample],
-    *,
-    seed: int = 0,
-    batch_size: int = 8,
-    workers: int = 0,
-    advance: Callable[[int], None] = lambda _: None,
-) -> tuple[float, float]:
+    settings: EvaluationSettings,
+    progress: Progress,
+) -> None:
     """Set the two temperatures of ``model`` to the most likely of 140 values from 2 to 500.
 
     The likelihood is computed for every prompt pair separately: for pixels at every token of every
     layer, compared with the defective share of the token's cell; for images with the text score,
     compared with the label. Anomalous images without a mask do not count for the pixels'
     temperature. Memory does not grow with the number of images.
-
-    Returns:
-        The temperature of pixels and that of images.
 
     Raises:
         DataError: no normal image, or no anomalous one with a mask.
@@ -55,9 +50,13 @@ def scale_temperatures(
             f"anomalous ones with masks ({masked} found); give a tree that has both"
         )
     costs = torch.zeros(2, len(_SCALES), dtype=torch.float64)
-    draws = model.draw(seed=seed)
-    data = SampleDataset(samples, model.transform, missing_mask="none")
-    for batch in DataLoader(data, batch_size, num_workers=workers, generator=torch.Generator()):
+    draws = model.draw(seed=settings.seed)
+    data = SampleDataset(samples, model.transform, need_masks=False)
+    loader = DataLoader(
+        data, settings.batch_size, num_workers=settings.workers, generator=torch.Generator()
+    )
+    progress.start("temperatures", len(samples))
+    for batch in loader:
         names = [samples[i].class_name for i in batch["index"].tolist()]
         features = model.backbone.encode_image(batch["image"].to(model.device))
         text = model.prompt_embeddings(features.pooled, draws, names)
@@ -69,17 +68,17 @@ def scale_temperatures(
         states = model.image_logits(features, text, model.config.scoring.stage)
         cosines = ((states[:, 1] - states[:, 0]) / model.log_scale_image.exp()).float().cpu()
         costs[1] += _costs(cosines, batch["label"][:, None].float())
-        advance(len(names))
+        progress.advance(len(names), {})
     pixel, image = _SCALES[costs.argmin(1)].tolist()
     model.log_scale_pixel.fill_(math.log(pixel))
     model.log_scale_image.fill_(math.log(image))
-    return pixel, image
 
 
 def _costs(cosines: Tensor, wanted: Tensor) -> Tensor:
     """Negative log-likelihood summed over ``cosines``, for each scale; ``wanted`` in [0, 1]."""
-    found = []
-    for scale in _SCALES:
+
+    def cost(scale: Tensor) -> Tensor:
         logits = cosines * scale
-        found.append((F.softplus(logits) - wanted * logits).sum(dtype=torch.float64))
-    return torch.stack(found)
+        return (F.softplus(logits) - wanted * logits).sum(dtype=torch.float64)
+
+    return torch.stack([cost(scale) for scale in _SCALES])

@@ -21,7 +21,6 @@ from bayes_pfl.checkpoints.format import save_checkpoint
 from bayes_pfl.config import StageConfig, TrainConfig
 from bayes_pfl.data.records import Sample
 from bayes_pfl.errors import CheckpointError
-from bayes_pfl.evaluate.categories import EvaluationSettings
 from bayes_pfl.model.network import BayesPFLNetwork
 from bayes_pfl.support.progress import NullProgress, Progress
 from bayes_pfl.train.batches import TrainingBatches
@@ -106,8 +105,7 @@ class Trainer:
                 self.state.begin_stage(stage)
                 optimization = None  # it is that of the stage before
             self._run_stage(stage, settings, optimization)
-            # The other processes get these weights when the next stage is set up.
-            if self.files and self.files.has_best():
+            if self.files:  # the other processes get these weights when the next stage is set up
                 self.files.load_best(self.model)
 
     def _keep_map_range(self) -> None:
@@ -133,7 +131,7 @@ class Trainer:
         module, optimizer = self.fabric.setup(step, optimizer)
         gradients = GradientStep(self.fabric, module, self.model)
         while not self.state.is_over(settings.epochs, settings.patience):
-            self._run_epoch(gradients, optimizer, schedule, stage, settings)
+            self._run_epoch(gradients, optimizer, schedule, settings.epochs)
 
     def _schedule(self, total: int) -> Callable[[int], float]:
         """Factor of the learning rates: linear warm-up, then a half cosine to zero."""
@@ -147,15 +145,10 @@ class Trainer:
         return factor
 
     def _run_epoch(
-        self,
-        gradients: GradientStep,
-        optimizer: Any,
-        schedule: Any,
-        stage: int,
-        settings: StageConfig,
+        self, gradients: GradientStep, optimizer: Any, schedule: Any, epochs: int
     ) -> None:
-        epoch, count = self.state.epoch, self.batches.per_epoch
-        title = f"stage {stage} epoch {epoch + 1}/{settings.epochs}"
+        stage, epoch, count = self.state.stage, self.state.epoch, self.batches.per_epoch
+        title = f"stage {stage} epoch {epoch + 1}/{epochs}"
         sums: dict[str, float] = {}
         started = time.perf_counter()
         for index, micros in enumerate(self.batches.steps(stage, epoch)):
@@ -163,7 +156,10 @@ class Trainer:
                 self.progress.start(title, count)
             optimizer.zero_grad(set_to_none=True)
             values = gradients(micros, stage)
-            self._clip(gradients, optimizer)
+            if (longest := self.config.max_gradient_norm) is not None:
+                self.fabric.clip_gradients(
+                    gradients.module, optimizer, max_norm=longest, error_if_nonfinite=False
+                )
             optimizer.step()
             schedule.step()
             self._check_finite(values, title, index)
@@ -172,19 +168,15 @@ class Trainer:
                 self.files.log_step(stage, epoch, index, count, values)
             self.progress.advance(1, values)
         means = {name: value / count for name, value in sums.items()}
-        self._close_epoch(means, stage, time.perf_counter() - started, optimizer, schedule)
-
-    def _clip(self, gradients: GradientStep, optimizer: Any) -> None:
-        longest = self.config.max_gradient_norm
-        if longest is not None:
-            self.fabric.clip_gradients(
-                gradients.module, optimizer, max_norm=longest, error_if_nonfinite=False
-            )
+        self._close_epoch(means, time.perf_counter() - started, optimizer, schedule)
 
     def _close_epoch(
-        self, losses: dict[str, float], stage: int, seconds: float, optimizer: Any, schedule: Any
+        self, losses: dict[str, float], seconds: float, optimizer: Any, schedule: Any
     ) -> None:
-        score, map_range = self._validate(stage)
+        stage, size = self.state.stage, self.batches.micro
+        score, map_range = validate(
+            self.model, self.validation, self.config, size, stage, self.fabric, self.progress
+        )
         improved = self.state.finish_epoch(score, map_range)
         row = {"stage": stage, "epoch": self.state.epoch, "validation_ap": score}
         row |= {f"loss_{name}": value for name, value in losses.items()}
@@ -194,15 +186,6 @@ class Trainer:
         extra = {"optimizer": optimizer.state_dict(), "schedule": schedule.state_dict()}
         if self.files:
             self.files.save_epoch(self.model, self.state, extra, best=improved)
-
-    def _validate(self, stage: int) -> tuple[float, tuple[float, float]]:
-        settings = EvaluationSettings(
-            samples=self.config.validation_samples,
-            batch_size=self.batches.micro,
-            workers=self.config.workers,
-            seed=self.config.seed,
-        )
-        return validate(self.model, self.validation, settings, stage, self.fabric, self.progress)
 
     def _check_finite(self, values: dict[str, float], title: str, index: int) -> None:
         if not math.isfinite(values["total"]):

@@ -5,15 +5,16 @@ from __future__ import annotations
 import torch
 from lightning_fabric import Fabric
 
+from bayes_pfl.config import TrainConfig
 from bayes_pfl.data.records import Sample
 from bayes_pfl.evaluate.categories import (
-    EvaluationSettings,
     evaluate,
     map_range,
     pixel_average_precision,
     text_score_average_precision,
 )
 from bayes_pfl.evaluate.records import CategoryRecord
+from bayes_pfl.evaluate.scoring import EvaluationSettings
 from bayes_pfl.model.network import BayesPFLNetwork
 from bayes_pfl.support.progress import Progress
 
@@ -21,7 +22,8 @@ from bayes_pfl.support.progress import Progress
 def validate(
     model: BayesPFLNetwork,
     samples: list[Sample],
-    settings: EvaluationSettings,
+    config: TrainConfig,
+    batch_size: int,
     stage: int,
     fabric: Fabric,
     progress: Progress,
@@ -31,29 +33,31 @@ def validate(
     Every process gets the same result; the pixel counts of all are merged exactly.
 
     Args:
+        batch_size: images that a process scores at once.
         stage: 1 for the AP of pixels, 2 for that of text scores.
 
     Returns:
         The AP in [0, 1], 0 where it is not defined (as without samples), and the median and the
         highest value of the maps.
     """
-    own = _share(samples, fabric.global_rank, fabric.world_size)
+    settings = EvaluationSettings(
+        samples=config.validation_samples,
+        batch_size=batch_size,
+        workers=config.workers,
+        seed=config.seed,
+    )
+    categories = list(dict.fromkeys(sample.category for sample in samples))
+    ordered = [s for category in categories for s in samples if s.category == category]
+    own = ordered[fabric.global_rank :: fabric.world_size]
     progress.start("validation", len(own))
     records = evaluate(model, own, settings, lambda done: progress.advance(done, {}))
     result = (0.0, (0.0, 1.0))
     gathered = _gather(records, fabric)
     if fabric.is_global_zero:
-        records = _merged(gathered, samples)
+        records = {category: _merged(gathered, category) for category in categories}
         average_precision = pixel_average_precision if stage == 1 else text_score_average_precision
         result = average_precision(records) or 0.0, map_range(records)
     return fabric.broadcast(result)
-
-
-def _share(samples: list[Sample], rank: int, count: int) -> list[Sample]:
-    """Every ``count``-th image, with the categories one after the other."""
-    categories = dict.fromkeys(sample.category for sample in samples)
-    ordered = [s for category in categories for s in samples if s.category == category]
-    return ordered[rank::count]
 
 
 def _gather(records: dict[str, CategoryRecord], fabric: Fabric) -> list[dict[str, CategoryRecord]]:
@@ -65,16 +69,10 @@ def _gather(records: dict[str, CategoryRecord], fabric: Fabric) -> list[dict[str
     return gathered
 
 
-def _merged(
-    gathered: list[dict[str, CategoryRecord]], samples: list[Sample]
-) -> dict[str, CategoryRecord]:
-    """One record per category, in the order of the samples."""
-    merged: dict[str, CategoryRecord] = {}
-    for category in dict.fromkeys(sample.category for sample in samples):
-        first, *others = [records[category] for records in gathered if category in records]
-        for other in others:
-            first.pixel.merge(other.pixel)
-            first.rows.extend(other.rows)
-            first.skipped.extend(other.skipped)
-        merged[category] = first
-    return merged
+def _merged(gathered: list[dict[str, CategoryRecord]], category: str) -> CategoryRecord:
+    first, *others = [records[category] for records in gathered if category in records]
+    for other in others:
+        first.pixel.merge(other.pixel)
+        first.rows.extend(other.rows)
+        first.skipped.extend(other.skipped)
+    return first
