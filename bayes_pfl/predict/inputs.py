@@ -14,6 +14,7 @@ from bayes_pfl.detect.class_names import check_class_name
 from bayes_pfl.errors import DataError
 from bayes_pfl.model.network import BayesPFLNetwork
 from bayes_pfl.report.pictures import FOLDER as REPORT
+from bayes_pfl.support.file_identity import stamp_or_unreadable
 from bayes_pfl.support.run_names import CSV_NAME, JOURNAL_NAME, MAPS, OVERLAYS, SUMMARY_NAME
 
 
@@ -65,15 +66,14 @@ def read_input(
         names = class_name.resolve(folder, paths)
         for name in dict.fromkeys(names):
             check_class_name(model, name)
-    stamps = np.array([_stamp(path) for path in paths], np.int64)
+    stamps = np.array([stamp_or_unreadable(path) for path in paths], np.int64)
     return InputImages(folder, paths, names, stamps)
 
 
 def input_images(folder: Path, out: Path) -> list[Path]:
-    """The images below ``folder``, but for those that a run has written there.
+    """The images below ``folder``, except those that a run has written there.
 
-    maps/, overlays/ and report/ of ``out``, and those beside the files of an earlier run, are left
-    out.
+    These are maps/, overlays/ and report/ of ``out``, and of a folder with files of an earlier run.
 
     Raises:
         DataError: there are none, or no such folder.
@@ -98,11 +98,3 @@ def _is_output(place: Path, out: Path) -> bool:
         or (home / JOURNAL_NAME).is_file()
         or all((home / name).is_file() for name in (CSV_NAME, SUMMARY_NAME))
     )
-
-
-def _stamp(path: Path) -> tuple[int, int]:
-    try:
-        status = os.stat(path)
-    except OSError:
-        return -1, 0
-    return status.st_size, status.st_mtime_ns

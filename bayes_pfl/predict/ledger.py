@@ -15,15 +15,14 @@ from bayes_pfl.checkpoints.fingerprint import fingerprint
 from bayes_pfl.errors import ConfigError
 from bayes_pfl.fit.calibration import Calibration
 from bayes_pfl.model.network import BayesPFLNetwork
-from bayes_pfl.predict.files import Row
 from bayes_pfl.predict.inputs import InputImages
-from bayes_pfl.predict.rows import row_of
+from bayes_pfl.predict.rows import Row, row_of
 from bayes_pfl.predict.settings import FolderSettings
 from bayes_pfl.support.journal import Journal, is_end
 from bayes_pfl.support.version import __version__
 
 _FREE = ("batch_size", "workers", "compile")
-"""Settings that may change when a run goes on: they change no result beyond its last digits."""
+"""Settings that may change when a run is resumed: they change no result beyond its last digits."""
 
 
 def run_header(
@@ -31,25 +30,25 @@ def run_header(
 ) -> dict[str, Any]:
     """All that shapes the results of a run, for the first line of its journal."""
     fixed = {name: value for name, value in asdict(settings).items() if name not in _FREE}
+    digest = None
+    if calibration:
+        text = json.dumps(asdict(calibration), sort_keys=True)
+        digest = hashlib.sha256(text.encode()).hexdigest()
     return {
         "version": __version__,
         "folder": str(folder.resolve()),
         "checkpoint_sha256": fingerprint(model),
         "device": model.device.type,
         "settings": fixed,
-        "calibration_sha256": _digest(calibration) if calibration else None,
+        "calibration_sha256": digest,
     }
-
-
-def _digest(calibration: Calibration) -> str:
-    return hashlib.sha256(json.dumps(asdict(calibration), sort_keys=True).encode()).hexdigest()
 
 
 class Ledger:
     """Where in the journal the row of each image stands.
 
     Attributes:
-        gone: images that were done and are there no more.
+        gone: images that were done and do not exist any more.
         finished: whether the run came to its end.
     """
 
@@ -61,13 +60,14 @@ class Ledger:
         self.finished = False
 
     def read(self, journal: Journal, whole: Callable[[str], bool]) -> None:
-        """Take over what the journal holds.
+        """Read which images are done.
 
         Args:
-            whole: tells whether the pictures of a path are there; without them it is done again.
+            whole: whether the pictures of a path are there; without them it is done again.
 
         Raises:
-            ConfigError: an image that is done has changed, or is called otherwise; a damaged line.
+            ConfigError: an image that is done has changed, or has another class name; a damaged
+                line.
         """
         where = {self.inputs.inside(index): index for index in range(len(self.inputs))}
         stamps = np.zeros_like(self.inputs.stamps)

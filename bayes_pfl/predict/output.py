@@ -2,21 +2,29 @@
 
 from __future__ import annotations
 
-import json
 import os
-from dataclasses import asdict
 from pathlib import Path
 
+import numpy as np
+from PIL import Image
+from torch import Tensor
+
 from bayes_pfl.data.decoding import Decoded
-from bayes_pfl.detect.overlays import MAX_SIDE
+from bayes_pfl.detect.overlays import MAX_SIDE, overlay
+from bayes_pfl.detect.results import resize_map, score_note
 from bayes_pfl.detect.scorer import ScoredImage
-from bayes_pfl.predict.files import Pictures, Row
+from bayes_pfl.predict.files import encode_map, encode_png, writing_to
+from bayes_pfl.predict.rows import Row
 from bayes_pfl.predict.settings import FolderSettings
-from bayes_pfl.predict.summary import Summary
 from bayes_pfl.report.html import NAME as REPORT_NAME
 from bayes_pfl.report.pictures import FOLDER as REPORT
 from bayes_pfl.report.pictures import ReportPictures, picture_name
-from bayes_pfl.support.files import not_writable, remove_leftovers, write_atomically
+from bayes_pfl.support.files import (
+    mirrored,
+    reason_unless_disk_full,
+    remove_leftovers,
+    write_picture,
+)
 from bayes_pfl.support.run_names import CSV_NAME, MAPS, OVERLAYS, SUMMARY_NAME
 
 
@@ -24,19 +32,15 @@ class OutputFolder:
     """Pictures and tables of one run.
 
     Args:
-        colours: map values at the two ends of the overlays' colours.
+        limits: map values at the two ends of the pictures' colours.
         count: images of the run.
     """
 
     def __init__(
-        self, out: Path, settings: FolderSettings, colours: tuple[float, float], count: int
+        self, out: Path, settings: FolderSettings, limits: tuple[float, float], count: int
     ) -> None:
-        self.out, self.settings = out, settings
-        limit, doubt = settings.map_threshold, settings.draws_uncertainty
-        self.pictures = Pictures(
-            out, settings.maps or "none", settings.overlays, limit, colours, doubt
-        )
-        self.small = ReportPictures(out, colours, count)
+        self.out, self.settings, self.limits = out, settings, limits
+        self.small = ReportPictures(out, limits, count)
 
     @property
     def preview_side(self) -> int:
@@ -46,18 +50,18 @@ class OutputFolder:
         return self.small.side if self.settings.report else 0
 
     def begin(self) -> None:
-        """Take away what an earlier run has written, but for pictures that are replaced.
+        """Remove what an earlier run has written, except pictures: they are replaced.
 
         Raises:
-            ConfigError: it cannot be.
+            ConfigError: it cannot be removed.
         """
         self._remove_leftovers()
         self.remove_tables()
         if self.settings.report:
             self.small.prepare()
 
-    def continue_(self) -> None:
-        """Take away what a killed run has left half-written."""
+    def prepare_resume(self) -> None:
+        """Remove the half-written files of a killed run."""
         self._remove_leftovers()
         if self.settings.report and not self.small.folder.is_dir():
             self.small.prepare()
@@ -68,58 +72,74 @@ class OutputFolder:
         remove_leftovers(*(self.out / name for name in (MAPS, OVERLAYS, REPORT)), below=True)
 
     def remove_tables(self) -> None:
-        """Take table, summary and page away: nothing may look whole that is not.
+        """Remove table, summary and page: nothing may look whole that is not.
 
         Raises:
             ConfigError: they cannot be removed.
         """
-        for name in (SUMMARY_NAME, REPORT_NAME, CSV_NAME):
-            try:
+        with writing_to(self.out):
+            for name in (SUMMARY_NAME, REPORT_NAME, CSV_NAME):
                 (self.out / name).unlink(missing_ok=True)
-            except OSError as error:
-                raise not_writable(self.out, error) from error
 
     def has_tables(self) -> bool:
-        """Whether they are all there."""
+        """Whether table, summary and page are all there."""
         names = [CSV_NAME, SUMMARY_NAME] + [REPORT_NAME] * self.settings.report
         return all((self.out / name).is_file() for name in names)
 
     def has_pictures(self, path: str) -> bool:
         """Whether the pictures of an image are there; a power cut leaves empty ones."""
-        wanted = self.pictures.names(path)
-        if self.settings.report:
-            wanted.append(self.small.folder / picture_name(path))
+        small = self.small.folder / picture_name(path) if self.settings.report else None
+        wanted = self._map_file(path), self._overlay_file(path), small
         try:
-            return all(os.stat(name).st_size for name in wanted)
+            return all(os.stat(file).st_size for file in wanted if file)
         except OSError:
             return False
 
-    def write_pictures(self, item: Decoded, row: Row, scored: ScoredImage) -> str:
-        """Write what was asked for of one image; returns why that failed, or an empty string.
+    def write_pictures(self, item: Decoded, row: Row, scored: ScoredImage) -> str | None:
+        """Write the map, overlay and picture of the report of one image, as the settings say.
+
+        Returns:
+            Why one was not written; None if all were.
 
         Raises:
             OSError: the disk is full.
         """
-        preview = item.preview if self.settings.overlays else None
-        parts = (scored.map, item.size, preview, scored.spread)
-        error = self.pictures.write(row, *parts)  # type: ignore[arg-type]
-        if not self.settings.report or item.preview is None:
-            return error
-        if scored.map is None or scored.spread is None:
-            return error
+        if scored.map is None or item.size is None:
+            return None
+        reason, what = None, "map"
+        try:
+            if file := self._map_file(row.path):
+                values = resize_map(scored.map, item.size)
+                write_picture(file, encode_map(values, self.settings.maps))
+            what = "overlay"
+            if item.preview is not None and (file := self._overlay_file(row.path)):
+                write_picture(file, self._overlay(row, scored, scored.map, item.preview))
+        except Exception as error:  # a picture must not cost the scores of thousands of others
+            reason = f"{what} not written: {reason_unless_disk_full(error)}"
+        if not self.settings.report or item.preview is None or scored.spread is None:
+            return reason
         panels = item.preview, scored.map.numpy(), scored.spread.numpy()
         small = self.small.write(picture_name(row.path), *panels)
-        return error or small or ""
+        return reason or small
 
-    def write_summary(self, summary: Summary) -> None:
-        """Write summary.json.
+    def _map_file(self, path: str) -> Path | None:
+        suffix = self.settings.map_suffix
+        return mirrored(self.out / MAPS, path, suffix) if suffix else None
 
-        Raises:
-            ConfigError: it cannot be written.
-        """
-        # ASCII, so that undecodable bytes of a path survive as escapes.
-        text = json.dumps(asdict(summary), indent=2) + "\n"
-        try:
-            write_atomically(self.out / SUMMARY_NAME, text)
-        except OSError as error:
-            raise not_writable(self.out, error) from error
+    def _overlay_file(self, path: str) -> Path | None:
+        return mirrored(self.out / OVERLAYS, path, ".png") if self.settings.overlays else None
+
+    def _overlay(
+        self, row: Row, scored: ScoredImage, anomaly_map: Tensor, preview: np.ndarray
+    ) -> bytes:
+        doubt = scored.spread if self.settings.overlay_uncertainty else None
+        picture = overlay(
+            Image.fromarray(preview),
+            anomaly_map.numpy(),
+            threshold=self.settings.map_threshold,
+            title=row.path,
+            note=score_note(scored.score, (scored.low, scored.high)),
+            limits=self.limits,
+            uncertainty=None if doubt is None else doubt.numpy(),
+        )
+        return encode_png(picture)

@@ -3,13 +3,47 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import asdict, fields, replace
+from dataclasses import asdict, dataclass, fields, replace
 from typing import Any
 
 from bayes_pfl.data.decoding import Decoded
 from bayes_pfl.detect.scorer import ScoredImage
 from bayes_pfl.fit.decision import Decision
-from bayes_pfl.predict.files import Row
+
+
+@dataclass(frozen=True)
+class Row:
+    """One image in predictions.csv, in the order of its columns; empty where nothing is known.
+
+    Attributes:
+        path: within the folder, with forward slashes.
+        label: 1 if the score reached the threshold, else 0; None without a threshold.
+        error: why the image could not be read, or its map or overlay not be written.
+        score_low, score_high: ends of the score's credible interval.
+        needs_review: 1 if these straddle the threshold, else 0; None without a threshold.
+        p_value: share of normal images that score as high; None without a calibration.
+    """
+
+    path: str
+    class_name: str
+    score: float | None = None
+    label: int | None = None
+    uncertainty: float | None = None
+    text_score: float | None = None
+    map_score: float | None = None
+    width: int | None = None
+    height: int | None = None
+    error: str = ""
+    score_low: float | None = None
+    score_high: float | None = None
+    needs_review: int | None = None
+    p_value: float | None = None
+
+    def cells(self) -> list[Any]:
+        """Values for a csv writer, figures with six digits after the point."""
+        values = [getattr(self, item.name) for item in fields(self)]
+        return ["" if v is None else round(v, 6) if isinstance(v, float) else v for v in values]
+
 
 _FIELDS = {item.name: item.default for item in fields(Row)}
 

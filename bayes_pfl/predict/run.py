@@ -17,32 +17,32 @@ from bayes_pfl.detect.scorer import ScoredImage, Scorer
 from bayes_pfl.errors import ConfigError, DataError
 from bayes_pfl.fit.decision import Decision
 from bayes_pfl.model.network import BayesPFLNetwork
-from bayes_pfl.predict.files import Row, RowFile
+from bayes_pfl.predict.files import table_of_rows, writing_to
 from bayes_pfl.predict.inputs import read_input
 from bayes_pfl.predict.ledger import Ledger, run_header
 from bayes_pfl.predict.output import OutputFolder
-from bayes_pfl.predict.rows import entry_of, scored_row
+from bayes_pfl.predict.rows import Row, entry_of, scored_row
 from bayes_pfl.predict.settings import FolderSettings
 from bayes_pfl.predict.summary import Counts, Summary, read_summary
 from bayes_pfl.report.runs import report_of_run
 from bayes_pfl.support.environment import environment
-from bayes_pfl.support.files import not_writable
+from bayes_pfl.support.files import write_atomically
 from bayes_pfl.support.journal import Journal, is_end
 from bayes_pfl.support.progress import NullProgress, Progress
 from bayes_pfl.support.run_names import CSV_NAME, JOURNAL_NAME, SUMMARY_NAME
 
-Drawn = tuple[int, Row, "Future[str] | None"]
+Drawn = tuple[int, Row, "Future[str | None] | None"]
 
 _BATCHES_BEING_DRAWN = 2
-_ANEW = "begin anew with --overwrite or another --out"
+_RESTART = "start again with --overwrite or another --out"
 
 
 class FolderRun:
     """A run over a folder. Everything that can be refused without writing is, at once.
 
     Args:
-        resume: go on where a stopped run was; begin where there is none.
-        overwrite: begin anew although a run was stopped here.
+        resume: resume a stopped run; begin where there is none.
+        overwrite: begin although a run was stopped here.
     """
 
     def __init__(
@@ -66,8 +66,8 @@ class FolderRun:
         self.scorer = Scorer(
             model,
             settings,
-            maps=settings.overlays or settings.maps != "none" or settings.report,
-            spread=settings.report or settings.draws_uncertainty,
+            maps=bool(settings.overlays or settings.map_suffix or settings.report),
+            spread=settings.report or (settings.overlays and settings.overlay_uncertainty),
         )
         self.inputs = read_input(model, folder, out, class_name)
         colours = model.config.scoring.map_range
@@ -83,19 +83,21 @@ class FolderRun:
         )
 
     def __call__(self) -> Summary:
-        """Score what is to be scored, then write the files of all.
+        """Score the images that are not done, then write the files of all.
 
         Raises:
-            KeyboardInterrupt: as it came, with how much is done for its message.
+            KeyboardInterrupt: with how much is done as its message.
         """
         done = 0
         try:
-            with Journal(self.out / JOURNAL_NAME, "prediction", _ANEW) as journal:
+            with Journal(self.out / JOURNAL_NAME, "prediction", _RESTART) as journal:
                 ledger = self._opened(journal)
                 done = self.summary.resumed = int(ledger.good.sum())
                 self.summary.dropped = ledger.gone
                 if self._nothing_to_do(ledger):
-                    return self._as_it_was()
+                    before = read_summary(self.out / SUMMARY_NAME)
+                    here = replace(before, out=str(self.out), folder=str(self.folder))
+                    return replace(here, resumed=len(self.inputs))
                 started = time.perf_counter()
                 self.progress.start("prediction", len(self.inputs))
                 self.progress.advance(done, {})
@@ -110,11 +112,11 @@ class FolderRun:
     # What was done before ------------------------------------------------------------------------
 
     def _opened(self, journal: Journal) -> Ledger:
-        """The journal as it was left, or begun anew."""
+        """What the journal of a run to be resumed holds; else the journal of a new run."""
         ledger = Ledger(self.inputs)
         if self.resume and journal.header is not None:
             journal.check_same(self.header)
-            self.output.continue_()
+            self.output.prepare_resume()
             ledger.read(journal, self.output.has_pictures)
             return ledger
         if not self.overwrite:
@@ -128,21 +130,17 @@ class FolderRun:
         if entries and not entries[-1]:
             raise ConfigError(
                 f"{self.out}: holds a run that was stopped after {len(entries)} images; add "
-                "--resume to go on, --overwrite to begin anew, or choose another --out"
+                "--resume to go on, --overwrite to start again, or choose another --out"
             )
 
     def _nothing_to_do(self, ledger: Ledger) -> bool:
         left = ledger.gone or ledger.retried or ledger.waiting
         return ledger.finished and not left and self.output.has_tables()
 
-    def _as_it_was(self) -> Summary:
-        found = read_summary(self.out / SUMMARY_NAME)
-        return replace(found, resumed=len(self.inputs), out=str(self.out), folder=str(self.folder))
-
     # Scoring -------------------------------------------------------------------------------------
 
     def _journalled(self, journal: Journal, ledger: Ledger) -> Generator[int, None, None]:
-        """Score what waits; yields 1 for each image whose row and pictures are kept."""
+        """Score the images that are not done; yields 1 for each whose row and pictures are kept."""
         if ledger.retried or ledger.waiting:
             self.output.remove_tables()
         with closing(self._blocks(ledger)) as blocks:
@@ -155,9 +153,10 @@ class FolderRun:
                     self.progress.advance(1, {})
 
     def _blocks(self, ledger: Ledger) -> Generator[list[tuple[int, Row]], None, None]:
-        """Batches in order; the pictures of some are still being written meanwhile.
+        """Batches in order; meanwhile the pictures of some are still being written.
 
-        What failed before comes first: so the other batches are those of a run never stopped.
+        Images that failed before come first: the other batches are then those of a run that was
+        never stopped.
         """
         waiting: deque[list[Drawn]] = deque()
         with ThreadPoolExecutor(_threads()) as pool:
@@ -184,13 +183,11 @@ class FolderRun:
         return index, row, pool.submit(self.output.write_pictures, item, row, scored)
 
     def _finished(self, block: list[Drawn]) -> list[tuple[int, Row]]:
-        """Rows whose pictures are there."""
+        """Rows whose pictures are written."""
         rows = []
         for index, row, work in block:
-            try:
-                error = work.result() if work else ""
-            except OSError as fault:  # no room: the next picture would meet the same
-                raise not_writable(self.out, fault) from fault
+            with writing_to(self.out):  # where there is no room for one there is none for the next
+                error = work.result() if work else None
             rows.append((index, replace(row, error=error) if error else row))
         if any(row.error for _, row in rows) and not self.folder.is_dir():
             raise DataError(
@@ -221,21 +218,19 @@ class FolderRun:
     def _write_files(self, journal: Journal, ledger: Ledger, seconds: float) -> None:
         """The table, the summary and the page, from the journal: one row is held at a time."""
         counts = Counts()
-        with RowFile(self.out / CSV_NAME) as file:
+        with table_of_rows(self.out / CSV_NAME) as write:
             for row in ledger.rows(journal):
-                file.write(row)
+                write(row)
                 counts.add(Counts.of(row))
-        self.summary.take(counts)
-        fresh = len(self.inputs) - self.summary.resumed
-        self.summary.seconds = round(seconds, 3)
-        self.summary.images_per_second = round(fresh / seconds, 3)
+        self.summary.finish(counts, seconds)
         self.summary.environment = environment(self.model.device.type)
-        self.output.write_summary(self.summary)
+        with writing_to(self.out):
+            write_atomically(self.out / SUMMARY_NAME, self.summary.as_json())
         if self.settings.report:
             report_of_run(self.out)
         journal.end()
 
 
 def _threads() -> int:
-    """Threads that draw: most of their time is spent in libraries that run side by side."""
+    """Threads that draw: most of their time is spent in libraries that run in parallel."""
     return max(2, min(8, (os.cpu_count() or 2) // 2))

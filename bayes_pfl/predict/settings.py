@@ -43,9 +43,9 @@ class FolderSettings(ScoringSettings):
             raise ConfigError(f"maps = {self.maps!r}: use one of {', '.join(MAP_SUFFIX)}, none")
 
     @property
-    def draws_uncertainty(self) -> bool:
-        """Whether overlays have a panel of the uncertainty."""
-        return self.overlays and self.overlay_uncertainty
+    def map_suffix(self) -> str | None:
+        """How the files of maps end; None if none are written."""
+        return MAP_SUFFIX.get(self.maps or "none")
 
     def resolved(
         self, model: BayesPFLNetwork, class_name: object, rule: Decision, maps: MapFormat

@@ -5,12 +5,12 @@ from __future__ import annotations
 import heapq
 import json
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
 from bayes_pfl.errors import DataError
-from bayes_pfl.predict.files import Row
+from bayes_pfl.predict.rows import Row
 from bayes_pfl.support.run_names import CSV_NAME
 
 FAILURES_LISTED, HIGHEST_LISTED = 20, 5
@@ -35,7 +35,7 @@ class Counts:
 
     @classmethod
     def of(cls, row: Row) -> Counts:
-        """Of one row."""
+        """The counts of one row."""
         return cls(
             1,
             int(bool(row.error)),
@@ -52,7 +52,7 @@ class Counts:
         return cls(**{**values, **pairs})
 
     def add(self, other: Counts) -> None:
-        """Add those of another row or part."""
+        """Add the counts of another row or part."""
         for name in ("images", "failed", "anomalous", "review"):
             setattr(self, name, getattr(self, name) + getattr(other, name))
         if other.highest:
@@ -104,13 +104,23 @@ class Summary:
     calibration: dict[str, Any] | None = None
     environment: dict[str, Any] = field(default_factory=dict)
 
-    def take(self, counts: Counts) -> None:
-        """Fill in what the rows of the run add up to; verdicts only where there is a threshold."""
+    def finish(self, counts: Counts, seconds: float) -> None:
+        """Fill in what the rows of the run add up to; verdicts only where there is a threshold.
+
+        Args:
+            seconds: that the run took.
+        """
         self.images, self.failed = counts.images, counts.failed
         self.succeeded = counts.images - counts.failed
         if self.settings.get("threshold") is not None:
             self.anomalous, self.review = counts.anomalous, counts.review
         self.highest, self.failures = counts.highest, counts.failures
+        self.seconds = round(seconds, 3)
+        self.images_per_second = round((self.images - self.resumed) / max(seconds, 1e-9), 3)
+
+    def as_json(self) -> str:
+        """The text of summary.json: ASCII, so that bytes of a path that are not UTF-8 survive."""
+        return json.dumps(asdict(self), indent=2) + "\n"
 
     @property
     def predictions(self) -> Path:

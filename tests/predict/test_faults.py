@@ -42,7 +42,7 @@ def test_a_picture_that_cannot_be_drawn_costs_its_row_alone(tiny_model, tmp_path
             raise ValueError("no font\nhere")
         return image
 
-    monkeypatch.setattr("bayes_pfl.predict.files.overlay", fail)
+    monkeypatch.setattr("bayes_pfl.predict.output.overlay", fail)
     folder = save(tmp_path / "in", ["a.png", "b.png"])
     run(tiny_model, folder, tmp_path / "out", overlays=True)
     errors = [row["error"] for row in rows_of(tmp_path / "out")]

@@ -12,8 +12,9 @@ from PIL import Image
 
 from bayes_pfl.data import decoding
 from bayes_pfl.detect.overlays import MAX_SIDE
-from bayes_pfl.predict.files import Row, RowFile, encode_map
+from bayes_pfl.predict.files import encode_map, table_of_rows
 from bayes_pfl.predict.folder import predict_folder
+from bayes_pfl.predict.rows import Row
 from bayes_pfl.predict.settings import FolderSettings
 from bayes_pfl.support.files import mirrored
 from tests.helpers.folders import Counting, picture, rows_of, run, save
@@ -262,8 +263,8 @@ def test_odd_names_survive(tiny_model, tmp_path):
 
 
 def test_text_is_quoted_and_figures_are_not(tmp_path):
-    with RowFile(tmp_path / "p.csv") as rows:
-        rows.write(Row("=cmd.png", "wood", score=0.25, label=1, width=3))
+    with table_of_rows(tmp_path / "p.csv") as write:
+        write(Row("=cmd.png", "wood", score=0.25, label=1, width=3))
     line = (tmp_path / "p.csv").read_text().splitlines()[1]
     assert line == '"=cmd.png","wood",0.25,1,"","","",3,"","","","","",""'
 
@@ -271,8 +272,8 @@ def test_text_is_quoted_and_figures_are_not(tmp_path):
 def test_the_table_appears_whole_or_not_at_all(tmp_path):
     path = tmp_path / "p.csv"
     path.write_text("old")
-    with pytest.raises(KeyboardInterrupt), RowFile(path) as rows:
-        rows.write(Row("a.png", "wood"))
+    with pytest.raises(KeyboardInterrupt), table_of_rows(path) as write:
+        write(Row("a.png", "wood"))
         raise KeyboardInterrupt
     assert path.read_text() == "old" and len(list(tmp_path.iterdir())) == 1
 

@@ -12,7 +12,6 @@ from bayes_pfl.checkpoints.load import load_checkpoint
 from bayes_pfl.data.wording import ClassNames
 from bayes_pfl.detect.scorer import run_draws
 from bayes_pfl.detect.settings import check_whole
-from bayes_pfl.errors import ConfigError
 from bayes_pfl.fit.calibration import Calibration
 from bayes_pfl.fit.decision import resolve_decision
 from bayes_pfl.predict.ray.pool import Pool
@@ -47,7 +46,7 @@ def predict_ray(
 
     Runs on the cluster that is connected or that RAY_ADDRESS names, else on one of its own on this
     machine, which ends with the run. Writes ``out``/predictions/part-*.parquet (columns of
-    :class:`bayes_pfl.predict.files.Row`, then size, mtime_ns and etag of the file), run.json
+    :class:`bayes_pfl.predict.rows.Row`, then size, mtime_ns and etag of the file), run.json
     with all that shapes the results, and summary.json at the end. Scores are those of one process
     up to rounding.
 
@@ -63,11 +62,10 @@ def predict_ray(
         storage_options: of fsspec, for both places.
 
     Raises:
-        ConfigError: the extra is missing, a setting that cannot be used, results in ``out`` without
-            ``resume`` or ``overwrite``, another run than was begun there, changed images.
+        ConfigError: a setting that cannot be used, results in ``out`` without ``resume`` or
+            ``overwrite``, another run than was begun there, changed images.
         DataError: no images, an unusable class name.
     """
-    require_ray()
     if part_images is not None:
         check_whole("part_images", part_images, 1)
     options = dict(storage_options or {})
@@ -86,12 +84,3 @@ def predict_ray(
     run = ClusterRun(job, model, class_name, pool, part_images, progress or NullProgress())
     del model  # the workers have their own
     return run(resume, overwrite)
-
-
-def require_ray() -> None:
-    """Raise ConfigError unless Ray Data is installed."""
-    try:
-        import pyarrow  # noqa: F401
-        import ray.data  # noqa: F401
-    except ImportError as error:
-        raise ConfigError("the engine ray needs: pip install 'bayes-pfl[ray]'") from error

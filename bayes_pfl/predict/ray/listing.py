@@ -6,18 +6,20 @@ import os
 from collections.abc import Iterator
 from datetime import datetime, timezone
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
+
+import pyarrow as pa
 
 from bayes_pfl.data.image_files import IMAGE_SUFFIXES
+from bayes_pfl.detect.inputs import batched
 from bayes_pfl.errors import DataError
 from bayes_pfl.predict.inputs import input_images
-from bayes_pfl.predict.ray.storage import Place, one_line
+from bayes_pfl.predict.ray.storage import Place
+from bayes_pfl.support.error_text import error_reason
+from bayes_pfl.support.file_identity import UNREADABLE, stamp_or_unreadable
 from bayes_pfl.support.run_names import MAPS
 
-if TYPE_CHECKING:
-    import pyarrow as pa
-
-STAMP = ("size", "mtime_ns", "etag")
+STAMP = {"size": pa.int64(), "mtime_ns": pa.int64(), "etag": pa.string()}
 """Columns that tell one version of a file from another; null where the store does not say."""
 
 _BLOCK = 65_536  # rows gathered as Python objects before they become columns
@@ -31,20 +33,9 @@ def list_images(source: Place, out: Place) -> pa.Table:
     Raises:
         DataError: no such place, or no images there.
     """
-    import pyarrow as pa
-
-    schema = pa.schema(
-        {"path": pa.string(), "size": pa.int64(), "mtime_ns": pa.int64(), "etag": pa.string()}
-    )
+    schema = pa.schema({"path": pa.string(), **STAMP})
     entries = _here(source.folder, out) if source.folder else _in_store(source, out)
-    blocks, rows = [], []
-    for entry in entries:
-        rows.append(entry)
-        if len(rows) == _BLOCK:
-            blocks.append(_block(rows, schema))
-            rows = []
-    if rows:
-        blocks.append(_block(rows, schema))
+    blocks = [_block(rows, schema) for rows in batched(entries, _BLOCK)]
     if not blocks:
         raise DataError(
             f"{source.url}: no images; files that end in {' '.join(IMAGE_SUFFIXES)} are looked "
@@ -57,26 +48,18 @@ Entry = tuple[str, int | None, int | None, str | None]
 
 
 def _block(rows: list[Entry], schema: pa.Schema) -> pa.Table:
-    import pyarrow as pa
-
-    columns = [
-        pa.array(list(values), item.type)
-        for values, item in zip(zip(*rows, strict=True), schema, strict=True)
-    ]  # noqa: E501
-    return pa.Table.from_arrays(columns, schema=schema)
+    columns = zip(zip(*rows, strict=True), schema, strict=True)
+    arrays = [pa.array(list(values), item.type) for values, item in columns]
+    return pa.Table.from_arrays(arrays, schema=schema)
 
 
 def _here(folder: Path, out: Place) -> Iterator[Entry]:
     for path in input_images(folder, out.folder or Path(os.devnull)):
         inside = path.relative_to(folder).as_posix()
-        # Columns hold text: a name that is none is told of in its own row, as out of reach.
+        # Columns hold text: a name that is not UTF-8 has a row with an error, as out of reach.
         text = inside.encode("utf-8", "backslashreplace").decode("utf-8")
-        try:
-            status = path.stat()
-        except OSError:
-            yield text, None, None, None
-        else:
-            yield text, status.st_size, status.st_mtime_ns, None
+        stamp = stamp_or_unreadable(path)
+        yield (text, None, None, None) if stamp == UNREADABLE else (text, *stamp, None)
 
 
 def _in_store(source: Place, out: Place) -> Iterator[Entry]:
@@ -90,7 +73,7 @@ def _in_store(source: Place, out: Place) -> Iterator[Entry]:
         raise DataError(f"{source.url} does not exist; give a folder of images") from error
     except Exception as error:  # stores raise errors of their own
         raise DataError(
-            f"{source.url} cannot be listed ({one_line(error)}); check the URL and your rights"
+            f"{source.url} cannot be listed ({error_reason(error)}); check the URL and your rights"
         ) from error
 
 
@@ -118,11 +101,12 @@ def _is_image(inside: str) -> bool:
 
 def _stamp(info: dict[str, Any]) -> tuple[int | None, int | None, str | None]:
     """Size, time of change in ns, and entity tag of what a store says of a file."""
-    changed = next(
-        (info[k] for k in ("LastModified", "last_modified", "mtime", "updated") if info.get(k)),
-        None,
-    )  # noqa: E501
-    etag = next((info[key] for key in ("ETag", "etag", "md5Hash") if info.get(key)), None)
+
+    def first(*keys: str) -> Any:
+        return next((info[key] for key in keys if info.get(key)), None)
+
+    changed = first("LastModified", "last_modified", "mtime", "updated")
+    etag = first("ETag", "etag", "md5Hash")
     return info.get("size"), _nanoseconds(changed), str(etag).strip('"') if etag else None
 
 

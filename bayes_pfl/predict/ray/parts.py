@@ -6,31 +6,27 @@ import heapq
 import io
 from collections.abc import Mapping, Sequence
 from dataclasses import fields
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
-from bayes_pfl.predict.files import Row
+import pyarrow as pa
+import pyarrow.compute as pc
+import pyarrow.parquet as pq
+
+from bayes_pfl.predict.ray.listing import STAMP
 from bayes_pfl.predict.ray.storage import Place
+from bayes_pfl.predict.rows import Row
 from bayes_pfl.predict.summary import FAILURES_LISTED, HIGHEST_LISTED, Counts
-
-if TYPE_CHECKING:
-    import pyarrow as pa
 
 PARTS = "predictions"
 SUFFIX = ".parquet"
 
 _TYPES = {
-    "path": "string",
-    "class_name": "string",
-    "label": "int8",
-    "width": "int32",
-    "height": "int32",
-    "error": "string",
-    "needs_review": "int8",
-    "p_value": "float64",
+    **dict.fromkeys(("path", "class_name", "error"), pa.string()),
+    **dict.fromkeys(("label", "needs_review"), pa.int8()),
+    **dict.fromkeys(("width", "height"), pa.int32()),
+    "p_value": pa.float64(),
 }
 """Of the columns of :class:`Row`; others are float32, which is what the model computes in."""
-
-_STAMP_TYPES = {"size": "int64", "mtime_ns": "int64", "etag": "string"}
 
 
 def schema(notes: Mapping[str, str] | None = None) -> pa.Schema:
@@ -39,26 +35,17 @@ def schema(notes: Mapping[str, str] | None = None) -> pa.Schema:
     Args:
         notes: kept in every part, such as the hash of the weights.
     """
-    import pyarrow as pa
-
-    of_row = {item.name: _TYPES.get(item.name, "float32") for item in fields(Row)}
-    types = {**of_row, **_STAMP_TYPES}
-    columns = [pa.field(name, pa.type_for_alias(kind)) for name, kind in types.items()]
-    return pa.schema(columns, dict(notes) if notes else None)
+    of_row = {item.name: _TYPES.get(item.name, pa.float32()) for item in fields(Row)}
+    return pa.schema({**of_row, **STAMP}, dict(notes) if notes else None)
 
 
 def table_of(rows: Sequence[Row], stamps: pa.Table, notes: Mapping[str, str]) -> pa.Table:
     """Rows with the size, time and tag of their files, in the same order, as a table."""
-    import pyarrow as pa
-
     whole = schema(notes)
-    columns: dict[str, Any] = {
-        item.name: pa.array(
-            [_text(getattr(row, item.name)) for row in rows], whole.field(item.name).type
-        )  # noqa: E501
-        for item in fields(Row)
-    }
-    columns |= {name: stamps[name] for name in _STAMP_TYPES}
+    columns = {name: stamps[name] for name in STAMP}
+    for item in fields(Row):
+        values = [_text(getattr(row, item.name)) for row in rows]
+        columns[item.name] = pa.array(values, whole.field(item.name).type)
     return pa.table(columns, schema=whole)
 
 
@@ -69,7 +56,7 @@ def _text(value: Any) -> Any:
 
 
 def part_name(generation: int, index: int) -> str:
-    """Name of a part file; a run that goes on writes parts of the next generation.
+    """Name of a part file; a run that is resumed writes parts of the next generation.
 
     >>> part_name(0, 12)
     'predictions/part-000-0000012.parquet'
@@ -88,8 +75,6 @@ def generation_of(name: str) -> int:
 
 def write_part(out: Place, name: str, table: pa.Table) -> None:
     """Write a part whole, in place of one of that name."""
-    import pyarrow.parquet as pq
-
     buffer = io.BytesIO()
     pq.write_table(table, buffer, compression="zstd")
     out.write(name, buffer.getvalue())
@@ -97,9 +82,6 @@ def write_part(out: Place, name: str, table: pa.Table) -> None:
 
 def read_part(out: Place, name: str, columns: Sequence[str] | None = None) -> pa.Table | None:
     """A part, or some of its columns; None for one that is damaged or cut short."""
-    import pyarrow as pa
-    import pyarrow.parquet as pq
-
     try:
         with out.fs.open(out.path(name), "rb") as file:
             return pq.ParquetFile(file).read(list(columns) if columns else None)
@@ -109,8 +91,6 @@ def read_part(out: Place, name: str, columns: Sequence[str] | None = None) -> pa
 
 def counts_of(table: pa.Table) -> Counts:
     """What the rows of a part add up to."""
-    import pyarrow.compute as pc
-
     bad = table.filter(pc.not_equal(table["error"], ""))
     scored = table.filter(pc.is_valid(table["score"])).select(["path", "score"])
     top = scored.take(pc.select_k_unstable(scored, HIGHEST_LISTED, [("score", "descending")]))

@@ -10,18 +10,18 @@ import threading
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+
+import pyarrow as pa
+import ray.data
 
 from bayes_pfl import errors
 from bayes_pfl.detect.settings import check_whole
 from bayes_pfl.errors import BayesPFLError, ConfigError
 from bayes_pfl.predict.ray.worker import Job, PartScorer
 from bayes_pfl.predict.summary import Counts
+from bayes_pfl.support.error_text import one_line
 
-if TYPE_CHECKING:
-    import pyarrow as pa
-
-_AHEAD = 2  # parts that wait at each worker, so that none is idle
+_AHEAD = 2  # parts in the queue of each worker, so that none is idle
 
 
 @dataclass(frozen=True)
@@ -35,12 +35,9 @@ class Pool:
     def __post_init__(self) -> None:
         if self.actors is not None:
             check_whole("actors", self.actors, 1)
-        for name, value, low in (
-            ("cpus_per_actor", self.cpus, 0),
-            ("gpus_per_actor", self.gpus, 0),
-        ):
-            if not value >= low:
-                raise ConfigError(f"{name} = {value}: must be {low} at least")
+        for name, value in (("cpus_per_actor", self.cpus), ("gpus_per_actor", self.gpus)):
+            if not value >= 0:
+                raise ConfigError(f"{name} = {value}: must be 0 at least")
         if not (self.cpus or self.gpus):
             raise ConfigError("cpus_per_actor = 0 without GPUs: give each worker one or the other")
 
@@ -50,7 +47,6 @@ class Pool:
         Raises:
             ConfigError: it has no room for one, or not for as many as the user wants.
         """
-        import ray
 
         there = ray.cluster_resources()
         wanted = {"CPU": self.cpus, "GPU": self.gpus}
@@ -70,14 +66,13 @@ class Pool:
 def connected() -> Iterator[None]:
     """Within, Ray is connected: to the cluster of RAY_ADDRESS, a running one, or one of our own.
 
-    Nothing is reported to anyone; no dashboard is started.
+    Ray's usage reports are turned off, and no dashboard is started.
 
     Raises:
         ConfigError: the cluster cannot be reached.
     """
     os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
     os.environ.setdefault("RAY_BACKEND_LOG_LEVEL", "fatal")
-    import ray
 
     if ray.is_initialized():
         yield
@@ -91,9 +86,9 @@ def connected() -> Iterator[None]:
                 log_to_driver=False,
             )
     except Exception as error:
-        reason = " ".join(str(error).split())[:200]
         raise ConfigError(
-            f"no Ray cluster ({reason}); check RAY_ADDRESS, or unset it for one on this machine"
+            f"no Ray cluster ({one_line(error)}); check RAY_ADDRESS, or unset it for one on this "
+            "machine"
         ) from error
     try:
         yield
@@ -103,7 +98,7 @@ def connected() -> Iterator[None]:
 
 @contextmanager
 def _own_signals() -> Iterator[None]:
-    """Afterwards SIGTERM does what it did before: Ray takes it, and ends by a crash report."""
+    """Restores what SIGTERM did before: Ray replaces it, and ends by a crash report."""
     main = threading.current_thread() is threading.main_thread()
     before = signal.getsignal(signal.SIGTERM) if main else None
     try:
@@ -123,8 +118,6 @@ def scored_parts(
     Raises:
         BayesPFLError: what a worker raised.
     """
-    import ray.data
-
     logging.getLogger("ray.data").setLevel(logging.ERROR)
     context = ray.data.DataContext.get_current()
     context.enable_progress_bars = False
@@ -143,9 +136,8 @@ def scored_parts(
         num_cpus=pool.cpus,
         num_gpus=pool.gpus,
     )
-    for batch in found.iter_batches(batch_size=None, batch_format="pyarrow"):
-        for answer in batch.to_pylist():
-            yield answer["part"], counts_in(answer)
+    for answer in found.iter_rows():
+        yield answer["part"], counts_in(answer)
 
 
 def counts_in(answer: dict[str, str]) -> Counts:

@@ -5,9 +5,12 @@ from __future__ import annotations
 import json
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any
+from functools import partial
+from typing import Any
 
 import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
 
 from bayes_pfl.errors import ConfigError
 from bayes_pfl.predict.ray.listing import STAMP
@@ -23,9 +26,6 @@ from bayes_pfl.predict.ray.storage import Place
 from bayes_pfl.predict.summary import Counts
 from bayes_pfl.support.differences import differences
 
-if TYPE_CHECKING:
-    import pyarrow as pa
-
 HEADER = "run.json"
 FORMAT = 1
 _THREADS = 16  # parts read at once: most of the time is spent waiting for a store
@@ -40,7 +40,7 @@ class Before:
         counts: of the rows that are kept.
         parts: names of the part files that are kept.
         generation: number for the names of new parts.
-        dropped: images that were done and are there no more.
+        dropped: images that were done and do not exist any more.
     """
 
     waiting: pa.Table
@@ -53,10 +53,10 @@ class Before:
 def begin(
     out: Place, header: dict[str, Any], listing: pa.Table, *, resume: bool, overwrite: bool
 ) -> Before:
-    """Make ``out`` ready for a run that goes on, or begins.
+    """Make ``out`` ready for a run that is resumed, or begins.
 
     Args:
-        header: all that shapes the results; a run that goes on must have the same.
+        header: all that shapes the results; a run that is resumed must have the same.
         listing: path, class_name and stamp of every image.
 
     Raises:
@@ -72,8 +72,8 @@ def begin(
         text, names = None, []
     if (text or names) and not resume:
         raise ConfigError(
-            f"{out.url}: holds {len(names)} parts of an earlier run; go on with --resume, begin "
-            "anew with --overwrite, or choose another --out"
+            f"{out.url}: holds {len(names)} parts of an earlier run; go on with --resume, start "
+            "again with --overwrite, or choose another --out"
         )
     if text is not None:
         _check_same(out, _parsed(out, text), header)
@@ -100,12 +100,12 @@ def _check_same(out: Place, before: dict[str, Any], now: dict[str, Any]) -> None
     if differing := differences(own, json.loads(json.dumps(now))):
         raise ConfigError(
             f"{out.path(HEADER)}: another run than this one: {'; '.join(differing)}; give what it "
-            "was begun with, or begin anew with --overwrite or another --out"
+            "was begun with, or start again with --overwrite or another --out"
         )
 
 
 def _foreign(out: Place, what: str) -> ConfigError:
-    return ConfigError(f"{out.path(HEADER)}: {what}; begin anew with --overwrite or another --out")
+    return ConfigError(f"{out.path(HEADER)}: {what}; start again with --overwrite or another --out")
 
 
 def _compare(out: Place, names: list[str], listing: pa.Table) -> Before:
@@ -125,9 +125,8 @@ def _compare(out: Place, names: list[str], listing: pa.Table) -> Before:
         masks = np.split(kept, ends[:-1])
         before = Before(_waiting(whole, masks, listing), dropped=dropped)
         before.generation = max(map(generation_of, names), default=-1) + 1
-        for name, counts in pool.map(
-            lambda pair: _reduce(out, *pair), zip(whole, masks, strict=True)
-        ):
+        counted = pool.map(partial(_reduce, out), whole, masks)
+        for name, counts in zip(whole, counted, strict=True):
             if counts is not None:
                 before.parts.add(name)
                 before.counts.add(counts)
@@ -136,9 +135,6 @@ def _compare(out: Place, names: list[str], listing: pa.Table) -> Before:
 
 def _kept_rows(out: Place, tables: list[pa.Table], listing: pa.Table) -> tuple[np.ndarray, int]:
     """Which rows of the parts stay, bool (rows,); how many images are gone."""
-    import pyarrow as pa
-    import pyarrow.compute as pc
-
     if not tables:
         return np.zeros(0, bool), 0
     done = pa.concat_tables(tables, promote_options="permissive")
@@ -155,9 +151,6 @@ def _kept_rows(out: Place, tables: list[pa.Table], listing: pa.Table) -> tuple[n
 
 
 def _refuse(out: Place, both: pa.Table, column: str, what: str) -> None:
-    import pyarrow as pa
-    import pyarrow.compute as pc
-
     then, now = both[column], both[f"{column}_now"]
     nothing = "" if pa.types.is_string(then.type) else -1
     differs = pc.not_equal(pc.fill_null(then, nothing), pc.fill_null(now, nothing))
@@ -166,34 +159,29 @@ def _refuse(out: Place, both: pa.Table, column: str, what: str) -> None:
         words = {"changed": "have changed since", "renamed": "have another class name than when"}
         raise ConfigError(
             f"{out.url}: {len(paths)} images {words[what]} they were scored, such as "
-            f"{pc.min(paths).as_py()!r}; restore them, or begin anew with --overwrite or another "
+            f"{pc.min(paths).as_py()!r}; restore them, or start again with --overwrite or another "
             "--out"
         )
 
 
 def _waiting(whole: dict[str, pa.Table], masks: list[np.ndarray], listing: pa.Table) -> pa.Table:
     """Rows of the listing that no kept row stands for, in their order."""
-    import pyarrow as pa
-
-    done = [
-        t.select(["path"]).filter(pa.array(m)) for t, m in zip(whole.values(), masks, strict=True)
-    ]  # noqa: E501
-    if not done:
+    if not whole:
         return listing
+    pairs = zip(whole.values(), masks, strict=True)
+    done = [table.select(["path"]).filter(pa.array(mask)) for table, mask in pairs]
     numbered = listing.append_column("row", pa.array(np.arange(listing.num_rows)))
     rest = numbered.join(pa.concat_tables(done), "path", join_type="left anti")
     return listing.take(pa.array(np.sort(rest["row"].to_numpy())))
 
 
-def _reduce(out: Place, pair_name: str, mask: np.ndarray) -> tuple[str, Counts | None]:
+def _reduce(out: Place, name: str, mask: np.ndarray) -> Counts | None:
     """Rewrite a part without the rows that do not stay; its counts, None if nothing is left."""
-    import pyarrow as pa
-
-    table = read_part(out, pair_name) if mask.any() else None
+    table = read_part(out, name) if mask.any() else None
     if table is None:
-        out.remove(pair_name)
-        return pair_name, None
+        out.remove(name)
+        return None
     if not mask.all():
         table = table.filter(pa.array(mask))
-        write_part(out, pair_name, table)
-    return pair_name, counts_of(table)
+        write_part(out, name, table)
+    return counts_of(table)

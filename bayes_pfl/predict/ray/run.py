@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import contextlib
-import json
 import time
 from collections.abc import Iterator
 from dataclasses import asdict
 from pathlib import Path
-from typing import TYPE_CHECKING
+
+import pyarrow as pa
 
 from bayes_pfl.data.wording import ClassNames
 from bayes_pfl.detect.class_names import check_class_name
@@ -24,9 +24,6 @@ from bayes_pfl.predict.summary import Summary
 from bayes_pfl.support.environment import environment
 from bayes_pfl.support.progress import Progress
 from bayes_pfl.support.run_names import SUMMARY_NAME
-
-if TYPE_CHECKING:
-    import pyarrow as pa
 
 MOST_IMAGES = 1_000
 """Of a part, unless the user says otherwise: what a worker that is lost may have done in vain."""
@@ -55,10 +52,10 @@ class ClusterRun:
         self.model_config = asdict(model.config)
 
     def __call__(self, resume: bool, overwrite: bool) -> Summary:
-        """Score what waits.
+        """Score the images that are not done.
 
         Raises:
-            KeyboardInterrupt: as it came, with how much is done for its message.
+            KeyboardInterrupt: with how much is done as its message.
         """
         images = self.listing.num_rows
         before = begin(self.job.out, self.header, self.listing, resume=resume, overwrite=overwrite)
@@ -76,12 +73,11 @@ class ClusterRun:
         seconds = time.perf_counter() - started
         self._check(before, images)
         summary = self._summary(before, resumed, seconds)
-        text = json.dumps(asdict(summary), indent=2) + "\n"
-        self.job.out.write(SUMMARY_NAME, text.encode("ascii"))
+        self.job.out.write(SUMMARY_NAME, summary.as_json().encode("ascii"))
         return summary
 
     def _score(self, before: Before) -> None:
-        """Send what waits through the pool; ``before`` takes up what comes of it."""
+        """Send the images that are not done through the pool; ``before`` counts their rows."""
         if not before.waiting.num_rows:
             return
         with connected():
@@ -114,29 +110,24 @@ class ClusterRun:
 
     def _summary(self, before: Before, resumed: int, seconds: float) -> Summary:
         job = self.job
-        fresh = before.counts.images - resumed
         summary = Summary(
             job.source.url,
             job.out.url,
             before.counts.images,
             resumed=resumed,
             dropped=before.dropped,
-            seconds=round(seconds, 3),
-            images_per_second=round(fresh / seconds, 3) if fresh else 0.0,
             checkpoint=job.checkpoint,
             settings=asdict(job.settings),
             model=self.model_config,
             calibration=job.rule.calibration.summary_dict() if job.rule.calibration else None,
             environment=environment("cpu"),
         )
-        summary.take(before.counts)
+        summary.finish(before.counts, seconds)
         return summary
 
 
 def _named(listing: pa.Table, model: BayesPFLNetwork, class_name: str | ClassNames) -> pa.Table:
     """The listing with a class name for each image, each checked once."""
-    import pyarrow as pa
-
     if isinstance(class_name, str):
         check_class_name(model, class_name)
         names = pa.repeat(class_name, listing.num_rows)
@@ -150,9 +141,7 @@ def _named(listing: pa.Table, model: BayesPFLNetwork, class_name: str | ClassNam
 
 
 def _parts(before: Before, actors: int, images: int | None, batch_size: int) -> Iterator[pa.Table]:
-    """Slices of what waits, each with the name of its part file as a column."""
-    import pyarrow as pa
-
+    """Slices of the images that are not done, each with the name of its part file as a column."""
     count = before.waiting.num_rows
     share = -(-count // (actors * _PARTS_EACH))
     size = images or min(MOST_IMAGES, max(batch_size, share))

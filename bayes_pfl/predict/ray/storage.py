@@ -3,19 +3,24 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
 from typing import Any
 
+from fsspec.core import url_to_fs
+from fsspec.implementations.local import LocalFileSystem
+
 from bayes_pfl.errors import BayesPFLError, ConfigError
+from bayes_pfl.support.error_text import error_reason
 from bayes_pfl.support.files import write_atomically
 
 
 @dataclass(frozen=True)
 class Place:
-    """A folder by path or URL. It travels to other processes, which connect anew.
+    """A folder by path or URL. It travels to other processes, which connect again.
 
     Attributes:
         url: as the user gave it.
@@ -25,12 +30,6 @@ class Place:
     url: str
     options: Mapping[str, Any] = field(default_factory=dict, repr=False)
 
-    def __getstate__(self) -> dict[str, Any]:
-        return {"url": self.url, "options": dict(self.options)}
-
-    def __setstate__(self, state: dict[str, Any]) -> None:
-        self.__dict__.update(state)
-
     @cached_property
     def _connected(self) -> tuple[Any, str]:
         """File system and root.
@@ -38,9 +37,6 @@ class Place:
         Raises:
             ConfigError: an unknown kind of store, or one whose package is missing.
         """
-        from fsspec.core import url_to_fs
-        from fsspec.implementations.local import LocalFileSystem
-
         if "://" not in self.url:
             return LocalFileSystem(), os.path.abspath(self.url)
         if self.url.startswith("memory://"):
@@ -49,8 +45,8 @@ class Place:
             fs, root = url_to_fs(self.url, **self.options)
         except (ImportError, ValueError) as error:
             raise ConfigError(
-                f"{self.url}: no such store here ({one_line(error)}); s3:// needs s3fs, gs:// "
-                "gcsfs, abfs:// adlfs, installed beside this package"
+                f"{self.url}: no such store here ({error_reason(error)}); s3:// needs s3fs, gs:// "
+                "gcsfs, abfs:// adlfs, installed next to this package"
             ) from error
         return fs, root.rstrip("/")
 
@@ -67,8 +63,6 @@ class Place:
     @property
     def folder(self) -> Path | None:
         """The folder, if it lies on this machine's file system."""
-        from fsspec.implementations.local import LocalFileSystem
-
         return Path(self.root) if isinstance(self.fs, LocalFileSystem) else None
 
     @property
@@ -101,8 +95,8 @@ class Place:
                 self.fs.pipe_file(path, data)
         except Exception as error:  # stores raise errors of their own
             raise ConfigError(
-                f"{self.url}: cannot be written ({one_line(error)}); choose another output folder, "
-                "with room and the right to write"
+                f"{self.url}: cannot be written ({error_reason(error)}); choose another output "
+                "folder, with room and the right to write"
             ) from error
 
     def read(self, name: str) -> bytes | None:
@@ -111,46 +105,35 @@ class Place:
         Raises:
             ConfigError: the store cannot be reached, or does not let us read.
         """
-        try:
-            return self.fs.cat_file(self.path(name))
-        except FileNotFoundError:
-            return None
-        except Exception as error:
-            raise _unreachable(self.url, error) from error
+        with self._reached():
+            return bytes(self.fs.cat_file(self.path(name)))
+        return None
 
     def names(self, folder: str, suffix: str) -> list[str]:
         """Names, below this place, of the files in one of its folders, sorted."""
-        try:
+        found: list[str] = []
+        with self._reached():
             self.fs.invalidate_cache()
             found = self.fs.ls(self.path(folder), detail=False)
-        except FileNotFoundError:
-            return []
-        except Exception as error:
-            raise _unreachable(self.url, error) from error
         last = [str(path).rstrip("/").rsplit("/", 1)[-1] for path in found]
-        return sorted(f"{folder}/{name}" for name in last if _shown(name, suffix))
+        shown = [name for name in last if name.endswith(suffix) and name[0] != "."]
+        return sorted(f"{folder}/{name}" for name in shown)
 
     def remove(self, name: str) -> None:
         """Remove a file, if it is there."""
-        try:
+        with self._reached():
             self.fs.rm_file(self.path(name))
+
+    @contextmanager
+    def _reached(self) -> Iterator[None]:
+        """Within, a missing file is no error, and what else a store raises is a ConfigError."""
+        try:
+            yield
         except FileNotFoundError:
             return
+        except BayesPFLError:
+            raise
         except Exception as error:
-            raise _unreachable(self.url, error) from error
-
-
-def one_line(error: BaseException) -> str:
-    """What an error says, in one line."""
-    reason = getattr(error, "strerror", None) or str(error) or type(error).__name__
-    return " ".join(str(reason).split())[:300]
-
-
-def _shown(name: str, suffix: str) -> bool:
-    return name.endswith(suffix) and not name.startswith(".")
-
-
-def _unreachable(url: str, error: Exception) -> BayesPFLError:
-    if isinstance(error, BayesPFLError):
-        return error
-    return ConfigError(f"{url}: out of reach ({one_line(error)}); check the URL and your rights")
+            raise ConfigError(
+                f"{self.url}: out of reach ({error_reason(error)}); check the URL and your rights"
+            ) from error

@@ -11,7 +11,8 @@ from contextlib import closing
 from dataclasses import asdict, dataclass, field, replace
 from functools import cached_property
 from pathlib import Path
-from typing import TYPE_CHECKING
+
+import pyarrow as pa
 
 from bayes_pfl.checkpoints.fingerprint import fingerprint
 from bayes_pfl.checkpoints.load import load_checkpoint
@@ -21,16 +22,14 @@ from bayes_pfl.detect.results import resize_map
 from bayes_pfl.detect.scorer import ScoredImage, Scorer
 from bayes_pfl.errors import BayesPFLError, CheckpointError, ConfigError, DataError
 from bayes_pfl.fit.decision import Decision
-from bayes_pfl.predict.files import MAP_SUFFIX, Row, encode_map
+from bayes_pfl.predict.files import encode_map
 from bayes_pfl.predict.ray.parts import counts_of, table_of, write_part
-from bayes_pfl.predict.ray.storage import Place, one_line
-from bayes_pfl.predict.rows import scored_row
+from bayes_pfl.predict.ray.storage import Place
+from bayes_pfl.predict.rows import Row, scored_row
 from bayes_pfl.predict.settings import FolderSettings
 from bayes_pfl.predict.summary import Counts
+from bayes_pfl.support.error_text import error_reason
 from bayes_pfl.support.run_names import MAPS
-
-if TYPE_CHECKING:
-    import pyarrow as pa
 
 ATTEMPTS = ".attempts"
 MOST_ATTEMPTS = 5
@@ -45,7 +44,7 @@ Window = tuple[int, list[Path], dict[Path, str]]
 
 @dataclass(frozen=True)
 class Job:
-    """What every worker is told: small, for it travels to each.
+    """What every worker needs to know: small, for it travels to each.
 
     Attributes:
         checkpoint, pretrained, device: as of :func:`bayes_pfl.checkpoints.load.load_checkpoint`.
@@ -66,7 +65,7 @@ class Job:
 
 
 class PartScorer:
-    """Scores parts: called by Ray Data with a table of images, answers with what they came to.
+    """Scores parts: Ray Data calls it with a table of images, and it returns their counts.
 
     A part file is written whole, under a name that the part has had from the beginning. So a worker
     may be lost at any moment, and the one that does its part again leaves the same file.
@@ -83,14 +82,14 @@ class PartScorer:
             CheckpointError: other weights than where the run was started.
         """
 
-        job, settings = self.job, self.job.settings
+        job = self.job
         model = load_checkpoint(job.checkpoint, device=job.device, pretrained=job.pretrained)
         if fingerprint(model) != job.fingerprint:
             raise CheckpointError(
                 f"{job.checkpoint}: another checkpoint here than where the run was started; put "
                 "the same one on every machine, or name one of the hub with its revision"
             )
-        return Scorer(model, settings, maps=settings.maps != "none", spread=False)
+        return Scorer(model, job.settings, maps=bool(job.settings.map_suffix), spread=False)
 
     def __call__(self, part: pa.Table) -> pa.Table:
         """Score a part, a table of part (its name, in all rows), path, class_name and stamp.
@@ -99,7 +98,6 @@ class PartScorer:
             One row: part, and its counts or an error, with its kind, that ends the run. Ray would
             hand on an exception as the text of a traceback.
         """
-        import pyarrow as pa
 
         name = part["part"][0].as_py()
         try:
@@ -159,16 +157,16 @@ class PartScorer:
 
     def _write_map(self, row: Row, scored: ScoredImage, item: Decoded) -> str | None:
         """Write the map of an image; returns why that failed, or None."""
-        kind = self.job.settings.maps
-        if kind in (None, "none") or scored.map is None or item.size is None:
+        suffix = self.job.settings.map_suffix
+        if suffix is None or scored.map is None or item.size is None:
             return None
         try:
-            data = encode_map(resize_map(scored.map, item.size), kind)
-            self.job.out.write(f"{MAPS}/{row.path}{MAP_SUFFIX[kind]}", data)
+            data = encode_map(resize_map(scored.map, item.size), self.job.settings.maps)
+            self.job.out.write(f"{MAPS}/{row.path}{suffix}", data)
         except ConfigError:
             raise  # where no map can be written no rows could
         except Exception as error:  # a picture must not cost the scores of thousands of others
-            return f"map not written: {one_line(error)}"
+            return f"map not written: {error_reason(error)}"
         return None
 
     # Files ---------------------------------------------------------------------------------------
@@ -214,7 +212,7 @@ class PartScorer:
         try:
             self.job.source.fs.get_file(f"{self.job.source.root}/{path}", str(file))
         except Exception as error:  # stores raise errors of their own
-            return "no such file" if isinstance(error, FileNotFoundError) else one_line(error)
+            return "no such file" if isinstance(error, FileNotFoundError) else error_reason(error)
         return None
 
 

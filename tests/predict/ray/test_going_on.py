@@ -103,7 +103,7 @@ def test_results_are_not_overwritten_unasked(alone, run_ray, folder, tmp_path):
     with pytest.raises(ConfigError, match="exclude each other"):
         run_ray(folder, tmp_path / "out", resume=True, overwrite=True)
     (tmp_path / "out/run.json").write_text("{")
-    with pytest.raises(ConfigError, match="run.json: damaged; begin anew with --overwrite"):
+    with pytest.raises(ConfigError, match="run.json: damaged; start again with --overwrite"):
         run_ray(folder, tmp_path / "out", resume=True)
     (tmp_path / "out/run.json").unlink()
     with pytest.raises(ConfigError, match="parts without run.json"):

@@ -74,6 +74,7 @@ def test_settings_are_checked_before_any_work(run_ray, folder, tmp_path, options
 
 
 def test_without_the_extra_one_line_says_what_is_missing(run, folder, tmp_path, monkeypatch):
+    monkeypatch.delitem(sys.modules, "bayes_pfl.predict.ray", raising=False)
     monkeypatch.setitem(sys.modules, "ray.data", None)
     command = ["predict", folder, "--class-name", "nut", "--out", tmp_path / "out"]
     code, _, told = run(*command, "--engine", "ray")

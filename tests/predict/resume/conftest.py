@@ -5,6 +5,7 @@ from __future__ import annotations
 import pytest
 
 from bayes_pfl.predict.folder import predict_folder
+from tests.helpers.folders import arguments
 from tests.predict.resume.stops import Stop, save
 
 
@@ -34,7 +35,7 @@ def predict(tiny_model, folder, tmp_path):
     def run(out="out", **options):
         plain = {"class_name": "nut", "maps": "none", "overlays": False, "report": False}
         plain |= {"batch_size": 2}
-        return predict_folder(tiny_model, folder, tmp_path / out, **plain | options)
+        return predict_folder(tiny_model, folder, tmp_path / out, **arguments(**plain | options))
 
     return run
 

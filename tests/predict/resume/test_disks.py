@@ -29,10 +29,10 @@ def test_a_full_disk_is_one_line_and_the_journal_intact(predict, folder, tmp_pat
 
 
 def test_a_disk_without_room_for_pictures_stops_the_run(predict, monkeypatch, tmp_path):
-    from bayes_pfl.predict import files as prediction_files
+    from bayes_pfl.predict import output
 
     calls = []
-    write = prediction_files.write_picture
+    write = output.write_picture
 
     def full(path, data):
         calls.append(path)
@@ -40,7 +40,7 @@ def test_a_disk_without_room_for_pictures_stops_the_run(predict, monkeypatch, tm
             raise OSError(errno.ENOSPC, "the disk is full", str(path))
         write(path, data)
 
-    monkeypatch.setattr(prediction_files, "write_picture", full)
+    monkeypatch.setattr(output, "write_picture", full)
     with pytest.raises(ConfigError, match="the disk is full.*on a disk with room"):
         predict(maps="npy")
     assert len(entries(tmp_path / "out")) in (2, 4)

@@ -28,7 +28,7 @@ def test_what_was_not_written_whole_is_dropped(predict, stopped, tmp_path):
 def test_a_damaged_line_in_the_middle_is_told(predict, stopped, damage):
     lines = (stopped / JOURNAL).read_bytes().splitlines(keepends=True)
     (stopped / JOURNAL).write_bytes(b"".join([*lines[:2], damage, *lines[2:]]))
-    with pytest.raises(ConfigError, match="line 3 is damaged; begin anew with --overwrite"):
+    with pytest.raises(ConfigError, match="line 3 is damaged; start again with --overwrite"):
         predict(resume=True)
 
 
