@@ -51,11 +51,11 @@ class _Readable(Dataset[Any]):
         sample = self.samples[index]
         try:
             image = read_image(sample.path)
-            mask = load_mask(sample, image.size, missing="none")
+            mask = load_mask(sample, image.size)
         except DataError as error:
             return index, str(error)
-        size = self.image_size
-        return index, resize_image(image, size), resize_mask(mask, size)
+        side = self.image_size
+        return index, resize_image(image, side), resize_mask(mask, (side, side))
 
 
 def read_batches(

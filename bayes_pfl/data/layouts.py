@@ -6,7 +6,7 @@ import csv
 import os
 import re
 from collections.abc import Iterator
-from dataclasses import dataclass
+from itertools import zip_longest
 from pathlib import Path
 
 from bayes_pfl.data.card_schema import Card, Category, Group, Layout, Table
@@ -178,36 +178,25 @@ def _sample(
     return Sample(path, category.name, category.word, label, mask, defect, card.name)
 
 
-@dataclass(frozen=True)
-class _TableRow:
-    """One line of a table: its place for messages, and its cells by column."""
-
-    place: str
-    cells: dict[str, str]
-
-    def __getitem__(self, column: str | None) -> str:
-        return self.cells.get(column or "", "")
-
-
 def _read_table(card: Card, table: Table, tree: _Tree, split: str) -> list[Sample]:
     path = tree.find(table.file)
     if path is None:
         return []
     samples = []
-    for row in _rows(path, table):
-        if (row[table.split].lower() if table.split else "test") != split:
-            continue
+    for number, row in _rows(path, table):
         category = _category(card, row[table.category] if table.category else None)
-        if category is None:
+        in_split = (row[table.split].lower() if table.split else "test") == split
+        if category is None or not in_split:
             continue
         try:
             samples.append(_row_sample(card, table, tree, category, row))
         except DataError as error:
-            raise DataError(f"{row.place}: {error}") from error
+            raise DataError(f"{path}, line {number}: {error}") from error
     return samples
 
 
-def _rows(path: Path, table: Table) -> Iterator[_TableRow]:
+def _rows(path: Path, table: Table) -> Iterator[tuple[int, dict[str, str]]]:
+    """The number of each line with its cells by column; a cell that is missing is ""."""
     try:
         with path.open(encoding="utf-8-sig", newline="") as file:
             lines = list(csv.reader(file))
@@ -221,11 +210,11 @@ def _rows(path: Path, table: Table) -> Iterator[_TableRow]:
     for number, cells in enumerate(lines[1:], start=2):
         if cells:
             stripped = (cell.strip() for cell in cells)
-            yield _TableRow(f"{path}, line {number}", dict(zip(header, stripped, strict=False)))
+            yield number, dict(zip_longest(header, stripped, fillvalue=""))
 
 
 def _row_sample(
-    card: Card, table: Table, tree: _Tree, category: Category, row: _TableRow
+    card: Card, table: Table, tree: _Tree, category: Category, row: dict[str, str]
 ) -> Sample:
     cell = row[table.image].zfill(table.digits)
     filled = [_fill(path, {"image": cell}) for path in table.paths]
@@ -235,8 +224,8 @@ def _row_sample(
     image = next((path for path in found if path), tree.root / filled[0])
     label = int(row[table.label].lower() in {value.lower() for value in table.anomalous})
     mask = None
-    if label and row[table.mask]:
-        confined(tree.root, row[table.mask])
-        mask = tree.find(row[table.mask].replace("\\", "/"))
+    if label and table.mask and (named := row[table.mask]):
+        confined(tree.root, named)
+        mask = tree.find(named.replace("\\", "/"))
     defect = "anomaly" if label else "good"
     return Sample(image, category.name, category.word, label, mask, defect, card.name)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any, Literal
+from typing import Any
 
 import numpy as np
 import torch
@@ -15,29 +15,23 @@ from bayes_pfl.data.records import Sample
 from bayes_pfl.data.transforms import InferenceTransform
 from bayes_pfl.errors import DataError
 
-MissingMask = Literal["error", "none"]
 
-
-def load_mask(sample: Sample, size: tuple[int, int], missing: MissingMask = "error") -> np.ndarray:
+def load_mask(sample: Sample, size: tuple[int, int]) -> np.ndarray:
     """The mask of a sample, bool (H, W); all false for normal pictures.
+
+    It is all false for an anomalous picture without a mask too (image-level sets have such ones),
+    and must not enter pixel metrics then.
 
     Args:
         size: (width, height) of the picture, as Pillow gives it.
-        missing: for an anomalous picture without a mask: "error" raises, "none" returns an
-            all-false mask (for image-level sets; such masks must not enter pixel metrics).
 
     Raises:
-        DataError: the mask is missing, or its size differs from the picture's.
+        DataError: the size of the mask differs from the picture's.
         ImageReadError: the mask cannot be read.
     """
     width, height = size
-    if sample.label == 0 or (sample.mask is None and missing == "none"):
+    if sample.label == 0 or sample.mask is None:
         return np.zeros((height, width), bool)
-    if sample.mask is None:
-        raise DataError(
-            f"{sample.path}: anomalous, but it has no mask; add the mask, or ask for image-level "
-            "results only"
-        )
     mask = read_mask(sample.mask)
     if mask.shape != (height, width):
         raise DataError(
@@ -55,20 +49,13 @@ class SampleDataset(Dataset[dict[str, Any]]):
     "index" into `samples`.
 
     Args:
-        missing_mask: as in `load_mask`.
+        need_masks: whether an anomalous picture without a mask raises a DataError.
     """
 
     def __init__(
-        self,
-        samples: Sequence[Sample],
-        transform: InferenceTransform,
-        missing_mask: MissingMask = "error",
+        self, samples: Sequence[Sample], transform: InferenceTransform, need_masks: bool = True
     ) -> None:
-        if missing_mask not in ("error", "none"):
-            raise DataError(f"missing_mask is {missing_mask!r}; give 'error' or 'none'")
-        self.samples = list(samples)
-        self.transform = transform
-        self.missing_mask = missing_mask
+        self.samples, self.transform, self.need_masks = list(samples), transform, need_masks
 
     def __len__(self) -> int:
         return len(self.samples)
@@ -85,7 +72,12 @@ class SampleDataset(Dataset[dict[str, Any]]):
         """
         sample = self.samples[index]
         image = read_image(sample.path)
-        return image, load_mask(sample, image.size, self.missing_mask)
+        if self.need_masks and sample.label and sample.mask is None:
+            raise DataError(
+                f"{sample.path}: anomalous, but it has no mask; add the mask, or ask for "
+                "image-level results only"
+            )
+        return image, load_mask(sample, image.size)
 
     def _item(self, index: int, image: torch.Tensor, mask: torch.Tensor) -> dict[str, Any]:
         sample = self.samples[index]

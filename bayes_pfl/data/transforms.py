@@ -3,28 +3,29 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 
 import numpy as np
 import torch
 from PIL import Image
 
 
+@dataclass(frozen=True)
 class InferenceTransform:
     """A picture -> float32 (3, S, S), as CLIP sees it.
 
     Resized to S×S without keeping the aspect (Pillow's bicubic filter, which is antialiased),
     divided by 255, normalised per channel.
 
-    Args:
+    Attributes:
         image_size: S, pixels.
         mean: of pixels in [0, 1], per channel (RGB); the backbone's.
         std: likewise.
     """
 
-    def __init__(self, image_size: int, mean: Sequence[float], std: Sequence[float]) -> None:
-        self.image_size = image_size
-        self.mean = tuple(float(value) for value in mean)
-        self.std = tuple(float(value) for value in std)
+    image_size: int
+    mean: Sequence[float]
+    std: Sequence[float]
 
     def __call__(self, image: Image.Image) -> torch.Tensor:
         """Image of mode RGB, any size -> float32 (3, S, S)."""
@@ -32,15 +33,13 @@ class InferenceTransform:
 
     def mask(self, mask: np.ndarray) -> torch.Tensor:
         """Bool (H, W) -> float32 (S, S) of 0 and 1, nearest neighbour."""
-        return torch.from_numpy(resize_mask(mask, self.image_size).astype(np.float32))
+        size = (self.image_size, self.image_size)
+        return torch.from_numpy(resize_mask(mask, size).astype(np.float32))
 
     def normalise(self, pixels: np.ndarray) -> torch.Tensor:
         """Pixels uint8 (S, S, 3) -> float32 (3, S, S)."""
         planes = torch.from_numpy(np.ascontiguousarray(pixels.transpose(2, 0, 1)))
         return normalise(planes, self.mean, self.std)
-
-    def __repr__(self) -> str:
-        return f"InferenceTransform(image_size={self.image_size}, mean={self.mean}, std={self.std})"
 
 
 def normalise(pixels: torch.Tensor, mean: Sequence[float], std: Sequence[float]) -> torch.Tensor:
@@ -59,12 +58,7 @@ def resize_image(image: Image.Image, size: int) -> np.ndarray:
     return np.asarray(image.resize((size, size), Image.Resampling.BICUBIC))
 
 
-def resize_mask(mask: np.ndarray, size: int) -> np.ndarray:
-    """(H, W), anomalous above 0 -> bool (size, size), nearest neighbour."""
-    return resize_mask_to(mask, (size, size))
-
-
-def resize_mask_to(mask: np.ndarray, size: tuple[int, int]) -> np.ndarray:
+def resize_mask(mask: np.ndarray, size: tuple[int, int]) -> np.ndarray:
     """(H, W), anomalous above 0 -> bool of size (width, height), nearest neighbour."""
     picture = Image.fromarray((np.asarray(mask) > 0).astype(np.uint8))
     return np.asarray(picture.resize(size, Image.Resampling.NEAREST)) > 0

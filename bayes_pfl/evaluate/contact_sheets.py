@@ -111,7 +111,7 @@ def _limits(maps: Sequence[torch.Tensor | None]) -> tuple[float, float]:
 
 def _tile(sample: Sample, row: ImageRow, scored: ScoredImage) -> Tile:
     image = read_image(sample.path)
-    mask = load_mask(sample, image.size, "none") if sample.mask else None
+    mask = load_mask(sample, image.size) if sample.mask else None
     image.thumbnail((2 * SIDE, 2 * SIDE))
     ap = "" if math.isnan(row.pixel_ap) else f"  pixel AP {row.pixel_ap:.2f}"
     note = f"{sample.defect}  score {row.deploy_score:.3f} ± {row.uncertainty:.3f}{ap}"

@@ -195,13 +195,11 @@ def test_bad_masks_and_images_name_the_file(tree, tmp_path):
     with pytest.raises(DataError, match="no mask") as caught:
         SampleDataset([none], transform)[0]
     assert str(sample.path) in str(caught.value)
-    item = SampleDataset([none], transform, missing_mask="none")[0]
+    item = SampleDataset([none], transform, need_masks=False)[0]
     assert item["mask"].sum() == 0 and not item["has_mask"]
     sample.mask.write_bytes(b"")
     with pytest.raises(ImageReadError, match="empty"):
         SampleDataset([sample], transform)[0]
-    with pytest.raises(DataError, match="'error' or 'none'"):
-        SampleDataset([sample], transform, missing_mask="skip")
 
 
 def noise_tree(root):
