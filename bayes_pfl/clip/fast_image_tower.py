@@ -17,6 +17,8 @@ from __future__ import annotations
 
 import copy
 from collections import Counter
+from contextlib import ExitStack
+from functools import partial
 from typing import Any, cast
 
 import torch
@@ -39,9 +41,15 @@ def fast_tower(visual: nn.Module, dtype: torch.dtype | None, image_size: int) ->
     kept = {id(x): x for x in (*visual.parameters(), *visual.buffers())}
     tower = copy.deepcopy(visual, kept)
     _fold_batch_norms(tower, image_size)
-    if sum(isinstance(x, nn.Conv2d) for x in tower.modules()) > 1:  # more than a patch embedding
-        _convolve_channels_last(tower)
-    _fuse_attention(tower)
+    convolutions = [x for x in tower.modules() if isinstance(x, nn.Conv2d)]
+    if len(convolutions) > 1:  # more than a patch embedding: the maps follow the weights' order
+        for convolution in convolutions:
+            weight = convolution.weight.detach().contiguous(memory_format=torch.channels_last)
+            convolution.weight = nn.Parameter(weight, requires_grad=False)
+    for block in list(tower.modules()):
+        attention = getattr(block, "attn", None)
+        if isinstance(attention, nn.MultiheadAttention) and is_plain_attention(attention):
+            block.attn = FastSelfAttention(attention)
     if dtype is not None:
         convert_linears(tower, dtype)
     return tower
@@ -62,21 +70,6 @@ def should_split(images: Tensor) -> bool:
     return images.device.type == "cpu" and not torch.compiler.is_compiling()
 
 
-def _fuse_attention(tower: nn.Module) -> None:
-    for block in list(tower.modules()):
-        attention = getattr(block, "attn", None)
-        if isinstance(attention, nn.MultiheadAttention) and is_plain_attention(attention):
-            block.attn = FastSelfAttention(attention)
-
-
-def _convolve_channels_last(tower: nn.Module) -> None:
-    """Reorder weights in memory to (C_out, h, w, C_in); the maps then follow."""
-    for module in tower.modules():
-        if isinstance(module, nn.Conv2d):
-            weight = module.weight.detach().contiguous(memory_format=torch.channels_last)
-            module.weight = nn.Parameter(weight, requires_grad=False)
-
-
 @torch.no_grad()
 def _fold_batch_norms(tower: nn.Module, image_size: int) -> None:
     """Multiply each batch norm into the convolution before it, if that has no other consumer."""
@@ -91,41 +84,25 @@ def _fold_batch_norms(tower: nn.Module, image_size: int) -> None:
 def _normed_convolutions(tower: nn.Module, image_size: int) -> list[tuple[str, str]]:
     """Names of convolutions and of the batch norms that take their output, one to one."""
     modules = dict(tower.named_modules())
-    convolutions = {name: x for name, x in modules.items() if isinstance(x, nn.Conv2d)}
-    norms = {name: x for name, x in modules.items() if isinstance(x, nn.BatchNorm2d)}
-    if not norms:
+    if not any(isinstance(x, nn.BatchNorm2d) for x in modules.values()):
         return []
-    watch = _ConsumerWatch()
-    hooks = [x.register_forward_hook(watch.output_of(name)) for name, x in convolutions.items()]
-    hooks += [x.register_forward_pre_hook(watch.input_of(name)) for name, x in norms.items()]
-    tower(next(tower.parameters()).new_zeros(1, 3, image_size, image_size))
-    for hook in hooks:
-        hook.remove()
-    uses = Counter(name for pair in watch.pairs for name in pair)
-    return [(conv, norm) for conv, norm in watch.pairs if uses[conv] == uses[norm] == 1]
+    # The tensors are kept too, so that no later one can get the same id.
+    outputs: dict[int, tuple[str, Tensor]] = {}
+    pairs: list[tuple[str, str]] = []
 
+    def made(name: str, _: nn.Module, __: tuple[Tensor, ...], output: Tensor) -> None:
+        outputs[id(output)] = (name, output)
 
-class _ConsumerWatch:
-    """Hooks that record which batch norm takes the output of which convolution."""
+    def taken(name: str, _: nn.Module, inputs: tuple[Tensor, ...]) -> None:
+        if id(inputs[0]) in outputs:
+            pairs.append((outputs[id(inputs[0])][0], name))
 
-    def __init__(self) -> None:
-        self.pairs: list[tuple[str, str]] = []
-        # The tensors are kept too, so that no later one can get the same id.
-        self._outputs: dict[int, tuple[str, Tensor]] = {}
-
-    def output_of(self, name: str) -> Any:
-        """Forward hook for the convolution ``name``."""
-
-        def record(_: nn.Module, __: tuple[Tensor, ...], output: Tensor) -> None:
-            self._outputs[id(output)] = (name, output)
-
-        return record
-
-    def input_of(self, name: str) -> Any:
-        """Forward pre-hook for the batch norm ``name``."""
-
-        def record(_: nn.Module, inputs: tuple[Tensor, ...]) -> None:
-            if id(inputs[0]) in self._outputs:
-                self.pairs.append((self._outputs[id(inputs[0])][0], name))
-
-        return record
+    with ExitStack() as hooks:
+        for name, module in modules.items():
+            if isinstance(module, nn.Conv2d):
+                hooks.enter_context(module.register_forward_hook(partial(made, name)))
+            elif isinstance(module, nn.BatchNorm2d):
+                hooks.enter_context(module.register_forward_pre_hook(partial(taken, name)))
+        tower(next(tower.parameters()).new_zeros(1, 3, image_size, image_size))
+    uses = Counter(name for pair in pairs for name in pair)
+    return [(conv, norm) for conv, norm in pairs if uses[conv] == uses[norm] == 1]

@@ -7,7 +7,7 @@ D joint width, K prompts per image, P + Q prompt vectors.
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from contextlib import AbstractContextManager, contextmanager, nullcontext
+from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass
 from typing import Any
 
@@ -17,8 +17,9 @@ from typing_extensions import Self
 
 from bayes_pfl.clip.fast_image_tower import autocast_dtype, fast_tower, should_split
 from bayes_pfl.clip.joined_layers import UNLIKENESS_CHANNELS, join_layers, to_grid
-from bayes_pfl.clip.text_tower import PromptTokens, TextTower
+from bayes_pfl.clip.text_tower import TextTower
 from bayes_pfl.errors import BackboneError
+from bayes_pfl.support.error_text import one_line
 
 OPENAI_MEAN = (0.48145466, 0.4578275, 0.40821073)
 OPENAI_STD = (0.26862954, 0.26130258, 0.27577711)
@@ -118,11 +119,6 @@ class FrozenCLIP(nn.Module):
         """Stay in eval mode: a frozen tower neither updates batch norms nor drops activations."""
         return super().train(False)
 
-    @property
-    def text_width(self) -> int:
-        """T."""
-        return self.text.width
-
     @torch.no_grad()
     def encode_image(self, images: Tensor) -> ImageFeatures:
         """Normalised images (B, 3, S, S) -> :class:`ImageFeatures`; no gradient is kept."""
@@ -134,21 +130,9 @@ class FrozenCLIP(nn.Module):
         pooled, stages = self._stages(images)
         if self.joined:
             return ImageFeatures(pooled, (join_layers(stages, self.grid),), self.grid)
-        return ImageFeatures(pooled, tuple(self._to_tokens(x) for x in stages), self.grid)
-
-    def encode_prompts(self, vectors: Tensor, names: PromptTokens, shared: int = 0) -> Tensor:
-        """Prompt vectors (B, K, P + Q, T) and B class names -> text embeddings (B, K, D).
-
-        Args:
-            shared: leading vectors that prompts k and K/2 + k have in common; see
-                :meth:`TextTower.forward`.
-        """
-        embeddings: Tensor = self.text(vectors, names, shared)
-        return embeddings
-
-    def tokenize(self, class_names: Sequence[str], vectors: int) -> PromptTokens:
-        """Token ids of ``class_names`` for prompts with ``vectors`` = P + Q learnt vectors."""
-        return self.text.tokenize(class_names, vectors)
+        maps = [to_grid(stage, self.grid) for stage in stages]  # (B, V_l, h, w)
+        tokens = tuple(x.flatten(2).transpose(1, 2) for x in maps)  # (B, N, V_l)
+        return ImageFeatures(pooled, tokens, self.grid)
 
     def fast_visual(self) -> Any:
         """The image tower for inference under the surrounding autocast; made at the first use."""
@@ -177,21 +161,14 @@ class FrozenCLIP(nn.Module):
         tower, indices = self.fast_visual(), [layer - 1 for layer in self.layers]
         split = self._keeps_float32 and should_split(images)
         parts = images.split(_CONVOLVED_AT_ONCE) if split else (images,)
-        with self._precision():
+        device = self.device.type
+        with torch.autocast(device, enabled=False) if self._keeps_float32 else nullcontext():
             outputs = [
                 tower.forward_intermediates(part, indices=indices, output_fmt="NCHW")
                 for part in parts
             ]
         stages = zip(*(x["image_intermediates"] for x in outputs), strict=True)
         return _cat([x["image_features"] for x in outputs]), [_cat(parts) for parts in stages]
-
-    def _precision(self) -> AbstractContextManager[object]:
-        if self._keeps_float32:
-            return torch.autocast(self.device.type, enabled=False)
-        return nullcontext()
-
-    def _to_tokens(self, stage: Tensor) -> Tensor:
-        return to_grid(stage, self.grid).flatten(2).transpose(1, 2)  # (B, N, V_l)
 
     @torch.no_grad()
     def _probe(self) -> tuple[int, tuple[int, ...], tuple[int, int]]:
@@ -202,10 +179,9 @@ class FrozenCLIP(nn.Module):
         try:
             pooled, stages = self._stages(torch.zeros(1, 3, self.image_size, self.image_size))
         except (RuntimeError, AssertionError, ValueError) as error:
-            reason = " ".join(str(error).split())[:160]
             raise BackboneError(
-                f"image_size = {self.image_size}: this image tower cannot take it ({reason}); "
-                "choose its own size, or a larger multiple of 32"
+                f"image_size = {self.image_size}: this image tower cannot take it "
+                f"({one_line(error, 160)}); choose its own size, or a larger multiple of 32"
             ) from error
         grids = [(int(x.shape[-2]), int(x.shape[-1])) for x in stages]
         grid = self._grid or common_grid(grids, self.image_size)

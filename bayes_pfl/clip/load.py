@@ -6,15 +6,14 @@ from dataclasses import replace
 from typing import Any
 
 import torch
-from torch import Tensor
 
-from bayes_pfl.clip.build import set_activation
+from bayes_pfl.clip.build import build_clip, set_activation
 from bayes_pfl.clip.frozen_clip import FrozenCLIP
-from bayes_pfl.clip.openai_format import model_cfg_of, without_marks
-from bayes_pfl.clip.sources import Source, find_source
-from bayes_pfl.config import Activation, BackboneConfig
+from bayes_pfl.clip.sources import find_source
+from bayes_pfl.config import BackboneConfig
 from bayes_pfl.errors import BackboneError
 from bayes_pfl.support.checksums import file_sha256
+from bayes_pfl.support.error_text import one_line
 
 
 def load_backbone(
@@ -42,7 +41,8 @@ def load_backbone(
     size = config.image_size or source.native_size
     # Initial weights leave the caller's generator alone.
     with torch.random.fork_rng(devices=[]):
-        clip = source.build(size)
+        label = str(source.weights or "this architecture")
+        clip = build_clip(source.model_cfg, source.state, size, label)
     activation = config.activation
     if activation == "auto":
         activation = "quick_gelu" if source.quick_gelu else "gelu"
@@ -64,36 +64,13 @@ def load_backbone(
     return backbone, resolved
 
 
-def from_state_dict(
-    state: dict[str, Tensor],
-    *,
-    image_size: int,
-    activation: Activation,
-    layers: tuple[int, ...] | None = None,
-    heads: tuple[int | None, int | None] = (None, None),
-    tokenizer: Any = None,
-) -> FrozenCLIP:
-    """A backbone from tensors in OpenAI's naming that are already in memory.
-
-    Args:
-        heads: of the vision and of the text tower, where they are not 64 wide.
-    """
-    state = without_marks(state)
-    source = Source(model_cfg_of(state, *heads), "ViT-B-32", state=state)
-    clip = source.build(image_size)
-    set_activation(clip, activation)
-    tokenizer = tokenizer or _tokenizer(source.tokenizer_name)
-    return FrozenCLIP(clip, tokenizer, image_size=image_size, layers=layers)
-
-
 def _tokenizer(name: str) -> Any:
     import open_clip
 
     try:
         return open_clip.get_tokenizer(name)
     except Exception as error:  # transformers and hub clients raise many unrelated types
-        reason = str(error).strip().splitlines()[0][:160] if str(error).strip() else repr(error)
         raise BackboneError(
-            f"no tokenizer for {name} ({reason}); it may need `pip install transformers "
-            "sentencepiece` and a network, or its files in the hub's cache"
+            f"no tokenizer for {name} ({one_line(error, 160)}); it may need `pip install "
+            "transformers sentencepiece` and a network, or its files in the hub's cache"
         ) from error

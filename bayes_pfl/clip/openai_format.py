@@ -24,14 +24,8 @@ def without_marks(state: dict[str, Tensor]) -> dict[str, Tensor]:
     return {key: value.float() for key, value in state.items() if key not in _MARKS}
 
 
-def model_cfg_of(
-    state: dict[str, Tensor], vision_heads: int | None = None, text_heads: int | None = None
-) -> dict[str, Any]:
-    """open_clip's architecture config of a CLIP, from its weights.
-
-    Args:
-        state: tensors in OpenAI's naming.
-        vision_heads, text_heads: where heads are not 64 wide.
+def model_cfg_of(state: dict[str, Tensor]) -> dict[str, Any]:
+    """open_clip's architecture config of a CLIP, from its weights in OpenAI's naming.
 
     Raises:
         BackboneError: a tensor that fixes a size is missing.
@@ -41,12 +35,12 @@ def model_cfg_of(
         return {
             "embed_dim": state["text_projection"].shape[1],
             "quick_gelu": True,
-            "vision_cfg": _vision_cfg(state, vision_heads),
+            "vision_cfg": _vision_cfg(state),
             "text_cfg": {
                 "context_length": state["positional_embedding"].shape[0],
                 "vocab_size": state["token_embedding.weight"].shape[0],
                 "width": text_width,
-                "heads": text_heads or max(1, text_width // HEAD_WIDTH),
+                "heads": max(1, text_width // HEAD_WIDTH),
                 "layers": _count(state, "transformer.resblocks.", 2),
             },
         }
@@ -57,7 +51,7 @@ def model_cfg_of(
         ) from error
 
 
-def _vision_cfg(state: dict[str, Tensor], heads: int | None) -> dict[str, Any]:
+def _vision_cfg(state: dict[str, Tensor]) -> dict[str, Any]:
     if "visual.proj" not in state:
         return _resnet_cfg(state)
     convolution = state["visual.conv1.weight"]
@@ -66,7 +60,7 @@ def _vision_cfg(state: dict[str, Tensor], heads: int | None) -> dict[str, Any]:
     return {
         "layers": _count(state, "visual.transformer.resblocks.", 3),
         "width": width,
-        "head_width": width // heads if heads else min(HEAD_WIDTH, width),
+        "head_width": min(HEAD_WIDTH, width),
         "patch_size": patch,
         "image_size": patch * side,
     }

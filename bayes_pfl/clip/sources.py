@@ -10,7 +10,6 @@ from typing import Any
 
 from torch import Tensor
 
-from bayes_pfl.clip.build import build_clip
 from bayes_pfl.clip.downloads import hub_folder, tagged_weights
 from bayes_pfl.clip.frozen_clip import OPENAI_MEAN, OPENAI_STD
 from bayes_pfl.clip.open_clip_config import check_sizes, read_clip_config
@@ -52,11 +51,6 @@ class Source:
     mean: tuple[float, ...] = OPENAI_MEAN
     std: tuple[float, ...] = OPENAI_STD
 
-    def build(self, size: int) -> Any:
-        """The model at ``size`` pixels."""
-        label = str(self.weights or "this architecture")
-        return build_clip(self.model_cfg, self.state, size, label)
-
     @property
     def native_size(self) -> int:
         """Image side that the architecture was made for, in pixels."""
@@ -81,7 +75,8 @@ def find_source(config: BackboneConfig) -> Source:
     if name.startswith("hf-hub:"):
         return _find_folder(hub_folder(name.removeprefix("hf-hub:")))
     if is_file(name):
-        return _find_openai_file(Path(name))
+        state = without_marks(read_state_dict(Path(name)))
+        return Source(model_cfg_of(state), "ViT-B-32", Path(name), state, quick_gelu=True)
     return _find_builtin(replace(config, name=name.replace("/", "-")))
 
 
@@ -91,11 +86,6 @@ def _embedded_folder() -> Path:
         if file is not None:
             check_embedded(file, BackboneError)
     return folder
-
-
-def _find_openai_file(path: Path) -> Source:
-    state = without_marks(read_state_dict(path))
-    return Source(model_cfg_of(state), "ViT-B-32", path, state, quick_gelu=True)
 
 
 def _find_folder(folder: Path, random_weights: bool = False) -> Source:

@@ -14,7 +14,7 @@ def check_class_name(model: BayesPFLNetwork, name: str) -> None:
     """Raise DataError for a name that is empty, or too long for the text tower."""
     prompts = model.config.prompts
     for part in synonyms(name):
-        model.backbone.tokenize([part], prompts.context_tokens + prompts.state_tokens)
+        model.backbone.text.tokenize([part], prompts.context_tokens + prompts.state_tokens)
 
 
 def unusual_words(model: BayesPFLNetwork, name: str) -> list[str]:
@@ -36,5 +36,5 @@ def _pieces(model: BayesPFLNetwork, word: str) -> int:
 
 
 def _length(model: BayesPFLNetwork, names: list[str]) -> int:
-    ids = model.backbone.tokenize(names, 1).suffix
+    ids = model.backbone.text.tokenize(names, 1).suffix
     return int((ids != model.backbone.text.pad_id).sum())

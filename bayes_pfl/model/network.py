@@ -50,7 +50,7 @@ class BayesPFLNetwork(nn.Module):
         self.config, self.backbone = config, backbone
         width, widths = backbone.embed_dim, backbone.vision_widths
         hidden = widths[-1] // 2
-        self.prompts = PromptBank(config.prompts, backbone.text_width)
+        self.prompts = PromptBank(config.prompts, backbone.text.width)
         parts = config.ablation
         shift: Shift = "sampled" if parts.flow else "mean"
         self.specific_flow = ImageSpecificFlow(
@@ -68,8 +68,8 @@ class BayesPFLNetwork(nn.Module):
         self._initialise()
         # The paper needs D = T; other backbones get a map that keeps the length of a sample.
         self.to_text_width: nn.Module = nn.Identity()
-        if width != backbone.text_width:
-            self.to_text_width = nn.Linear(width, backbone.text_width, bias=False)
+        if width != backbone.text.width:
+            self.to_text_width = nn.Linear(width, backbone.text.width, bias=False)
             nn.init.normal_(self.to_text_width.weight, std=width**-0.5)
 
     def _initialise(self) -> None:
@@ -163,8 +163,8 @@ class BayesPFLNetwork(nn.Module):
         if pair is not None:
             by_state = vectors.unflatten(1, (2, -1))  # (B, 2, R*M, P + Q, T)
             vectors = by_state[:, :, pair : pair + 1].flatten(1, 2)  # (B, 2, P + Q, T)
-        names = self.backbone.tokenize(class_names, vectors.shape[2])
-        text = self.backbone.encode_prompts(vectors, names, self.config.prompts.context_tokens)
+        names = self.backbone.text.tokenize(class_names, vectors.shape[2])
+        text = self.backbone.text(vectors, names, self.config.prompts.context_tokens)
         embeddings: Tensor = F.normalize(text, dim=-1).unflatten(1, (2, -1))  # (B, 2, R*M, D)
         return embeddings
 

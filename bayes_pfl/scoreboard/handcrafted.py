@@ -47,9 +47,9 @@ class HandcraftedPrompts:
 
     def _direction(self, texts: list[str]) -> Tensor:
         """Mean of the normalised embeddings of texts, normalised again: (D,)."""
-        width = self.backbone.text_width
+        width = self.backbone.text.width
         nothing = torch.empty(len(texts), 1, 0, width, device=self.backbone.device)
-        encoded = self.backbone.encode_prompts(nothing, self.backbone.tokenize(texts, 0))
+        encoded = self.backbone.text(nothing, self.backbone.text.tokenize(texts, 0))
         return F.normalize(F.normalize(encoded[:, 0].float(), dim=-1).mean(0), dim=-1)
 
     @torch.no_grad()

@@ -123,7 +123,7 @@ def test_image_to_map_of_the_published_backbone_at_its_size():
     settings = BackboneConfig("ViT-L-14-336", image_size=518, random_weights=True)
     backbone, resolved = load_backbone(settings)
     assert resolved.layers == (6, 12, 18, 24) and backbone.grid == (37, 37)
-    assert (backbone.embed_dim, backbone.text_width) == (768, 768)
+    assert (backbone.embed_dim, backbone.text.width) == (768, 768)
     check_image_to_map(backbone, images=1)
 
 
@@ -280,12 +280,12 @@ def test_a_tower_trained_with_approximate_gelu_keeps_it():
 
 def test_checkpointing_of_the_text_tower_changes_no_gradient(tiny_model):
     backbone = tiny_model.backbone
-    names = backbone.tokenize(["nut"], 3)
+    names = backbone.text.tokenize(["nut"], 3)
     gradients = []
     for enabled in (False, True):
         vectors = torch.ones(1, 2, 3, TEXT["width"] // 2, requires_grad=True)
         with frozen_text_checkpointing(backbone, enabled):
-            backbone.encode_prompts(vectors, names).square().sum().backward()
+            backbone.text(vectors, names).square().sum().backward()
         gradients.append(vectors.grad)
     torch.testing.assert_close(*gradients)
     assert backbone.text.transformer.grad_checkpointing is False

@@ -62,7 +62,7 @@ def test_files_in_openais_format_with_their_activation(vision, size, tmp_path):
         assert resolved.image_size == size and resolved.activation == "quick_gelu"
         wanted = clip.encode_image(images)
         torch.testing.assert_close(backbone.encode_image(images).pooled, wanted)
-        text = backbone.encode_prompts(words, backbone.tokenize(["nut"], 2))[:, 0]
+        text = backbone.text(words, backbone.text.tokenize(["nut"], 2))[:, 0]
         wanted = clip.encode_text(tokenizer(["a photo nut"]))
         torch.testing.assert_close(text, wanted, atol=1e-5, rtol=1e-4)
 

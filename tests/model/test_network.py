@@ -163,16 +163,16 @@ def test_number_of_samples_is_the_configs_or_the_callers(tiny_model):
 @torch.no_grad()
 def test_mixed_names_are_cut_behind_the_last_end_without_a_difference(tiny_model):
     """Tokens behind [EOS] change nothing: short names in a batch of long ones, and alone."""
-    vectors = torch.randn(3, 4, 10, tiny_model.backbone.text_width)
-    together = tiny_model.backbone.encode_prompts(
-        vectors, tiny_model.backbone.tokenize(NAMES, vectors=10)
+    vectors = torch.randn(3, 4, 10, tiny_model.backbone.text.width)
+    together = tiny_model.backbone.text(
+        vectors, tiny_model.backbone.text.tokenize(NAMES, vectors=10)
     )
     for row, name in enumerate(NAMES):
-        names = tiny_model.backbone.tokenize([name], vectors=10)
-        alone = tiny_model.backbone.encode_prompts(vectors[row : row + 1], names)
+        names = tiny_model.backbone.text.tokenize([name], vectors=10)
+        alone = tiny_model.backbone.text(vectors[row : row + 1], names)
         torch.testing.assert_close(together[row : row + 1], alone, atol=1e-5, rtol=1e-5)
         full = replace(names, suffix=F.pad(names.suffix, (0, 66 - names.suffix.shape[1])))
-        padded = tiny_model.backbone.encode_prompts(vectors[row : row + 1], full)
+        padded = tiny_model.backbone.text(vectors[row : row + 1], full)
         torch.testing.assert_close(padded, alone, atol=1e-5, rtol=1e-5)
 
 
@@ -202,7 +202,7 @@ def test_prompts_of_ordinary_words_are_encoded_as_open_clip_encodes_text(changes
     text = clip.text if own_tower else clip
     ids = tokenizer([words])[0, 1:6]
     vectors = text.token_embedding(ids)[None, None].expand(3, 1, -1, -1)
-    got = backbone.encode_prompts(vectors, backbone.tokenize(NAMES, vectors=5))[:, 0]
+    got = backbone.text(vectors, backbone.text.tokenize(NAMES, vectors=5))[:, 0]
     wanted = clip.encode_text(tokenizer([f"{words} {name}" for name in NAMES]))
     torch.testing.assert_close(got, wanted, atol=1e-5, rtol=1e-4)
 
@@ -249,7 +249,7 @@ def test_other_tokenizers_are_understood(tokenizer, changes):
     backbone = FrozenCLIP(clip, tokenizer, image_size=SIZE)
     vectors = clip.text.token_embedding(tokenizer(["one two"])[0, 1:3])[None, None]
     names = NAMES[:1]
-    got = backbone.encode_prompts(vectors, backbone.tokenize(names, vectors=2))[:, 0]
+    got = backbone.text(vectors, backbone.text.tokenize(names, vectors=2))[:, 0]
     wanted = clip.encode_text(tokenizer([f"one two {name}" for name in names]))
     torch.testing.assert_close(got, wanted, atol=1e-5, rtol=1e-4)
 
@@ -257,21 +257,21 @@ def test_other_tokenizers_are_understood(tokenizer, changes):
 @pytest.mark.parametrize("name", ["", "   ", "\n\t"])
 def test_empty_class_names_are_refused(tiny_model, name):
     with pytest.raises(DataError, match="class name is empty"):
-        tiny_model.backbone.tokenize([name], 10)
+        tiny_model.backbone.text.tokenize([name], 10)
 
 
 def test_class_name_too_long_tells_how_many_tokens_fit(tiny_model):
-    tiny_model.backbone.tokenize(["nut " * 65], 10)  # 1 + 10 + 65 + 1 = 77
+    tiny_model.backbone.text.tokenize(["nut " * 65], 10)  # 1 + 10 + 65 + 1 = 77
     with pytest.raises(DataError, match=r"takes 66 tokens; with 10 prompt vectors 65 fit"):
-        tiny_model.backbone.tokenize(["nut " * 66], 10)
+        tiny_model.backbone.text.tokenize(["nut " * 66], 10)
 
 
 @pytest.mark.parametrize("name", ["Größe", "ネジ", "a\u200bb", 'screw #3 (5/8")', "x", "X", "<b>"])
 @torch.no_grad()
 def test_any_words_give_finite_embeddings(tiny_model, name):
-    tokens = tiny_model.backbone.tokenize([name, "bottle"], 2)
-    vectors = torch.zeros(2, 1, 2, tiny_model.backbone.text_width)
-    assert tiny_model.backbone.encode_prompts(vectors, tokens).isfinite().all()
+    tokens = tiny_model.backbone.text.tokenize([name, "bottle"], 2)
+    vectors = torch.zeros(2, 1, 2, tiny_model.backbone.text.width)
+    assert tiny_model.backbone.text(vectors, tokens).isfinite().all()
 
 
 def test_backbone_stays_in_eval_mode_and_without_gradient(model, images):
@@ -283,7 +283,7 @@ def test_backbone_stays_in_eval_mode_and_without_gradient(model, images):
 
 def test_widths_that_differ_are_mapped(images):
     model = unequal_widths().eval()
-    assert model.backbone.embed_dim == 24 and model.backbone.text_width == 32
+    assert model.backbone.embed_dim == 24 and model.backbone.text.width == 32
     scores = model.score_batch(images, NAMES, model.draw(2))
     assert scores.map.shape == (3, SIZE, SIZE) and scores.map.isfinite().all()
     assert "to_text_width.weight" in model.learned_state_dict()

@@ -87,7 +87,7 @@ def test_folder_loads_in_open_clip_and_as_a_backbone(made: Path, weights: LiteWe
     assert torch.equal(clip.visual.trunk.conv_stem.weight, kernel.half().float())
     assert torch.equal(clip.visual.trunk.bn1.running_var, weights.trunk["bn1.running_var"])
     backbone, resolved = load_backbone(BackboneConfig(name=f"local-dir:{made}"))
-    assert (resolved.image_size, backbone.embed_dim, backbone.text_width) == (64, 8, 8)
+    assert (resolved.image_size, backbone.embed_dim, backbone.text.width) == (64, 8, 8)
     assert backbone.mean == (0.5, 0.5, 0.5)
     images = torch.rand(2, 3, 64, 64, generator=torch.Generator().manual_seed(0))
     with torch.inference_mode():
@@ -168,7 +168,7 @@ class TestEmbedded:
 
     def test_it_is_a_backbone_whose_joint_width_is_its_text_width(self) -> None:
         backbone, resolved = load_backbone(BackboneConfig(name="bayes-pfl-clip-tiny"))
-        assert backbone.embed_dim == backbone.text_width == 192
+        assert backbone.embed_dim == backbone.text.width == 192
         assert backbone.vision_widths[-1] == 320 and resolved.image_size == 256
 
     def test_it_knows_the_names_of_classes(self) -> None:

@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import open_clip
 import torch
 import torch.nn.functional as F
 from PIL import Image
@@ -20,9 +21,9 @@ from torch import Tensor
 
 from bayes_pfl.checkpoints.authors import authors_config, convert_state_dict, our_name
 from bayes_pfl.checkpoints.load import load_learned
-from bayes_pfl.clip.build import set_activation
-from bayes_pfl.clip.frozen_clip import ImageFeatures
-from bayes_pfl.clip.load import from_state_dict
+from bayes_pfl.clip.build import build_clip, set_activation
+from bayes_pfl.clip.frozen_clip import FrozenCLIP, ImageFeatures
+from bayes_pfl.clip.openai_format import model_cfg_of, without_marks
 from bayes_pfl.config import BackboneConfig
 from bayes_pfl.data.wording import PUBLISHED_WORDS
 from bayes_pfl.errors import CheckpointError
@@ -83,13 +84,16 @@ class Fixture:
 
     def _model(self, weights: dict[str, Tensor]) -> BayesPFLNetwork:
         vision, text = self.config["vision"], self.config["text"]
-        backbone = from_state_dict(
-            self._clip_weights(weights),
-            image_size=self.config["image_size"],
-            activation=vision["activation"],
-            layers=tuple(self.config["feature_layers_1based"]),
-            heads=(vision.get("heads"), text.get("heads")),
-        )
+        clip_state = without_marks(self._clip_weights(weights))
+        cfg = model_cfg_of(clip_state)
+        if heads := vision.get("heads"):
+            cfg["vision_cfg"]["head_width"] = cfg["vision_cfg"]["width"] // heads
+        cfg["text_cfg"]["heads"] = text.get("heads") or cfg["text_cfg"]["heads"]
+        size, layers = self.config["image_size"], self.config["feature_layers_1based"]
+        clip = build_clip(cfg, clip_state, size, "this architecture")
+        set_activation(clip, vision["activation"])
+        tokenizer = open_clip.get_tokenizer("ViT-B-32")
+        backbone = FrozenCLIP(clip, tokenizer, image_size=size, layers=layers)
         set_activation(backbone.text, text.get("activation", vision["activation"]))
         state = convert_state_dict(
             {k.removeprefix("model."): v for k, v in weights.items() if k.startswith("model.")}
@@ -180,7 +184,7 @@ def _image_outputs(fixture: Fixture, features: ImageFeatures) -> dict[str, Tenso
 
 def _padded_tokens(fixture: Fixture) -> Tensor:
     """Ids of "X {name}" as the published code feeds them: one placeholder, zeros to the end."""
-    names = fixture.model.backbone.tokenize(fixture.classes, vectors=1)
+    names = fixture.model.backbone.text.tokenize(fixture.classes, vectors=1)
     placeholder = fixture.model.backbone.text.tokenizer(["X"])[0, 1]
     middle = placeholder.expand(len(fixture.classes), 1)
     ids = torch.cat([names.prefix, middle, names.suffix], dim=1)
