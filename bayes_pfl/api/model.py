@@ -57,7 +57,7 @@ class BayesPFL(BayesPFLNetwork):
         token: str | None = None,
     ) -> Self:
         """Load a checkpoint. See :func:`bayes_pfl.checkpoints.load.load_checkpoint`."""
-        return load_checkpoint(
+        model = load_checkpoint(
             name_or_path,
             device=device,
             revision=revision,
@@ -65,6 +65,7 @@ class BayesPFL(BayesPFLNetwork):
             token=token,
             model_class=cls,
         )
+        return cast(Self, model)
 
     @overload
     def predict(

@@ -6,20 +6,16 @@ import logging
 import re
 from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 import torch
 from torch import Tensor
 
 from bayes_pfl.checkpoints.load import build_model, load_learned
 from bayes_pfl.clip.torchscript import check_archive
-from bayes_pfl.clip.weights import is_state_dict, larger_than_stored, load_reason
+from bayes_pfl.clip.weights import checked_tensors, load_reason
 from bayes_pfl.config import BackboneConfig, FlowConfig, ModelConfig, PromptConfig, ScoringConfig
 from bayes_pfl.errors import CheckpointError
-from bayes_pfl.support.parsing import short
-
-if TYPE_CHECKING:
-    from bayes_pfl.model.network import BayesPFLNetwork
+from bayes_pfl.model.network import BayesPFLNetwork
 
 logger = logging.getLogger(__name__)
 
@@ -61,12 +57,8 @@ def our_name(name: str) -> str | None:
 
 def convert_state_dict(state: dict[str, Tensor]) -> dict[str, Tensor]:
     """Authors' tensors in float32, under our names and without axes of length one."""
-    converted = {}
-    for name, value in state.items():
-        ours = our_name(name.removeprefix("module."))
-        if ours is not None:
-            converted[ours] = _reshape(ours, value.float())
-    return converted
+    named = {our_name(name.removeprefix("module.")): value for name, value in state.items()}
+    return {ours: _reshape(ours, x.float()) for ours, x in named.items() if ours is not None}
 
 
 def _reshape(name: str, value: Tensor) -> Tensor:
@@ -115,25 +107,15 @@ def read_authors_file(path: Path) -> dict[str, Tensor]:
     except Exception as error:  # archive readers and unpicklers raise many unrelated types
         raise _refused(path, error) from error
     state = data.get("MyModel") if isinstance(data, dict) else None
-    if not is_state_dict(state):
-        raise CheckpointError(f'{path}: no tensors under "MyModel": not the authors\' format')
-    if name := larger_than_stored(state):
-        raise CheckpointError(
-            f"{path}: tensor {short(name)} claims more values than the file holds"
-        )
-    return state
+    otherwise = 'no tensors under "MyModel": not the authors\' format'
+    return checked_tensors(state, path, otherwise, CheckpointError)
 
 
 def _refused(path: Path, error: Exception) -> CheckpointError:
     reason = load_reason(error)
-    if "would run" in reason:
-        return CheckpointError(
-            f"{path}: refused, it is {reason}: more than tensors; get the checkpoint from its "
-            "authors again"
-        )
-    return CheckpointError(
-        f"{path}: not readable as a PyTorch checkpoint ({reason}); fetch it again"
-    )
+    runs = f"refused, it is {reason}: more than tensors; get the checkpoint from its authors again"
+    damaged = f"not readable as a PyTorch checkpoint ({reason}); fetch it again"
+    return CheckpointError(f"{path}: {runs if 'would run' in reason else damaged}")
 
 
 def convert_authors_checkpoint(

@@ -30,15 +30,13 @@ bayes-pfl predict FOLDER --checkpoint {repository} --class-name "metal nut" --ou
 |---|---|
 | backbone, not part of this repository | {backbone} |
 | SHA-256 of its weights | {backbone_sha256} |
-| image side, tapped layers | {image_size} px, {layers} |
-| prompt pairs, context and state tokens | {pairs}, {context} and {state} |
-| flow | {length} planar steps, {constrained} |
-| Monte Carlo samples | {samples} |
+| image side, tapped layers | {config.backbone.image_size} px, {layers} |
+| prompt pairs, context and state tokens | {config.prompts.pairs}, {tokens} |
+| flow | {config.flow.length} planar steps, {constrained} |
+| Monte Carlo samples | {config.scoring.samples} |
 | parameters | {parameters:,} |
 | SHA-256 of model.safetensors | `{digest}` |
-"""
 
-_UNKNOWN_DATA = """
 Its training data, accuracy and limits were not stated by whoever pushed it.
 """
 
@@ -65,19 +63,20 @@ def card_of(
     if text is not None and text.startswith("---\n"):
         return text
     if text is None:
-        text = _body(config, repository, parameters, digest) + _UNKNOWN_DATA
+        text = _body(config, repository, parameters, digest)
     return f"---\n{_metadata(config, license)}\n---\n\n{text}"
 
 
 def _metadata(config: ModelConfig, license: str | None) -> str:
     from huggingface_hub import ModelCardData
 
-    name = config.backbone.name
-    base = name.removeprefix("hf-hub:") if name.startswith("hf-hub:") else None
-    data = ModelCardData(
-        license=license or "unknown", library_name="bayes-pfl", tags=TAGS, base_model=base
-    )
-    return data.to_yaml()
+    prefix, _, base = config.backbone.name.partition("hf-hub:")
+    return ModelCardData(
+        license=license or "unknown",
+        library_name="bayes-pfl",
+        tags=TAGS,
+        base_model=base if base and not prefix else None,
+    ).to_yaml()
 
 
 def _body(config: ModelConfig, repository: str, parameters: int, digest: str) -> str:
@@ -87,14 +86,10 @@ def _body(config: ModelConfig, repository: str, parameters: int, digest: str) ->
         repository=repository,
         backbone=f"`{backbone.name}`{weights}",
         backbone_sha256=f"`{backbone.sha256}`" if backbone.sha256 else "not known",
-        image_size=backbone.image_size,
+        config=config,
+        tokens=f"{config.prompts.context_tokens} and {config.prompts.state_tokens}",
         layers=", ".join(str(layer) for layer in backbone.layers or ()) or "the backbone's own",
-        pairs=config.prompts.pairs,
-        context=config.prompts.context_tokens,
-        state=config.prompts.state_tokens,
-        length=config.flow.length,
         constrained="invertible" if config.flow.constrained else "not constrained",
-        samples=config.scoring.samples,
         parameters=parameters,
         digest=digest,
     )

@@ -11,7 +11,6 @@ from typing import Any
 
 import torch
 from torch import Tensor
-from typing_extensions import TypeVar
 
 from bayes_pfl.checkpoints.format import (
     CONFIG_NAME,
@@ -28,8 +27,6 @@ from bayes_pfl.model.network import BayesPFLNetwork
 from bayes_pfl.support.checksums import check_embedded
 from bayes_pfl.support.parsing import short
 from bayes_pfl.support.resources import resource_dir
-
-Network = TypeVar("Network", bound=BayesPFLNetwork, default=BayesPFLNetwork)
 
 DEFAULT_CHECKPOINT = "bayes-pfl-tiny"
 _LONGEST = 4000  # bytes of a path
@@ -48,9 +45,8 @@ def load_checkpoint(
     token: str | None = None,
     image_size: int | None = None,
     grid: int | None = None,
-    # mypy accepts no default for a generic parameter (python/mypy#3737).
-    model_class: type[Network] = BayesPFLNetwork,  # type: ignore[assignment]
-) -> Network:
+    model_class: type[BayesPFLNetwork] = BayesPFLNetwork,
+) -> BayesPFLNetwork:
     """Load a model, ready for inference.
 
     Args:
@@ -98,8 +94,8 @@ def _relocated(backbone: BackboneConfig, pretrained: str) -> BackboneConfig:
 def build_model(
     config: ModelConfig,
     tokenizer: Any = None,
-    model_class: type[Network] = BayesPFLNetwork,  # type: ignore[assignment]
-) -> Network:
+    model_class: type[BayesPFLNetwork] = BayesPFLNetwork,
+) -> BayesPFLNetwork:
     """A new model around the backbone that ``config`` names; its config has defaults resolved."""
     backbone, resolved = load_backbone(config.backbone, tokenizer)
     return model_class(replace(config, backbone=resolved), backbone)
@@ -215,6 +211,5 @@ def _check_values(state: dict[str, Tensor], source: Path) -> None:
                 f"{source}: {name} holds {str(value.dtype).removeprefix('torch.')}; "
                 "floating-point weights are wanted"
             )
-    for name, value in state.items():
         if not torch.isfinite(value).all():
             raise CheckpointError(f"{source}: {name} holds NaN or infinity; train or copy it again")

@@ -4,13 +4,12 @@ from __future__ import annotations
 
 import re
 from pathlib import Path
-from typing import TypeGuard
 
 import torch
 from torch import Tensor
 
 from bayes_pfl.clip.torchscript import check_archive, is_torchscript, read_torchscript
-from bayes_pfl.errors import BackboneError
+from bayes_pfl.errors import BackboneError, BayesPFLError
 from bayes_pfl.support.parsing import short
 
 EMBEDDED_BACKBONE = "bayes-pfl-clip-tiny"
@@ -47,22 +46,24 @@ def load_reason(error: Exception) -> str:
     return lines[0][:160] if lines else type(error).__name__
 
 
-def is_state_dict(state: object) -> TypeGuard[dict[str, Tensor]]:
-    """Whether ``state`` maps names to tensors, and nothing else."""
-    return isinstance(state, dict) and all(
-        isinstance(name, str) and isinstance(value, Tensor) for name, value in state.items()
-    )
+def checked_tensors(
+    state: object, path: Path, otherwise: str, kind: type[BayesPFLError]
+) -> dict[str, Tensor]:
+    """``state``, which came from the file ``path``, if it maps names to tensors and nothing else.
 
-
-def larger_than_stored(state: dict[str, Tensor]) -> str | None:
-    """Name of the first tensor that repeats its stored values by its strides; None if none does.
-
-    A few bytes can claim any size in this way, and would fill the memory when they are copied.
+    Raises:
+        kind: with ``otherwise`` for other content; or naming the first tensor that repeats its
+            stored values by its strides. A few bytes can claim any size in this way, and would fill
+            the memory when they are copied.
     """
+    if not isinstance(state, dict) or not all(
+        isinstance(name, str) and isinstance(value, Tensor) for name, value in state.items()
+    ):
+        raise kind(f"{path}: {otherwise}")
     for name, value in state.items():
         if value.numel() * value.element_size() > value.untyped_storage().nbytes():
-            return name
-    return None
+            raise kind(f"{path}: tensor {short(name)} claims more values than the file holds")
+    return state
 
 
 def read_state_dict(path: Path) -> dict[str, Tensor]:
@@ -89,8 +90,6 @@ def read_state_dict(path: Path) -> dict[str, Tensor]:
             "that it is safetensors, a plain state dict, or OpenAI's TorchScript archive"
         ) from error
     state = data.get("state_dict", data) if isinstance(data, dict) else None
-    if not is_state_dict(state):
-        raise BackboneError(f"{path}: holds no state dict of tensors; save the weights alone")
-    if name := larger_than_stored(state):
-        raise BackboneError(f"{path}: tensor {short(name)} claims more values than the file holds")
+    otherwise = "holds no state dict of tensors; save the weights alone"
+    state = checked_tensors(state, path, otherwise, BackboneError)
     return {key.removeprefix("module."): value for key, value in state.items()}
