@@ -7,6 +7,7 @@ are UTF-8 only if Python was started that way, so the run ends where it was not.
 from __future__ import annotations
 
 import contextlib
+import importlib.util
 import locale
 import os
 import random
@@ -16,6 +17,9 @@ import time
 
 import pytest
 
+# The engine Ray says what is missing when it is imported without the extra [ray].
+collect_ignore_glob = [] if importlib.util.find_spec("ray") else ["bayes_pfl/predict/ray/*"]
+
 # Settings of users, clusters, containers and terminals that libraries underneath read.
 _TAKEN_AWAY = (
     *("HF_", "HUGGING", "TRANSFORMERS_", "TORCH_HOME", "XDG_", "MPL", "MATPLOTLIBRC", "GIT_"),
@@ -23,6 +27,7 @@ _TAKEN_AWAY = (
     *("RANK", "LOCAL_RANK", "LOCAL_WORLD_SIZE", "WORLD_SIZE", "GROUP_RANK", "ROLE_", "MASTER_"),
     *("TORCHELASTIC_", "SLURM_", "PMI_", "OMPI_"),
     *("PYTHONWARNINGS", "PYTHONUTF8", "PYTHONIOENCODING", "PYTHONCOERCECLOCALE"),
+    "PYTHONDONTWRITEBYTECODE",  # every process of a test would compile the package again
     *("LC_", "LANG", "FORCE_COLOR", "CLICOLOR", "COLORTERM", "TTY_", "LINES", "_TYPER_"),
 )
 _KEPT = ("RAY_TMPDIR", "XDG_RUNTIME_DIR")

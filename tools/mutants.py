@@ -182,10 +182,10 @@ MUTANTS = (
     ),
     Mutant(
         "missing mask taken as empty",
-        "pixel metrics in which defects count as normal",
+        "training in which defects count as normal",
         "data/samples.py",
-        'sample.mask is None and missing == "none"',
-        "sample.mask is None",
+        "if self.need_masks and sample.label",
+        "if False and sample.label",
         ("data/test_samples.py",),
     ),
     Mutant(

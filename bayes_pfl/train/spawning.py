@@ -11,7 +11,6 @@ from collections.abc import Callable
 from functools import partial
 from typing import Any
 
-from lightning_fabric.plugins.environments.lightning import find_free_network_port
 from torch import multiprocessing
 
 from bayes_pfl.errors import BayesPFLError, ConfigError
@@ -46,6 +45,9 @@ def spawn(
         BayesPFLError, OSError: what a process raised.
         ConfigError: a process was killed.
     """
+    # Late: the new processes import this file too, and Fabric takes them seconds.
+    from lightning_fabric.plugins.environments.lightning import find_free_network_port
+
     channel = multiprocessing.get_context("spawn").SimpleQueue()
     running = multiprocessing.start_processes(
         _enter,

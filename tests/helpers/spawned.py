@@ -1,4 +1,7 @@
-"""What new processes run in tests of :mod:`bayes_pfl.train.spawning`; they import it by name."""
+"""What new processes run in tests of :mod:`bayes_pfl.train.spawning`; they import it by name.
+
+So a function imports what it alone needs: each of the processes takes seconds for all of it.
+"""
 
 from __future__ import annotations
 
@@ -6,12 +9,7 @@ import os
 import signal
 import time
 
-import torch
-
 from bayes_pfl.errors import DataError
-from bayes_pfl.evaluate.parallel import join_team
-from bayes_pfl.evaluate.run import run_benchmark
-from bayes_pfl.support.processes import close_process_group
 
 LONG = 600
 
@@ -50,6 +48,12 @@ def wait(_, progress):
 
 def evaluate_with(model, requests, _):
     """What ``torchrun`` would run: several evaluations, one after the other, as one of a team."""
+    import torch
+
+    from bayes_pfl.evaluate.parallel import join_team
+    from bayes_pfl.evaluate.run import run_benchmark
+    from bayes_pfl.support.processes import close_process_group
+
     os.environ["TORCHELASTIC_RUN_ID"] = "test"
     torch.set_num_threads(1)
     join_team()

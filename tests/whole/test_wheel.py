@@ -37,7 +37,8 @@ def installed(tmp_path_factory):
     """Python of a new environment with the wheel; the dependencies are those of this one."""
     base = tmp_path_factory.mktemp("wheel")
     tree = base / "tree"
-    ignore = shutil.ignore_patterns(".git", ".venv", "demo*", "runs", "build", "*.egg-info", ".*")
+    made = ("demo", "demo-*", "runs", "build", "dist", "site", "*.egg-info", "__pycache__", ".*")
+    ignore = shutil.ignore_patterns(*made)  # other processes may be writing there
     shutil.copytree(ROOT, tree, ignore=ignore)
     pip = (sys.executable, "-m", "pip")
     build = ("wheel", "--no-deps", "--no-build-isolation", "--no-index")  # setuptools is here
