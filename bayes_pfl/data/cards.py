@@ -170,9 +170,8 @@ def _difference(what: str, split: str, found: tuple[int, int], expected: tuple[i
 def _as_in_card(card: Card, sample: Sample) -> Sample:
     """The sample with the card's category and prompt word, which differ between publishers."""
     category = card.category_of(sample.category)
-    if category is None and len(card.categories) == 1:
-        word = next(iter(card.categories.values())).word
-        return replace(sample, class_name=word, dataset=card.name)
-    if category is None:
-        return replace(sample, dataset=card.name)
-    return replace(sample, category=category.name, class_name=category.word, dataset=card.name)
+    if category is not None:
+        sample = replace(sample, category=category.name, class_name=category.word)
+    elif len(card.categories) == 1:
+        sample = replace(sample, class_name=next(iter(card.categories.values())).word)
+    return replace(sample, dataset=card.name)

@@ -14,9 +14,6 @@ from bayes_pfl.data.records import Sample, count_labels
 from bayes_pfl.errors import DataError
 from bayes_pfl.support.checksums import file_sha256
 
-OnImage = Callable[[int, int], None]
-"""Called after each image with (images done, images in all)."""
-
 
 @dataclass
 class CheckReport:
@@ -66,12 +63,12 @@ def check(
     root: str | Path | None = None,
     split: str = "test",
     form: str = "auto",
-    progress: OnImage | None = None,
+    progress: Callable[[int, int], None] | None = None,
 ) -> CheckReport:
     """Open every image and mask of a split, and report what is wrong; nothing is changed.
 
     Args: those of `cards.read_dataset`, and:
-        progress: called after each image.
+        progress: called after each image with (images done, images in all).
 
     Raises:
         DataError: no dataset is found, or a card or listing cannot be used.

@@ -2,18 +2,19 @@
 
 from __future__ import annotations
 
+import functools
 import sys
-from collections import deque
-from collections.abc import Generator, Iterable, Sequence
-from concurrent.futures import ThreadPoolExecutor
+import threading
+from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from queue import Queue
 from typing import Any, TypeVar
 
 import numpy as np
 import torch
 from PIL import Image
-from torch.utils.data import DataLoader, Dataset
+from torch.utils.data import DataLoader
 
 from bayes_pfl.data.images import read_image
 from bayes_pfl.data.transforms import resize_image
@@ -39,33 +40,18 @@ class Decoded:
     error: str = ""
 
 
-class ImageFiles(Dataset[Decoded]):
-    """Decodes files on demand; an unreadable one is an item with its error.
-
-    Args:
-        image_size: S.
-        preview_side: longest side of the preview, in pixels; 0 for none.
-    """
-
-    def __init__(self, paths: Sequence[Path], image_size: int, preview_side: int = 0) -> None:
-        self.paths, self.image_size, self.preview_side = paths, image_size, preview_side
-
-    def __len__(self) -> int:
-        return len(self.paths)
-
-    def __getitem__(self, index: int) -> Decoded:
-        path = self.paths[index]
-        try:
-            image = read_image(path)
-            pixels = resize_image(image, self.image_size)
-            preview = reduced(image, self.preview_side) if self.preview_side else None
-        except Exception as error:  # MemoryError and what file systems raise must not end a run
-            reason = str(error).removeprefix(f"{path}: ") or type(error).__name__
-            return Decoded(path, error=" ".join(reason.split()))
-        return Decoded(path, image.size, pixels, preview)
+def _decoded(path: Path, image_size: int, preview_side: int) -> Decoded:
+    try:
+        image = read_image(path)
+        pixels = resize_image(image, image_size)
+        preview = _reduced(image, preview_side) if preview_side else None
+    except Exception as error:  # MemoryError and what file systems raise must not end a run
+        reason = str(error).removeprefix(f"{path}: ") or type(error).__name__
+        return Decoded(path, error=" ".join(reason.split()))
+    return Decoded(path, image.size, pixels, preview)
 
 
-def reduced(image: Image.Image, side: int) -> np.ndarray:
+def _reduced(image: Image.Image, side: int) -> np.ndarray:
     """uint8 (h, w, 3), the longer side at most ``side`` pixels."""
     scale = side / max(image.size)
     if scale < 1:
@@ -85,56 +71,62 @@ def decode(
     """Batches of decoded files, in order, fetched ahead by a thread; a few are in memory at once.
 
     Args:
+        image_size: S.
+        preview_side: longest side of the preview, in pixels; 0 for none.
         workers: processes that decode; 0 leaves it to the thread. One that a decoder kills (a crash
             in a library, no memory) costs the file that did it, and is replaced.
     """
-    files = ImageFiles(paths, image_size, preview_side)
-    return read_ahead(_batches(files, batch_size, workers), depth=1 + (workers > 0))
+    read = functools.partial(_decoded, image_size=image_size, preview_side=preview_side)
+    return read_ahead(_batches(paths, read, batch_size, workers), depth=1 + (workers > 0))
 
 
 def _batches(
-    files: ImageFiles, batch_size: int, workers: int
-) -> Generator[list[Decoded], None, None]:
+    paths: Sequence[Path], read: Callable[[Path], Decoded], batch_size: int, workers: int
+) -> Iterator[list[Decoded]]:
     done = 0
-    while done < len(files):
+    while done < len(paths):
         try:
-            for batch in decoding_loader(files, batch_size, workers, range(done, len(files))):
+            for batch in decoding_loader(paths[done:], read, batch_size, workers):
                 done += len(batch)
                 yield batch
         except RuntimeError:  # a worker died; ordinary errors have become items
             if workers == 0:
                 raise
-            suspects = range(done, min(done + batch_size, len(files)))
-            yield [_alone(files, index) for index in suspects]
-            done = suspects.stop
+            suspects = paths[done : done + batch_size]
+            yield [_decoded_alone(path, read) for path in suspects]
+            done += len(suspects)
 
 
-def _alone(files: ImageFiles, index: int) -> Decoded:
+def _decoded_alone(path: Path, read: Callable[[Path], Decoded]) -> Decoded:
     try:
-        return next(iter(decoding_loader(files, 1, 1, range(index, index + 1))))[0]
+        return next(iter(decoding_loader([path], read, 1, 1)))[0]
     except RuntimeError:
-        return Decoded(files.paths[index], error="its decoder crashed or ran out of memory")
+        return Decoded(path, error="its decoder crashed or ran out of memory")
 
 
 def decoding_loader(
-    files: Dataset[Any], batch_size: int, workers: int, order: range | None = None
+    items: Any, read: Callable[[Any], Any], batch_size: int, workers: int
 ) -> DataLoader[Any]:
-    """Lists of ``batch_size`` items, decoded by ``workers`` other processes or (0) by this one.
+    """Lists of ``read(item)`` for ``batch_size`` items, in order.
 
     Args:
-        order: indices of the items to load; all of them by default.
+        items: a sequence, such as paths.
+        workers: other processes that read; 0 leaves it to this one.
     """
     return DataLoader(
-        files,
+        items,
         batch_size=batch_size,
-        sampler=order,
         num_workers=workers,
         # Arrays go through a pipe; tensors need shared memory, of which containers have 64 MB.
-        collate_fn=list,
+        collate_fn=functools.partial(_read_all, read),
         worker_init_fn=_stop_opencv_threads,
         # Without one of its own, a loader draws from the global random state.
         generator=torch.Generator().manual_seed(0),
     )
+
+
+def _read_all(read: Callable[[Any], Any], items: list[Any]) -> list[Any]:
+    return [read(item) for item in items]
 
 
 def _stop_opencv_threads(_: int) -> None:
@@ -149,16 +141,33 @@ def read_ahead(items: Iterable[Item], depth: int) -> Generator[Item, None, None]
     The thread has a second use: a DataLoader whose worker dies raises its error in the main thread,
     wherever that is, unless it is run from another.
     """
-    iterator = iter(items)
-    end: Any = object()
-    with ThreadPoolExecutor(1) as thread:
-        coming = deque(thread.submit(next, iterator, end) for _ in range(depth))
+    queue: Queue[tuple[Any, BaseException | None]] = Queue()
+    room, stop, end = threading.Semaphore(depth), threading.Event(), StopIteration()
+
+    def fetch() -> None:
         try:
-            while True:
-                coming.append(thread.submit(next, iterator, end))
-                item = coming.popleft().result()
-                if item is end:
+            for item in items:
+                queue.put((item, None))
+                room.acquire()
+                if stop.is_set():
                     return
-                yield item
-        finally:
-            thread.shutdown(cancel_futures=True)
+            queue.put((None, end))
+        except BaseException as error:
+            queue.put((None, error))
+
+    # No pool of threads: a process forked from one of its threads fails when it ends.
+    thread = threading.Thread(target=fetch, daemon=True)
+    thread.start()
+    try:
+        while True:
+            item, error = queue.get()
+            if error is end:
+                return
+            if error is not None:
+                raise error
+            room.release()
+            yield item
+    finally:
+        stop.set()
+        room.release()
+        thread.join()

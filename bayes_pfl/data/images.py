@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
+from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
@@ -43,15 +45,9 @@ def read_image(path: str | os.PathLike[str], *, max_pixels: int = MAX_PIXELS) ->
         ImageReadError: the file is missing, empty, truncated, too large, or no image.
     """
     path = Path(path)
-    try:
-        with _open(path, max_pixels) as image:
-            rgb = _decode(path, image)
-            turn = _orientation(image)
-    except DataError as error:
-        known = isinstance(error, ImageReadError)
-        raise error if known else ImageReadError(f"{path}: {error}") from error
-    except Exception as error:  # decoders of damaged files raise almost anything
-        raise _unreadable(path, error) from error
+    with _reading(path), _open(path, max_pixels) as image:
+        rgb = _decode(path, image)
+        turn = _orientation(image)
     return rgb.transpose(turn) if turn is not None else rgb
 
 
@@ -65,13 +61,24 @@ def read_mask(path: str | os.PathLike[str], *, max_pixels: int = MAX_PIXELS) -> 
         ImageReadError: as `read_image`.
     """
     path = Path(path)
+    with _reading(path), _open(path, max_pixels) as image:
+        return _mask_values(image)
+
+
+@contextlib.contextmanager
+def _reading(path: Path) -> Iterator[None]:
+    """Within, whatever is raised becomes an ImageReadError that names the file."""
     try:
-        with _open(path, max_pixels) as image:
-            return _mask_values(image)
+        yield
     except ImageReadError:
         raise
+    except DataError as error:
+        raise ImageReadError(f"{path}: {error}") from error
     except Exception as error:  # decoders of damaged files raise almost anything
-        raise _unreadable(path, error) from error
+        reason = error_reason(error)
+        if isinstance(error, OSError) and error.strerror:  # from the system, not from a decoder
+            raise ImageReadError(f"{path}: cannot be read: {reason}") from error
+        raise ImageReadError(f"{path}: damaged or cut short ({reason})") from error
 
 
 def _open(path: Path, max_pixels: int) -> Image.Image:
@@ -159,10 +166,3 @@ def _mask_values(image: Image.Image) -> np.ndarray:
         return np.asarray(image) > 0
     rgba = np.asarray(image.convert("RGBA"))
     return (rgba[..., :3] > 0).any(axis=2) & (rgba[..., 3] > 0)
-
-
-def _unreadable(path: Path, error: BaseException) -> ImageReadError:
-    reason = error_reason(error)
-    if isinstance(error, OSError) and error.strerror:  # from the system, not from a decoder
-        return ImageReadError(f"{path}: cannot be read: {reason}")
-    return ImageReadError(f"{path}: damaged or cut short ({reason})")

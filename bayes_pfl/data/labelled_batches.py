@@ -5,6 +5,7 @@ Symbols: B images, S the model's image side.
 
 from __future__ import annotations
 
+import functools
 import hashlib
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
@@ -12,7 +13,6 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from torch.utils.data import Dataset
 
 from bayes_pfl.data.decoding import decoding_loader
 from bayes_pfl.data.images import read_image
@@ -38,26 +38,6 @@ class LabelledBatch:
     failures: list[tuple[Sample, str]] = field(default_factory=list)
 
 
-class _Readable(Dataset[Any]):
-    """(index, pixels, mask), or (index, why it cannot be read)."""
-
-    def __init__(self, samples: Sequence[Sample], image_size: int) -> None:
-        self.samples, self.image_size = samples, image_size
-
-    def __len__(self) -> int:
-        return len(self.samples)
-
-    def __getitem__(self, index: int) -> tuple[Any, ...]:
-        sample = self.samples[index]
-        try:
-            image = read_image(sample.path)
-            mask = load_mask(sample, image.size)
-        except DataError as error:
-            return index, str(error)
-        side = self.image_size
-        return index, resize_image(image, side), resize_mask(mask, (side, side))
-
-
 def read_batches(
     samples: Sequence[Sample], image_size: int, batch_size: int, workers: int
 ) -> Iterator[LabelledBatch]:
@@ -66,14 +46,25 @@ def read_batches(
     Args:
         image_size: S.
     """
-    if not samples:
-        return
-    for items in decoding_loader(_Readable(samples, image_size), batch_size, workers):
-        read = [item for item in items if len(item) == 3]
-        failures = [(samples[item[0]], item[1]) for item in items if len(item) == 2]
-        masks = np.stack([item[2] for item in read]) if read else np.empty((0, 0, 0), bool)
-        found = [samples[item[0]] for item in read]
-        yield LabelledBatch([item[1] for item in read], masks, found, failures)
+    read = functools.partial(_read, image_size=image_size)
+    for items in decoding_loader(samples, read, batch_size, workers) if samples else ():
+        found = [item for item in items if len(item) == 3]
+        masks = np.stack([item[2] for item in found]) if found else np.empty((0, 0, 0), bool)
+        failures = [item for item in items if len(item) == 2]
+        yield LabelledBatch(
+            [item[1] for item in found], masks, [item[0] for item in found], failures
+        )
+
+
+def _read(sample: Sample, image_size: int) -> tuple[Any, ...]:
+    """(sample, pixels, mask), or (sample, why it cannot be read)."""
+    try:
+        image = read_image(sample.path)
+        mask = load_mask(sample, image.size)
+    except DataError as error:
+        return sample, str(error)
+    size = (image_size, image_size)
+    return sample, resize_image(image, image_size), resize_mask(mask, size)
 
 
 def file_identity(sample: Sample) -> str:

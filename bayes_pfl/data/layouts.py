@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import contextlib
 import csv
 import os
 import re
+from collections import defaultdict
 from collections.abc import Iterator
 from itertools import zip_longest
 from pathlib import Path
@@ -54,19 +56,16 @@ class _Tree:
 
     def __init__(self, root: Path) -> None:
         self.root = root
-        self._folders: dict[Path, dict[str, list[str]]] = {}
+        self._folders: dict[Path, defaultdict[str, list[str]]] = {}
 
     def names(self, folder: Path) -> dict[str, list[str]]:
         """Names in a folder by their lower-case form, sorted; {} if it cannot be listed."""
         if folder not in self._folders:
-            try:
-                found = sorted(name for name in os.listdir(folder) if not name.startswith("."))
-            except OSError:
-                found = []
-            by_fold: dict[str, list[str]] = {}
-            for name in found:
-                by_fold.setdefault(name.casefold(), []).append(name)
-            self._folders[folder] = by_fold
+            found = self._folders[folder] = defaultdict[str, list[str]](list)
+            with contextlib.suppress(OSError):
+                for name in sorted(os.listdir(folder)):
+                    if not name.startswith("."):
+                        found[name.casefold()].append(name)
         return self._folders[folder]
 
     def child(self, folder: Path, name: str) -> Path | None:

@@ -77,14 +77,11 @@ def safe_name(name: object, what: str) -> str:
     Raises:
         DataError: anything else.
     """
-    if isinstance(name, str) and _is_safe(name):
-        return name
+    if isinstance(name, str) and name.isprintable() and not set(name) & set('/\\:*?"<>|'):
+        text = name.strip()
+        if 0 < len(text) <= 100 and text not in (".", ".."):
+            return name
     raise DataError(f"{what} {short(name)} cannot be a name; give 1 to 100 plain characters")
-
-
-def _is_safe(name: str) -> bool:
-    fits = 0 < len(name.strip()) <= 100 and name.strip() not in (".", "..")
-    return fits and name.isprintable() and not any(c in name for c in '/\\:*?"<>|')
 
 
 def _load(path: Path, split: str) -> dict[str, Any]:
