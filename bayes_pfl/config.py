@@ -22,10 +22,8 @@ MAX_IMAGE_SIZE = 4096
 _SHOWN = 40  # faults of one config
 _MANY = 1_000_000
 
-Bounds = tuple[float, float]
 
-
-def _within(low: float, high: float = math.inf) -> dict[str, Bounds]:
+def _within(low: float, high: float = math.inf) -> dict[str, tuple[float, float]]:
     """Metadata of a field of numbers: the least and the largest that are allowed.
 
     Sizes have an upper bound because they come from files of others and must not fill the memory.
@@ -33,9 +31,11 @@ def _within(low: float, high: float = math.inf) -> dict[str, Bounds]:
     return {"bounds": (low, high)}
 
 
-def _outside(name: str, value: Any, bounds: Bounds) -> list[str]:
-    """Faults of a number, or of each number in a tuple; None is no fault."""
-    low, high = bounds
+def _outside(item: Field[Any], name: str, value: Any) -> list[str]:
+    """Faults of a field's number, or of each number in its tuple; None is no fault."""
+    if "bounds" not in item.metadata:
+        return []
+    low, high = item.metadata["bounds"]
     faults = []
     for number in value if isinstance(value, tuple) else (value,):
         if number is not None and not low <= number <= high:
@@ -49,14 +49,9 @@ class _Settings:
     """Base of the configs: raises :class:`ConfigError` with all faults of its own fields."""
 
     def __post_init__(self) -> None:
-        bounded = [item for item in fields(self) if "bounds" in item.metadata]
-        faults = [
-            fault
-            for item in bounded
-            for fault in _outside(item.name, getattr(self, item.name), item.metadata["bounds"])
-        ]
-        faults = faults or self._conflicts()
-        if faults:
+        values = [(item, item.name, getattr(self, item.name)) for item in fields(self)]
+        faults = [fault for value in values for fault in _outside(*value)]
+        if faults := faults or self._conflicts():
             raise ConfigError("; ".join(faults))
 
     def _conflicts(self) -> list[str]:
@@ -319,8 +314,8 @@ def _entry(item: Field[Any], hint: Any, value: Any, where: str, faults: list[str
     """The value of one field, of its type and within its bounds."""
     before = len(faults)
     converted = _convert(hint, value, where, faults)
-    if len(faults) == before and "bounds" in item.metadata:
-        faults += _outside(where, converted, item.metadata["bounds"])
+    if len(faults) == before:
+        faults += _outside(item, where, converted)
     return converted
 
 
@@ -343,9 +338,7 @@ def _convert(hint: Any, value: Any, where: str, faults: list[str]) -> Any:
     return _convert_scalar(hint, value, where, faults)
 
 
-def _convert_tuple(
-    arguments: tuple[Any, ...], value: Any, where: str, faults: list[str]
-) -> tuple[Any, ...]:
+def _convert_tuple(arguments: Any, value: Any, where: str, faults: list[str]) -> Any:
     if not isinstance(value, list | tuple):
         faults.append(f"{where}: expected a list, found {short(value)}")
         return ()

@@ -87,8 +87,11 @@ class AnomalyDetector(OutlierMixin, BaseEstimator):
         options = CalibrationOptions(
             **asdict(self._settings()), fpr=self.fpr, keep_outliers=self.keep_outliers
         )
-        model = self._model()
-        name = None if isinstance(self.checkpoint, BayesPFL) else str(self.checkpoint)
+        if isinstance(self.checkpoint, BayesPFL):
+            model, name = self.checkpoint, None
+        else:
+            model = BayesPFL.from_pretrained(self.checkpoint, device=self.device)
+            name = str(self.checkpoint)
         self.calibration_ = calibrate(model, images, self.class_name, options, checkpoint=name)
         self.model_ = model
         # An image at the threshold is an outlier; the next float below it is not.
@@ -129,11 +132,6 @@ class AnomalyDetector(OutlierMixin, BaseEstimator):
             batch_size=self.batch_size,
             seed=self.seed,
         )
-
-    def _model(self) -> BayesPFL:
-        if isinstance(self.checkpoint, BayesPFL):
-            return self.checkpoint
-        return BayesPFL.from_pretrained(self.checkpoint, device=self.device)
 
 
 def _images(X: Any) -> Images:

@@ -30,14 +30,11 @@ def fingerprint(model: BayesPFLNetwork) -> str:
 
 
 def _hash(model: BayesPFLNetwork) -> str:
-    digest = hashlib.sha256()
-    scoring = asdict(model.config.scoring)
-    backbone = asdict(model.config.backbone)
-    relevant = {
-        key: backbone[key] for key in ("image_size", "layers", "activation", "grid", "joined")
-    }
-    shape = [scoring, relevant, asdict(model.config.ablation)]
-    digest.update(json.dumps(shape, sort_keys=True).encode())
+    config = asdict(model.config)
+    keys = ("image_size", "layers", "activation", "grid", "joined")
+    backbone = {key: config["backbone"][key] for key in keys}
+    shape = [config["scoring"], backbone, config["ablation"]]
+    digest = hashlib.sha256(json.dumps(shape, sort_keys=True).encode())
     for name, value in sorted(model.state_dict().items()):
         digest.update(f"{name} {value.dtype} {tuple(value.shape)}".encode())
         plain = value.detach().cpu().contiguous()

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 import re
-from collections.abc import Iterable
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -70,11 +69,10 @@ def load_checkpoint(
         name_or_path, revision=revision, local_files_only=local_files_only, token=token
     )
     config = read_config(folder)
-    if pretrained is not None:
-        config = replace(config, backbone=_relocated(config.backbone, pretrained))
+    backbone = config.backbone if pretrained is None else _relocated(config.backbone, pretrained)
     sizes = {"image_size": image_size, "grid": grid}
     chosen: dict[str, Any] = {name: size for name, size in sizes.items() if size is not None}
-    config = replace(config, backbone=replace(config.backbone, **chosen))
+    config = replace(config, backbone=replace(backbone, **chosen))
     state = read_weights(folder / WEIGHTS_NAME)
     with torch.random.fork_rng(devices=[]):  # initial weights leave the caller's generator alone
         model = build_model(config, model_class=model_class)
@@ -191,17 +189,16 @@ def _check_names(model: BayesPFLNetwork, state: dict[str, Tensor], source: Path)
         "unknown": state.keys() - own.keys(),
         "other shape:": reshaped,
     }
-    faults = [f"{kind} {_first_three(names)}" for kind, names in differences.items() if names]
+    faults = [
+        f"{kind} {', '.join(sorted(names)[:3])}{' ...' if len(names) > 3 else ''}"
+        for kind, names in differences.items()
+        if names
+    ]
     if faults:
         raise CheckpointError(
             f"{source}: does not fit backbone {model.config.backbone.name} ({'; '.join(faults)}); "
             "it was made for another backbone or other sizes"
         )
-
-
-def _first_three(names: Iterable[str]) -> str:
-    ordered = sorted(names)
-    return ", ".join(ordered[:3]) + (" ..." if len(ordered) > 3 else "")
 
 
 def _check_values(state: dict[str, Tensor], source: Path) -> None:

@@ -57,9 +57,8 @@ def fast_tower(visual: nn.Module, dtype: torch.dtype | None, image_size: int) ->
 
 def autocast_dtype(device: torch.device) -> torch.dtype | None:
     """The precision of the surrounding autocast; None outside of one."""
-    if not torch.is_autocast_enabled(device.type):
-        return None
-    return torch.get_autocast_dtype(device.type)
+    kind = device.type
+    return torch.get_autocast_dtype(kind) if torch.is_autocast_enabled(kind) else None
 
 
 def should_split(images: Tensor) -> bool:

@@ -54,14 +54,11 @@ def _converted(module: nn.Linear, dtype: torch.dtype) -> nn.Linear:
 def frozen_linear(weight: Tensor, bias: Tensor | None) -> nn.Linear:
     """A linear layer of these tensors, which are not copied, without gradient."""
     linear = nn.Linear(weight.shape[1], weight.shape[0], bias is not None, device="meta")
-    linear.weight = _frozen(weight)
-    if bias is not None:
-        linear.bias = _frozen(bias)
+    for name, x in (("weight", weight), ("bias", bias)):
+        if x is not None:
+            own = x if isinstance(x, nn.Parameter) else nn.Parameter(x, requires_grad=False)
+            setattr(linear, name, own)
     return linear
-
-
-def _frozen(x: Tensor) -> nn.Parameter:
-    return x if isinstance(x, nn.Parameter) else nn.Parameter(x, requires_grad=False)
 
 
 @functools.cache

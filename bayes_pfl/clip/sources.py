@@ -69,7 +69,11 @@ def find_source(config: BackboneConfig) -> Source:
     """
     name = config.name
     if name == EMBEDDED_BACKBONE:
-        return _find_folder(_embedded_folder())
+        folder = resource_dir("checkpoints") / name
+        for file in (folder / CONFIG_FILE, weights_in(folder)):
+            if file is not None:
+                check_embedded(file, BackboneError)
+        return _find_folder(folder)
     if name.startswith("local-dir:"):
         return _find_folder(Path(name.removeprefix("local-dir:")), config.random_weights)
     if name.startswith("hf-hub:"):
@@ -78,14 +82,6 @@ def find_source(config: BackboneConfig) -> Source:
         state = without_marks(read_state_dict(Path(name)))
         return Source(model_cfg_of(state), "ViT-B-32", Path(name), state, quick_gelu=True)
     return _find_builtin(replace(config, name=name.replace("/", "-")))
-
-
-def _embedded_folder() -> Path:
-    folder = resource_dir("checkpoints") / EMBEDDED_BACKBONE
-    for file in (folder / CONFIG_FILE, weights_in(folder)):
-        if file is not None:
-            check_embedded(file, BackboneError)
-    return folder
 
 
 def _find_folder(folder: Path, random_weights: bool = False) -> Source:
@@ -103,12 +99,12 @@ def _find_builtin(config: BackboneConfig) -> Source:
     model_cfg = _builtin_cfg(config.name)
     source = Source(model_cfg, config.name, quick_gelu=bool(model_cfg.get("quick_gelu", False)))
     if config.pretrained is None:
-        if not config.random_weights:
-            raise BackboneError(
-                f"backbone {config.name} needs weights: pass --pretrained TAG (such as openai) or "
-                f"--pretrained FILE; offline, --backbone {EMBEDDED_BACKBONE} needs none"
-            )
-        return source
+        if config.random_weights:
+            return source
+        raise BackboneError(
+            f"backbone {config.name} needs weights: pass --pretrained TAG (such as openai) or "
+            f"--pretrained FILE; offline, --backbone {EMBEDDED_BACKBONE} needs none"
+        )
     if is_file(config.pretrained):
         source.weights = Path(config.pretrained)
         settings = _file_settings(config, config.pretrained)

@@ -65,10 +65,9 @@ class TextTower(nn.Module):
         self.positional_embedding, self.ln_final = text.positional_embedding, text.ln_final
         self.text_projection = text.text_projection
         self.register_buffer("attn_mask", text.attn_mask, persistent=False)
-        pool = getattr(text, "text_pool_type", None) or getattr(text, "pool_type", "argmax")
-        self.pool = str(pool)
-        eos: Any = getattr(text, "text_eos_id", None) or getattr(text, "eos_id", 2)
-        self._eos = int(eos)
+        # open_clip's CLIP and its text towers name these two differently.
+        self.pool = getattr(text, "text_pool_type", None) or getattr(text, "pool_type", "argmax")
+        self._eos = getattr(text, "text_eos_id", None) or getattr(text, "eos_id", 2)
         # Tokenizers have no common name for their padding: it is read from an example.
         self.pad_id = int(tokenizer([PLACEHOLDER], context_length=_UNTRUNCATED)[0, -1])
         self.context_length = int(self.positional_embedding.shape[0])
@@ -140,7 +139,12 @@ class TextTower(nn.Module):
         """
         vectors = vectors.to(self.positional_embedding.dtype)
         read = self._read_shared if shared and self._shares else self._read
-        return self._project(self.ln_final(read(vectors, names, shared)))
+        x: Tensor = self.ln_final(read(vectors, names, shared))  # (B, K, T)
+        if isinstance(self.text_projection, nn.Module):
+            x = self.text_projection(x)
+        elif self.text_projection is not None:
+            x = x @ self.text_projection
+        return x
 
     def _read(self, vectors: Tensor, names: PromptTokens, _: int) -> Tensor:
         """Output (B, K, T) where the embedding is read; every prompt is computed in full."""
@@ -179,10 +183,3 @@ class TextTower(nn.Module):
     def _embedded(self, ids: Tensor, like: Tensor) -> Tensor:
         embedded: Tensor = self.token_embedding(ids.to(like.device))
         return embedded.to(like.dtype)
-
-    def _project(self, x: Tensor) -> Tensor:
-        projection: Any = self.text_projection
-        if projection is None:
-            return x
-        projected: Tensor = projection(x) if isinstance(projection, nn.Module) else x @ projection
-        return projected

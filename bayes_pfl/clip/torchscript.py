@@ -60,16 +60,14 @@ class _Unpickler(pickle._Unpickler):
             return type(name, (_Inert,), {})
         if module == "torch" and name in _DTYPES:
             return _DTYPES[name]
-        known: dict[tuple[str, str], Any] = {
-            ("torch._utils", "_rebuild_tensor_v2"): _rebuild_tensor,
-            ("collections", "OrderedDict"): collections.OrderedDict,
-            ("torch.jit._pickle", "restore_type_tag"): _first,
-        }
-        if module == "torch.jit._pickle" and name.startswith("build_"):
-            return _first
-        if (module, name) not in known:
-            raise pickle.UnpicklingError(f"the archive asks for {module}.{name}, which is refused")
-        return known[module, name]
+        if (module, name) == ("torch._utils", "_rebuild_tensor_v2"):
+            return _rebuild_tensor
+        if (module, name) == ("collections", "OrderedDict"):
+            return collections.OrderedDict
+        wraps = name.startswith("build_") or name == "restore_type_tag"
+        if module == "torch.jit._pickle" and wraps:
+            return lambda value=None, *_: value
+        raise pickle.UnpicklingError(f"the archive asks for {module}.{name}, which is refused")
 
     def persistent_load(self, pid: Any) -> Tensor:
         _, dtype, key, _, count = pid
@@ -88,10 +86,6 @@ def _rebuild_tensor(
     if view.numel() > storage.numel():  # repeated by its strides: any size from a few bytes
         raise pickle.UnpicklingError(f"a tensor claims {view.numel()} of {storage.numel()} values")
     return view.clone()
-
-
-def _first(value: Any = None, *_: Any) -> Any:
-    return value
 
 
 def check_archive(path: Path) -> None:

@@ -14,7 +14,6 @@ from torch import Tensor
 
 from bayes_pfl.model.flows import FlowSample
 
-FOCAL_GAMMA = 2.0
 DICE_SMOOTHING = 1e-5
 
 
@@ -40,10 +39,6 @@ def pixel_sums(abnormal: Tensor, mask: Tensor) -> Tensor:
     return torch.stack([mask.sum(), (1 - mask).sum(), (p * mask).sum(), p.sum()])
 
 
-def _unchanged(sums: Tensor) -> Tensor:
-    return sums
-
-
 @dataclass(frozen=True)
 class BatchPart:
     """One of ``count`` equal parts of a batch: its losses are shares that add up to the batch's.
@@ -57,14 +52,14 @@ class BatchPart:
     """
 
     count: int = 1
-    whole_sums: Callable[[Tensor], Tensor] = _unchanged
+    whole_sums: Callable[[Tensor], Tensor] = lambda sums: sums
 
 
 WHOLE_BATCH = BatchPart()
 
 
 def focal_loss(
-    abnormal: Tensor, mask: Tensor, gamma: float = FOCAL_GAMMA, whole: PixelSums | None = None
+    abnormal: Tensor, mask: Tensor, gamma: float = 2.0, whole: PixelSums | None = None
 ) -> Tensor:
     """Focal loss -(1 - p)^gamma log p, averaged over foreground and background apart, then added.
 

@@ -24,12 +24,7 @@ from bayes_pfl.model.cross_attention import ResidualCrossModalAttention
 from bayes_pfl.model.flows import FlowSample
 from bayes_pfl.model.image_alignment import ImageAlignment
 from bayes_pfl.model.maps import highest_pixels, mean_and_spread, pair_logits, pairs_at
-from bayes_pfl.model.prompt_distributions import (
-    ImageAgnosticFlow,
-    ImageSpecificFlow,
-    PromptDistribution,
-    Shift,
-)
+from bayes_pfl.model.prompt_distributions import ImageAgnosticFlow, ImageSpecificFlow, Shift
 from bayes_pfl.model.prompts import PromptBank
 from bayes_pfl.model.sampling import PromptNoise, RunSamples, TextCache
 from bayes_pfl.model.scoring import DEPLOY_FRACTION, BatchScores, deploy_score
@@ -98,29 +93,24 @@ class BayesPFLNetwork(nn.Module):
             samples: R; 0 for the mean prompt, see :meth:`mean_samples`; None for the config's.
             seed: the same seed gives the same draws.
         """
-        generator = torch.Generator().manual_seed(seed)
         count = self.config.scoring.samples if samples is None else samples
         if count < 0:
             raise ConfigError(f"samples = {count}: must be at least 1, or 0 for the mean prompt")
         if count == 0:
             return self.mean_samples()
-        noise = PromptNoise.draw(count, self.backbone.embed_dim, generator)
-        return self.samples_from(noise)
+        generator = torch.Generator().manual_seed(seed)
+        return self.samples_from(PromptNoise.draw(count, self.backbone.embed_dim, generator))
 
     def samples_from(self, noise: PromptNoise) -> RunSamples:
         """Push explicit noise through the agnostic flows."""
-        noise = noise.to(self.device)
-        if not self._samples_differ():
+        noise, parts = noise.to(self.device), self.config.ablation
+        if not (parts.flow and (parts.specific or parts.agnostic)):
+            # Nothing is left to sample: one prompt per pair is enough.
             noise = PromptNoise(noise.specific[..., :1, :], noise.normal[:1], noise.abnormal[:1])
         normal, abnormal = self.agnostic_flow()
         return RunSamples(
             noise.specific, normal.rsample(noise.normal), abnormal.rsample(noise.abnormal)
         )
-
-    def _samples_differ(self) -> bool:
-        """False if an ablation leaves nothing to sample: one prompt per pair is then enough."""
-        parts = self.config.ablation
-        return parts.flow and (parts.specific or parts.agnostic)
 
     def mean_samples(self) -> RunSamples:
         """The mean prompt: one prompt per pair, the same for every image of a class.
@@ -136,8 +126,8 @@ class BayesPFLNetwork(nn.Module):
 
     def specific_sample(self, pooled: Tensor, samples: RunSamples) -> FlowSample:
         """Image-specific draws z (B, R, D) for global embeddings (B, D)."""
-        distribution: PromptDistribution = self.specific_flow(pooled)
-        return distribution.rsample(samples.specific_noise)
+        sample: FlowSample = self.specific_flow(pooled).rsample(samples.specific_noise)
+        return sample
 
     # Blocks -------------------------------------------------------------------------------------
 
@@ -211,10 +201,8 @@ class BayesPFLNetwork(nn.Module):
     def layer_logits(self, features: ImageFeatures, text: Tensor) -> list[Tensor]:
         """Abnormal-minus-normal logits at the patches, (B, K, N) for each layer."""
         scale = self.log_scale_pixel.exp()
-        return [
-            pair_logits(self.attention, text, patches, scale)
-            for patches in self.attention.project(features.tokens)
-        ]
+        layers = self.attention.project(features.tokens)
+        return [pair_logits(self.attention, text, patches, scale) for patches in layers]
 
     # Inference ----------------------------------------------------------------------------------
 

@@ -38,19 +38,13 @@ class PromptNoise:
             width: D.
             batch: B, for specific noise of each image; None to share it between images.
         """
-        device = generator.device
-        shape = (samples, width) if batch is None else (batch, samples, width)
-        return cls(
-            torch.randn(shape, generator=generator, device=device),
-            torch.randn(samples, width, generator=generator, device=device),
-            torch.randn(samples, width, generator=generator, device=device),
-        )
+        shared = (samples, width)
+        shapes = (shared if batch is None else (batch, *shared), shared, shared)
+        return cls(*(torch.randn(x, generator=generator, device=generator.device) for x in shapes))
 
     def to(self, device: torch.device) -> PromptNoise:
         """The same noise on ``device``."""
-        return PromptNoise(
-            self.specific.to(device), self.normal.to(device), self.abnormal.to(device)
-        )
+        return PromptNoise(*(x.to(device) for x in (self.specific, self.normal, self.abnormal)))
 
 
 class TextCache:

@@ -48,7 +48,7 @@ def gaussian_smooth(maps: Tensor, sigma: float) -> Tensor:
     dtype = maps.dtype if maps.is_floating_point() else torch.float32
     if maps.numel() == 0:
         return maps.to(dtype)
-    weights = gaussian_weights(sigma)
+    weights = _gaussian_weights(sigma)
     # Half precision would lose the promised accuracy in a sum of many small terms.
     wide = maps.to(torch.promote_types(dtype, torch.float32))
     if wide.device.type == "cpu" and wide.ndim == 3:
@@ -59,7 +59,7 @@ def gaussian_smooth(maps: Tensor, sigma: float) -> Tensor:
     return smooth.to(dtype)
 
 
-def gaussian_weights(sigma: float) -> list[float]:
+def _gaussian_weights(sigma: float) -> list[float]:
     """Weights of a Gaussian at whole pixels from -r to r, r = 4 sigma rounded, with sum 1."""
     radius = int(4 * sigma + 0.5)
     if radius == 0:
@@ -212,7 +212,8 @@ def authors_scores(text_scores: Values, top_means: Values, alpha: float = 0.5) -
         text_scores: (n,), array or tensor.
         top_means: (n,), top_mean of the maps before smoothing with k = top_k_for(category).
     """
-    _check_alpha(alpha)
+    if not 0 <= alpha <= 1:
+        raise ConfigError(f"alpha={alpha!r}: the weight of the text score must lie in [0, 1]")
     if text_scores.shape != top_means.shape or text_scores.ndim != 1:
         raise DataError(
             f"text scores of shape {tuple(text_scores.shape)} with map scores of shape "
@@ -232,8 +233,3 @@ def min_max(values: Values) -> Values:
 def top_k_for(category: str) -> int:
     """Pixels averaged for the image score of a category in the `authors` protocol, at 518 x 518."""
     return AUTHORS_TOP_K.get(category, AUTHORS_TOP_K_DEFAULT)
-
-
-def _check_alpha(alpha: float) -> None:
-    if not 0 <= alpha <= 1:
-        raise ConfigError(f"alpha={alpha!r}: the weight of the text score must lie in [0, 1]")
