@@ -31,7 +31,7 @@ def calibrate(
     pretrained: opt.Pretrained = None,
     samples: opt.Samples = None,
     batch_size: opt.BatchSize = 8,
-    precision: opt.Precision = opt.Precision.float32,
+    precision: opt.Precision = "float32",
     keep_outliers: Annotated[
         bool, typer.Option("--keep-outliers", help="Also with images that look abnormal.")
     ] = False,
@@ -49,7 +49,7 @@ def calibrate(
         fpr=fpr,
         pixel_fpr=pixel_fpr,
         samples=samples,
-        precision=precision.value,
+        precision=precision,
         batch_size=batch_size,
         seed=seed,
         keep_outliers=keep_outliers,

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from enum import Enum
+from dataclasses import asdict
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import typer
 from rich.table import Table
@@ -26,18 +26,10 @@ Root = Annotated[
 FormOption = Annotated[Form, typer.Option(help="Which form of the dataset to read.")]
 
 
-class Split(str, Enum):
-    """Choices of ``--split``."""
-
-    test = "test"
-    train = "train"
+Split = Literal["test", "train"]
 
 
-class Format(str, Enum):
-    """Choices of ``--format``."""
-
-    mvtec = "mvtec"
-    meta = "meta"
+Format = Literal["mvtec", "meta"]
 
 
 @app.callback(invoke_without_command=True)
@@ -72,32 +64,29 @@ def datasets(
 def check(
     name: Name,
     data: Root = None,
-    split: Annotated[Split, typer.Option(help="Which images.")] = Split.test,
-    form: FormOption = Form.auto,
+    split: Annotated[Split, typer.Option(help="Which images.")] = "test",
+    form: FormOption = "auto",
     json_out: Json = None,
 ) -> None:
     """Counts, unreadable files, masks of other sizes, empty masks, duplicates; exit 1 if any."""
     from bayes_pfl.data import check as health
 
-    told = 0
     with bars() as progress:
 
-        def tick(done: int, total: int) -> None:
-            nonlocal told
-            if not told:
+        def on_image(done: int, total: int) -> None:
+            if done == 1:
                 progress.start(f"check {name}", total)
-            progress.advance(done - told, {})
-            told = done
+            progress.advance(1, {})
 
-        report = health.check(name, data, split.value, form.value, tick)
+        report = health.check(name, data, split, form, on_image)
     say(f"{report.dataset}: {report.form} form in {report.path}")
     for category, (normal, anomalous) in report.counts.items():
-        say(f"  {category}: {normal} normal, {anomalous} anomalous {split.value} images")
+        say(f"  {category}: {normal} normal, {anomalous} anomalous {split} images")
     for line in report.lines():
         say(line)
     say("no problems found" if report.ok else f"{len(report.lines())} findings")
     if json_out:
-        write_json(json_out, _plain(report))
+        write_json(json_out, {**asdict(report), "ok": report.ok})
     if not report.ok:
         raise typer.Exit(1)
 
@@ -107,20 +96,20 @@ def export(
     name: Name,
     out: Annotated[Path, typer.Option(help="mvtec: a new folder. meta: the file's folder.")],
     data: Root = None,
-    form: FormOption = Form.auto,
+    form: FormOption = "auto",
     format: Annotated[
         Format, typer.Option(help="A copy as an MVTec tree, or meta.json beside the data.")
-    ] = Format.mvtec,
+    ] = "mvtec",
 ) -> None:
-    """Write a dataset for other tools; the data itself is left as it is.
+    """Write a dataset for other tools; the data itself is not changed.
 
     meta.json names files below its own folder only, so give the dataset's folder, or one above.
     """
     from bayes_pfl.data.cards import load_card
     from bayes_pfl.data.export import export_meta, export_mvtec
 
-    splits = _splits(load_card(name), data, form.value)
-    if format is Format.meta:
+    splits = _splits(load_card(name), data, form)
+    if format == "meta":
         written = export_meta(splits, out / "meta.json")
     else:
         written = export_mvtec(splits, out)
@@ -176,16 +165,3 @@ def _counted(card: Card, place: Any) -> str:
     counts = f"{len(samples) - anomalous} normal, {anomalous} anomalous"
     differs = count_differences(card, place, "test", samples)
     return f"{counts} (not as expected)" if differs else counts
-
-
-def _plain(report: Any) -> dict[str, Any]:
-    from dataclasses import asdict
-
-    def text(value: Any) -> Any:
-        if isinstance(value, dict):
-            return {key: text(item) for key, item in value.items()}
-        if isinstance(value, list | tuple):
-            return [text(item) for item in value]
-        return str(value) if isinstance(value, Path) else value
-
-    return {**text(asdict(report)), "ok": report.ok}

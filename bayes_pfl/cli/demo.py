@@ -22,6 +22,9 @@ from bayes_pfl.support.progress import Progress
 from bayes_pfl.train.run import TrainingRequest, run_training
 
 SOLAR_CATEGORY = "solar_cell"
+_OWN = "Your own head, just trained, on rendered categories it has never seen:"
+_SHIPPED = f"The shipped head ({DEFAULT_CHECKPOINT}), on the same:"
+_SOLAR = "The shipped head on real photographs of solar cells (elpv-dataset, no masks):"
 
 
 @dataclass(frozen=True)
@@ -45,7 +48,7 @@ def run_demo(out: Path, progress: Progress, *, quick: bool = False) -> str:
     """Render, train, evaluate on unseen categories and on real photographs, predict.
 
     Args:
-        out: folder; a run that is there already is left alone and a new one made beside it.
+        out: folder; an earlier run there is left alone, and a new folder is made next to it.
 
     Returns:
         The report to print: tables, times and where to look.
@@ -53,32 +56,25 @@ def run_demo(out: Path, progress: Progress, *, quick: bool = False) -> str:
     size = QUICK if quick else FULL
     started = time.perf_counter()
     out = _fresh(out)
-    train = _render(
-        out / "rendered-train", spread(TRAIN_CATEGORIES, size.train_categories), size, 0
-    )
-    test = _render(out / "rendered-test", spread(TEST_CATEGORIES, size.test_categories), size, 1)
+    train, test = out / "rendered-train", out / "rendered-test"
+    counts = {"normals": size.images, "anomalies": size.images}
+    write_mvtec_tree(train, spread(TRAIN_CATEGORIES, size.train_categories), seed=0, **counts)
+    write_mvtec_tree(test, spread(TEST_CATEGORIES, size.test_categories), seed=1, **counts)
     run_training(_request(train, out, size), progress)
-    settings = EvaluationSettings(batch_size=16)
     own = load_checkpoint(out / "run", device="cpu")
-    parts = ["Your own head, just trained, on rendered categories it has never seen:"]
-    parts += run_evaluation(
-        own, "run/best", [test], out / "own", settings=settings, progress=progress
-    ).values()
     shipped = load_checkpoint(DEFAULT_CHECKPOINT, device="cpu")
-    parts.append(f"The shipped head ({DEFAULT_CHECKPOINT}), on the same:")
-    parts += run_evaluation(
-        shipped, DEFAULT_CHECKPOINT, [test], out / "shipped", settings=settings, progress=progress
-    ).values()
     folder = write_solar_cells(out / "elpv", size.photographs)
-    parts.append("The shipped head on real photographs of solar cells (elpv-dataset, no masks):")
-    parts += run_evaluation(
-        shipped,
-        DEFAULT_CHECKPOINT,
-        [folder],
-        out / "elpv-results",
-        settings=settings,
-        progress=progress,
-    ).values()
+    parts = []
+    for title, model, name, data, results in (
+        (_OWN, own, "run/best", test, "own"),
+        (_SHIPPED, shipped, DEFAULT_CHECKPOINT, test, "shipped"),
+        (_SOLAR, shipped, DEFAULT_CHECKPOINT, folder, "elpv-results"),
+    ):
+        settings = EvaluationSettings(batch_size=16)
+        done = run_evaluation(
+            model, name, [data], out / results, settings=settings, progress=progress
+        )
+        parts += [title, *done.values()]
     photographs = folder / SOLAR_CATEGORY / "test"
     summary = predict_folder(
         shipped,
@@ -135,11 +131,6 @@ def _request(data: Path, out: Path, size: DemoSize) -> TrainingRequest:
         accelerator="cpu",
         cache=out / "features",
     )
-
-
-def _render(out: Path, categories: tuple[str, ...], size: DemoSize, seed: int) -> Path:
-    write_mvtec_tree(out, categories, normals=size.images, anomalies=size.images, seed=seed)
-    return out
 
 
 def spread(names: tuple[str, ...], count: int) -> tuple[str, ...]:

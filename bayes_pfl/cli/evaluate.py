@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-from enum import Enum
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
 
@@ -22,20 +21,10 @@ _LISTED = 20
 """Categories up to which the terminal shows each of them."""
 
 
-class Protocols(str, Enum):
-    """Choices of ``--protocol``."""
-
-    deploy = "deploy"
-    authors = "authors"
-    both = "both"
+Protocols = Literal["deploy", "authors", "both"]
 
 
-class Form(str, Enum):
-    """Choices of ``--form``."""
-
-    auto = "auto"
-    standardised = "standardised"
-    distributed = "distributed"
+Form = Literal["auto", "standardised", "distributed"]
 
 
 def evaluate(
@@ -54,18 +43,10 @@ def evaluate(
     categories: Annotated[
         str | None, typer.Option(help="Only these, separated by commas; for one dataset.")
     ] = None,
-    form: Annotated[Form, typer.Option(help="Which form of a benchmark to read.")] = Form.auto,
-    checkpoint: Annotated[
-        list[str] | None,
-        typer.Option(
-            help="Embedded name, checkpoint or run folder, or hub repository org/name; "
-            f"repeatable.  [default: {opt.EMBEDDED_CHECKPOINT}]"
-        ),
-    ] = None,
+    form: Annotated[Form, typer.Option(help="Which form of a benchmark to read.")] = "auto",
+    checkpoint: opt.Checkpoints = None,
     pretrained: opt.Pretrained = None,
-    protocol: Annotated[Protocols, typer.Option(help="deploy, authors or both.")] = (
-        Protocols.deploy
-    ),
+    protocol: Annotated[Protocols, typer.Option(help="deploy, authors or both.")] = ("deploy"),
     seeds: Annotated[
         str, typer.Option(help="Seeds of the draws, as in 0,1,2: figures become mean ± sd.")
     ] = "0",
@@ -84,23 +65,21 @@ def evaluate(
     cache: Annotated[
         Path | None, typer.Option(help="Folder for scores already done; default: OUT/cache.")
     ] = None,
-    no_cache: Annotated[bool, typer.Option("--no-cache", help="Score everything anew.")] = False,
+    no_cache: Annotated[bool, typer.Option("--no-cache", help="Score everything again.")] = False,
     resume: Annotated[
-        bool, typer.Option("--resume", help="Go on with the run in --out, or refuse if it differs.")
+        bool, typer.Option("--resume", help="Resume the run in --out, or refuse if it differs.")
     ] = False,
     samples: opt.Samples = None,
     batch_size: opt.BatchSize = 8,
-    precision: opt.Precision = opt.Precision.float32,
+    precision: opt.Precision = "float32",
     workers: opt.Workers = 0,
     device: opt.Device = None,
 ) -> None:
     """Image and pixel metrics on labelled data: metrics.json, tables, CSV, pictures.
 
-    The same command again goes on where a stopped one was; with --resume it refuses where settings,
+    The same command again resumes a stopped run; with --resume it refuses where settings,
     checkpoint or images have changed. Exit code 1: images were skipped. 130, 143: stopped.
     """
-    from bayes_pfl.checkpoints.format import read_config
-    from bayes_pfl.checkpoints.load import find_checkpoint
     from bayes_pfl.evaluate.parallel import device_of_process
     from bayes_pfl.evaluate.published import load_published
     from bayes_pfl.evaluate.request import EvaluationRequest
@@ -111,18 +90,16 @@ def evaluate(
 
     published = load_published(compare) if compare else None
     chosen = _seeds(seeds, seed)
-    checkpoints = tuple(dict.fromkeys(checkpoint or [opt.EMBEDDED_CHECKPOINT]))
-    for name in checkpoints:  # the last one's mistakes should not show after the first one's hours
-        read_config(find_checkpoint(name))
-    found, skipped = _read(data or [], dataset or [], form.value, names_in(categories))
+    checkpoints = opt.checked(checkpoint, (opt.EMBEDDED_CHECKPOINT,))
+    found, skipped = _read(data or [], dataset or [], form, names_in(categories))
     request = EvaluationRequest(
         checkpoints=checkpoints,
         data=tuple(found),
         out=out,
-        protocols=("deploy", "authors") if protocol is Protocols.both else (protocol.value,),
+        protocols=("deploy", "authors") if protocol == "both" else (protocol,),
         settings=EvaluationSettings(
             samples=samples,
-            precision=precision.value,
+            precision=precision,
             seed=chosen[0],
             batch_size=batch_size,
             workers=workers,
@@ -177,11 +154,11 @@ def _read(
         raise ConfigError(
             "nothing to evaluate on: give --data TREE, or --dataset NAME with --data ROOT"
         )
-    if wanted and len(data) > 1:
-        raise ConfigError(
-            f"--dataset with {len(data)} folders: give one --data ROOT that holds the datasets"
-        )
     if wanted:
+        if len(data) > 1:
+            raise ConfigError(
+                f"--dataset with {len(data)} folders: give one --data ROOT that holds the datasets"
+            )
         found, skipped = read_cards(wanted, data[0] if data else None, form)
     else:
         found, skipped = read_trees(data), []

@@ -3,9 +3,8 @@
 from __future__ import annotations
 
 import json
-from enum import Enum
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import typer
 from rich.console import Console
@@ -26,17 +25,19 @@ _SHOWN = 20
 """Skipped files named on the terminal."""
 
 
-class Precision(str, Enum):
-    """Choices of ``--precision`` at inference."""
-
-    float32 = "float32"
-    bfloat16 = "bfloat16"
-    float16 = "float16"
+Precision = Literal["float32", "bfloat16", "float16"]
 
 
 Checkpoint = Annotated[
     str,
     typer.Option(help="Embedded name, checkpoint or run folder, or hub repository org/name[@rev]."),
+]
+Checkpoints = Annotated[
+    list[str] | None,
+    typer.Option(
+        help="Embedded name, checkpoint or run folder, or hub repository org/name; "
+        f"repeatable.  [default: {EMBEDDED_CHECKPOINT}]"
+    ),
 ]
 Device = Annotated[str | None, typer.Option(help="cpu, cuda, mps; default: the best at hand.")]
 Samples = Annotated[
@@ -83,6 +84,20 @@ def load_model(checkpoint: str, device: str | None, pretrained: str | None) -> B
     return load_checkpoint(checkpoint, device=device, pretrained=pretrained)
 
 
+def checked(checkpoints: list[str] | None, default: tuple[str, ...]) -> tuple[str, ...]:
+    """The checkpoints of a run, each once; raises BayesPFLError for one that cannot be read.
+
+    All are looked at before any is used: the last one's faults must not show after hours.
+    """
+    from bayes_pfl.checkpoints.format import read_config
+    from bayes_pfl.checkpoints.load import find_checkpoint
+
+    names = tuple(dict.fromkeys(checkpoints or default))
+    for name in names:
+        read_config(find_checkpoint(name))
+    return names
+
+
 def names_in(text: str | None) -> tuple[str, ...]:
     """Parts of a text separated by commas."""
     return tuple(part.strip() for part in text.split(",") if part.strip()) if text else ()
@@ -96,7 +111,7 @@ def bars() -> Bars:
 
 
 def say(text: object) -> None:
-    """Print text as it is: no markup, no colours, no wrapping."""
+    """Print text unchanged: no markup, no colours, no wrapping."""
     console.print(str(text), markup=False, highlight=False, soft_wrap=True)
 
 
@@ -123,16 +138,16 @@ def write_json(path: Path, data: Any) -> None:
     from bayes_pfl.support.files import raising_not_written, write_atomically
 
     with raising_not_written(path, "choose another file", ConfigError):
-        write_atomically(path, json.dumps(data, indent=2) + "\n")
+        write_atomically(path, json.dumps(data, indent=2, default=str) + "\n")
 
 
 def backbone_config(
     name: str, pretrained: str | None, image_size: int | None, layers: str | None
 ) -> BackboneConfig:
-    """Of --backbone, --pretrained, --image-size and --layers.
+    """The backbone of --backbone, --pretrained, --image-size and --layers.
 
     Raises:
-        ConfigError: layers that are no numbers.
+        ConfigError: layers that are not numbers.
     """
     from bayes_pfl.config import BackboneConfig
 

@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from enum import Enum
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
 
@@ -11,17 +10,13 @@ from bayes_pfl.cli import calibrate, class_names
 from bayes_pfl.cli import options as opt
 from bayes_pfl.cli import predict_ray as cluster
 from bayes_pfl.cli.options import bars, load_model, say
+from bayes_pfl.errors import ConfigError
 
 if TYPE_CHECKING:
     from bayes_pfl.predict.summary import Summary
 
 
-class MapFormat(str, Enum):
-    """Choices of ``--maps``."""
-
-    png16 = "png16"
-    npy = "npy"
-    none = "none"
+MapFormat = Literal["png16", "npy", "none"]
 
 
 def predict(
@@ -35,7 +30,7 @@ def predict(
     pretrained: opt.Pretrained = None,
     samples: opt.Samples = None,
     batch_size: opt.BatchSize = 8,
-    precision: opt.Precision = opt.Precision.float32,
+    precision: opt.Precision = "float32",
     threshold: Annotated[
         float | None, typer.Option(help="Score from which an image is labelled anomalous.")
     ] = None,
@@ -54,13 +49,12 @@ def predict(
     device: opt.Device = None,
     seed: opt.Seed = 0,
     resume: Annotated[
-        bool,
-        typer.Option("--resume", help="Continue a stopped run, if there is one."),
+        bool, typer.Option("--resume", help="Continue a stopped run, if there is one.")
     ] = False,
     overwrite: Annotated[
         bool, typer.Option("--overwrite", help="Start again although a run was stopped here.")
     ] = False,
-    engine: cluster.EngineName = cluster.Engine.local,
+    engine: cluster.EngineName = "local",
     actors: cluster.Actors = None,
     cpus_per_actor: cluster.CpusPerActor = 1,
     gpus_per_actor: cluster.GpusPerActor = 0,
@@ -68,28 +62,31 @@ def predict(
 ) -> None:
     """Score a folder of images: predictions.csv, summary.json, maps and overlays.
 
-    Exit code 1: images failed. 130, 143: stopped by Ctrl-C, by SIGTERM; go on with --resume.
+    Exit code 1: images failed. 130, 143: stopped by Ctrl-C, by SIGTERM; resume with --resume.
     """
     from bayes_pfl.predict.settings import FolderSettings
 
     names = class_names.names_of(class_name, class_name_from)
     settings = FolderSettings(
         samples=samples,
-        precision=precision.value,
+        precision=precision,
         seed=seed,
         batch_size=batch_size,
         workers=workers,
         compile=compile,
         threshold=threshold,
-        maps=maps.value if maps else None,
+        maps=maps,
         overlays=overlays,
         overlay_uncertainty=overlay_uncertainty,
         report=report,
     )
-    pool = cluster.PoolOptions(actors, cpus_per_actor, gpus_per_actor, part_images)
-    if engine is cluster.Engine.ray:
+    if engine == "ray":
         from bayes_pfl.predict.ray import predict_ray
+        from bayes_pfl.predict.ray.pool import Pool
 
+        if overlay_uncertainty:
+            raise ConfigError("--overlay-uncertainty: ray draws no overlays; leave it out")
+        pool = Pool(actors, cpus_per_actor, gpus_per_actor)
         with bars() as progress:
             summary = predict_ray(
                 checkpoint,
@@ -100,7 +97,7 @@ def predict(
                 calibration=calibration,
                 device=device,
                 pretrained=pretrained,
-                pool=pool.pool(settings),
+                pool=pool,
                 part_images=part_images,
                 resume=resume,
                 overwrite=overwrite,
@@ -109,14 +106,14 @@ def predict(
     else:
         from bayes_pfl.predict.folder import predict_folder
 
-        pool.refuse_without_ray()
-        where = cluster.local_folder(folder), cluster.local_folder(out)
+        cluster.refuse_without_ray((actors, gpus_per_actor, part_images), (folder, out))
         model = load_model(checkpoint, device, pretrained)
         class_names.warn_of_names(model, names)
         with bars() as progress:
             summary = predict_folder(
                 model,
-                *where,
+                folder,
+                out,
                 class_name=names,
                 settings=settings,
                 calibration=calibration,
@@ -125,7 +122,7 @@ def predict(
                 overwrite=overwrite,
                 progress=progress,
             )
-    _tell_resumed(summary)
+    _say_resumed(summary)
     if summary.anomalous is not None:
         say(f"{summary.anomalous} labelled anomalous, {summary.review} need review")
     say(f"{summary.succeeded} images scored, {summary.failed} failed; written to {out}")
@@ -133,7 +130,7 @@ def predict(
         raise typer.Exit(1)
 
 
-def _tell_resumed(summary: Summary) -> None:
+def _say_resumed(summary: Summary) -> None:
     if summary.resumed == summary.images:
         say(f"nothing to do: all {summary.images} images were done before")
     elif summary.resumed:

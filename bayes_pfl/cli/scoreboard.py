@@ -52,7 +52,7 @@ def scoreboard(
     ] = 1000,
     bootstrap_seed: Annotated[int, typer.Option(min=0, help="Of the resamples.")] = 0,
     batch_size: opt.BatchSize = 8,
-    precision: opt.Precision = opt.Precision.float32,
+    precision: opt.Precision = "float32",
     workers: opt.Workers = 0,
     device: opt.Device = None,
     seed: opt.Seed = 0,
@@ -62,8 +62,6 @@ def scoreboard(
     Exit code 1: images were skipped. --image-size is that of every --backbone; a checkpoint has its
     own.
     """
-    from bayes_pfl.checkpoints.format import read_config
-    from bayes_pfl.checkpoints.load import find_checkpoint
     from bayes_pfl.errors import ConfigError
     from bayes_pfl.evaluate.files import prepare_folder
     from bayes_pfl.scoreboard.board import BoardSettings, bare_model
@@ -74,17 +72,14 @@ def scoreboard(
     backbones = tuple(dict.fromkeys(backbone or []))
     if image_size and not backbones:
         raise ConfigError("--image-size belongs to a --backbone: name one, or use bayes-pfl resize")
-    default = [] if backbones else [opt.EMBEDDED_CHECKPOINT]
-    checkpoints = tuple(dict.fromkeys(checkpoint or default))
-    for name in checkpoints:  # the last one's mistakes should not show after the first one's hours
-        read_config(find_checkpoint(name))
+    checkpoints = opt.checked(checkpoint, () if backbones else (opt.EMBEDDED_CHECKPOINT,))
     found = read_sets(sets, data)
     prepare_folder(out)
     settings = BoardSettings(
         samples=tuple(dict.fromkeys(samples)) if samples else (None,),
         baselines=baselines,
         batch_size=batch_size,
-        precision=precision.value,
+        precision=precision,
         workers=workers,
         seed=seed,
         bootstrap=BootstrapSettings(resamples=resamples, seed=bootstrap_seed),

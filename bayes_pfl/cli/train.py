@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import asdict, replace
 from enum import Enum
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import typer
 
@@ -17,11 +17,7 @@ if TYPE_CHECKING:
     from bayes_pfl.config import TrainConfig
 
 
-class Validation(str, Enum):
-    """Choices of ``--validation``."""
-
-    held_out = "held-out"
-    authors = "authors"
+Validation = Literal["held-out", "authors"]
 
 
 class Part(str, Enum):
@@ -50,12 +46,12 @@ def train(
     config: Annotated[
         Path | None, typer.Option(help="TrainConfig as JSON; the options below override it.")
     ] = None,
-    epochs: Annotated[int | None, typer.Option(min=0, help="Stage 1, at most.")] = None,
-    epochs2: Annotated[int | None, typer.Option(min=0, help="Stage 2, at most.")] = None,
-    patience: Annotated[int | None, typer.Option(min=1, help="Epochs without gain.")] = None,
-    steps_per_epoch: Annotated[int | None, typer.Option(min=1)] = None,
-    batch_size: Annotated[int | None, typer.Option(min=1)] = None,
-    validation: Annotated[Validation | None, typer.Option(help="What ends a stage.")] = None,
+    epochs: Annotated[int | None, typer.Option(min=0, help="Most epochs of stage 1.")] = None,
+    epochs2: Annotated[int | None, typer.Option(min=0, help="Most epochs of stage 2.")] = None,
+    patience: Annotated[int | None, typer.Option(min=1, help="Epochs without a gain.")] = None,
+    steps_per_epoch: Annotated[int | None, typer.Option(min=1, help="Default: all data.")] = None,
+    batch_size: Annotated[int | None, typer.Option(min=1, help="Images of a step.")] = None,
+    validation: Annotated[Validation | None, typer.Option(help="What chooses the epoch.")] = None,
     held_out: Annotated[float | None, typer.Option(help="Share of categories held out.")] = None,
     validation_data: Annotated[
         Path | None, typer.Option(help="Another tree to validate on (needed for 'authors').")
@@ -64,30 +60,32 @@ def train(
         str | None, typer.Option(help="A benchmark or card to validate on, as --dataset.")
     ] = None,
     validation_categories: Annotated[
-        str | None, typer.Option(help="Which of its categories, separated by commas.")
+        str | None, typer.Option(help="Categories to validate on, separated by commas.")
     ] = None,
-    mosaic: Annotated[float | None, typer.Option(min=0, max=1)] = None,
+    mosaic: Annotated[
+        float | None, typer.Option(min=0, max=1, help="Share of anomalous images in mosaics.")
+    ] = None,
     augment: Annotated[bool | None, typer.Option(help="Random rotation, light, noise.")] = None,
     precision: Annotated[str | None, typer.Option(help="32-true, bf16-mixed or 16-mixed.")] = None,
     accelerator: Annotated[str, typer.Option(help="auto, cpu, cuda, mps.")] = "auto",
     devices: Annotated[
-        int, typer.Option(min=1, help="Of this machine; they share each batch out.")
+        int, typer.Option(min=1, help="Devices of this machine; they divide each batch.")
     ] = 1,
     accumulate: Annotated[
-        int | None, typer.Option(min=1, help="Parts a device takes its share of a batch in.")
+        int | None, typer.Option(min=1, help="Micro-batches of each device in a step.")
     ] = None,
-    workers: Annotated[int | None, typer.Option(min=0)] = None,
-    seed: Annotated[int | None, typer.Option(min=0)] = None,
+    workers: Annotated[int | None, typer.Option(min=0, help="Decoding processes.")] = None,
+    seed: Annotated[int | None, typer.Option(min=0, help="Fixes every random choice.")] = None,
     cache_features: Annotated[
-        Path | None, typer.Option(help="Folder for tokens of augmented views: fast epochs.")
+        Path | None, typer.Option(help="Keep the tokens of augmented views here: faster epochs.")
     ] = None,
     text_checkpointing: Annotated[
-        bool | None, typer.Option(help="Text activations made anew in the backward pass.")
+        bool | None, typer.Option(help="Recompute text activations: less memory, more time.")
     ] = None,
     without: Annotated[
         list[Part] | None, typer.Option(help="Leave a part of the model out; repeatable.")
     ] = None,
-    resume: Annotated[bool, typer.Option("--resume", help="Go on after the last epoch.")] = False,
+    resume: Annotated[bool, typer.Option("--resume", help="Resume from the last epoch.")] = False,
 ) -> None:
     """Train the prompts, flows and attention on one auxiliary dataset; the backbone is frozen."""
     from bayes_pfl.config import AblationConfig
@@ -97,7 +95,7 @@ def train(
     settings = {
         "steps_per_epoch": steps_per_epoch,
         "batch_size": batch_size,
-        "validation": validation.value if validation else None,
+        "validation": validation,
         "held_out": held_out,
         "mosaic": mosaic,
         "augment": augment,

@@ -48,7 +48,7 @@ def inference(
     random_weights: RandomWeights = False,
     image_size: ImageSize = None,
     samples: Samples = None,
-    precision: Precision = Precision.float32,
+    precision: Precision = "float32",
     batch_size: Annotated[int, typer.Option(min=1, help="Images at once.")] = 1,
     compile: Compile = False,
     device: Device = None,
@@ -67,7 +67,7 @@ def inference(
 
     subject = _chosen_model(backbone, checkpoint, pretrained, random_weights, image_size, device)
     settings = InferenceSettings(
-        samples, precision.value, batch_size, compile, repeats, accuracy_images, files, workers
+        samples, precision, batch_size, compile, repeats, accuracy_images, files, workers
     )
     report = benchmark_inference(subject, settings)
     say(
@@ -90,7 +90,7 @@ def training(
     pretrained: Pretrained = None,
     random_weights: RandomWeights = False,
     image_size: ImageSize = None,
-    precision: Precision = Precision.float32,
+    precision: Precision = "float32",
     batch_size: Annotated[int, typer.Option(min=1, help="Images at once.")] = 8,
     text_checkpointing: Annotated[
         bool, typer.Option(help="Recompute text activations in the backward pass: less memory.")
@@ -103,7 +103,7 @@ def training(
     from benchmarks.training import TrainingSettings, benchmark_training
 
     subject = _chosen_model(backbone, checkpoint, pretrained, random_weights, image_size, device)
-    settings = TrainingSettings(batch_size, precision.value, text_checkpointing, repeats)
+    settings = TrainingSettings(batch_size, precision, text_checkpointing, repeats)
     report = benchmark_training(subject, settings)
     say(
         f"batch of {batch_size}: image tower {report['backbone_seconds']:.3f} s, step "
