@@ -198,7 +198,7 @@ META = (
     ),
     Case(
         "image of meta.json that is not there",
-        "told, the others are evaluated: `no such file`",
+        "reported, and the others are evaluated: `no such file`",
         lambda world: absent(world),
     ),
 )

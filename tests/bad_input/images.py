@@ -197,7 +197,7 @@ FILES = (
         "JPEG named .png",
         "is-jpeg.png",
         saved("JPEG", quality=95),
-        "scored: the content tells the kind",
+        "scored: the content decides, not the name",
     ),
     ImageFile(
         "text named .png",

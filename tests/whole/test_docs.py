@@ -3,6 +3,7 @@
 import ast
 import importlib
 import os
+import pkgutil
 import re
 import subprocess
 import sys
@@ -57,6 +58,23 @@ def test_links_lead_somewhere_on_the_file_system(page):
         assert wanted.exists(), f"{link} of {page}"
         if anchor:
             assert anchor in anchors(wanted), f"{link} of {page}"
+
+
+FILE = re.compile(r"(?<![\w/.-])(?:bayes_pfl|tools|tests|docs)/[\w/-]+\.\w+")
+TEST = re.compile(r"(?<![\w/.-])(\w+/test_\w+\.py)")  # below tests/
+MODULE = re.compile(r"\bbayes_pfl(?:\.\w+)+")
+
+
+@named([page for page in PAGES + OUTSIDE if page.name != "CHANGELOG.md"])
+def test_files_and_modules_that_are_named_exist(page):
+    text = page.read_text(encoding="utf-8")
+    files = FILE.findall(text) + [f"tests/{name}" for name in TEST.findall(text)]
+    assert not [name for name in files if not (ROOT / name).exists()]
+    for name in MODULE.findall(text):
+        try:
+            pkgutil.resolve_name(name)
+        except (ImportError, AttributeError) as error:
+            raise AssertionError(f"{name} of {page}") from error
 
 
 # Commands --------------------------------------------------------------------------------------
