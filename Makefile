@@ -9,7 +9,7 @@ LOCK := constraints.txt
 APP_LOCK := constraints-app.txt
 CPU_TORCH := https://download.pytorch.org/whl/cpu
 
-.PHONY: setup lock demo test test-slow test-app lint docs bench pretrained audit fuzz
+.PHONY: setup lock demo test test-slow test-app lint docs bench pretrained audit fuzz mutants
 
 setup: $(STAMP)
 $(STAMP): setup.py pyproject.toml $(LOCK)
@@ -34,12 +34,15 @@ lock:
 demo: setup
 	$(VENV)/bin/bayes-pfl demo --out demo
 
+# On up to four processes, one for each core. Each takes tests of neighbouring files, so that what
+# the tests of a file share is made once, and takes over some of another's when it has none left.
+PYTEST = $(VENV)/bin/python -m pytest --numprocesses logical --maxprocesses 4 --dist worksteal
 test: setup
-	$(VENV)/bin/python -m pytest
+	$(PYTEST)
 
 # Also what takes minutes or gigabytes.
 test-slow: setup
-	$(VENV)/bin/python -m pytest --slow
+	$(PYTEST) --slow
 
 # Makes the environment $(1) on top of the first: what is installed there hides what lies beneath.
 SITE = -c "import sysconfig; print(sysconfig.get_path('purelib'))"
@@ -73,6 +76,10 @@ audit: setup
 	test -d $(VENV)-audit || $(PYTHON) -m venv --without-pip $(VENV)-audit
 	$(PIP) --python $(VENV)-audit/bin/python install --quiet --constraint $(LOCK) --group audit
 	$(VENV)/bin/python tools/audit.py --tools $(VENV)-audit/bin
+
+# Breaks the code in one place after the other: do the tests notice? See docs/testing.md.
+mutants: setup
+	$(VENV)/bin/python tools/mutants.py
 
 TARGET ?= card
 SECONDS ?= 60
