@@ -66,11 +66,10 @@ class Faults:
         return tuple(self.text(where, item, required=True) for item in items)
 
     def patterns(self, where: str, value: object) -> tuple[str, ...]:
-        """A path pattern or a list of them: see `pattern_fault`."""
+        """A path pattern or a list of them; each must stay below the dataset's folder."""
         found = self.texts(where, value)
         for pattern in found:
-            fault = pattern_fault(pattern)
-            if fault:
+            if fault := _pattern_fault(pattern):
                 self.add(where, f"{short(pattern)} {fault}")
         return found
 
@@ -89,8 +88,8 @@ class Faults:
         return {split: count for split, count in counts.items() if count}
 
 
-def pattern_fault(pattern: str) -> str | None:
-    """What is wrong with a path pattern, or None; it must stay below the dataset's folder."""
+def _pattern_fault(pattern: str) -> str | None:
+    """What is wrong with a path pattern, or None."""
     if pattern.startswith(("/", "~")) or re.match(r"[A-Za-z]:", pattern) or "\\" in pattern:
         return "must be relative to the dataset's folder, with / between folders"
     if any(part in ("", ".", "..") for part in pattern.split("/")):

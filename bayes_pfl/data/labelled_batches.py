@@ -8,7 +8,7 @@ from __future__ import annotations
 import functools
 import hashlib
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -34,8 +34,8 @@ class LabelledBatch:
 
     pixels: list[np.ndarray]
     masks: np.ndarray
-    samples: list[Sample] = field(default_factory=list)
-    failures: list[tuple[Sample, str]] = field(default_factory=list)
+    samples: list[Sample]
+    failures: list[tuple[Sample, str]]
 
 
 def read_batches(

@@ -54,10 +54,8 @@ def locate(card: Card, root: str | Path, form: str = "auto", *, own_folder: bool
         raise DataError(f"{root} is not a folder; give the folder that holds the datasets")
     names = [name.casefold() for name in dict.fromkeys((card.name, *card.folders))]
     places = _places(card, root, names, own_folder)
-    if form != "distributed":
-        meta = _find_meta(root, names, places)
-        if meta:
-            return Found("standardised", meta)
+    if form != "distributed" and (meta := _find_meta(root, names, places)):
+        return Found("standardised", meta)
     if form != "standardised":
         for place in places:
             for layout in card.layouts:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import replace
 from pathlib import Path
 
 from bayes_pfl.data.image_files import check_folder, images_in
@@ -34,15 +33,13 @@ def read_mvtec(
     """
     root = Path(root)
     folders = _category_folders(root, split, categories)
-    words = class_names or {}
-    samples = [
-        sample
-        for name, folder in folders.items()
-        for sample in _read_category(folder, name, words.get(name, prompt_word(name)), split)
-    ]
+    samples: list[Sample] = []
+    for name, folder in folders.items():
+        word = (class_names or {}).get(name, prompt_word(name))
+        samples += _read_category(folder, name, word, split, dataset)
     if not samples:
         raise DataError(f"{root} has no images in <category>/{split}/good or /<defect>")
-    return [replace(sample, dataset=dataset) for sample in samples]
+    return samples
 
 
 def _category_folders(root: Path, split: str, wanted: Sequence[str] | None) -> dict[str, Path]:
@@ -57,7 +54,7 @@ def _category_folders(root: Path, split: str, wanted: Sequence[str] | None) -> d
     return {name: found[name] for name in wanted} if wanted else found
 
 
-def _read_category(folder: Path, name: str, word: str, split: str) -> list[Sample]:
+def _read_category(folder: Path, name: str, word: str, split: str, dataset: str) -> list[Sample]:
     samples = []
     for defect in sorted(p for p in (folder / split).iterdir() if p.is_dir()):
         label = int(defect.name != "good")
@@ -65,5 +62,5 @@ def _read_category(folder: Path, name: str, word: str, split: str) -> list[Sampl
         masks = {path.stem: path for path in truth}
         for image in images_in(defect):
             mask = masks.get(f"{image.stem}_mask") or masks.get(image.stem)
-            samples.append(Sample(image, name, word, label, mask, defect.name))
+            samples.append(Sample(image, name, word, label, mask, defect.name, dataset))
     return samples
