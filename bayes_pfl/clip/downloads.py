@@ -42,12 +42,12 @@ def tagged_weights(name: str, tag: str) -> tuple[Path, dict[str, Any]]:
 def _tagged_file(what: str, settings: dict[str, Any]) -> Path:
     from open_clip.pretrained import download_pretrained
 
-    url = settings.get("url", "")
+    url: str = settings.get("url", "")
     plain = _OPENAI_CACHE.expanduser() / url.rsplit("/", 1)[-1]
     repository, _, filename = settings.get("hf_hub", "").rpartition("/")
     filenames = (filename,) if filename else WEIGHTS_FILES
-    if repository and (found := cached_hub_file(repository, filenames)):
-        return found
+    if repository and (cached := cached_hub_file(repository, filenames)):
+        return cached
     if plain.is_file():
         return plain
     place = cache_to_copy() if repository else f"or into {plain.parent}"

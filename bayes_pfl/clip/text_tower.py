@@ -66,8 +66,9 @@ class TextTower(nn.Module):
         self.text_projection = text.text_projection
         self.register_buffer("attn_mask", text.attn_mask, persistent=False)
         # open_clip's CLIP and its text towers name these two differently.
-        self.pool = getattr(text, "text_pool_type", None) or getattr(text, "pool_type", "argmax")
-        self._eos = getattr(text, "text_eos_id", None) or getattr(text, "eos_id", 2)
+        pool: Any = getattr(text, "text_pool_type", None) or getattr(text, "pool_type", "argmax")
+        eos: Any = getattr(text, "text_eos_id", None) or getattr(text, "eos_id", 2)
+        self.pool, self._eos = str(pool), int(eos)
         # Tokenizers have no common name for their padding: it is read from an example.
         self.pad_id = int(tokenizer([PLACEHOLDER], context_length=_UNTRUNCATED)[0, -1])
         self.context_length = int(self.positional_embedding.shape[0])

@@ -177,7 +177,8 @@ def deploy_score(text_score: Score, map_score: Score) -> Score:
         text_score: in [0, 1].
         map_score: mean of the highest `DEPLOY_FRACTION` of the pixels of the unsmoothed map.
     """
-    return (text_score + map_score) / 2
+    score: Score = (text_score + map_score) / 2
+    return score
 
 
 def top_spread(maps: Tensor, spread: Tensor, fraction: float = DEPLOY_FRACTION) -> Tensor:
@@ -227,7 +228,8 @@ def min_max(values: Values) -> Values:
     if len(values) == 0:
         return values
     low, high = values.min(), values.max()
-    return values - low if high == low else (values - low) / (high - low)
+    scaled: Values = values - low if high == low else (values - low) / (high - low)
+    return scaled
 
 
 def top_k_for(category: str) -> int:
