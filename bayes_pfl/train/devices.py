@@ -52,30 +52,16 @@ def _check_devices(accelerator: str, devices: int) -> None:
         raise ConfigError(f"accelerator {accelerator!r} is not known; give one of {allowed}")
     if devices < 1:
         raise ConfigError(f"devices = {devices}: give 1, or more")
-    kind = _resolve(accelerator)
-    there = _available(kind)
-    if there is not None and devices > there:
-        fewer = f"give {there} at most, or" if there else "use"
+    counts = {"cuda": torch.cuda.device_count(), "mps": int(torch.backends.mps.is_available())}
+    kind = accelerator
+    if kind in ("auto", "gpu"):
+        found = [name for name, count in counts.items() if count]
+        kind = next(iter(found), "cpu" if kind == "auto" else "cuda")
+    if kind != "cpu" and devices > counts[kind]:  # any number of processes can share the CPU
+        fewer = f"give {counts[kind]} at most, or" if counts[kind] else "use"
         raise ConfigError(
-            f"devices = {devices}: {kind} has {there} here; {fewer} --accelerator cpu"
+            f"devices = {devices}: {kind} has {counts[kind]} here; {fewer} --accelerator cpu"
         )
-
-
-def _resolve(accelerator: str) -> str:
-    if accelerator not in ("auto", "gpu"):
-        return accelerator
-    if torch.cuda.is_available():
-        return "cuda"
-    if torch.backends.mps.is_available():
-        return "mps"
-    return "cpu" if accelerator == "auto" else "cuda"
-
-
-def _available(kind: str) -> int | None:
-    """Number of devices of a kind; None for "cpu", which any number of processes can share."""
-    if kind == "cuda":
-        return torch.cuda.device_count()
-    return int(torch.backends.mps.is_available()) if kind == "mps" else None
 
 
 def join_devices(accelerator: str, devices: int, precision: Any) -> Fabric:

@@ -33,17 +33,15 @@ def cache_key(
     backbone: BackboneConfig, samples: Sequence[Sample], augmentation: dict[str, Any]
 ) -> str:
     """A name made of all that the tokens depend on: backbone, augmentation and every file."""
-    files = [_identity(path) for s in samples for path in (s.path, s.mask) if path is not None]
+    paths = [path for s in samples for path in (s.path, s.mask) if path is not None]
+    try:
+        files = [(str(path.resolve()), *file_stamp(path)) for path in paths]
+    except OSError as error:
+        reason = f"{error.filename}: {error_reason(error)}"
+        raise DataError(f"{reason}; restore it, or leave it out") from error
     content = {"format": CACHE_FORMAT, "backbone": asdict(backbone)}
     content |= {"augmentation": augmentation, "files": files}
     return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()[:24]
-
-
-def _identity(path: Path) -> tuple[str, int, int]:
-    try:
-        return str(path.resolve()), *file_stamp(path)
-    except OSError as error:
-        raise DataError(f"{path}: {error_reason(error)}; restore it, or leave it out") from error
 
 
 class FeatureCache:

@@ -75,7 +75,9 @@ class Trainer:
         try:
             optimization = self._restore() if resume else None
             self._run_stages(optimization)
-            self._keep_map_range()
+            if self.files and self.state.map_range:
+                self.model.update_scoring(map_range=self.state.map_range)  # colours of overlays
+                save_checkpoint(self.model, self.files.out / "best")
         finally:
             if self.files:
                 self.files.close()
@@ -107,13 +109,6 @@ class Trainer:
             self._run_stage(stage, settings, optimization)
             if self.files:  # the other processes get these weights when the next stage is set up
                 self.files.load_best(self.model)
-
-    def _keep_map_range(self) -> None:
-        """Colours of the overlays: the median pixel of the validation dark, the highest bright."""
-        if not self.files or not self.state.map_range:
-            return
-        self.model.update_scoring(map_range=self.state.map_range)
-        save_checkpoint(self.model, self.files.out / "best")
 
     def _run_stage(
         self, stage: int, settings: StageConfig, optimization: dict[str, Any] | None
