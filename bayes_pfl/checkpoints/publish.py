@@ -93,8 +93,7 @@ def _stage(folder: Path, staging: Path, repository: str, license: str | None) ->
             "--pretrained",
             backbone,
         )
-    weights = (folder / WEIGHTS_NAME).read_bytes()
-    write_atomically(staging / WEIGHTS_NAME, weights)
+    write_atomically(staging / WEIGHTS_NAME, (folder / WEIGHTS_NAME).read_bytes())
     digest = file_sha256(staging / WEIGHTS_NAME)
     text = json.dumps(raw | {CHECKSUM: digest}, indent=2) + "\n"
     write_atomically(staging / CONFIG_NAME, text)

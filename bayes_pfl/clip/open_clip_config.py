@@ -15,12 +15,11 @@ from bayes_pfl.errors import BackboneError
 from bayes_pfl.support.error_text import one_line
 from bayes_pfl.support.parsing import MAX_CONFIG, read_json, short
 
-_Triple = tuple[float, ...]
 # Other settings reach transformers, where one of them can run code from the folder.
 _TOKENIZER = {"strip_sep_token", "language", "clean"}
 
 
-def read_clip_config(folder: Path) -> tuple[dict[str, Any], _Triple, _Triple]:
+def read_clip_config(folder: Path) -> tuple[dict[str, Any], tuple[float, ...], tuple[float, ...]]:
     """Architecture, mean and standard deviation of an open_clip folder.
 
     Raises:
@@ -46,7 +45,7 @@ def read_clip_config(folder: Path) -> tuple[dict[str, Any], _Triple, _Triple]:
     return model_cfg, mean, std
 
 
-def _triple(values: Any) -> _Triple:
+def _triple(values: Any) -> tuple[float, ...]:
     if len(values) != 3 or not all(isinstance(v, int | float) and abs(v) < 1e6 for v in values):
         raise TypeError(f"mean and std are three numbers, not {short(values)}")
     return tuple(map(float, values))

@@ -9,7 +9,6 @@ from torch import Tensor
 from bayes_pfl.errors import BackboneError
 
 HEAD_WIDTH = 64  # of every model that OpenAI published; weights do not show it
-RESNET_STRIDE = 32
 # Entries of OpenAI's files that are no weights; open_clip's own files have none of these.
 _MARKS = ("input_resolution", "context_length", "vocab_size")
 
@@ -71,7 +70,7 @@ def _resnet_cfg(state: dict[str, Tensor]) -> dict[str, Any]:
     return {
         "layers": [_count(state, f"visual.layer{stage}.", 2) for stage in (1, 2, 3, 4)],
         "width": state["visual.layer1.0.conv1.weight"].shape[0],
-        "image_size": RESNET_STRIDE * side,
+        "image_size": 32 * side,  # the tower's stride
     }
 
 

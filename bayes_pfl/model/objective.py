@@ -122,11 +122,8 @@ def _map_losses(
 
 def _layer_maps(model: BayesPFLNetwork, features: ImageFeatures, text: Tensor) -> list[Tensor]:
     """Abnormal probability by each layer, (B, K, S, S), for prompt pairs (B, 2, K, D)."""
-    size = model.backbone.image_size
-    return [
-        upsampled_probability(logits, features.grid, size)
-        for logits in model.layer_logits(features, text)
-    ]
+    layers, size = model.layer_logits(features, text), model.backbone.image_size
+    return [upsampled_probability(logits, features.grid, size) for logits in layers]
 
 
 def _sums(maps: list[Tensor], masks: Tensor) -> Tensor:
