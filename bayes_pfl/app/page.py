@@ -4,16 +4,17 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator
-from pathlib import Path
 from typing import Any
 
 import gradio as gr
 from gradio.processing_utils import save_pil_to_cache
-from gradio.utils import get_upload_folder
 
+from bayes_pfl.app.gate import visitor_of
 from bayes_pfl.app.inspection import Inspected, InspectionRequest, Inspector
+from bayes_pfl.app.uploads import Uploads
 from bayes_pfl.data.image_files import IMAGE_SUFFIXES
-from bayes_pfl.errors import BayesPFLError, ConfigError, DataError
+from bayes_pfl.errors import BayesPFLError, ConfigError
+from bayes_pfl.support.parsing import short
 
 FOOTER: list[Any] = []
 STYLE = """
@@ -43,7 +44,7 @@ def theme() -> gr.themes.Base:
     return gr.themes.Default(primary_hue="blue", font=_FONTS[0], font_mono=_FONTS[1])
 
 
-def build_page(inspector: Inspector) -> gr.Blocks:
+def build_page(inspector: Inspector, uploads: Uploads) -> gr.Blocks:
     """The page that shows what an inspector finds."""
     offered = list(inspector.settings.checkpoints)
     with gr.Blocks(
@@ -58,8 +59,10 @@ def build_page(inspector: Inspector) -> gr.Blocks:
             with gr.Column(scale=3):
                 shown = _answers(inspector.settings.calibration is not None)
 
-        def answer(*values: Any) -> Iterator[tuple[str, Any, Any]]:
-            yield from _answer(inspector, *values)  # Gradio does not take a lambda for a generator
+        # Gradio passes the request, because of its type.
+        def answer(request: gr.Request, *values: Any) -> Iterator[tuple[str, Any, Any]]:
+            visitor = visitor_of(request.headers.get("cookie", ""))
+            yield from _answer(inspector, uploads, visitor, *values)
 
         go.click(answer, asked, shown, concurrency_limit=1, api_visibility="private")
     return page.queue(max_size=_WAITING)
@@ -118,6 +121,8 @@ def _answers(calibrated: bool) -> list[Any]:
 
 def _answer(
     inspector: Inspector,
+    uploads: Uploads,
+    visitor: str,
     paths: list[str] | None,
     class_name: str,
     threshold: str,
@@ -132,13 +137,15 @@ def _answer(
     rows: list[list[str]] = []
     done = 0
     try:
-        _check_uploads(paths)
+        for path in paths:
+            uploads.check(path, visitor)  # the gate did so; Gradio may have changed them since
         request = InspectionRequest(checkpoint, class_name, int(samples), _number(threshold))
         for done, item in enumerate(inspector.inspect(paths, request), start=1):
             if item.overlay is not None:
                 # Written once: Gradio would write an image again with every answer, possibly while
                 # a browser is reading it.
-                file = save_pil_to_cache(item.overlay, get_upload_folder(), format="webp")
+                file = save_pil_to_cache(item.overlay, str(uploads.folder), format="webp")
+                uploads.add(file, visitor)
                 pictures.append((file, _caption(item)))
             rows.append(_row(item, inspector.settings.calibration is not None))
             yield f"{done} of {len(paths)} inspected", rows, pictures
@@ -149,25 +156,13 @@ def _answer(
     yield f"Done: {done - failed} scored, {failed} could not be read.", rows, pictures
 
 
-def _check_uploads(paths: list[str]) -> None:
-    """Check that all paths are uploads; Gradio checks this too, and may stop doing so.
-
-    Raises:
-        DataError: a path outside the folder of uploads.
-    """
-    uploads = Path(get_upload_folder()).resolve()
-    for path in paths:
-        if not Path(path).resolve().is_relative_to(uploads):
-            raise DataError(f"{Path(path).name}: not a file that was dropped here")
-
-
 def _number(text: str) -> float | None:
     try:
         value = float(text.replace(",", ".")) if text.strip() else None
     except ValueError:
         value = math.nan
     if value is not None and not math.isfinite(value):
-        raise ConfigError(f"threshold {text!r}: give a number, such as 0.5, or nothing")
+        raise ConfigError(f"threshold {short(text)}: give a number, such as 0.5, or nothing")
     return value
 
 

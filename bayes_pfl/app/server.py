@@ -9,15 +9,21 @@ from __future__ import annotations
 import contextlib
 import importlib.util
 import os
+import shutil
 import socket
 import tempfile
 import threading
+import weakref
 import webbrowser
 from collections.abc import Callable, Iterator
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 from urllib.parse import urlsplit
 
+from bayes_pfl.app.gate import Gate
 from bayes_pfl.app.inspection import AppSettings, Inspector
+from bayes_pfl.app.stopping import GRACE, ending_on_signals
+from bayes_pfl.app.uploads import Uploads
 from bayes_pfl.errors import ConfigError
 
 if TYPE_CHECKING:
@@ -28,6 +34,8 @@ __all__ = ["AppSettings", "Inspector", "asgi_app", "run_app"]
 HOST = "127.0.0.1"
 _FIRST_PORT, _PORTS = 7860, 100
 _NAMES = ("127.0.0.1", "localhost")
+_CONNECTIONS = 256
+_REQUESTS_KEPT = 2  # requests of the largest size whose uploads fit on the disk together
 _POLICY = (
     "default-src 'self'; script-src 'self' 'unsafe-inline' 'unsafe-eval'; "
     "style-src 'self' 'unsafe-inline'; img-src 'self' data: blob:; font-src 'self' data:; "
@@ -38,6 +46,7 @@ _HEADERS = {
     "Content-Security-Policy": _POLICY,
     "Referrer-Policy": "no-referrer",
     "X-Content-Type-Options": "nosniff",
+    "Cross-Origin-Resource-Policy": "same-origin",
 }
 
 
@@ -65,15 +74,27 @@ def run_app(
     inspector.model(settings.checkpoints[0])
     import uvicorn
 
-    with _uploads():
-        config = uvicorn.Config(asgi_app(inspector), HOST, place, log_level="warning")
-        address = f"http://{HOST}:{place}"
-        on_start(f"{address}  (this computer only; Ctrl-C stops it)")
-        if browser:
-            timer = threading.Timer(1.0, webbrowser.open, (address,))
-            timer.daemon = True
-            timer.start()
-        uvicorn.Server(config).run()
+    page = asgi_app(inspector)
+    config = uvicorn.Config(
+        page,
+        HOST,
+        place,
+        log_level="warning",
+        limit_concurrency=_CONNECTIONS,
+        timeout_graceful_shutdown=GRACE,
+    )
+    server = uvicorn.Server(config)
+    address = f"http://{HOST}:{place}"
+    on_start(f"{address}  (this computer only; Ctrl-C stops it)")
+    if browser:
+        timer = threading.Timer(1.0, webbrowser.open, (address,))
+        timer.daemon = True
+        timer.start()
+    try:
+        with ending_on_signals(server, page.state.uploads.folder):
+            server.run()
+    finally:
+        page.state.remove_uploads()
 
 
 def asgi_app(inspector: Inspector) -> FastAPI:
@@ -81,7 +102,9 @@ def asgi_app(inspector: Inspector) -> FastAPI:
 
     Requests for another host name are refused, so that no other site can reach the page through a
     name of its own that points to this computer; so are requests that a page of another origin
-    sends. Of the files on the disk, only uploads and the pictures made from them are served.
+    sends. Of the files on the disk, only uploads and the pictures made from them are opened or
+    served, each to the browser that uploaded it (`bayes_pfl.app.gate`). They lie in a temporary
+    folder of this application alone, which is deleted at its end.
     """
     check_installed()
     _turn_off_reports()
@@ -92,7 +115,13 @@ def asgi_app(inspector: Inspector) -> FastAPI:
 
     from bayes_pfl.app.page import FOOTER, STYLE, build_page, theme
 
+    known = inspector.settings
+    folder = Path(tempfile.mkdtemp(prefix="bayes-pfl-app-")).resolve()
+    uploads = Uploads(folder, _REQUESTS_KEPT * known.max_files * known.max_bytes)
     app = FastAPI(openapi_url=None)
+    app.state.uploads = uploads
+    app.state.remove_uploads = weakref.finalize(app, shutil.rmtree, folder, ignore_errors=True)
+    app.add_middleware(Gate, uploads=uploads, settings=known)  # innermost: added first
     app.add_middleware(TrustedHostMiddleware, allowed_hosts=list(_NAMES))
 
     @app.middleware("http")
@@ -103,22 +132,23 @@ def asgi_app(inspector: Inspector) -> FastAPI:
             response.headers[name] = value
         return response
 
-    return gradio.mount_gradio_app(
-        app,
-        build_page(inspector),
-        path="/",
-        server_name=HOST,
-        footer_links=FOOTER,
-        show_error=True,
-        max_file_size=inspector.settings.max_bytes,
-        ssr_mode=False,
-        allowed_paths=[],
-        enable_monitoring=False,
-        pwa=False,
-        mcp_server=False,
-        theme=theme(),
-        css=STYLE,
-    )
+    with _gradio_folder(folder):
+        return gradio.mount_gradio_app(
+            app,
+            build_page(inspector, uploads),
+            path="/",
+            server_name=HOST,
+            footer_links=FOOTER,
+            show_error=True,
+            max_file_size=known.max_bytes,
+            ssr_mode=False,
+            allowed_paths=[],
+            enable_monitoring=False,
+            pwa=False,
+            mcp_server=False,
+            theme=theme(),
+            css=STYLE,
+        )
 
 
 def _is_own(origin: str | None, host: str | None) -> bool:
@@ -150,15 +180,18 @@ def free_port(wanted: int | None) -> int:
 def _turn_off_reports() -> None:
     """Turn off Gradio's reports to its makers; Gradio reads these variables when it is imported."""
     os.environ["GRADIO_ANALYTICS_ENABLED"] = "False"
+    os.environ["GRADIO_RUN_HISTORY"] = "False"  # the browser would keep what was inspected
     os.environ.setdefault("HF_HUB_DISABLE_TELEMETRY", "1")
 
 
 @contextlib.contextmanager
-def _uploads() -> Iterator[None]:
-    """Keep uploaded files in a temporary folder, which is removed when the app stops."""
-    with tempfile.TemporaryDirectory(prefix="bayes-pfl-app-") as folder:
-        os.environ["GRADIO_TEMP_DIR"] = folder
-        try:
-            yield
-        finally:
-            del os.environ["GRADIO_TEMP_DIR"]
+def _gradio_folder(folder: Path) -> Iterator[None]:
+    """Within, Gradio's parts are made to keep their files in this folder."""
+    before = os.environ.get("GRADIO_TEMP_DIR")
+    os.environ["GRADIO_TEMP_DIR"] = str(folder)
+    try:
+        yield
+    finally:
+        del os.environ["GRADIO_TEMP_DIR"]
+        if before is not None:
+            os.environ["GRADIO_TEMP_DIR"] = before

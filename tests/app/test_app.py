@@ -2,14 +2,11 @@
 
 from __future__ import annotations
 
-import contextlib
 import importlib.util
 import json
 import os
 import shutil
 import socket
-import threading
-import time
 
 import numpy as np
 import pytest
@@ -19,7 +16,9 @@ from bayes_pfl import BayesPFL
 from bayes_pfl.app import server as app_module
 from bayes_pfl.app.inspection import InspectionRequest
 from bayes_pfl.app.server import AppSettings, Inspector, check_installed, free_port
+from bayes_pfl.app.uploads import Uploads
 from bayes_pfl.errors import ConfigError, DataError
+from tests.app.client import serving
 from tests.helpers.browser import chromium, complaints, requested
 from tests.helpers.commands import command
 
@@ -112,24 +111,8 @@ def test_a_port_that_is_taken():
 @pytest.fixture(scope="module")
 def served(inspector):
     """The page, served; gives its address."""
-    with serving(inspector) as address:
-        yield address
-
-
-@contextlib.contextmanager
-def serving(inspector):
-    """A page, served; gives its address."""
-    uvicorn = pytest.importorskip("uvicorn")
-    port = free_port(None)
-    page = app_module.asgi_app(inspector)
-    server = uvicorn.Server(uvicorn.Config(page, app_module.HOST, port, log_level="warning"))
-    thread = threading.Thread(target=server.run, daemon=True)
-    thread.start()
-    while not server.started:
-        time.sleep(0.02)
-    yield f"http://{app_module.HOST}:{port}"
-    server.should_exit = True
-    thread.join(10)
+    with serving(inspector) as running:
+        yield running.address
 
 
 @needs_gradio
@@ -152,53 +135,22 @@ def test_requests_of_other_origins_are_refused(served):
 
 
 @needs_gradio
-@pytest.mark.parametrize("form", ["file={}", "file/{}", "file=../..{}", "file=file://{}"])
-def test_no_file_of_the_computer_is_served(served, checkpoint_dir, form):
-    for path in ("/etc/passwd", os.path.abspath("setup.py"), str(checkpoint_dir / "config.json")):
-        assert os.path.isfile(path)
-        code = status(f"{served}/gradio_api/{form.format(path)}")
-        assert code in (403, 404, 405)
-
-
-@needs_gradio
-def test_only_uploads_are_inspected(inspector, files, tmp_path, monkeypatch):
-    from bayes_pfl.app.page import _answer
-
-    monkeypatch.setenv("GRADIO_TEMP_DIR", str(tmp_path))
-    asked = ("part", "", inspector.settings.checkpoints[0], 1)
-    ((said, _, _),) = _answer(inspector, [files[0]], *asked)
-    assert "a part.png: not a file that was dropped here" in said
-    (tmp_path / "link.png").symlink_to(files[0])
-    ((said, _, _),) = _answer(inspector, [str(tmp_path / "link.png")], *asked)
-    assert "not a file that was dropped here" in said
-    uploaded = shutil.copy(files[0], tmp_path / "own.png")
-    *_, (said, _, _) = _answer(inspector, [str(uploaded)], *asked)
-    assert said.startswith("Done: 1 scored")
-
-
-@needs_gradio
-def test_an_overlay_that_is_shown_is_not_written_again(inspector, files, tmp_path, monkeypatch):
+def test_an_overlay_that_is_shown_is_not_written_again(inspector, files, tmp_path):
     """A browser may be fetching it while the next image is answered."""
     from gradio.components import Gallery
 
     from bayes_pfl.app.page import _answer
 
-    monkeypatch.setenv("GRADIO_TEMP_DIR", str(tmp_path))
-    uploads = [str(shutil.copy(f, tmp_path / f"{i}.png")) for i, f in enumerate(files[::2])]
+    kept = Uploads(tmp_path, max_bytes=10**6)
+    pictures = [str(shutil.copy(f, tmp_path / f"{i}.png")) for i, f in enumerate(files[::2])]
+    for path in pictures:
+        kept.add(path, "me")
     asked, gallery, seen = (inspector.settings.checkpoints[0], 1), Gallery(), []
-    for _, _, pictures in _answer(inspector, uploads, "part", "", *asked):
-        shown = [item.image.path for item in gallery.postprocess(pictures).root]
+    for _, _, overlays in _answer(inspector, kept, "me", pictures, "part", "", *asked):
+        shown = [item.image.path for item in gallery.postprocess(overlays).root]
         seen.append({path: os.stat(path).st_mtime_ns for path in shown})
     assert [len(one) for one in seen] == [1, 2, 2]
     assert seen[0].items() <= seen[1].items() and seen[1] == seen[2]
-
-
-@needs_gradio
-def test_uploads_have_a_limit(inspector):
-    limited = Inspector(AppSettings(inspector.settings.checkpoints, device="cpu", max_bytes=1000))
-    with serving(limited) as address:
-        assert upload(address, 500) == 200
-        assert upload(address, 5000) == 413
 
 
 def test_time_has_a_limit(inspector, files):
@@ -220,15 +172,6 @@ def status(address, headers=None, data=None) -> int:
         return urllib.request.urlopen(request, timeout=10).status
     except urllib.error.HTTPError as error:
         return error.code
-
-
-def upload(address, size) -> int:
-    """The HTTP status of an upload of that many bytes."""
-    edge = "----edge"
-    head = f'--{edge}\r\nContent-Disposition: form-data; name="files"; filename="a.png"\r\n\r\n'
-    body = head.encode() + bytes(size) + f"\r\n--{edge}--\r\n".encode()
-    kind = {"Content-Type": f"multipart/form-data; boundary={edge}"}
-    return status(f"{address}/gradio_api/upload", kind, body)
 
 
 @needs_gradio

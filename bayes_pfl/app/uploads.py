@@ -1,0 +1,68 @@
+"""The files that the app may open or serve: those it received itself, and the pictures it made."""
+
+from __future__ import annotations
+
+import os
+import stat
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from bayes_pfl.errors import DataError
+from bayes_pfl.support.parsing import short
+
+_MOST = 20_000  # files that are remembered; those that were deleted are forgotten first
+
+
+@dataclass(frozen=True)
+class Uploads:
+    """The files of one run of the app, each with the visitors who may use it.
+
+    A visitor is one browser, known by the value of its cookie. A file belongs to everyone who
+    uploaded the same content under the same name.
+
+    Attributes:
+        folder: of this run alone; its real path, without links.
+        max_bytes: bytes of all files in the folder.
+    """
+
+    folder: Path
+    max_bytes: int
+    _owners: dict[str, set[str]] = field(default_factory=dict)
+
+    def add(self, path: str | os.PathLike[str], visitor: str) -> None:
+        """Let a visitor use a file that the app wrote to its folder."""
+        if len(self._owners) >= _MOST:
+            for known in [known for known in self._owners if not os.path.exists(known)]:
+                del self._owners[known]
+        if len(self._owners) < _MOST:
+            self._owners.setdefault(os.fspath(path), set()).add(visitor)
+
+    def check(self, path: str, visitor: str) -> Path:
+        """A path that a request names, if this visitor may use it.
+
+        Raises:
+            DataError: the visitor did not upload it, it is not a regular file in the folder of
+                this run, or a link is part of its path.
+        """
+        if visitor not in self._owners.get(path, ()) or not self._holds(path):
+            raise DataError(f"{short(os.path.basename(path))}: not a file that was dropped here")
+        return Path(path)
+
+    def _holds(self, path: str) -> bool:
+        try:
+            regular = stat.S_ISREG(os.lstat(path).st_mode)
+            real = os.path.realpath(path, strict=True)
+        except (OSError, ValueError):
+            return False
+        return regular and real == path and Path(real).is_relative_to(self.folder)
+
+    def room(self) -> int:
+        """Bytes that further uploads may fill."""
+        used = 0
+        for where, _, names in os.walk(self.folder):
+            for name in names:
+                try:
+                    used += os.lstat(os.path.join(where, name)).st_size
+                except OSError:  # deleted meanwhile
+                    continue
+        return self.max_bytes - used
