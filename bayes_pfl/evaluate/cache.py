@@ -40,10 +40,6 @@ from bayes_pfl.support.version import __version__
 logger = logging.getLogger(__name__)
 
 CACHE_FORMAT = 2
-SECONDS_BETWEEN = 10.0
-WORK_PER_WRITING = 20.0
-"""Seconds of work, at least, between two writings that take one second each."""
-
 MOST_BYTES = 256 * 2**20
 """Batches of this size, together, are kept; later ones wait until the counts are written."""
 
@@ -61,12 +57,7 @@ class DatasetCache:
     """
 
     def __init__(
-        self,
-        folder: Path,
-        key: str,
-        dataset: str,
-        seconds: float = SECONDS_BETWEEN,
-        strict: bool = False,
+        self, folder: Path, key: str, dataset: str, seconds: float = 10.0, strict: bool = False
     ) -> None:
         self.folder = folder / key / quote(dataset, safe="")
         self.seconds, self.strict = seconds, strict
@@ -83,12 +74,14 @@ class DatasetCache:
             DataError: strict, and an image has changed or is gone; or the disk is full.
         """
         record = self._read(category, levels)
-        if record is not None and (path := _changed_image(record, samples)):
-            if self.strict:
-                raise DataError(
-                    f"{path}: has changed or is gone since it was scored; restore it, or leave "
-                    f"--resume out: then category {category} is scored again"
-                )
+        known = {file_identity(sample) for sample in samples} if record else set()
+        changed = [row.path for row in record.rows if row.identity not in known] if record else []
+        if changed and self.strict:
+            raise DataError(
+                f"{changed[0]}: has changed or is gone since it was scored; restore it, or leave "
+                f"--resume out: then category {category} is scored again"
+            )
+        if changed:
             logger.warning("%s: files of category %s changed; scoring again", self.folder, category)
             record = None
         if record is None:
@@ -138,8 +131,8 @@ class DatasetCache:
             write_atomically(self._path(record.category), packed_record(record))
             shutil.rmtree(self._batches(record.category), ignore_errors=True)
             self._bytes = 0
-        spent = time.monotonic() - started
-        self._next = time.monotonic() + max(self.seconds, WORK_PER_WRITING * spent)
+        done = time.monotonic()  # at most a twentieth of the time goes into writing
+        self._next = done + max(self.seconds, 20 * (done - started))
 
     @contextlib.contextmanager
     def _writing(self) -> Iterator[None]:
@@ -164,12 +157,6 @@ class DatasetCache:
     def _batches(self, category: str) -> Path:
         """A file for each batch, named by the number of the record's rows before it."""
         return self._path(category).with_suffix(".batches")
-
-
-def _changed_image(record: CategoryRecord, samples: Sequence[Sample]) -> str | None:
-    """Path of an image that was counted and has changed or is gone since; None if there is none."""
-    known = {file_identity(sample) for sample in samples}
-    return next((row.path for row in record.rows if row.identity not in known), None)
 
 
 def cache_key(model: BayesPFLNetwork, fingerprint: str, settings: ScoringSettings) -> str:

@@ -11,7 +11,8 @@ import numpy as np
 
 from bayes_pfl.data.records import Sample
 from bayes_pfl.evaluate.cache import DatasetCache
-from bayes_pfl.evaluate.records import LEVELS, CategoryRecord, figures, mean
+from bayes_pfl.evaluate.figures import figures, mean
+from bayes_pfl.evaluate.records import LEVELS, CategoryRecord
 from bayes_pfl.evaluate.scoring import CategoryScoring, EvaluationSettings, OnBatch, OnProgress
 from bayes_pfl.metrics import ImageMetrics
 from bayes_pfl.model.network import BayesPFLNetwork

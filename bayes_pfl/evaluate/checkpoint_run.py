@@ -8,18 +8,18 @@ from pathlib import Path
 from typing import Any
 
 from bayes_pfl.checkpoints.fingerprint import fingerprint
+from bayes_pfl.evaluate import files
 from bayes_pfl.evaluate.cache import DatasetCache, cache_key
+from bayes_pfl.evaluate.contact_sheets import category_sheet
 from bayes_pfl.evaluate.datasets import EvaluationData
-from bayes_pfl.evaluate.files import CheckpointFiles, prepare_folder
+from bayes_pfl.evaluate.figures import combine_seeds
 from bayes_pfl.evaluate.journal import EvaluationJournal
 from bayes_pfl.evaluate.parallel import Team, evaluate_together
 from bayes_pfl.evaluate.records import CategoryRecord, Protocol, Skipped, dataset_result
-from bayes_pfl.evaluate.report_pictures import MOST as MOST_PICTURES
-from bayes_pfl.evaluate.report_pictures import EvaluationPictures
+from bayes_pfl.evaluate.report_pictures import MOST_PICTURES, EvaluationPictures
 from bayes_pfl.evaluate.request import EvaluationOutcome, EvaluationRequest
 from bayes_pfl.evaluate.scoring import EvaluationSettings
-from bayes_pfl.evaluate.seeds import combine_seeds
-from bayes_pfl.evaluate.tables import categories_markdown
+from bayes_pfl.evaluate.tables import categories_csv
 from bayes_pfl.evaluate.threshold import add_rates, check_calibration
 from bayes_pfl.model.network import BayesPFLNetwork
 from bayes_pfl.support.progress import Progress
@@ -55,9 +55,10 @@ class CheckpointRun:
             check_calibration(
                 request.calibration, model, request.data, request.settings, request.seeds
             )
-        prepare_folder(out)
+        files.prepare_folder(out)
         self.model, self.checkpoint, self.context = model, checkpoint, context
-        self.files = CheckpointFiles(out)
+        self.out = out
+        self.image_rows: list[list[Any]] = []
         self.fingerprint = fingerprint(model)
         context.journal.check_weights(checkpoint, self.fingerprint)
         self.skipped = list(request.skipped)
@@ -71,7 +72,7 @@ class CheckpointRun:
             return None
         settings = replace(request.settings, seed=request.seeds[0])
         key = cache_key(self.model, self.fingerprint, settings)
-        return EvaluationPictures(self.model, self.files.out, request.images, key)
+        return EvaluationPictures(self.model, self.out, request.images, key)
 
     def evaluate(self) -> None:
         """Score every image with every seed; the first process keeps the results."""
@@ -83,7 +84,7 @@ class CheckpointRun:
 
     def _keep(self, data: EvaluationData, seed: int, records: dict[str, CategoryRecord]) -> None:
         """Add the results of a dataset with one seed."""
-        self.files.add_images(data.name, seed, records)
+        self.image_rows += files.image_rows(data.name, seed, records)
         for protocol, by_dataset in self.results.items():
             result = dataset_result(records, protocol)
             if protocol == "deploy" and self.request.calibration:
@@ -122,25 +123,24 @@ class CheckpointRun:
     ) -> None:
         """Draw the curves and the contact sheet of a category, if asked for."""
         title = f"{data.name} / {record.category}"
-        if self.request.curves:
-            for protocol in self.request.protocols:
-                suffix = self.request.suffix(protocol)
-                self.files.write_curves(data.name, record, protocol, title, suffix)
+        for protocol in self.request.protocols if self.request.curves else ():
+            name = record.category + self.request.suffix(protocol)
+            curves = files.category_curves(record, protocol, title)
+            files.write_png(self.out / "curves", data.name, name, curves)
         if self.request.sheets:
-            from bayes_pfl.evaluate.contact_sheets import category_sheet
-
             samples = [sample for sample in data.samples if sample.category == record.category]
             sheet = category_sheet(self.model, record, samples, settings, title)
-            self.files.write_sheet(data.name, record.category, sheet)
+            files.write_png(self.out / "sheets", data.name, record.category, sheet)
 
     def write(self, name: str, outcome: EvaluationOutcome) -> None:
         """Write the files of this checkpoint, and add its results under ``name``."""
         for protocol, by_dataset in self.results.items():
             report = self._report(protocol, by_dataset)
-            self.files.write_report(report, self.request.suffix(protocol))
+            path = self.out / f"metrics{self.request.suffix(protocol)}"
+            files.write_json(path.with_suffix(".json"), report)
+            files.write_results(path.with_suffix(".csv"), categories_csv(report))
             outcome.reports.setdefault(protocol, {})[name] = report
-            outcome.by_category.setdefault(protocol, {})[name] = categories_markdown(report)
-        self.files.write_images()
+        files.write_images(self.out, self.image_rows)
         outcome.skipped += [item for item in self.skipped if item not in outcome.skipped]
 
     def _report(self, protocol: Protocol, by_dataset: dict[str, list[Any]]) -> dict[str, Any]:

@@ -6,12 +6,12 @@ same maps, also after a resumed run.
 
 from __future__ import annotations
 
+import io
 import math
 from collections.abc import Sequence
 
 import numpy as np
 import torch
-from PIL import Image
 
 from bayes_pfl.data.images import read_image
 from bayes_pfl.data.records import Sample
@@ -23,10 +23,7 @@ from bayes_pfl.evaluate.scoring import EvaluationSettings
 from bayes_pfl.model.network import BayesPFLNetwork
 from bayes_pfl.report.contact_sheet import SIDE, Tile, contact_sheet
 
-SHOWN = 4
 _PERCENTILES = (1.0, 99.8)
-
-Picked = list[tuple[str, list[ImageRow]]]
 
 
 def category_sheet(
@@ -35,8 +32,8 @@ def category_sheet(
     samples: Sequence[Sample],
     settings: EvaluationSettings,
     title: str,
-) -> Image.Image:
-    """Contact sheet of a category: best, worst, false alarms, most uncertain, masks outlined."""
+) -> bytes:
+    """Contact sheet of a category as a PNG file: best, worst, false alarms, most uncertain."""
     picked = pick(record)
     by_path = {str(sample.path): sample for sample in samples}
     chosen = list(dict.fromkeys(row.path for _, rows in picked for row in rows))
@@ -46,10 +43,12 @@ def category_sheet(
         (heading, [_tile(by_path[row.path], row, scored[row.path]) for row in rows])
         for heading, rows in picked
     ]
-    return contact_sheet(title, rows, limits)
+    buffer = io.BytesIO()
+    contact_sheet(title, rows, limits).save(buffer, format="PNG")
+    return buffer.getvalue()
 
 
-def pick(record: CategoryRecord, shown: int = SHOWN) -> Picked:
+def pick(record: CategoryRecord, shown: int = 4) -> list[tuple[str, list[ImageRow]]]:
     """Headings, each with up to ``shown`` rows.
 
     Anomalous images are ranked by the average precision of their own pixels; without masks, by the

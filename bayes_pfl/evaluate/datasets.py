@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from bayes_pfl.data.card_schema import LEVELS, Card
@@ -35,8 +35,7 @@ class EvaluationData:
 
     def only(self, categories: Sequence[str]) -> EvaluationData:
         """The same with these categories alone; DataError for one that is not there."""
-        chosen = tuple(select_categories(self.samples, categories))
-        return EvaluationData(self.name, chosen, self.domain, self.levels, self.notes)
+        return replace(self, samples=tuple(select_categories(self.samples, categories)))
 
 
 def read_trees(sources: Sequence[Path]) -> list[EvaluationData]:

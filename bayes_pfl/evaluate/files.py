@@ -2,23 +2,24 @@
 
 from __future__ import annotations
 
-import io
 import json
 import math
 import re
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 from urllib.parse import quote
-
-from PIL import Image
 
 from bayes_pfl.errors import DataError
 from bayes_pfl.evaluate.paper_table import arrange, blocks_json
 from bayes_pfl.evaluate.records import CategoryRecord, Protocol
 from bayes_pfl.evaluate.request import EvaluationRequest
-from bayes_pfl.evaluate.tables import blocks_csv, blocks_latex, blocks_markdown, categories_csv
+from bayes_pfl.evaluate.tables import (
+    blocks_csv,
+    blocks_latex,
+    blocks_markdown,
+    categories_markdown,
+)
 from bayes_pfl.report.curves import curves_png
 from bayes_pfl.report.tables import csv_text
 from bayes_pfl.support.files import raising_not_written, write_atomically
@@ -27,69 +28,53 @@ _ROW_COLUMNS = ("text_score", "map_score", "top_mean", "uncertainty", "pixel_ap"
 _INSIDE_RUNS = ("best", "last", "checkpoints", "model.safetensors")
 
 
-@dataclass
-class CheckpointFiles:
-    """The folder with the results of one checkpoint."""
+def image_rows(
+    dataset: str, seed: int, records: Mapping[str, CategoryRecord]
+) -> Iterator[list[Any]]:
+    """The lines of images.csv for a dataset and a seed: one for each image."""
+    for name, record in records.items():
+        authors = record.image_scores("authors").tolist()
+        for row, score in zip(record.rows, authors, strict=True):
+            values = [getattr(row, column) for column in _ROW_COLUMNS]
+            values = [None if math.isnan(value) else value for value in values]
+            about = [dataset, name, seed, row.path, row.label]
+            yield [*about, *values, row.deploy_score, score]
 
-    out: Path
-    _images: list[list[Any]] = field(default_factory=list)
 
-    def write_report(self, report: dict[str, Any], suffix: str) -> None:
-        """metrics.json and metrics.csv."""
-        write_json(self.out / f"metrics{suffix}.json", report)
-        write_results(self.out / f"metrics{suffix}.csv", categories_csv(report))
+def write_images(out: Path, rows: Sequence[Sequence[Any]]) -> None:
+    """images.csv, with the lines that :func:`image_rows` returns."""
+    about, scores = ("dataset", "category", "seed", "path", "label"), ("deploy", "authors")
+    head = (*about, *_ROW_COLUMNS, *(f"score_{protocol}" for protocol in scores))
+    write_results(out / "images.csv", csv_text([head, *rows]))
 
-    def add_images(self, dataset: str, seed: int, records: Mapping[str, CategoryRecord]) -> None:
-        """Remember the scores of every image for images.csv."""
-        for name, record in records.items():
-            authors = record.image_scores("authors").tolist()
-            for row, score in zip(record.rows, authors, strict=True):
-                values = [getattr(row, column) for column in _ROW_COLUMNS]
-                values = [None if math.isnan(value) else value for value in values]
-                about = [dataset, name, seed, row.path, row.label]
-                self._images.append([*about, *values, row.deploy_score, score])
 
-    def write_images(self) -> None:
-        """images.csv: one line per dataset, category, seed and image."""
-        about, scores = ("dataset", "category", "seed", "path", "label"), ("deploy", "authors")
-        head = (*about, *_ROW_COLUMNS, *(f"score_{protocol}" for protocol in scores))
-        write_results(self.out / "images.csv", csv_text([head, *self._images]))
+def category_curves(record: CategoryRecord, protocol: Protocol, title: str) -> bytes:
+    """The curves of a category as a PNG file."""
+    return curves_png(
+        f"{title} ({protocol})",
+        record.image_metrics(protocol).curves() if "image" in record.levels else {},
+        record.pixel_curves,
+        record.image_scores(protocol),
+        record.labels,
+    )
 
-    def write_curves(
-        self, dataset: str, record: CategoryRecord, protocol: Protocol, title: str, suffix: str
-    ) -> None:
-        """curves/<dataset>/<category>.png."""
-        picture = curves_png(
-            f"{title} ({protocol})",
-            record.image_metrics(protocol).curves() if "image" in record.levels else {},
-            record.pixel_curves,
-            record.image_scores(protocol),
-            record.labels,
-        )
-        write_results(self._picture("curves", dataset, record.category + suffix), picture)
 
-    def write_sheet(self, dataset: str, category: str, sheet: Image.Image) -> None:
-        """sheets/<dataset>/<category>.png."""
-        buffer = io.BytesIO()
-        sheet.save(buffer, format="PNG")
-        write_results(self._picture("sheets", dataset, category), buffer.getvalue())
-
-    def _picture(self, kind: str, dataset: str, name: str) -> Path:
-        path = self.out / kind / quote(dataset, safe=" ") / f"{quote(name, safe=' ')}.png"
-        prepare_folder(path.parent)
-        return path
+def write_png(folder: Path, dataset: str, name: str, content: bytes) -> None:
+    """<folder>/<dataset>/<name>.png."""
+    path = folder / quote(dataset, safe=" ") / f"{quote(name, safe=' ')}.png"
+    prepare_folder(path.parent)
+    write_results(path, content)
 
 
 def write_tables(
     request: EvaluationRequest,
     protocol: Protocol,
-    reports: Mapping[str, Mapping[str, Any]],
-    by_category: Mapping[str, str],
+    reports: Mapping[str, dict[str, Any]],
 ) -> tuple[str, str]:
     """Write table.md, .csv, .json and .tex in the paper's arrangement.
 
     Args:
-        reports, by_category: metrics.json objects and their markdown tables, by method.
+        reports: metrics.json objects by method.
 
     Returns:
         The paper's tables, and the whole text of table.md, which adds a table of every category.
@@ -103,9 +88,9 @@ def write_tables(
         if published.protocol not in ("", protocol):
             summary += f"Ours is of protocol {protocol}, another way of measuring.\n"
     text = summary
-    for method, table in by_category.items():
-        title = "By category" if len(by_category) == 1 else f"By category: {method}"
-        text += f"\n**{title}**\n\n{table}"
+    for method, report in reports.items():
+        title = "By category" if len(reports) == 1 else f"By category: {method}"
+        text += f"\n**{title}**\n\n{categories_markdown(report)}"
     text = text.lstrip("\n")  # where no dataset has any figure
     write_results(path.with_suffix(".md"), text)
     write_results(path.with_suffix(".csv"), blocks_csv(blocks))

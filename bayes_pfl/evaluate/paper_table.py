@@ -12,8 +12,8 @@ from dataclasses import dataclass
 from typing import Any
 
 from bayes_pfl.evaluate.datasets import EvaluationData
+from bayes_pfl.evaluate.figures import mean
 from bayes_pfl.evaluate.published import Published
-from bayes_pfl.evaluate.records import mean
 
 METRICS = {"image": ("auroc", "f1_max", "ap"), "pixel": ("auroc", "aupro", "ap")}
 """The metrics of the paper's tables, in its order (arXiv 2503.10080, tables 1 and 2)."""
@@ -129,12 +129,11 @@ def _published_cells(
     published: Published | None, names: Sequence[str], level: str
 ) -> dict[str, PaperRow]:
     """Cells by dataset, for the metrics that are known of any dataset."""
-    if published is None:
-        return {name: {} for name in names}
-    found = {name: published.datasets.get(name, {}).get(level, {}) for name in names}
+    method, scores = (published.method, published.datasets) if published else ("", {})
+    found = {name: scores.get(name, {}).get(level, {}) for name in names}
     keys = [key for key in METRICS[level] if any(key in values for values in found.values())]
     return {
-        name: {(published.method, key): Cell(values.get(key)) for key in keys}
+        name: {(method, key): Cell(values.get(key)) for key in keys}
         for name, values in found.items()
     }
 
@@ -146,11 +145,9 @@ def _mean_row(
     result: PaperRow = {}
     for method, key in next(iter(rows.values())):
         values = [row[method, key].value for row in rows.values()]
-        if method in reports:
-            sd = _mean_sd(reports[method], list(rows), level, key)
-            result[method, key] = Cell(mean(values), sd)
-        else:
-            result[method, key] = Cell(None if None in values else mean(values))
+        ours = method in reports
+        sd = _mean_sd(reports[method], list(rows), level, key) if ours else None
+        result[method, key] = Cell(mean(values) if ours or None not in values else None, sd)
     return result
 
 

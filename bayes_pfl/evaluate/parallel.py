@@ -17,6 +17,9 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
+import torch
+from torch import distributed
+
 from bayes_pfl.data.records import Sample
 from bayes_pfl.evaluate.cache import DatasetCache
 from bayes_pfl.evaluate.categories import evaluate_categories
@@ -68,10 +71,8 @@ class Team:
 
     def gather(self, share: Share) -> list[Share]:
         """Send this share to the first process, which returns all; the others return nothing."""
-        import torch.distributed
-
         found: list[Any] | None = [None] * self.count if self.first else None
-        torch.distributed.gather_object(share, found)
+        distributed.gather_object(share, found)
         return found or []
 
 
@@ -89,8 +90,6 @@ def working_together(request: EvaluationRequest) -> Iterator[tuple[Team, Evaluat
     if not launched_outside():
         yield Team(), request
         return
-    from torch import distributed
-
     connected = distributed.is_initialized()
     with first_error_only(), tempfile.TemporaryDirectory(prefix="bayes-pfl-") as folder:
         team = join_team()
@@ -115,8 +114,6 @@ def join_team() -> Team:
     """Connect the processes that ``torchrun`` started; without it, a team of one."""
     if not launched_outside() or os.environ.get("WORLD_SIZE", "1") == "1":
         return Team()
-    from torch import distributed
-
     if not distributed.is_initialized():
         # What is gathered, rows and counts, lies in main memory: no GPU takes part.
         distributed.init_process_group("gloo", timeout=_PATIENCE)
@@ -125,8 +122,6 @@ def join_team() -> Team:
 
 def device_of_process(device: str | None) -> str | None:
     """The device of this process: with ``torchrun`` each process of a machine has its own GPU."""
-    import torch
-
     if not launched_outside() or device not in (None, "cuda") or not torch.cuda.is_available():
         return device
     return f"cuda:{int(os.environ.get('LOCAL_RANK', '0')) % torch.cuda.device_count()}"

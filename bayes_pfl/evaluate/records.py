@@ -1,26 +1,21 @@
-"""What an evaluation keeps of a category, and the figures that are computed from it.
+"""What an evaluation keeps of a category, and its results.
 
 That is a row of numbers for each image and counts of all pixels, in bounded memory.
 """
 
 from __future__ import annotations
 
-import math
-from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
 import numpy as np
 
+from bayes_pfl.evaluate.figures import IMAGE_KEYS, PIXEL_KEYS, figures, mean_figures, undefined
 from bayes_pfl.metrics import ImageMetrics, PixelMetrics
 from bayes_pfl.model.scoring import authors_scores, deploy_score
 
 Protocol = Literal["deploy", "authors"]
-PIXEL_KEYS = ("auroc", "aupro", "ap", "f1_max", "iou")
-IMAGE_KEYS = ("auroc", "ap", "f1_max")
-LEVEL_KEYS = {"pixel": PIXEL_KEYS, "image": IMAGE_KEYS}
 LEVELS = ("image", "pixel")
-CURVE_POINTS = 500
 
 
 @dataclass(frozen=True, slots=True)  # slots: there is one for every image
@@ -123,7 +118,7 @@ class CategoryRecord:
     @property
     def text_scores(self) -> np.ndarray:
         """(n,) float."""
-        return np.asarray([row.text_score for row in self.rows], np.float64)
+        return self._column("text_score")
 
     @property
     def unmasked(self) -> int:
@@ -139,11 +134,13 @@ class CategoryRecord:
         """One score per image (n,); the protocol `authors` uses the text score alone where there
         are no pixel figures."""
         if protocol == "deploy":
-            return np.asarray([row.deploy_score for row in self.rows], np.float64)
+            return self._column("deploy_score")
         if not self.counts_pixels:
             return self.text_scores
-        top_means = np.asarray([row.top_mean for row in self.rows], np.float64)
-        return authors_scores(self.text_scores, top_means)
+        return authors_scores(self.text_scores, self._column("top_mean"))
+
+    def _column(self, name: str) -> np.ndarray:
+        return np.asarray([getattr(row, name) for row in self.rows], np.float64)
 
     def image_metrics(self, protocol: Protocol) -> ImageMetrics:
         """The image metrics of a protocol, exact."""
@@ -154,12 +151,14 @@ class CategoryRecord:
     def result(self, protocol: Protocol) -> dict[str, Any]:
         """The category's entry of metrics.json; undefined figures are None, with a reason."""
         anomalous = int(self.labels.sum())
-        entry = {
+        entry: dict[str, Any] = {
             "pixel": self.pixel_result(),
-            "image": self._image_result(protocol),
+            "image": undefined(IMAGE_KEYS, "the dataset is meant for pixel-level results only"),
             "n_normal": len(self.rows) - anomalous,
             "n_anomalous": anomalous,
         }
+        if "image" in self.levels:
+            entry["image"] = figures(self.image_metrics(protocol).compute(), IMAGE_KEYS)
         return entry | ({"n_skipped": len(self.skipped)} if self.skipped else {})
 
     def pixel_result(self) -> dict[str, Any]:
@@ -167,9 +166,9 @@ class CategoryRecord:
         if self._pixel_result is not None:
             return self._pixel_result
         if "pixel" not in self.levels:
-            return _undefined(PIXEL_KEYS, "the dataset is meant for image-level results only")
+            return undefined(PIXEL_KEYS, "the dataset is meant for image-level results only")
         if self.unmasked:
-            return _undefined(PIXEL_KEYS, f"{self.unmasked} anomalous images have no mask")
+            return undefined(PIXEL_KEYS, f"{self.unmasked} anomalous images have no mask")
         return figures(self.pixel.compute(), PIXEL_KEYS)
 
     def seal(self) -> None:
@@ -177,56 +176,11 @@ class CategoryRecord:
         if self._pixel_result is None:
             self._pixel_result = self.pixel_result()
             if self.counts_pixels:
-                self.pixel_curves = self.pixel.curves(CURVE_POINTS)
+                self.pixel_curves = self.pixel.curves(points=500)
             self.pixel = PixelMetrics("exact")
-
-    def _image_result(self, protocol: Protocol) -> dict[str, Any]:
-        if "image" not in self.levels:
-            return _undefined(IMAGE_KEYS, "the dataset is meant for pixel-level results only")
-        return figures(self.image_metrics(protocol).compute(), IMAGE_KEYS)
-
-
-def figures(computed: dict[str, Any], keys: Sequence[str]) -> dict[str, Any]:
-    """Metrics in the form of metrics.json: None for NaN, with "reason"; "bound" if binned."""
-    chosen: dict[str, Any] = {key: _number(computed[key]) for key in keys}
-    chosen["f1_max_threshold"] = _number(computed.get("f1_max_threshold", math.nan))
-    bounds = {key: float(computed["bound"][key]) for key in keys if computed["bound"].get(key)}
-    reasons = {key: text for key, text in computed["reason"].items() if key in keys}
-    return chosen | ({"bound": bounds} if bounds else {}) | ({"reason": reasons} if reasons else {})
 
 
 def dataset_result(records: dict[str, CategoryRecord], protocol: Protocol) -> dict[str, Any]:
     """{"categories": ..., "mean": ...} of one dataset; means leave undefined figures out."""
     categories = {name: record.result(protocol) for name, record in records.items()}
     return {"categories": categories, "mean": mean_figures(list(categories.values()))}
-
-
-def mean_figures(entries: Sequence[dict[str, Any]]) -> dict[str, Any]:
-    """Means of entries with "pixel" and "image" figures, each over those where it is defined."""
-    means: dict[str, Any] = {}
-    for level, keys in LEVEL_KEYS.items():
-        means[level] = {key: mean([entry[level][key] for entry in entries]) for key in keys}
-        undefined = [key for key in keys if means[level][key] is None]
-        if undefined:
-            means[level]["reason"] = {key: _shared_reason(entries, level, key) for key in undefined}
-    return means
-
-
-def mean(values: Sequence[float | None]) -> float | None:
-    """Mean of the values that are defined; None if none is."""
-    defined = [value for value in values if value is not None]
-    return sum(defined) / len(defined) if defined else None
-
-
-def _shared_reason(entries: Sequence[dict[str, Any]], level: str, key: str) -> str:
-    reasons = {entry[level].get("reason", {}).get(key, "") for entry in entries}
-    return reasons.pop() if len(reasons) == 1 else "undefined in every category"
-
-
-def _undefined(keys: Sequence[str], reason: str) -> dict[str, Any]:
-    empty: dict[str, Any] = dict.fromkeys((*keys, "f1_max_threshold"))
-    return empty | {"reason": dict.fromkeys(keys, reason)}
-
-
-def _number(value: float) -> float | None:
-    return None if math.isnan(value) else float(value)

@@ -12,10 +12,10 @@ from bayes_pfl.detect.scorer import smoothing_sigma
 from bayes_pfl.evaluate.records import CategoryRecord
 from bayes_pfl.model.network import BayesPFLNetwork
 from bayes_pfl.model.scoring import BatchScores, gaussian_smooth
-from bayes_pfl.report.pictures import ReportPictures, picture_name
+from bayes_pfl.report.pictures import ReportPictures, fitted, picture_name
 from bayes_pfl.support.files import write_picture
 
-MOST = 5000
+MOST_PICTURES = 5000
 """Images of an evaluation whose report has pictures; a larger one has tables and figures only."""
 
 _TURNED = (5, 6, 7, 8)  # EXIF orientations that exchange width and height
@@ -79,5 +79,4 @@ def shown_size(path: Path, side: int) -> tuple[int, int] | None:
                 width, height = height, width
     except Exception:  # it could be read a moment ago; the picture is then a square
         return None
-    scale = side / max(width, height)
-    return max(1, round(width * scale)), max(1, round(height * scale))
+    return fitted((width, height), side)

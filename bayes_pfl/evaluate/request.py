@@ -62,12 +62,10 @@ class EvaluationOutcome:
         reports: metrics.json by protocol and checkpoint (its short name).
         tables: table.md by protocol: the paper's tables, then every category.
         summaries: the paper's tables alone, by protocol.
-        by_category: the table of every category alone, by protocol and checkpoint.
         skipped: images and datasets that could not be read.
     """
 
     reports: dict[Protocol, dict[str, Any]] = field(default_factory=dict)
     tables: dict[Protocol, str] = field(default_factory=dict)
     summaries: dict[Protocol, str] = field(default_factory=dict)
-    by_category: dict[Protocol, dict[str, str]] = field(default_factory=dict)
     skipped: list[Skipped] = field(default_factory=list)

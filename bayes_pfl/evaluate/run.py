@@ -18,6 +18,7 @@ from bayes_pfl.evaluate.parallel import working_together
 from bayes_pfl.evaluate.records import Protocol
 from bayes_pfl.evaluate.request import EvaluationOutcome, EvaluationRequest
 from bayes_pfl.evaluate.scoring import EvaluationSettings
+from bayes_pfl.evaluate.tables import categories_markdown
 from bayes_pfl.model.network import BayesPFLNetwork
 from bayes_pfl.report.runs import report_of_run
 from bayes_pfl.support.environment import environment
@@ -55,7 +56,7 @@ def run_evaluation(
         seeds=(settings.seed,),
     )
     outcome = run_benchmark(request, progress, load=lambda _: model)
-    return {p: next(iter(tables.values())) for p, tables in outcome.by_category.items()}
+    return {p: categories_markdown(*reports.values()) for p, reports in outcome.reports.items()}
 
 
 def run_benchmark(
@@ -108,7 +109,7 @@ def _write_common(request: EvaluationRequest, outcome: EvaluationOutcome, device
     """Write the files that all checkpoints share, and add their tables to the outcome."""
     for protocol, reports in outcome.reports.items():
         outcome.summaries[protocol], outcome.tables[protocol] = write_tables(
-            request, protocol, reports, outcome.by_category[protocol]
+            request, protocol, reports
         )
     write_json(request.out / "config.json", _config(request))
     write_json(request.out / "environment.json", environment(device))

@@ -64,7 +64,7 @@ class CategoryScoring:
     ) -> None:
         self.model, self.settings, self.cache = model, settings, cache
         self.scorer = Scorer(model, settings)
-        self.on_progress, self.on_batch = on_progress, on_batch
+        self.on_progress, self.on_batch = on_progress or (lambda done: None), on_batch
         self._read: Path | None = None
         self._identity: dict[Sample, str] = {}
 
@@ -79,7 +79,8 @@ class CategoryScoring:
         missing = [sample for sample in samples if self._identity[sample] not in done]
         again = [sample for sample in missing if self._identity[sample] in record.unread]
         fresh = [sample for sample in missing if self._identity[sample] not in record.unread]
-        self._report(len(samples) - len(missing))
+        if len(missing) < len(samples):
+            self.on_progress(len(samples) - len(missing))
         try:
             for batch in chain(self._batches(again), self._batches(fresh)):
                 self._take(batch, record)
@@ -93,10 +94,6 @@ class CategoryScoring:
     def _batches(self, samples: Sequence[Sample]) -> Iterator[LabelledBatch]:
         side, settings = self.model.backbone.image_size, self.settings
         return read_batches(samples, side, settings.batch_size, settings.workers)
-
-    def _report(self, done: int) -> None:
-        if self.on_progress and done:
-            self.on_progress(done)
 
     def _take(self, batch: LabelledBatch, record: CategoryRecord) -> None:
         for sample, reason in batch.failures:
@@ -113,7 +110,7 @@ class CategoryScoring:
         record.add(counted)
         if self.cache:
             self.cache.add(record, counted)
-        self._report(len(batch.samples) + len(batch.failures))
+        self.on_progress(len(batch.samples) + len(batch.failures))
         if self.cache:
             self.cache.keep(record)
 

@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from typing import Any
 
+from bayes_pfl.evaluate.figures import IMAGE_KEYS, PIXEL_KEYS
 from bayes_pfl.evaluate.paper_table import MEAN, Block, Cell
-from bayes_pfl.evaluate.records import IMAGE_KEYS, PIXEL_KEYS
 from bayes_pfl.report.tables import METRIC_NAMES, csv_text, latex_table, markdown_table, percent
 
 _COLUMNS = [("image", key) for key in IMAGE_KEYS] + [("pixel", key) for key in PIXEL_KEYS]

@@ -48,30 +48,24 @@ def add_rates(
     data: EvaluationData,
     calibration: Calibration,
 ) -> None:
-    """Add "at_threshold" to the categories of the calibration's class, in a result of `deploy`."""
+    """Add "at_threshold" to the categories of the calibration's class, in a result of `deploy`.
+
+    It holds the false and the true positive rate at the calibration's threshold, with their counts;
+    a rate is None where there are no images of its class.
+    """
     names = {sample.category: sample.class_name for sample in data.samples}
     for category, record in records.items():
         if names.get(category) == calibration.settings.class_name and record.rows:
-            result["categories"][category]["at_threshold"] = rates_at(record, calibration)
-
-
-def rates_at(record: CategoryRecord, calibration: Calibration) -> dict[str, Any]:
-    """The false and the true positive rate at a calibration's threshold, with their counts.
-
-    A rate is None where there are no images of its class.
-    """
-    reached = record.image_scores("deploy") >= calibration.threshold
-    anomalous = record.labels == 1
-    false, true = int(reached[~anomalous].sum()), int(reached[anomalous].sum())
-    normals, anomalies = int((~anomalous).sum()), int(anomalous.sum())
-    return {
-        "threshold": calibration.threshold,
-        "calibrated_fpr": calibration.fpr,
-        "fpr": false / normals if normals else None,
-        "tpr": true / anomalies if anomalies else None,
-        "false_positives": false,
-        "true_positives": true,
-    }
+            reached = record.image_scores("deploy") >= calibration.threshold
+            false, true = reached[record.labels == 0], reached[record.labels == 1]
+            result["categories"][category]["at_threshold"] = {
+                "threshold": calibration.threshold,
+                "calibrated_fpr": calibration.fpr,
+                "fpr": float(false.mean()) if len(false) else None,
+                "tpr": float(true.mean()) if len(true) else None,
+                "false_positives": int(false.sum()),
+                "true_positives": int(true.sum()),
+            }
 
 
 def threshold_lines(reports: Mapping[str, Mapping[str, Any]]) -> list[str]:

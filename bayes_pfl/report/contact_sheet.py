@@ -18,13 +18,14 @@ from bayes_pfl.detect.overlays import (
     shorten,
     widened,
 )
+from bayes_pfl.report.pictures import fitted
 
 SIDE = 200
 """Longest side of a picture on the sheet, in pixels."""
 
 _PAPER, _INK, _GREY = (255, 255, 255), (20, 20, 20), (120, 120, 120)
 _GAP, _POINTS, _LINE = 10, 12, 18
-_AROUND = 9
+_TILE, _AROUND = 2 * SIDE + _GAP // 2, 9
 
 
 @dataclass(frozen=True)
@@ -60,9 +61,8 @@ def contact_sheet(
         A picture of mode RGB.
     """
     across = max([len(tiles) for _, tiles in rows] + [1])
-    tile_width = 2 * SIDE + _GAP // 2
     heights = [_LINE + _row_height(tiles) + 2 * _GAP for _, tiles in rows]
-    width = max(across * (tile_width + 2 * _GAP) + _GAP, 480)
+    width = max(across * (_TILE + 2 * _GAP) + _GAP, 480)
     page = Image.new("RGB", (width, 2 * _LINE + _GAP + sum(heights)), _PAPER)
     draw = ImageDraw.Draw(page)
     scale = f"colours: map from {limits[0]:.3g} to {limits[1]:.3g}; blue line: around the true mask"
@@ -76,29 +76,21 @@ def contact_sheet(
         if not tiles:
             draw.text((_GAP, top + 1.5 * _LINE), "none", _GREY, label_font(_POINTS), anchor="lm")
         for column, tile in enumerate(tiles):
-            left = _GAP + column * (tile_width + 2 * _GAP)
-            _paste(page, draw, tile, (left, top + _LINE), tile_width, limits)
+            left = _GAP + column * (_TILE + 2 * _GAP)
+            _paste(page, tile, left, top + _LINE, limits)
         top += height
     return page
 
 
 def _row_height(tiles: Sequence[Tile]) -> int:
     """Height of the text lines and the tallest picture; one line for an empty row."""
-    return max((2 * _LINE + _shown_size(tile.image)[1] for tile in tiles), default=_LINE)
+    return max((2 * _LINE + fitted(tile.image.size, SIDE)[1] for tile in tiles), default=_LINE)
 
 
-def _paste(
-    page: Image.Image,
-    draw: ImageDraw.ImageDraw,
-    tile: Tile,
-    place: tuple[int, int],
-    width: int,
-    limits: tuple[float, float],
-) -> None:
-    left, top = place
-    small = label_font(_POINTS)
+def _paste(page: Image.Image, tile: Tile, left: int, top: int, limits: tuple[float, float]) -> None:
+    draw, small = ImageDraw.Draw(page), label_font(_POINTS)
     for line, (text, colour) in enumerate(((tile.title, _INK), (tile.note, _GREY))):
-        short = shorten(plain_text(text), small, width)
+        short = shorten(plain_text(text), small, _TILE)
         draw.text((left, top + (line + 0.5) * _LINE), short, colour, small, anchor="lm")
     picture, heat = _panels(tile, limits)
     top += 2 * _LINE
@@ -107,7 +99,7 @@ def _paste(
 
 
 def _panels(tile: Tile, limits: tuple[float, float]) -> tuple[np.ndarray, np.ndarray]:
-    size = _shown_size(tile.image)
+    size = fitted(tile.image.size, SIDE)
     picture = np.asarray(tile.image.resize(size, Image.Resampling.BICUBIC)).copy()
     values = cv2.resize(tile.anomaly_map.astype(np.float32), size, interpolation=cv2.INTER_LINEAR)
     heat = blend(picture, values, limits)
@@ -116,8 +108,3 @@ def _panels(tile: Tile, limits: tuple[float, float]) -> tuple[np.ndarray, np.nda
         outline(picture, area, MASK_LINE)
         outline(heat, area, MASK_LINE)
     return picture, heat
-
-
-def _shown_size(image: Image.Image) -> tuple[int, int]:
-    scale = SIDE / max(image.size)
-    return max(1, round(image.width * scale)), max(1, round(image.height * scale))

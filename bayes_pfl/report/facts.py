@@ -8,14 +8,17 @@ from typing import Any
 _LEFT_OUT = ("seconds", "images_per_second", "resumed", "dropped")
 
 
-def parts(content: Mapping[str, Any]) -> dict[str, Any]:
-    """The entries of a JSON object that are objects themselves, and not empty."""
-    return {key: value for key, value in content.items() if isinstance(value, dict) and value}
+def facts(
+    run: Mapping[str, Any], content: Mapping[str, Any]
+) -> list[tuple[str, list[tuple[str, str]]]]:
+    """Headings, each with its names and values.
 
-
-def facts(sections: Mapping[str, Any]) -> list[tuple[str, list[tuple[str, str]]]]:
-    """Headings, each with its names and values."""
-    return [(heading, list(_flat(content))) for heading, content in sections.items()]
+    Args:
+        run: the first part.
+        content: a JSON object; those of its entries that are objects, and not empty, follow.
+    """
+    parts = {key: value for key, value in content.items() if isinstance(value, dict) and value}
+    return [(heading, list(_flat(part))) for heading, part in ({"run": run} | parts).items()]
 
 
 def _flat(content: Mapping[str, Any], before: str = "") -> Iterator[tuple[str, str]]:

@@ -10,8 +10,7 @@ import base64
 import hashlib
 import json
 from collections.abc import Sequence
-from dataclasses import dataclass
-from functools import lru_cache
+from dataclasses import dataclass, fields
 from importlib.resources import files
 from pathlib import Path
 from typing import Any
@@ -59,14 +58,6 @@ class ReportEntry:
 
 
 @dataclass(frozen=True)
-class ReportTable:
-    """A table of results: a heading for each column, and rows of text."""
-
-    columns: tuple[str, ...]
-    rows: tuple[tuple[str, ...], ...]
-
-
-@dataclass(frozen=True)
 class Report:
     """What a page shows.
 
@@ -78,6 +69,7 @@ class Report:
         skipped: name and reason of each image that has no entry.
         facts: headings, each with names and values: the run's configuration.
         notes: remarks for the head of the page.
+        figures: rows of a table of results, its headings first.
     """
 
     title: str
@@ -90,7 +82,7 @@ class Report:
     skipped: Sequence[tuple[str, str]] = ()
     facts: Sequence[tuple[str, Sequence[tuple[str, str]]]] = ()
     notes: Sequence[str] = ()
-    figures: ReportTable | None = None
+    figures: Sequence[Sequence[str]] = ()
 
 
 def write_report(out: Path, report: Report) -> Path:
@@ -108,14 +100,19 @@ def write_report(out: Path, report: Report) -> Path:
 
 def render(out: Path, report: Report) -> str:
     """The page; ``out`` is where the pictures are looked up."""
-    script, style = _script(), _part("page.css")
-    template = _environment().from_string(_part("page.html"))
-    return template.render(
+    import jinja2
+
+    environment = jinja2.Environment(
+        autoescape=True, undefined=jinja2.StrictUndefined, trim_blocks=True
+    )
+    script = "(() => {\n'use strict';\n" + "\n".join(map(_part, _SCRIPTS)) + "\n})();\n"
+    style = _part("page.css")
+    return environment.from_string(_part("page.html")).render(
         report=report,
-        script=_markup(script),
-        style=_markup(style),
+        script=script,
+        style=style,
         policy=_policy(script, style),
-        data=_markup(data_island(_data(out, report))),
+        data=data_island(_data(out, report)),
         colour_bars=_colour_bars(report.limits),
         failed=sum(bool(entry.error) for entry in report.entries) + len(report.skipped),
     )
@@ -130,27 +127,19 @@ def data_island(content: Any) -> str:
 def _data(out: Path, report: Report) -> dict[str, Any]:
     """Entries by column, which takes a third of the room of an object for each."""
     entries = report.entries
-    columns = {
-        key: [_short(getattr(entry, key)) for entry in entries]
-        for key in ReportEntry.__dataclass_fields__
-        if key != "picture"
-    }
-    # A column without any value is left out.
-    columns = {key: values for key, values in columns.items() if any(map(_is_known, values))}
-    embedded = len(entries) <= FEW
-    pictures = [_picture(out, entry.picture, embedded) for entry in entries]
-    threshold = report.threshold
+    columns: dict[str, list[Any]] = {}
+    for field in fields(ReportEntry):
+        values = [_short(getattr(entry, field.name)) for entry in entries]
+        if any(value not in (None, "") for value in values):
+            columns[field.name] = values
+    columns["picture"] = [_picture(out, entry.picture, len(entries) <= FEW) for entry in entries]
     return {
         "kind": report.kind,
         "count": len(entries),
-        "threshold": None if threshold is None else _short(float(threshold)),
+        "threshold": _short(report.threshold),
         "panels": list(PANELS),
-        "columns": columns | {"picture": pictures},
+        "columns": columns,
     }
-
-
-def _is_known(value: Any) -> bool:
-    return value is not None and value != ""
 
 
 def _short(value: Any) -> Any:
@@ -200,24 +189,5 @@ def _stops(name: str) -> list[tuple[str, str]]:
     return [(f"{place / 2.55:.1f}%", "#" + bytes(table[place]).hex()) for place in places]
 
 
-@lru_cache(maxsize=1)
-def _environment() -> Any:
-    import jinja2
-
-    return jinja2.Environment(autoescape=True, undefined=jinja2.StrictUndefined, trim_blocks=True)
-
-
-def _markup(text: str) -> Any:
-    import markupsafe
-
-    return markupsafe.Markup(text)
-
-
-@lru_cache(maxsize=1)
-def _script() -> str:
-    return "(() => {\n'use strict';\n" + "\n".join(_part(name) for name in _SCRIPTS) + "\n})();\n"
-
-
-@lru_cache(maxsize=8)
 def _part(name: str) -> str:
     return (files("bayes_pfl.report") / "page" / name).read_text(encoding="utf-8")

@@ -160,8 +160,7 @@ def strip(
         mask: bool (h, w); a line is drawn around it on the overlay.
     """
     height, width = picture.shape[:2]
-    scale = min(1.0, side / max(height, width))
-    size = max(1, round(width * scale)), max(1, round(height * scale))
+    size = fitted((width, height), min(side, max(height, width)))
     small = cv2.resize(np.ascontiguousarray(picture), size, interpolation=cv2.INTER_AREA)
     heat = _stretched(anomaly_map, size)
     overlay = blend(small, heat, limits)
@@ -177,6 +176,12 @@ def strip(
     whole = Image.fromarray(np.concatenate(panels, axis=1))
     whole.save(buffer, "WEBP", quality=_QUALITY, method=_EFFORT)
     return buffer.getvalue()
+
+
+def fitted(size: tuple[int, int], side: int) -> tuple[int, int]:
+    """Width and height with the same proportions and ``side`` as the longer of the two."""
+    scale = side / max(size)
+    return max(1, round(size[0] * scale)), max(1, round(size[1] * scale))
 
 
 def _stretched(values: np.ndarray, size: tuple[int, int]) -> np.ndarray:

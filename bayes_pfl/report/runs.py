@@ -14,8 +14,9 @@ from urllib.parse import quote
 import numpy as np
 
 from bayes_pfl.errors import DataError
-from bayes_pfl.report.facts import facts, parts
-from bayes_pfl.report.html import Report, ReportEntry, ReportTable, write_report
+from bayes_pfl.metrics import ImageMetrics
+from bayes_pfl.report.facts import facts
+from bayes_pfl.report.html import Report, ReportEntry, write_report
 from bayes_pfl.report.pictures import FOLDER, picture_limits, picture_name
 from bayes_pfl.report.tables import METRIC_NAMES, percent
 from bayes_pfl.support.run_names import CSV_NAME, OVERLAYS, SUMMARY_NAME
@@ -23,14 +24,8 @@ from bayes_pfl.support.run_names import CSV_NAME, OVERLAYS, SUMMARY_NAME
 IMAGES_NAME, METRICS_NAME = "images.csv", "metrics.json"
 _FLAGGED_SHARE = 0.05
 _LISTS = ("highest", "failures")
-_COLUMNS = (
-    ("image", "auroc"),
-    ("image", "ap"),
-    ("image", "f1_max"),
-    ("pixel", "auroc"),
-    ("pixel", "aupro"),
-    ("pixel", "ap"),
-)
+_COLUMNS = [("image", key) for key in ("auroc", "ap", "f1_max")]
+_COLUMNS += [("pixel", key) for key in ("auroc", "aupro", "ap")]
 
 
 def report_of_run(out: str | os.PathLike[str]) -> Path:
@@ -39,8 +34,7 @@ def report_of_run(out: str | os.PathLike[str]) -> Path:
     Raises:
         DataError: there is no such run, or the page cannot be written.
     """
-    folder = Path(out)
-    return write_report(folder, read_run(folder))
+    return write_report(Path(out), read_run(Path(out)))
 
 
 def read_run(folder: Path) -> Report:
@@ -79,7 +73,7 @@ def _prediction(folder: Path) -> Report:
         threshold_note=note,
         limits=picture_limits(folder),
         table_file=CSV_NAME,
-        facts=facts({"run": about, **parts(summary)}),
+        facts=facts(about, summary),
     )
 
 
@@ -112,7 +106,6 @@ def _evaluation(folder: Path) -> Report:
     threshold, note = _threshold(entries, calibrated.get("threshold"))
     if calibrated:
         note = _calibration_note(calibrated["calibrated_fpr"])
-    config = _config(folder)
     about = {k: v for k, v in metrics.items() if not isinstance(v, dict | list)}
     names = sorted(metrics["datasets"])
     skipped = [(_below(s["path"], root) or s["dataset"], s["reason"]) for s in metrics["skipped"]]
@@ -125,7 +118,7 @@ def _evaluation(folder: Path) -> Report:
         limits=picture_limits(folder),
         table_file=IMAGES_NAME,
         skipped=skipped,
-        facts=facts({"run": about | {"root": root}, **parts(config)}),
+        facts=facts(about | {"root": root}, _config(folder)),
         notes=_notes(folder),
         figures=_categories_table(metrics["datasets"]),
     )
@@ -165,16 +158,16 @@ def _picture(path: str, dataset: str = "") -> str:
     return f"{FOLDER}/pictures/{picture_name(path, dataset)}"
 
 
-def _categories_table(datasets: Mapping[str, Any]) -> ReportTable:
+def _categories_table(datasets: Mapping[str, Any]) -> list[list[str]]:
     """Percentages by category; a dash where a figure is undefined."""
     names = [f"{level} {METRIC_NAMES[key]}" for level, key in _COLUMNS]
-    rows = []
+    rows = [["category", "normal", "anomalous", *names]]
     for dataset, result in datasets.items():
         for category, entry in result["categories"].items():
-            counts = (str(entry["n_normal"]), str(entry["n_anomalous"]))
+            counts = [str(entry["n_normal"]), str(entry["n_anomalous"])]
             values = [percent(entry[level].get(key)) for level, key in _COLUMNS]
-            rows.append((f"{dataset} / {category}", *counts, *values))
-    return ReportTable(("category", "normal", "anomalous", *names), tuple(rows))
+            rows.append([f"{dataset} / {category}", *counts, *values])
+    return rows
 
 
 def _threshold(entries: Sequence[ReportEntry], given: float | None) -> tuple[float | None, str]:
@@ -187,21 +180,16 @@ def _threshold(entries: Sequence[ReportEntry], given: float | None) -> tuple[flo
     scores = np.array([entry.score for entry in scored], np.float64)
     labels = np.array([-1 if entry.truth is None else entry.truth for entry in scored])
     if {0, 1} <= set(labels.tolist()):
-        return _best_f1(scores, labels), "the best F1 over all images on this page"
+        metrics = ImageMetrics()
+        metrics.update(scores, labels)
+        best = float(metrics.compute()["f1_max_threshold"])
+        return best, "the best F1 over all images on this page"
     # Halfway between two scores: at one of them, the last digit would decide.
     high = float(np.quantile(scores, 1 - _FLAGGED_SHARE, method="midpoint"))
     return high, (
         "the highest 5% of the scores are at or above it, because no threshold was given; "
         "bayes-pfl calibrate finds one from normal images"
     )
-
-
-def _best_f1(scores: np.ndarray, labels: np.ndarray) -> float:
-    from bayes_pfl.metrics import ImageMetrics
-
-    metrics = ImageMetrics()
-    metrics.update(scores, labels)
-    return float(metrics.compute()["f1_max_threshold"])
 
 
 def _config(folder: Path) -> dict[str, Any]:
@@ -235,10 +223,9 @@ def _flag(text: str | None) -> bool | None:
 
 
 def _common_folder(paths: Sequence[str]) -> str:
-    folders = {os.path.dirname(path) for path in paths if path}
     try:
-        return os.path.commonpath(folders) if folders else ""
-    except ValueError:  # absolute and relative ones, or several drives
+        return os.path.commonpath({os.path.dirname(path) for path in paths if path})
+    except ValueError:  # none, absolute and relative ones, or several drives
         return ""
 
 

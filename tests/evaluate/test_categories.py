@@ -19,9 +19,9 @@ from bayes_pfl.evaluate.categories import (
     pixel_average_precision,
     text_score_average_precision,
 )
+from bayes_pfl.evaluate.figures import combine_seeds
 from bayes_pfl.evaluate.records import dataset_result
 from bayes_pfl.evaluate.scoring import EvaluationSettings, image_pixel_ap
-from bayes_pfl.evaluate.seeds import combine_seeds
 
 SIGMA = 8 / 518 * 48
 

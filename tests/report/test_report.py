@@ -176,6 +176,23 @@ def test_threshold_starts_where_it_was_or_where_it_says(run):
     assert "own threshold" in read_run(run / "out").threshold_note
 
 
+def test_best_f1_threshold_is_rounded_as_the_scores_are(tmp_path):
+    category = {"n_normal": 2, "n_anomalous": 2, "image": {}, "pixel": {}}
+    datasets = {"set": {"categories": {"part": category}}}
+    metrics = {"seeds": [0], "skipped": [], "datasets": datasets}
+    (tmp_path / "metrics.json").write_text(json.dumps(metrics))
+    head = "dataset,category,seed,path,label,uncertainty,score_deploy"
+    scores = ((0, "0.3"), (0, "0.6999994"), (1, "0.7000004"), (1, "0.9000005123"))
+    rows = [f"set,part,0,{k}.png,{label},0.1,{score}" for k, (label, score) in enumerate(scores)]
+    (tmp_path / "images.csv").write_text("\n".join([head, *rows]) + "\n")
+    made = read_run(tmp_path)
+    assert made.threshold == 0.7000004 and "best F1" in made.threshold_note
+    data = island(render(tmp_path, made))
+    assert data["threshold"] == 0.7 == data["columns"]["score"][2]
+    reached = [score >= data["threshold"] for score in data["columns"]["score"]]
+    assert reached == [False, False, True, True]
+
+
 @pytest.mark.parametrize("shape", [(40, 60), (60, 40), (1, 500), (700, 3), (300, 300)])
 def test_strip_has_four_panels_of_the_picture_s_proportions(shape):
     rng = np.random.default_rng(0)
