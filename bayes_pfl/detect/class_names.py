@@ -28,13 +28,10 @@ def unusual_words(model: BayesPFLNetwork, name: str) -> list[str]:
 
 def _pieces(model: BayesPFLNetwork, word: str) -> int:
     """Tokens of a word: how much longer the text becomes when it is said twice."""
-    once, twice = ([word] if n == 1 else [f"{word} {word}"] for n in (1, 2))
+    tower = model.backbone.text
     try:
-        return _length(model, twice) - _length(model, once)
+        texts = [tower.tokenize([text], 1).suffix for text in (word, f"{word} {word}")]
     except DataError:  # no room to say it twice
         return UNUSUAL_PIECES
-
-
-def _length(model: BayesPFLNetwork, names: list[str]) -> int:
-    ids = model.backbone.text.tokenize(names, 1).suffix
-    return int((ids != model.backbone.text.pad_id).sum())
+    once, twice = (int((ids != tower.pad_id).sum()) for ids in texts)
+    return twice - once

@@ -1,4 +1,4 @@
-"""How much the score hangs on what an image is called."""
+"""How much the score depends on the class name."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ _DEFAULTS = ScoringSettings()
 
 @dataclass(frozen=True)
 class NameEffect:
-    """Scores of the same images under one name, beside those under the first name.
+    """Scores of the same images under one name, compared with those under the first name.
 
     Attributes:
         mean: mean score.

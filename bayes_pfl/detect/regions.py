@@ -22,7 +22,7 @@ class Box(NamedTuple):
 def contours(anomaly_map: np.ndarray, threshold: float) -> list[np.ndarray]:
     """Closed outlines of the regions where map >= threshold, largest first.
 
-    Outer outlines alone: holes are not told. Pixels that touch at a corner are one region.
+    Outer outlines alone: holes have none. Pixels that touch at a corner are one region.
 
     Args:
         anomaly_map: float (H, W).
@@ -33,8 +33,8 @@ def contours(anomaly_map: np.ndarray, threshold: float) -> list[np.ndarray]:
     Raises:
         ConfigError: a threshold that is no number.
     """
-    found, _ = cv2.findContours(_area(anomaly_map, threshold), cv2.RETR_EXTERNAL,
-                                cv2.CHAIN_APPROX_NONE)  # fmt: skip
+    area = _area(anomaly_map, threshold)
+    found, _ = cv2.findContours(area, cv2.RETR_EXTERNAL, cv2.CHAIN_APPROX_NONE)
     lines = [line[:, 0].astype(np.int32) for line in found]
     return sorted(lines, key=lambda line: -cv2.contourArea(line))
 
@@ -64,8 +64,7 @@ def boxes(anomaly_map: np.ndarray, threshold: float, min_area: int = 1) -> list[
 
 
 def _area(anomaly_map: np.ndarray, threshold: float) -> np.ndarray:
-    if isinstance(threshold, bool) or not isinstance(threshold, int | float | np.number):
-        raise ConfigError(f"threshold = {threshold!r}: give a value of the map, such as 0.5")
-    if not np.isfinite(threshold):
+    number = isinstance(threshold, int | float | np.number) and not isinstance(threshold, bool)
+    if not number or not np.isfinite(threshold):
         raise ConfigError(f"threshold = {threshold!r}: give a value of the map, such as 0.5")
     return (anomaly_map >= threshold).astype(np.uint8)

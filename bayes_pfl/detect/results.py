@@ -17,7 +17,7 @@ from PIL import Image
 from bayes_pfl.data.images import read_image
 from bayes_pfl.detect.overlays import MAX_SIDE, overlay
 from bayes_pfl.detect.regions import Box, boxes, contours
-from bayes_pfl.detect.result_files import ResultFiles
+from bayes_pfl.detect.result_files import save_result
 from bayes_pfl.errors import ConfigError, DataError
 
 _SHOWN_SIDE = 512  # of a panel in a notebook
@@ -79,7 +79,7 @@ class AnomalyResult:
         uncertainty: bool = False,
         max_side: int | None = None,
     ) -> Image.Image:
-        """The image beside its map, with a colour bar.
+        """The image and its map side by side, with a colour bar.
 
         Args:
             threshold: of the map, not of the score; its outline is drawn. None for the
@@ -91,7 +91,7 @@ class AnomalyResult:
             max_side: of the image's panel, in pixels; None for 1024.
 
         Raises:
-            ImageReadError: the file is gone since.
+            ImageReadError: the file does not exist any more.
             DataError: neither a path nor an image is known, or no uncertainty map.
         """
         if uncertainty and self.uncertainty_map is None:
@@ -146,7 +146,7 @@ class AnomalyResult:
         Raises:
             ConfigError: they cannot be written; a folder, for an image without a name.
         """
-        return ResultFiles(self.path, self.anomaly_map, self.overlay).save(Path(target))
+        return save_result(Path(target), self.path, self.anomaly_map, self.overlay)
 
     def _repr_png_(self) -> bytes | None:
         """The overlay, for notebooks; None if the image's file is gone."""
@@ -176,11 +176,12 @@ class AnomalyResult:
         return f"<div>{picture}<table>{cells}</table></div>"
 
     def _threshold(self, threshold: float | None) -> float:
-        if threshold is None and self.map_threshold is None:
+        known = self.map_threshold if threshold is None else threshold
+        if known is None:
             raise ConfigError(
                 "no threshold of the map is known: give one, or predict with a calibration"
             )
-        return self.map_threshold if threshold is None else threshold  # type: ignore[return-value]
+        return known
 
     def _picture(self) -> Image.Image:
         if self.image is not None:

@@ -23,6 +23,7 @@ from bayes_pfl.errors import ConfigError
 from bayes_pfl.model.network import BayesPFLNetwork
 from bayes_pfl.model.sampling import PromptNoise, RunSamples
 from bayes_pfl.model.scoring import BatchScores, deploy_scores, gaussian_smooth
+from bayes_pfl.support.error_text import one_line
 from bayes_pfl.support.precision import autocast
 
 _DEFAULTS = ScoringSettings()
@@ -125,7 +126,7 @@ class Scorer:
         except RuntimeError as error:
             if not self.settings.compile:
                 raise
-            reason = " ".join(str(error).split())[:160]
+            reason = one_line(error, 160)
             raise ConfigError(
                 f"torch.compile failed ({reason}); it needs a C++ compiler: leave --compile out"
             ) from error
@@ -136,8 +137,10 @@ class Scorer:
         maps = self.smoothed(scores.map).cpu() if self.maps else nothing
         spreads = scores.map_spread.cpu() if self.spread else nothing
         return [
-            ScoredImage(*row[:6], map=one, spread=spread)
-            for row, one, spread in zip(rows, maps, spreads, strict=True)
+            ScoredImage(score, text, map_score, uncertainty, low, high, one, spread)
+            for (score, text, map_score, uncertainty, low, high), one, spread in zip(
+                rows, maps, spreads, strict=True
+            )
         ]
 
 

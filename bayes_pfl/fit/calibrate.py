@@ -123,9 +123,8 @@ def calibrate_folder(
     side, size = model.backbone.image_size, options.batch_size
     for batch in decode(paths, side, batch_size=size, workers=options.workers):
         skipped += [(str(item.path), item.error) for item in batch if item.pixels is None]
-        for item, scored in zip(
-            batch, run.scorer.decoded(batch, [class_name] * len(batch)), strict=True
-        ):
+        found = run.scorer.decoded(batch, [class_name] * len(batch))
+        for item, scored in zip(batch, found, strict=True):
             if scored is not None:
                 run.add(str(item.path), scored)
         progress.advance(len(batch), {})
@@ -184,7 +183,7 @@ def refuse_outliers(names: list[str], scores: list[float], limit: float = OUTLIE
         named = ", ".join(outliers[:_NAMED])
         more = f" and {len(outliers) - _NAMED} more" if len(outliers) > _NAMED else ""
         raise DataError(
-            f"{len(outliers)} of {len(scores)} images look abnormal beside the others, whose median "
-            f"score is {np.median(scores):.3f}: {named}{more}; look at them and "
-            "take out those with a fault, or keep them all with --keep-outliers (keep_outliers)"
+            f"{len(outliers)} of {len(scores)} images look abnormal compared with the others, "
+            f"whose median score is {np.median(scores):.3f}: {named}{more}; look at them and take out "
+            "those with a fault, or keep them all with --keep-outliers (keep_outliers)"
         )

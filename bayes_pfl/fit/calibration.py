@@ -10,7 +10,7 @@ import json
 import os
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 
@@ -19,10 +19,9 @@ from bayes_pfl.config import from_dict
 from bayes_pfl.detect.settings import ScoringSettings
 from bayes_pfl.errors import ConfigError
 from bayes_pfl.fit.conformal import p_values, score_threshold
+from bayes_pfl.model.network import BayesPFLNetwork
 from bayes_pfl.support.files import write_atomically
-
-if TYPE_CHECKING:
-    from bayes_pfl.model.network import BayesPFLNetwork
+from bayes_pfl.support.parsing import Malformed, read_json
 
 FORMAT, VERSION = "bayes-pfl calibration", 1
 MIN_IMAGES = 20
@@ -132,28 +131,17 @@ def load_calibration(path: str | os.PathLike[str]) -> Calibration:
         ConfigError: not such a file, damaged, changed by hand, or of a later version.
     """
     path = Path(path)
+    mend = "make it with bayes-pfl calibrate"
     try:
-        if path.stat().st_size > _MAX_BYTES:
-            raise ConfigError(f"{path}: too large for a calibration file; make it again")
-        data = json.loads(path.read_text(encoding="utf-8"))
+        data = read_json(path, _MAX_BYTES)
     except OSError as error:
-        raise ConfigError(
-            f"{path}: not readable ({error.strerror}); make it with bayes-pfl calibrate"
-        ) from error
-    except (ValueError, RecursionError) as error:
-        if isinstance(error, ConfigError):
-            raise
-        raise ConfigError(
-            f"{path}: not JSON, so no calibration file; make it with bayes-pfl calibrate"
-        ) from error
+        raise ConfigError(f"{path}: not readable ({error.strerror}); {mend}") from error
+    except Malformed as error:
+        raise ConfigError(f"{path}: not a calibration file ({error}); {mend}") from error
     if not isinstance(data, dict) or data.pop("format", None) != FORMAT:
-        raise ConfigError(f"{path}: not a calibration file; make it with bayes-pfl calibrate")
+        raise ConfigError(f"{path}: not a calibration file; {mend}")
     if (version := data.pop("version", None)) != VERSION:
         raise ConfigError(f"{path}: format {version!r}, this version reads {VERSION}; upgrade")
-    return _parsed(data, path)
-
-
-def _parsed(data: dict[str, Any], path: Path) -> Calibration:
     try:
         return from_dict(Calibration, data, str(path))
     except ConfigError as error:

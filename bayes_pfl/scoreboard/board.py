@@ -6,7 +6,7 @@ Engine of ``bayes-pfl scoreboard``.
 from __future__ import annotations
 
 import random
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 
 import torch
@@ -38,6 +38,16 @@ from bayes_pfl.support.progress import NullProgress, Progress
 Load = Callable[[str], BayesPFLNetwork]
 
 
+def bare_model(
+    backbone: str,
+    pretrained: str | None = None,
+    device: str | None = None,
+    image_size: int | None = None,
+) -> BayesPFLNetwork:
+    """A backbone with an untrained head, which no method of the scoreboard uses."""
+    return untrained_model(BackboneConfig(backbone, pretrained, image_size), device)
+
+
 @dataclass(frozen=True)
 class BoardSettings:
     """How to run.
@@ -62,7 +72,7 @@ _DEFAULTS = BoardSettings()
 
 @dataclass
 class CategoryBoard:
-    """One category: its numbers of images, and the figures of each method."""
+    """The numbers of images of one category, and the figures of each method."""
 
     normal: int
     anomalous: int
@@ -72,7 +82,7 @@ class CategoryBoard:
 
 @dataclass
 class Board:
-    """What was found, by set and category.
+    """The figures of a scoreboard, by set and category.
 
     Attributes:
         methods: names of the rows, checkpoints first.
@@ -104,14 +114,14 @@ def score_sets(
     progress: Progress | None = None,
     load: Load = load_checkpoint,
     backbones: Sequence[str] = (),
-    load_bare: Load | None = None,
+    load_bare: Load = bare_model,
 ) -> Board:
     """Score every set by every checkpoint and baseline; one model is held at a time.
 
     Args:
         load: gives the model of a checkpoint.
         backbones: as in training; they get a row for prompts by hand, without a checkpoint.
-        load_bare: gives a model of such a backbone; None for :func:`bare_model`.
+        load_bare: gives a model of such a backbone.
 
     Raises:
         BayesPFLError: a checkpoint that cannot be loaded, settings that cannot be used.
@@ -122,13 +132,16 @@ def score_sets(
         raise DataError("nothing to score: give checkpoints, and sets with test images")
     if backbones and not settings.baselines:
         raise ConfigError("a backbone by itself has a row of the baselines: leave them in")
-    board = Board({one.name: _empty(one) for one in data})
+    board = Board({one.name: {} for one in data})
+    for one in data:
+        for category, counts in count_labels(one.samples).items():
+            board.sets[one.name][category] = CategoryBoard(*counts)
     baselines: dict[str, str | None] = {}  # names, each with the hash of its backbone
     titles = dict(zip(checkpoints, folder_names(checkpoints), strict=True))
     names = [*checkpoints, *backbones]
     for place, name in enumerate(names):
         bare = place >= len(checkpoints)
-        model = (load_bare or bare_model)(name) if bare else load(name)
+        model = load_bare(name) if bare else load(name)
         if not place:
             progress.start("scoreboard", images * len(names))
         board.device = str(model.device)
@@ -142,24 +155,6 @@ def score_sets(
         baselines |= {row.name: model.config.backbone.sha256 for row in others}
     board.methods += sorted(baselines, key=lambda name: name == ContrastMethod.name)
     return board
-
-
-def _empty(data: EvaluationData) -> dict[str, CategoryBoard]:
-    return {
-        name: CategoryBoard(normal, anomalous)
-        for name, (normal, anomalous) in count_labels(data.samples).items()
-    }
-
-
-def bare_model(
-    backbone: str,
-    pretrained: str | None = None,
-    device: str | None = None,
-    image_size: int | None = None,
-) -> BayesPFLNetwork:
-    """A backbone with an untrained head, of which nothing is asked."""
-    config = BackboneConfig(backbone, pretrained, image_size)
-    return untrained_model(config, device)
 
 
 def _checkpoint_rows(name: str, model: BayesPFLNetwork, settings: BoardSettings) -> list[Method]:
@@ -176,7 +171,7 @@ def _baseline_rows(model: BayesPFLNetwork, known: Mapping[str, str | None]) -> l
     """Local contrast, once; prompts by hand, once for each backbone at each size.
 
     Args:
-        known: names of the rows that there are, each with the hash of its backbone.
+        known: names of the existing rows, each with the hash of its backbone.
     """
     config, size = model.config.backbone, model.backbone.image_size
     short = config.name.rstrip("/").rpartition("/")[2]
@@ -201,7 +196,9 @@ def _score_set(
         samples = [sample for sample in data.samples if sample.category == category]
         tallies = [_tally(method, data, samples) for method in methods]
         entry.skipped = 0
-        for batch in _mixed_batches(model, samples, settings):
+        random.Random(0).shuffle(samples)  # no order by labels; the same in every run
+        side = model.backbone.image_size
+        for batch in read_batches(samples, side, settings.batch_size, settings.workers):
             failures = [(data.name, str(s.path), reason) for s, reason in batch.failures]
             board.skipped += [item for item in failures if item not in board.skipped]
             entry.skipped += len(failures)
@@ -209,25 +206,14 @@ def _score_set(
                 _score_batch(model, batch, methods, tallies, settings)
             progress.advance(len(batch.samples) + len(failures), {})
         for method, tally in zip(methods, tallies, strict=True):
-            entry.figures[method.name] = tally.figures(
-                settings.bootstrap, f"{data.name}/{category}"
-            )
+            stream = f"{data.name}/{category}"
+            entry.figures[method.name] = tally.figures(settings.bootstrap, stream)
 
 
 def _tally(method: Method, data: EvaluationData, samples: Sequence[Sample]) -> Tally:
     unmasked = sum(sample.label == 1 and sample.mask is None for sample in samples)
     reasons = missing_levels(data, unmasked)
     return Tally(reasons["pixel"] or method.reason, reasons["image"])
-
-
-def _mixed_batches(
-    model: BayesPFLNetwork, samples: Sequence[Sample], settings: BoardSettings
-) -> Iterator[LabelledBatch]:
-    """The samples in an order that does not depend on their labels, the same in every run."""
-    mixed = list(samples)
-    random.Random(0).shuffle(mixed)
-    side = model.backbone.image_size
-    return read_batches(mixed, side, settings.batch_size, settings.workers)
 
 
 def _score_batch(

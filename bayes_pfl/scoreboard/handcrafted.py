@@ -1,4 +1,7 @@
-"""CLIP with prompts written by hand: the baseline that tells what training adds to a backbone.
+"""CLIP with prompts written by hand: the baseline that shows what training adds to a backbone.
+
+Every state is set into every template, as zero-shot classifiers of CLIP do it (Radford et al. 2021,
+section 3.1.4: an ensemble of prompts, averaged in the space of embeddings).
 
 Symbols: B images, S model's image side, N = h*w patches, D joint width.
 """
@@ -15,7 +18,26 @@ from bayes_pfl.clip.frozen_clip import FrozenCLIP, ImageFeatures
 from bayes_pfl.data.wording import synonyms
 from bayes_pfl.model.sampling import TextCache
 from bayes_pfl.scoreboard.dense import dense_reason, joint_patches
-from bayes_pfl.scoreboard.wordings import DAMAGED_STATES, NORMAL_STATES, sentences
+
+NORMAL_STATES = (
+    "{}",
+    "flawless {}",
+    "intact {}",
+    "{} in good condition",
+    "{} without any defect",
+)
+DAMAGED_STATES = (
+    "damaged {}",
+    "broken {}",
+    "{} with a defect",
+    "{} with a flaw",
+    "{} in bad condition",
+)
+TEMPLATES = (
+    "a photo of a {}",
+    "a close-up photo of the {}",
+    "a picture of one {} for inspection",
+)
 
 LOGIT_SCALE = 100.0
 """Of the cosines in the softmax, CLIP's own limit. Ranks, so AUROC and AP, do not depend on it."""
@@ -40,7 +62,7 @@ class HandcraftedPrompts:
 
     def _encode(self, class_names: list[str]) -> Tensor:
         sides = [
-            torch.stack([self._direction(_sentences(name, states)) for name in class_names])
+            torch.stack([self._direction(sentences(name, states)) for name in class_names])
             for states in (NORMAL_STATES, DAMAGED_STATES)
         ]
         return torch.stack(sides, dim=1)
@@ -78,6 +100,11 @@ class HandcraftedPrompts:
         )[:, 0]
 
 
-def _sentences(class_name: str, states: tuple[str, ...]) -> list[str]:
-    """Of every synonym."""
-    return [text for name in synonyms(class_name) for text in sentences(name, states)]
+def sentences(class_name: str, states: tuple[str, ...]) -> list[str]:
+    """Every state of the class, by each of its synonyms, in every template.
+
+    >>> sentences("metal nut", NORMAL_STATES)[1]
+    'a photo of a flawless metal nut'
+    """
+    things = [state.format(name) for name in synonyms(class_name) for state in states]
+    return [template.format(thing) for template in TEMPLATES for thing in things]

@@ -9,6 +9,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
+import cv2
 import numpy as np
 import torch
 from torch import Tensor
@@ -19,7 +20,6 @@ from bayes_pfl.model.network import BayesPFLNetwork
 from bayes_pfl.model.sampling import RunSamples
 from bayes_pfl.model.scoring import DEPLOY_FRACTION, deploy_score, gaussian_smooth, top_mean
 from bayes_pfl.scoreboard.handcrafted import HandcraftedPrompts
-from bayes_pfl.scoreboard.local_contrast import local_contrast
 
 CONTRAST_SIDE = 256
 """Side in pixels at which the sigmas of the local contrast hold; they grow with the side."""
@@ -108,6 +108,22 @@ class ContrastMethod:
         maps = [local_contrast(pixels, 8 * scale, 4 * scale) for pixels in batch.pixels]
         stacked = torch.from_numpy(np.stack(maps))
         return _outcome(top_mean(stacked, fraction=DEPLOY_FRACTION), stacked)
+
+
+def local_contrast(image: np.ndarray, blur: float = 8.0, smooth: float = 4.0) -> np.ndarray:
+    """|image - blurred image|, mean over the channels, smoothed as anomaly maps are.
+
+    Args:
+        image: uint8 (H, W, 3).
+        blur: sigma of the blur that is subtracted, in pixels.
+        smooth: sigma of the smoothing of the result, in pixels.
+
+    Returns:
+        float32 (H, W), in [0, 1].
+    """
+    pixels = image.astype(np.float32) / 255
+    contrast = np.abs(pixels - cv2.GaussianBlur(pixels, (0, 0), blur)).mean(axis=2)
+    return cv2.GaussianBlur(contrast, (0, 0), smooth)
 
 
 def encode(

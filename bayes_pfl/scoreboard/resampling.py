@@ -27,7 +27,7 @@ class BootstrapSettings:
     Attributes:
         resamples: R; 0 for no intervals.
         confidence: share of the resamples inside the interval.
-        seed: of the draws; every method meets the same ones.
+        seed: of the draws; they are the same for every method.
     """
 
     resamples: int = 1000
@@ -112,11 +112,6 @@ def interval(replicates: np.ndarray, confidence: float) -> tuple[float, float] |
     tail = 100 * (1 - confidence) / 2
     low, high = np.percentile(defined, [tail, 100 - tail])
     return float(low), float(high)
-
-
-def mean_replicates(parts: list[np.ndarray]) -> np.ndarray:
-    """Mean over categories (or sets) of their values in every resample; NaN where one is."""
-    return np.mean(parts, axis=0) if parts else np.empty(0)
 
 
 def _chunks(weights: np.ndarray, width: int) -> Iterator[np.ndarray]:

@@ -1,33 +1,37 @@
-"""One scoreboard from a user's request, and its files."""
+"""A scoreboard and its files: markdown for people, CSV for spreadsheets, JSON for programs."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import asdict
 from pathlib import Path
+from typing import Any
 
 from bayes_pfl.checkpoints.load import load_checkpoint
 from bayes_pfl.evaluate.datasets import EvaluationData
-from bayes_pfl.evaluate.files import prepare_folder
-from bayes_pfl.scoreboard.board import BoardSettings, Load, score_sets
-from bayes_pfl.scoreboard.files import write_board
+from bayes_pfl.evaluate.files import prepare_folder, write_json, write_results
+from bayes_pfl.report.tables import METRIC_NAMES, csv_text, markdown_table, percent
+from bayes_pfl.scoreboard.board import Board, BoardSettings, Load, bare_model, score_sets
+from bayes_pfl.scoreboard.tally import LEVEL_KEYS, Figures
 from bayes_pfl.support.environment import environment
 from bayes_pfl.support.progress import Progress
 
-Skipped = tuple[str, str, str]
+MEAN = "mean"
+_COLUMNS = [(level, key) for level, keys in LEVEL_KEYS.items() for key in keys]
+_DEFAULTS = BoardSettings()
 
 
 def run_scoreboard(
     checkpoints: Sequence[str],
     data: Sequence[EvaluationData],
     out: Path,
-    settings: BoardSettings = BoardSettings(),  # noqa: B008  (frozen)
+    settings: BoardSettings = _DEFAULTS,
     progress: Progress | None = None,
     load: Load = load_checkpoint,
     backbones: Sequence[str] = (),
-    load_bare: Load | None = None,
-) -> tuple[list[Skipped], str]:
-    """Score, and write scoreboard.md, scoreboard.csv and scoreboard.json into ``out``.
+    load_bare: Load = bare_model,
+) -> tuple[list[tuple[str, str, str]], str]:
+    """Score, and write scoreboard.md, scoreboard.csv and scoreboard.json, each whole, into ``out``.
 
     Arguments are those of :func:`score_sets`.
 
@@ -39,11 +43,110 @@ def run_scoreboard(
     """
     prepare_folder(out)
     board = score_sets(checkpoints, data, settings, progress, load, backbones, load_bare)
+    confidence = settings.bootstrap.confidence
     sets = {
         one.name: {"images": len(one.samples), "first": str(one.samples[0].path)} for one in data
     }
     resolved = {"checkpoints": board.fingerprints, "sets": sets, **asdict(settings)}
-    table = write_board(
-        out, board, settings.bootstrap.confidence, resolved, environment(board.device)
-    )
-    return board.skipped, table
+    summary = summary_markdown(board, confidence)
+    write_results(out / "scoreboard.md", summary + categories_markdown(board, confidence))
+    write_results(out / "scoreboard.csv", to_csv(board, confidence))
+    report = {"settings": resolved, "environment": environment(board.device)}
+    write_json(out / "scoreboard.json", to_json(board, confidence) | report)
+    return board.skipped, summary
+
+
+def summary_markdown(board: Board, confidence: float) -> str:
+    """A table for each set, the mean over its categories; then, of several sets, their mean."""
+    parts = []
+    for name, categories in board.sets.items():
+        images = sum(entry.normal + entry.anomalous for entry in categories.values())
+        broken = sum(entry.skipped for entry in categories.values())
+        title = f"{name}: {_count(len(categories), 'category', 'categories')}, "
+        title += _count(images, "image", "images") + (f", {broken} unreadable" if broken else "")
+        figures = {method: board.set_figures(name, method) for method in board.methods}
+        parts.append(_table(title, figures, confidence))
+    if len(board.sets) > 1:
+        figures = {method: board.overall(method) for method in board.methods}
+        parts.append(_table(f"mean of {len(board.sets)} sets", figures, confidence))
+    return "\n".join(parts)
+
+
+def categories_markdown(board: Board, confidence: float) -> str:
+    """A table for each category of the sets that have several."""
+    parts = []
+    for name, categories in board.sets.items():
+        for category, entry in categories.items():
+            if len(categories) > 1:
+                title = f"{name} / {category}: {entry.normal} normal, {entry.anomalous} anomalous"
+                title += f", {entry.skipped} unreadable" if entry.skipped else ""
+                parts.append("\n" + _table(title, entry.figures, confidence))
+    return "".join(parts)
+
+
+def _table(title: str, figures: dict[str, Figures], confidence: float) -> str:
+    head = ["method", *(f"{level} {METRIC_NAMES[key]}" for level, key in _COLUMNS)]
+    rows = []
+    for method, found in figures.items():
+        figures_of_row = [found[level][key] for level, key in _COLUMNS]
+        cells = [percent(one.value, interval=one.ends(confidence)) for one in figures_of_row]
+        rows.append([method, *cells])
+    return f"**{title}**\n\n{markdown_table(head, rows)}"
+
+
+def to_csv(board: Board, confidence: float) -> str:
+    """A line per set, category (or "mean") and method, values in [0, 1], empty where undefined."""
+    names = [f"{level}_{key}" for level, key in _COLUMNS]
+    columns = [f"{name}{end}" for name in names for end in ("", "_low", "_high")]
+    rows: list[list[Any]] = [["set", "category", "method", *columns]]
+    for name, category, method, figures in _entries(board):
+        cells = [figures[level][key].as_dict(confidence) for level, key in _COLUMNS]
+        values = [cell[end] for cell in cells for end in ("value", "low", "high")]
+        rows.append([name, category, method, *values])
+    return csv_text(rows)
+
+
+def to_json(board: Board, confidence: float) -> dict[str, Any]:
+    """Every figure with its interval or the reason why there is none."""
+    sets: dict[str, Any] = {}
+    for name, categories in board.sets.items():
+        counts = {
+            category: {
+                "n_normal": entry.normal,
+                "n_anomalous": entry.anomalous,
+                "n_skipped": entry.skipped,
+                "methods": {},
+            }
+            for category, entry in categories.items()
+        }
+        sets[name] = {"categories": counts, MEAN: {"methods": {}}}
+    overall: dict[str, Any] = {}
+    for name, category, method, figures in _entries(board):
+        entry = {
+            level: {key: figure.as_dict(confidence) for key, figure in found.items()}
+            for level, found in figures.items()
+        }
+        if not name:
+            overall[method] = entry
+        elif category == MEAN:
+            sets[name][MEAN]["methods"][method] = entry
+        else:
+            sets[name]["categories"][category]["methods"][method] = entry
+    skipped = [{"set": s, "path": path, "reason": reason} for s, path, reason in board.skipped]
+    return {"methods": board.methods, "sets": sets, MEAN: overall, "skipped": skipped}
+
+
+def _entries(board: Board) -> Iterator[tuple[str, str, str, Figures]]:
+    """(set, category, method, figures); category "mean" of a set, and of no set: of them all."""
+    for name, categories in board.sets.items():
+        for category, entry in categories.items():
+            for method in board.methods:
+                yield name, category, method, entry.figures[method]
+        for method in board.methods:
+            yield name, MEAN, method, board.set_figures(name, method)
+    for method in board.methods:
+        yield "", MEAN, method, board.overall(method)
+
+
+def _count(number: int, one: str, several: str) -> str:
+    return f"{number} {one if number == 1 else several}"

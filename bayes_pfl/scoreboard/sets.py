@@ -20,7 +20,7 @@ def read_sets(names: Sequence[str], root: Path | None = None) -> list[Evaluation
         root: folder below which the datasets of cards lie.
 
     Raises:
-        DataError: a set that is not there, cannot be read, or is given twice.
+        DataError: a set that does not exist, cannot be read, or is given twice.
     """
     trees = [Path(name) for name in names if _is_tree(name)]
     cards = [name for name in names if not _is_tree(name)]

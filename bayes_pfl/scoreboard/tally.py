@@ -17,7 +17,6 @@ from bayes_pfl.scoreboard.resampling import (
     image_replicates,
     image_weights,
     interval,
-    mean_replicates,
     pixel_replicates,
 )
 
@@ -40,10 +39,13 @@ class Figure:
     reason: str | None = None
     replicates: np.ndarray = field(default_factory=lambda: np.empty(0))
 
+    def ends(self, confidence: float) -> tuple[float, float] | None:
+        """The ends of the interval; None where the figure or the interval is undefined."""
+        return interval(self.replicates, confidence) if self.value is not None else None
+
     def as_dict(self, confidence: float) -> dict[str, Any]:
         """{"value", "low", "high"}, null where undefined, and then "reason"."""
-        ends = interval(self.replicates, confidence) if self.value is not None else None
-        low, high = ends or (None, None)
+        low, high = self.ends(confidence) or (None, None)
         entry: dict[str, Any] = {"value": self.value, "low": low, "high": high}
         return entry | ({} if self.reason is None else {"reason": self.reason})
 
@@ -95,7 +97,7 @@ class Tally:
 
     def _image_figures(self, weights: np.ndarray) -> dict[str, Figure]:
         if self.no_images is not None:
-            return undefined(IMAGE_KEYS, self.no_images)
+            return {key: Figure(None, self.no_images) for key in IMAGE_KEYS}
         scores, labels = np.asarray(self._scores), np.asarray(self._labels, np.int64)
         metrics = ImageMetrics()
         metrics.update(scores, labels)
@@ -106,17 +108,12 @@ class Tally:
 
     def _pixel_figures(self, weights: np.ndarray) -> dict[str, Figure]:
         if self.no_pixels is not None:
-            return undefined(PIXEL_KEYS, self.no_pixels)
+            return {key: Figure(None, self.no_pixels) for key in PIXEL_KEYS}
         computed = self._pixels.compute()
         if computed["reason"]:
             return _figures(computed, PIXEL_KEYS, {})
         replicates = pixel_replicates(self._counter.counts(), weights, DEFAULT_FPR_LIMIT)
         return _figures(computed, PIXEL_KEYS, replicates)
-
-
-def undefined(keys: Sequence[str], reason: str) -> dict[str, Figure]:
-    """No figures, and why."""
-    return {key: Figure(None, reason) for key in keys}
 
 
 def mean_figures(parts: Sequence[Figures]) -> Figures:
@@ -133,7 +130,8 @@ def _mean(figures: Sequence[Figure]) -> Figure:
         reasons = list(dict.fromkeys(figure.reason for figure in figures))
         return Figure(None, reasons[0] if len(reasons) == 1 else "undefined in every part")
     value = sum(figure.value or 0.0 for figure in defined) / len(defined)
-    return Figure(value, None, mean_replicates([figure.replicates for figure in defined]))
+    # A resample in which one part is undefined is so in the mean.
+    return Figure(value, None, np.mean([figure.replicates for figure in defined], axis=0))
 
 
 def _figures(

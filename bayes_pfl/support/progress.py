@@ -15,9 +15,11 @@ class Progress(Protocol):
 
     def start(self, title: str, steps: int) -> None:
         """Begin a stage of ``steps`` steps."""
+        return None
 
     def advance(self, done: int, values: dict[str, float]) -> None:
         """Report ``done`` more steps, with the latest figures by name."""
+        return None
 
 
 class NullProgress(Progress):

@@ -22,7 +22,7 @@ from bayes_pfl.rendering import (
     VALIDATION_CATEGORIES,
     write_mvtec_tree,
 )
-from bayes_pfl.scoreboard.local_contrast import local_contrast
+from bayes_pfl.scoreboard.methods import local_contrast
 from bayes_pfl.support.resources import resource_dir
 from tests.helpers.paths import ROOT
 

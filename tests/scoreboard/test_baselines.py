@@ -10,9 +10,13 @@ import torch.nn.functional as F
 
 from bayes_pfl.clip.frozen_clip import FrozenCLIP
 from bayes_pfl.scoreboard.dense import dense_reason, joint_patches
-from bayes_pfl.scoreboard.handcrafted import HandcraftedPrompts
-from bayes_pfl.scoreboard.local_contrast import local_contrast
-from bayes_pfl.scoreboard.wordings import DAMAGED_STATES, NORMAL_STATES, sentences
+from bayes_pfl.scoreboard.handcrafted import (
+    DAMAGED_STATES,
+    NORMAL_STATES,
+    HandcraftedPrompts,
+    sentences,
+)
+from bayes_pfl.scoreboard.methods import local_contrast
 from tests.helpers.clips import RESNET, VIT, clip_config, make_clip, timm_tower
 
 
