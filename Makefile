@@ -53,7 +53,7 @@ OVERLAY = test -d $(1) || { $(PYTHON) -m venv --without-pip $(1) && \
 test-app: setup
 	$(call OVERLAY,$(VENV)-app)
 	$(PIP) --python $(VENV)-app/bin/python install --quiet --constraint $(APP_LOCK) gradio
-	$(VENV)-app/bin/python -m pytest tests/app/test_app.py
+	$(VENV)-app/bin/python -m pytest tests/app
 
 lint: setup
 	$(VENV)/bin/ruff check .

@@ -118,6 +118,12 @@ def test_a_file_that_was_not_uploaded(served, client, secret, kind, way):
     assert client.send("GET", ALIVE, timeout=5).status == 200
 
 
+def test_the_page_of_robustness_lists_these_kinds():
+    page = (ROOT / "docs" / "robustness.md").read_text(encoding="utf-8")
+    part = page.split("\n## Requests to the app\n")[1].split("\n## ")[0]
+    assert [kind for kind in (*NAMED, *ENTRIES, *BODIES) if kind not in part] == []
+
+
 def test_the_path_through_another_spelling_of_the_address(client, secret):
     body = json.dumps(client.question({"path": str(secret), "meta": META}))
     for path in ("/gradio_api/queue%2Fjoin", "/gradio%5Fapi/queue/join"):

@@ -67,8 +67,18 @@ def seeds(target: str) -> list[bytes]:
         "image": _images,
         "safetensors": _tensors,
         "pickle": _pickles,
+        "question": _questions,
         "backbone": lambda: [b"\x80\x02}q\x00.", *_archives()],
     }[target]()
+
+
+def _questions() -> list[bytes]:
+    file = {"path": "/uploads/a.png", "url": "http://127.0.0.1/a.png", "meta": {}}
+    asked = {"data": [[file], "nut", "0.5", "tiny", 3], "fn_index": 0, "session_hash": "a"}
+    return [
+        json.dumps(asked).encode(),
+        json.dumps(asked | {"data": [None, "", "", "", 0]}).encode(),
+    ]
 
 
 def _cards() -> list[bytes]:
@@ -127,7 +137,7 @@ def _pickles() -> list[bytes]:
 
 def write_words(target: str, path: Path) -> Path | None:
     """The words of a text format, which chance alone would hardly write; None for others."""
-    if target not in ("card", "meta", "config"):
+    if target not in ("card", "meta", "config", "question"):
         return None
     text = " ".join(data.decode("ascii", "ignore") for data in seeds(target))
     words = sorted(set(re.findall(r"[\w./{}*-]{2,40}", text)) | set(_WORDS))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import json
 import struct
 import tempfile
 import time
@@ -10,6 +11,7 @@ import zipfile
 from collections.abc import Callable
 from pathlib import Path
 
+from bayes_pfl.app.question import JOIN, read_body
 from bayes_pfl.checkpoints.format import read_config, read_weights
 from bayes_pfl.clip.load import load_backbone
 from bayes_pfl.clip.open_clip_config import read_clip_config
@@ -19,7 +21,8 @@ from bayes_pfl.data.cards import load_card
 from bayes_pfl.data.images import read_image, read_mask
 from bayes_pfl.data.layouts import fits, read_layout
 from bayes_pfl.data.meta import read_meta
-from bayes_pfl.errors import BayesPFLError
+from bayes_pfl.errors import BayesPFLError, DataError
+from bayes_pfl.support.parsing import short
 
 MAX_SECONDS = 10.0
 MAX_MESSAGE = 8000
@@ -112,8 +115,25 @@ def backbone(folder: Path, data: bytes) -> None:
     load_backbone(BackboneConfig(name=str(path)))
 
 
+def question(folder: Path, data: bytes) -> None:
+    """A body that asks the app for an inspection; one file was uploaded."""
+
+    def accept(path: str) -> Path:
+        if path != "/uploads/a.png":
+            raise DataError(f"{short(path)}: not uploaded")
+        return Path(path)
+
+    files, *values = json.loads(read_body(JOIN, data, accept, 4))["data"]
+    entry = {"path": "/uploads/a.png", "meta": {"_type": "gradio.FileData"}}
+    if any(file != entry for file in files or ()) or any(
+        isinstance(v, list | dict) for v in values
+    ):
+        raise AssertionError(f"passed on: {files!r} {values!r}")
+
+
 TARGETS: dict[str, Target] = {
-    target.__name__: target for target in (card, meta, config, image, safetensors, pickle, backbone)
+    target.__name__: target
+    for target in (card, meta, config, image, safetensors, pickle, backbone, question)
 }
 
 
