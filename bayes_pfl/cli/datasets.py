@@ -98,7 +98,7 @@ def export(
     data: Root = None,
     form: FormOption = "auto",
     format: Annotated[
-        Format, typer.Option(help="A copy as an MVTec tree, or meta.json beside the data.")
+        Format, typer.Option(help="A copy as an MVTec tree, or meta.json next to the data.")
     ] = "mvtec",
 ) -> None:
     """Write a dataset for other tools; the data itself is not changed.

@@ -57,7 +57,7 @@ def scoreboard(
     device: opt.Device = None,
     seed: opt.Seed = 0,
 ) -> None:
-    """Checkpoints beside baselines without training, with 95% intervals: scoreboard.md.
+    """Checkpoints compared with baselines without training, with 95% intervals: scoreboard.md.
 
     Exit code 1: images were skipped. --image-size is that of every --backbone; a checkpoint has its
     own.

@@ -184,6 +184,6 @@ def refuse_outliers(names: list[str], scores: list[float], limit: float = OUTLIE
         more = f" and {len(outliers) - _NAMED} more" if len(outliers) > _NAMED else ""
         raise DataError(
             f"{len(outliers)} of {len(scores)} images look abnormal compared with the others, "
-            f"whose median score is {np.median(scores):.3f}: {named}{more}; look at them and take out "
-            "those with a fault, or keep them all with --keep-outliers (keep_outliers)"
+            f"whose median score is {np.median(scores):.3f}: {named}{more}; look at them and take "
+            "out those with a fault, or keep them all with --keep-outliers (keep_outliers)"
         )

@@ -15,7 +15,7 @@ from bayes_pfl.model.network import BayesPFLNetwork
 
 @dataclass(frozen=True)
 class Verdict:
-    """What is known of an image beside its score; None where there is nothing to judge by.
+    """What a threshold and a calibration say about an image; None without them.
 
     Attributes:
         label: 1 if the score reached the threshold, else 0.

@@ -1,1 +1,1 @@
-"""A checkpoint beside baselines that need no training, on any labelled sets, with intervals."""
+"""A checkpoint compared with baselines that need no training, on any labelled sets, with intervals."""

@@ -126,9 +126,7 @@ def test_the_report_compares_with_the_first_name(tiny_model):
     images = [picture(index) for index in range(6)]
     effects = name_sensitivity(tiny_model, images, "screw|bolt", ScoringSettings(samples=2))
     assert [effect.name for effect in effects] == ["screw|bolt", "screw", "bolt", "object"]
-    first = np.array(
-        [r.score for r in tiny_model.predict(images, "screw|bolt", ScoringSettings(samples=2))]
-    )
+    first = np.array([r.score for r in tiny_model.predict(images, "screw|bolt", samples=2)])
     other = np.array([r.score for r in tiny_model.predict(images, "bolt", samples=2)])
     assert (effects[0].change, effects[0].rank) == (0, pytest.approx(1))
     assert effects[2].mean == pytest.approx(other.mean(), abs=1e-6)
