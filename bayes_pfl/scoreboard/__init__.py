@@ -1,1 +1,1 @@
-"""A checkpoint compared with baselines that need no training, on any labelled sets, with intervals."""
+"""Checkpoints compared with baselines that need no training, on labelled sets, with intervals."""
