@@ -22,10 +22,8 @@ def rows(tiny_model, tmp_path_factory):
     folder = tmp_path_factory.mktemp("bad images")
     images.write_all(folder)
     out = tmp_path_factory.mktemp("out")
-    least = {"maps": "none", "overlays": False, "report": False}
-    summary = predict_folder(
-        tiny_model, folder, out, class_name="nut", **least, settings=FolderSettings(samples=0)
-    )
+    settings = FolderSettings(samples=0, maps="none", overlays=False, report=False)
+    summary = predict_folder(tiny_model, folder, out, class_name="nut", settings=settings)
     assert summary.images == len(images.FILES) + len(images.REFERENCES)
     with (out / "predictions.csv").open(encoding="utf-8", newline="") as file:
         return {row["path"]: row for row in csv.DictReader(file)}
