@@ -93,8 +93,8 @@ MUTANTS = (
         "score depends on the batch",
         "an image's score changes with the images around it",
         "model/scoring.py",
-        "return (text_score + map_score) / 2",
-        "return (text_score + map_score / map_score.max()) / 2",
+        "score: Score = (text_score + map_score) / 2",
+        "score: Score = (text_score + map_score / map_score.max()) / 2",
         ("model/test_scoring.py", "predict/test_images.py"),
     ),
     Mutant(
@@ -154,7 +154,7 @@ MUTANTS = (
         "fit/decision.py",
         "int(score >= self.threshold)",
         "int(score > self.threshold)",
-        ("fit/test_calibration.py", "predict/test_images.py", "predict/test_folder.py"),
+        ("fit/test_decision.py",),
     ),
     Mutant(
         "rates need more than the threshold",
@@ -162,14 +162,14 @@ MUTANTS = (
         "evaluate/threshold.py",
         '.image_scores("deploy") >= calibration',
         '.image_scores("deploy") > calibration',
-        ("fit/test_calibration.py", "evaluate/test_run.py"),
+        ("fit/test_decision.py",),
     ),
     Mutant(
         "unreadable image counted as good",
         "a benchmark over other images than it says",
         "data/labelled_batches.py",
-        "return index, str(error)",
-        "return index, *(np.zeros((self.image_size,) * 2 + n, np.uint8) for n in ((3,), ()))",
+        "return sample, str(error)",
+        "return sample, *(np.zeros((image_size,) * 2 + n, np.uint8) for n in ((3,), ()))",
         ("evaluate/test_categories.py", "evaluate/test_run.py"),
     ),
     Mutant(

@@ -1,0 +1,48 @@
+"""Verdicts at the threshold itself: a score that equals it has reached it."""
+
+from __future__ import annotations
+
+import math
+from types import SimpleNamespace
+
+import numpy as np
+
+from bayes_pfl.evaluate.threshold import add_rates
+from bayes_pfl.fit.decision import Decision, Verdict
+
+BELOW = math.nextafter(0.5, 0)
+
+
+def test_a_score_at_the_threshold_is_anomalous():
+    rule = Decision(threshold=0.5)
+    assert rule.verdict(0.5, 0.5, 0.5).label == 1
+    assert rule.verdict(BELOW, BELOW, BELOW).label == 0
+
+
+def test_an_interval_is_straddling_if_its_ends_get_different_labels():
+    rule = Decision(threshold=0.5)
+    assert rule.verdict(0.5, BELOW, 0.5).needs_review is True
+    assert rule.verdict(0.6, 0.5, 0.7).needs_review is False
+    assert rule.verdict(0.4, 0.3, BELOW).needs_review is False
+
+
+def test_nothing_is_decided_without_a_threshold():
+    assert Decision().verdict(0.5, 0.4, 0.6) == Verdict(None, None, None)
+
+
+def test_rates_of_an_evaluation_count_a_score_at_the_threshold():
+    scores = {"deploy": np.array([0.5, BELOW, 0.5, BELOW])}
+    record = SimpleNamespace(
+        image_scores=scores.__getitem__,
+        labels=np.array([0, 0, 1, 1]),
+        rows=scores["deploy"].tolist(),
+    )
+    settings = SimpleNamespace(class_name="metal nut")
+    calibration = SimpleNamespace(threshold=0.5, fpr=0.1, settings=settings)
+    sample = SimpleNamespace(category="metal_nut", class_name="metal nut")
+    result = {"categories": {"metal_nut": {}}}
+    data = SimpleNamespace(samples=[sample])
+    add_rates(result, {"metal_nut": record}, data, calibration)
+    found = result["categories"]["metal_nut"]["at_threshold"]
+    assert (found["false_positives"], found["true_positives"]) == (1, 1)
+    assert (found["fpr"], found["tpr"]) == (0.5, 0.5)
