@@ -26,7 +26,7 @@ def main(
         folder = rendered(out / "pictures", class_name, count)
     model = BayesPFL.from_pretrained(checkpoint)
     summary = predict_folder(model, folder, out / "results", class_name=class_name)
-    print(f"{summary.done} scored, {summary.failed} could not be; {summary.predictions}")
+    print(f"{summary.succeeded} scored, {summary.failed} could not be; {summary.predictions}")
 
     with summary.predictions.open(encoding="utf-8", errors="surrogateescape", newline="") as file:
         rows = [row for row in csv.DictReader(file) if not row["error"]]
