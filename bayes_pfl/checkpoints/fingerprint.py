@@ -17,19 +17,20 @@ _known: weakref.WeakKeyDictionary[BayesPFLNetwork, tuple[tuple[Any, ...], str]] 
 )
 
 
-def fingerprint(model: BayesPFLNetwork) -> str:
-    """SHA-256 of all weights, the backbone's included, and of the settings that change a score.
+def known_fingerprint(model: BayesPFLNetwork) -> str:
+    """As :func:`fingerprint`, computed again only after PyTorch has counted a change of a weight.
 
-    Computed again only after weights or settings have changed.
+    For checks in every call of predict. Edits through ``weight.data`` are not counted.
     """
     tensors = model.state_dict(keep_vars=True).values()
     state = (model.config, *((tensor.data_ptr(), tensor._version) for tensor in tensors))
     if model not in _known or _known[model][0] != state:
-        _known[model] = (state, _hash(model))
+        _known[model] = (state, fingerprint(model))
     return _known[model][1]
 
 
-def _hash(model: BayesPFLNetwork) -> str:
+def fingerprint(model: BayesPFLNetwork) -> str:
+    """SHA-256 of all weights, the backbone's included, and of the settings that change a score."""
     config = asdict(model.config)
     keys = ("image_size", "layers", "activation", "grid", "joined")
     backbone = {key: config["backbone"][key] for key in keys}

@@ -14,7 +14,7 @@ from typing import Any
 
 import numpy as np
 
-from bayes_pfl.checkpoints.fingerprint import fingerprint
+from bayes_pfl.checkpoints.fingerprint import known_fingerprint
 from bayes_pfl.config import from_dict
 from bayes_pfl.detect.settings import ScoringSettings
 from bayes_pfl.errors import ConfigError
@@ -98,7 +98,7 @@ class Calibration:
             for name in mine
             if mine[name] != theirs[name]
         ]
-        if not differing and fingerprint(model) != self.checkpoint.sha256:
+        if not differing and known_fingerprint(model) != self.checkpoint.sha256:
             made = f" ({self.checkpoint.name})" if self.checkpoint.name else ""
             differing = [f"other weights or scoring settings than the checkpoint's{made}"]
         if differing:
