@@ -154,8 +154,26 @@ class ScoringConfig(_Settings):
 
 
 @dataclass(frozen=True)
+class TrainingRecord(_Settings):
+    """The pictures that a checkpoint has learnt from: it is no zero-shot detector for these.
+
+    Attributes:
+        split: of the datasets, such as "test".
+        trained, validated: categories whose pictures trained the weights, and chose the epoch; each
+            as "dataset/category".
+    """
+
+    split: str
+    trained: tuple[str, ...]
+    validated: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True)
 class ModelConfig(_Settings):
-    """All settings that are needed to rebuild a :class:`bayes_pfl.BayesPFL` around its weights."""
+    """All settings that are needed to rebuild a :class:`bayes_pfl.BayesPFL` around its weights.
+
+    ``training`` says what the weights were trained on; None where that is not known.
+    """
 
     backbone: BackboneConfig = field(default_factory=BackboneConfig)
     prompts: PromptConfig = field(default_factory=PromptConfig)
@@ -163,19 +181,22 @@ class ModelConfig(_Settings):
     scoring: ScoringConfig = field(default_factory=ScoringConfig)
     attention_heads: int = field(default=4, metadata=_within(1, 1000))
     ablation: AblationConfig = field(default_factory=AblationConfig)
+    training: TrainingRecord | None = None
 
 
 @dataclass(frozen=True)
 class StageConfig(_Settings):
-    """Length of one training stage.
+    """Length and learning rates of one training stage.
 
     Attributes:
         epochs: at most.
         patience: epochs without improvement after which the stage ends.
+        schedule: ``cosine``: linear warm-up, then a half cosine to zero; or ``constant``.
     """
 
     epochs: int = field(metadata=_within(0, _MANY))
     patience: int = field(metadata=_within(0, _MANY))
+    schedule: Literal["cosine", "constant"] = "cosine"
 
 
 @dataclass(frozen=True)
@@ -184,9 +205,12 @@ class TrainConfig(_Settings):
 
     Attributes:
         stage1, stage2: length of the two stages.
+        max_epochs: of both stages together; None for no such limit.
+        ties_improve: an epoch as good as the best one replaces it.
         batch_size: images of one step, over all devices.
         accumulate: micro-batches that each device divides its share of a batch into.
         steps_per_epoch: None for one pass over the data.
+        last_batch: of a pass over the data: ``filled`` up with images of the next, or ``short``.
         lr_prompts, lr_flow, lr_temperature, lr_other: learning rates of the prompt bank, the flow
             (u, w, b and the agnostic vectors), the two temperatures, and everything else.
         betas: of Adam.
@@ -198,9 +222,12 @@ class TrainConfig(_Settings):
         validation: held-out categories, or the authors' choice.
         held_out: share of the categories that is held out.
         validation_samples: Monte Carlo samples R in validation.
+        validation_draws: ``fixed``, or ``new`` in every epoch.
+        validation_smoothing: whether the maps are smoothed, as they are for users.
         augment: train on augmented views.
         cache_views: augmented views of an image whose features are cached.
         mosaic: share of the abnormal images that become part of a mosaic.
+        mosaic_of_all: normal images become mosaics of abnormal ones too.
         text_checkpointing: recompute the text tower's activations in the backward pass: less
             memory, more time.
         precision: of the forward pass, in Fabric's names.
@@ -212,9 +239,12 @@ class TrainConfig(_Settings):
 
     stage1: StageConfig = field(default_factory=lambda: StageConfig(epochs=30, patience=3))
     stage2: StageConfig = field(default_factory=lambda: StageConfig(epochs=30, patience=3))
+    max_epochs: int | None = field(default=None, metadata=_within(1, _MANY))
+    ties_improve: bool = False
     batch_size: int = field(default=32, metadata=_within(1, _MANY))
     accumulate: int = field(default=1, metadata=_within(1, _MANY))
     steps_per_epoch: int | None = field(default=None, metadata=_within(1, 10**9))
+    last_batch: Literal["filled", "short"] = "filled"
     lr_prompts: float = field(default=1e-3, metadata=_within(0))
     lr_flow: float = field(default=1e-3, metadata=_within(0))
     lr_temperature: float = field(default=1e-2, metadata=_within(0))
@@ -227,9 +257,12 @@ class TrainConfig(_Settings):
     validation: Literal["held-out", "authors"] = "held-out"
     held_out: float = field(default=0.2, metadata=_within(0, 1))
     validation_samples: int = field(default=3, metadata=_within(0, 10_000))
+    validation_draws: Literal["fixed", "new"] = "fixed"
+    validation_smoothing: bool = True
     augment: bool = True
     cache_views: int = field(default=4, metadata=_within(1, 10_000))
     mosaic: float = field(default=0.0, metadata=_within(0, 1))
+    mosaic_of_all: bool = False
     text_checkpointing: bool = False
     precision: Literal["32-true", "bf16-mixed", "16-mixed"] = "32-true"
     workers: int = field(default=0, metadata=_within(0, 1000))
@@ -237,9 +270,11 @@ class TrainConfig(_Settings):
     augmentation_seed: int | None = field(default=None, metadata=_within(0, 2**63 - 1))
 
     def _conflicts(self) -> list[str]:
-        if self.batch_size % self.accumulate == 0:
-            return []
-        return [f"accumulate = {self.accumulate}: must divide batch_size = {self.batch_size}"]
+        if self.batch_size % self.accumulate:
+            return [f"accumulate = {self.accumulate}: must divide batch_size = {self.batch_size}"]
+        if self.last_batch == "short" and self.accumulate > 1:
+            return [f"accumulate = {self.accumulate}: a short last batch is not divided; use 1"]
+        return []
 
     @property
     def views_seed(self) -> int:
@@ -267,11 +302,15 @@ def from_dict(cls: type[ConfigT], data: Any, where: str = "config") -> ConfigT:
 
 def load_json(cls: type[ConfigT], path: Path) -> ConfigT:
     """Read ``path`` as ``cls``. Raises :class:`ConfigError` naming the file."""
+    return from_dict(cls, read_json_config(path), str(path))
+
+
+def read_json_config(path: Path) -> Any:
+    """The content of a JSON file. Raises :class:`ConfigError` naming the file."""
     try:
-        data = read_json(path, MAX_CONFIG)
+        return read_json(path, MAX_CONFIG)
     except (OSError, Malformed) as error:
         raise ConfigError(f"{path}: not readable as JSON ({one_line(error)})") from error
-    return from_dict(cls, data, str(path))
 
 
 def _build(cls: Any, data: Any, where: str, faults: list[str]) -> Any:

@@ -48,13 +48,11 @@ BatchSize = Annotated[int, typer.Option(min=1, help="Images at once.")]
 Workers = Annotated[int, typer.Option(min=0, help="Processes that decode images.")]
 Seed = Annotated[int, typer.Option(min=0, help="Fixes every random choice.")]
 Out = Annotated[Path, typer.Option(help="Folder for the results.")]
-Backbone = Annotated[
-    str,
-    typer.Option(
-        help="open_clip name, local-dir:FOLDER, hf-hub:org/name, a file in OpenAI's format, "
-        f"or {EMBEDDED_BACKBONE}."
-    ),
-]
+BACKBONE_HELP = (
+    "open_clip name, local-dir:FOLDER, hf-hub:org/name, a file in OpenAI's format, "
+    f"or {EMBEDDED_BACKBONE}."
+)
+Backbone = Annotated[str, typer.Option(help=BACKBONE_HELP)]
 Pretrained = Annotated[
     str | None, typer.Option(help="open_clip tag (such as openai) or a weights file.")
 ]

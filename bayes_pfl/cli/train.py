@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import asdict, replace
+from dataclasses import asdict, fields, replace
 from enum import Enum
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal
@@ -14,10 +14,11 @@ from bayes_pfl.cli.options import backbone_config, bars, names_in, say
 from bayes_pfl.support.processes import is_first_process
 
 if TYPE_CHECKING:
-    from bayes_pfl.config import TrainConfig
+    from bayes_pfl.config import BackboneConfig, TrainConfig
 
 
 Validation = Literal["held-out", "authors"]
+Preset = Literal["published"]
 
 
 class Part(str, Enum):
@@ -37,14 +38,30 @@ def train(
     dataset: Annotated[
         str | None, typer.Option(help="A benchmark's name or a card.yaml, found below --data.")
     ] = None,
-    backbone: opt.Backbone = opt.EMBEDDED_BACKBONE,
+    preset: Annotated[
+        Preset | None,
+        typer.Option(help="published: the authors' run, to the letter; --dataset visa or mvtec."),
+    ] = None,
+    backbone: Annotated[
+        str | None,
+        typer.Option(help=f"{opt.BACKBONE_HELP}  [default: {opt.EMBEDDED_BACKBONE}]"),
+    ] = None,
     pretrained: opt.Pretrained = None,
     image_size: opt.ImageSize = None,
     layers: opt.Layers = None,
     join_layers: opt.JoinLayers = False,
     grid: opt.Grid = None,
+    activation: Annotated[
+        Literal["auto", "gelu", "quick_gelu"] | None,
+        typer.Option(help="Of the backbone; auto: what its weights were trained with."),
+    ] = None,
+    flow: Annotated[
+        Literal["constrained", "free"] | None,
+        typer.Option(help="Whether each flow step is kept invertible; published: free."),
+    ] = None,
     config: Annotated[
-        Path | None, typer.Option(help="TrainConfig as JSON; the options below override it.")
+        Path | None,
+        typer.Option(help="Settings as JSON, or a run's config.json; options override it."),
     ] = None,
     epochs: Annotated[int | None, typer.Option(min=0, help="Most epochs of stage 1.")] = None,
     epochs2: Annotated[int | None, typer.Option(min=0, help="Most epochs of stage 2.")] = None,
@@ -88,9 +105,12 @@ def train(
     resume: Annotated[bool, typer.Option("--resume", help="Resume from the last epoch.")] = False,
 ) -> None:
     """Train the prompts, flows and attention on one auxiliary dataset; the backbone is frozen."""
-    from bayes_pfl.config import AblationConfig
+    from bayes_pfl.train.recipes import Recipe, published_recipe, with_file
     from bayes_pfl.train.run import TrainingRequest, run_training
 
+    recipe = published_recipe(dataset) if preset else Recipe()
+    if config:
+        recipe = with_file(recipe, config)
     stages = {"epochs": epochs, "epochs2": epochs2, "patience": patience}
     settings = {
         "steps_per_epoch": steps_per_epoch,
@@ -105,22 +125,27 @@ def train(
         "text_checkpointing": text_checkpointing,
         "accumulate": accumulate,
     }
+    model = recipe.model
+    given = backbone_config(backbone or model.backbone.name, pretrained, image_size, layers)
+    given = replace(given, activation=activation or model.backbone.activation, grid=grid)
+    tower = given if backbone else _overridden(model.backbone, given)
+    parts = {part.value: False for part in without or ()}
     request = TrainingRequest(
         data=data,
         out=out,
-        backbone=replace(
-            backbone_config(backbone, pretrained, image_size, layers), joined=join_layers, grid=grid
-        ),
-        config=_train_config(config, stages, settings),
+        backbone=replace(tower, joined=join_layers or tower.joined),
+        config=_train_config(recipe.train, stages, settings),
         dataset=dataset,
         validation_data=validation_data,
-        validation_dataset=validation_dataset,
+        validation_dataset=validation_dataset or recipe.validation_dataset,
         validation_categories=names_in(validation_categories),
         accelerator=accelerator,
         devices=devices,
         cache=cache_features,
         resume=resume,
-        ablation=AblationConfig(**{part.value: False for part in without or ()}),
+        ablation=replace(model.ablation, **parts),
+        prompts=model.prompts,
+        flow=replace(model.flow, constrained=flow == "constrained") if flow else model.flow,
     )
     with bars() as progress:
         state = run_training(request, progress)
@@ -128,12 +153,17 @@ def train(
         say(f"best checkpoint: {out / 'best'} (validation AP {state.best:.4f})")
 
 
-def _train_config(
-    path: Path | None, stages: dict[str, int | None], settings: dict[str, Any]
-) -> TrainConfig:
-    from bayes_pfl.config import TrainConfig, from_dict, load_json
+def _overridden(base: BackboneConfig, given: BackboneConfig) -> BackboneConfig:
+    """``base`` with what the options give; its name is the same."""
+    chosen = {item.name: getattr(given, item.name) for item in fields(given)}
+    return replace(base, **{name: value for name, value in chosen.items() if value})
 
-    config = load_json(TrainConfig, path) if path else TrainConfig()
+
+def _train_config(
+    config: TrainConfig, stages: dict[str, int | None], settings: dict[str, Any]
+) -> TrainConfig:
+    from bayes_pfl.config import TrainConfig, from_dict
+
     patience = stages["patience"]
     for name, epochs in (("stage1", stages["epochs"]), ("stage2", stages["epochs2"])):
         stage = getattr(config, name)

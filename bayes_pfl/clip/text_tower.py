@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from itertools import zip_longest
+from itertools import accumulate, zip_longest
 from typing import Any
 
 import torch
@@ -171,7 +171,7 @@ class TextTower(nn.Module):
         after = self._embedded(names.suffix, vectors)[:, None, None]
         own = [pairs[..., shared:, :], after.expand(-1, prompts // 2, 2, -1, -1)]
         levels = [start, pairs[:, :, 0, :shared].flatten(0, 1), torch.cat(own, dim=3).flatten(0, 2)]
-        ends = torch.tensor([level.shape[1] for level in levels]).cumsum(0).tolist()
+        ends = list(accumulate(level.shape[1] for level in levels))
         placed = [
             level + self.positional_embedding[end - level.shape[1] : end]
             for level, end in zip(levels, ends, strict=True)

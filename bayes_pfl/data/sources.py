@@ -32,21 +32,27 @@ def read_source(path: Path, split: str = "test", dataset: str = "") -> list[Samp
 def hold_out(
     samples: Sequence[Sample], fraction: float, seed: int
 ) -> tuple[list[Sample], list[Sample]]:
-    """Split by category: (samples to train on, samples to validate on).
+    """Split by prompt word: (samples to train on, samples to validate on).
+
+    Categories of one word, such as macaroni1 and macaroni2, are nearly the same thing: they stay
+    on one side.
 
     Args:
-        fraction: of the categories that are held out, in (0, 1).
+        fraction: of the words that are held out, in (0, 1).
 
     Raises:
-        DataError: fewer than two categories, or a fraction that leaves a side empty.
+        DataError: fewer than two words, or a fraction that leaves a side empty.
     """
-    names = sorted({sample.category for sample in samples})
+    first = {
+        s.class_name: s.category for s in sorted(samples, key=lambda s: s.category, reverse=True)
+    }
+    names = sorted(first, key=lambda name: first[name])
     count = max(1, round(fraction * len(names)))
     if len(names) < 2 or not 0 < fraction < 1 or count >= len(names):
         raise DataError(
-            f"cannot hold out {fraction:g} of {len(names)} categories ({', '.join(names[:5])}): "
+            f"cannot hold out {fraction:g} of {len(names)} class names ({', '.join(names[:5])}): "
             "two at least are needed; name others with --validation-data"
         )
     held = set(random.Random(seed).sample(names, count))
-    kept = [sample for sample in samples if sample.category not in held]
-    return kept, [sample for sample in samples if sample.category in held]
+    kept = [sample for sample in samples if sample.class_name not in held]
+    return kept, [sample for sample in samples if sample.class_name in held]

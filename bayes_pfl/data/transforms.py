@@ -32,9 +32,8 @@ class InferenceTransform:
         return self.normalise(resize_image(image, self.image_size))
 
     def mask(self, mask: np.ndarray) -> torch.Tensor:
-        """Bool (H, W) -> float32 (S, S) of 0 and 1, nearest neighbour."""
-        size = (self.image_size, self.image_size)
-        return torch.from_numpy(resize_mask(mask, size).astype(np.float32))
+        """Bool (H, W) -> float32 (S, S) of 0 and 1, see :func:`smooth_mask`."""
+        return torch.from_numpy(smooth_mask(mask, self.image_size).astype(np.float32))
 
     def normalise(self, pixels: np.ndarray) -> torch.Tensor:
         """Pixels uint8 (S, S, 3) -> float32 (3, S, S)."""
@@ -56,6 +55,15 @@ def normalise(pixels: torch.Tensor, mean: Sequence[float], std: Sequence[float])
 def resize_image(image: Image.Image, size: int) -> np.ndarray:
     """Mode RGB, any size -> uint8 (size, size, 3), bicubic with antialias."""
     return np.asarray(image.resize((size, size), Image.Resampling.BICUBIC))
+
+
+def smooth_mask(mask: np.ndarray, size: int) -> np.ndarray:
+    """(H, W), anomalous above 0 -> bool (size, size): bilinear with antialias, then above 0.5.
+
+    As the published code resizes masks. A line thinner than half a cell vanishes.
+    """
+    picture = Image.fromarray((np.asarray(mask) > 0).astype(np.uint8) * 255)
+    return np.asarray(picture.resize((size, size), Image.Resampling.BILINEAR)) > 127
 
 
 def resize_mask(mask: np.ndarray, size: tuple[int, int]) -> np.ndarray:

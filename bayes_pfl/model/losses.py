@@ -15,6 +15,8 @@ from torch import Tensor
 from bayes_pfl.model.flows import FlowSample
 
 DICE_SMOOTHING = 1e-5
+FOCAL_FLOOR = 1e-8
+"""Added to the probability before its logarithm, as in the published code."""
 
 
 class PixelSums(NamedTuple):
@@ -61,7 +63,7 @@ WHOLE_BATCH = BatchPart()
 def focal_loss(
     abnormal: Tensor, mask: Tensor, gamma: float = 2.0, whole: PixelSums | None = None
 ) -> Tensor:
-    """Focal loss -(1 - p)^gamma log p, averaged over foreground and background apart, then added.
+    """Focal loss -(1 - p)^gamma log(p + 1e-8), the mean of the foreground plus the background's.
 
     A class without a pixel in the batch adds nothing (Lin et al. 2017, equation 4).
 
@@ -71,8 +73,8 @@ def focal_loss(
         whole: sums of the batch that this is a part of; the result is then the part's share.
     """
     whole = whole or PixelSums(*pixel_sums(abnormal, mask))
-    p = torch.where(mask > 0.5, abnormal, 1 - abnormal)
-    loss = -((1 - p) ** gamma) * p.clamp_min(torch.finfo(p.dtype).tiny).log()
+    p = torch.where(mask > 0.5, abnormal, 1 - abnormal).float()  # float16 has no 1e-8
+    loss = -((1 - p) ** gamma) * (p + FOCAL_FLOOR).log()
     foreground = (loss * mask).sum() / whole.foreground.clamp_min(1)
     background = (loss * (1 - mask)).sum() / whole.background.clamp_min(1)
     return foreground + background

@@ -68,8 +68,10 @@ class BayesPFLNetwork(nn.Module):
             nn.init.normal_(self.to_text_width.weight, std=width**-0.5)
 
     def _initialise(self) -> None:
+        # The query map keeps PyTorch's own values: it is a Conv1d in the published code, which
+        # initialises linear layers alone.
         for name, module in self.named_modules():
-            if isinstance(module, nn.Linear) and not name.startswith("backbone."):
+            if isinstance(module, nn.Linear) and not name.startswith(("backbone.", "attention.q")):
                 nn.init.normal_(module.weight, std=0.02)
                 if module.bias is not None:
                     nn.init.zeros_(module.bias)

@@ -28,6 +28,8 @@ class AugmentedDataset(SampleDataset):
     Args:
         mosaic: probability that an anomalous image becomes one cell of a 2×2 mosaic with three
             other anomalous images of its category (0.4 in the paper, on MVTec-AD).
+        mosaic_of_all: also a normal image becomes, with that probability, a mosaic of four
+            anomalous images of its category, as in the published code.
     """
 
     def __init__(
@@ -37,12 +39,13 @@ class AugmentedDataset(SampleDataset):
         *,
         seed: int = 0,
         mosaic: float = 0.0,
+        mosaic_of_all: bool = False,
     ) -> None:
         super().__init__(samples, transform.inference)
         self.augment = transform
         self.seed = seed
         self.epoch = 0
-        self.mosaic = mosaic
+        self.mosaic, self.mosaic_of_all = mosaic, mosaic_of_all
         self._partners: dict[str, list[int]] = {}
         for index, sample in enumerate(self.samples):
             if sample.label:
@@ -54,13 +57,23 @@ class AugmentedDataset(SampleDataset):
 
     def __getitem__(self, index: int) -> dict[str, Any]:
         generator = np.random.default_rng([self.seed, self.epoch, index])
-        image, mask = self._pair(index)
-        if self.samples[index].label and generator.random() < self.mosaic:
-            others = generator.choice(self._partners[self.samples[index].category], 3)
-            cells = [(image, mask), *(self._pair(int(other)) for other in others)]
-            image, mask = mosaic([cells[k] for k in generator.permutation(4)])
+        cells = [self._pair(i) for i in self._mosaic_of(index, generator)]
+        image, mask = mosaic(cells) if cells else self._pair(index)
         pixels, area = self.augment(image, mask, int(generator.integers(2**31)))
-        return self._item(index, pixels, area)
+        item = self._item(index, pixels, area)
+        return item | {"label": 1, "has_mask": True} if cells else item
+
+    def _mosaic_of(self, index: int, generator: np.random.Generator) -> list[int]:
+        """Indices of the four images that take the place of one; mostly there are none."""
+        sample = self.samples[index]
+        anomalous = self._partners.get(sample.category)
+        if anomalous is None or not (sample.label or self.mosaic_of_all):
+            return []
+        if generator.random() >= self.mosaic:
+            return []
+        own = [index] if sample.label else []
+        chosen = own + generator.choice(anomalous, 4 - len(own)).tolist()
+        return [chosen[k] for k in generator.permutation(4)]
 
     def _pair(self, index: int) -> ImageAndMask:
         image, mask = self.load(index)
@@ -68,12 +81,13 @@ class AugmentedDataset(SampleDataset):
 
 
 class TrainTransform:
-    """The augmentation of the paper, applied to image and mask together.
+    """The augmentation of the published code, applied to image and mask together.
 
-    Resizes as at inference, then applies at random: rotation by up to 30 degrees (the border is
+    Applies at random, at the picture's own size: rotation by up to 30 degrees (the border is
     mirrored, so that no black corner looks like a defect), rotation by right angles, brightness and
-    contrast, noise, and blur or colour jitter. The same seed gives the same result; global random
-    state is neither read nor changed.
+    contrast, noise of 3.2 to 7.1 grey levels, and blur or colour jitter. Then resizes: the picture
+    as at inference, the mask by :func:`bayes_pfl.data.transforms.smooth_mask`. The same seed gives
+    the same result; global random state is neither read nor changed.
 
     Args: those of :class:`bayes_pfl.data.transforms.InferenceTransform`.
     """
@@ -85,13 +99,11 @@ class TrainTransform:
         self, image: np.ndarray, mask: np.ndarray, seed: int
     ) -> tuple[torch.Tensor, torch.Tensor]:
         """Image uint8 (H, W, 3) and mask (H, W) -> float32 (3, S, S) and float32 (S, S) of 0, 1."""
-        size = self.inference.image_size
-        pixels = resize_image(Image.fromarray(image), size)
-        area = resize_mask(mask, (size, size)).astype(np.uint8)
         pipeline = _pipeline()
         _reseed(pipeline, np.random.default_rng(seed))
-        done = pipeline(image=pixels, mask=area)
-        return self.inference.normalise(done["image"]), torch.from_numpy(done["mask"]).float()
+        done = pipeline(image=image, mask=mask.astype(np.uint8))
+        pixels = resize_image(Image.fromarray(done["image"]), self.inference.image_size)
+        return self.inference.normalise(pixels), self.inference.mask(done["mask"])
 
 
 def mosaic(items: Sequence[ImageAndMask]) -> ImageAndMask:
@@ -129,13 +141,14 @@ def _pipeline() -> Any:
             A.Rotate(limit=30, p=0.5, **mirror),
             A.RandomRotate90(p=0.5),
             A.RandomBrightnessContrast(brightness_limit=0.2, contrast_limit=0.2, p=0.5),
-            A.GaussNoise(std_range=(0.01, 0.05), p=0.3),
+            A.GaussNoise(std_range=(10**0.5 / 255, 50**0.5 / 255), p=0.5),
             A.OneOf(
                 [
-                    A.GaussianBlur(blur_limit=(3, 5), p=1),
-                    A.ColorJitter((0.9, 1.1), (0.9, 1.1), (0.8, 1.2), (-0.05, 0.05), p=1),
+                    A.Blur(blur_limit=(3, 3), p=1),
+                    A.GaussianBlur(blur_limit=(3, 7), p=1),
+                    A.ColorJitter((0.8, 1.2), (0.8, 1.2), (0.8, 1.2), (-0.2, 0.2), p=1),
                 ],
-                p=0.3,
+                p=0.5,
             ),
         ]
     )

@@ -30,6 +30,11 @@ SEED_STRIDE = 100_003
 """A prime that keeps the seeds of neighbouring steps, epochs and stages apart."""
 
 
+def _divided(items: list[int], size: int) -> list[list[int]]:
+    """Consecutive lists of ``size`` items; the last one may be shorter."""
+    return [items[start : start + size] for start in range(0, len(items), size)]
+
+
 class TrainingBatches:
     """This process's share of every batch, as micro-batches of equal size.
 
@@ -63,7 +68,11 @@ class TrainingBatches:
             return SampleDataset(samples, self.model.transform)
         transform = TrainTransform(backbone.image_size, backbone.mean, backbone.std)
         return AugmentedDataset(
-            samples, transform, seed=self.config.views_seed, mosaic=self.config.mosaic
+            samples,
+            transform,
+            seed=self.config.views_seed,
+            mosaic=self.config.mosaic,
+            mosaic_of_all=self.config.mosaic_of_all,
         )
 
     def _open_cache(self, folder: Path | None) -> FeatureCache | None:
@@ -71,7 +80,7 @@ class TrainingBatches:
             return None
         augmentation = {
             "augment": self.config.augment,
-            "mosaic": self.config.mosaic,
+            "mosaic": [self.config.mosaic, self.config.mosaic_of_all],
             "seed": self.config.views_seed,
             "views": self.config.cache_views,
         }
@@ -111,24 +120,29 @@ class TrainingBatches:
             return
         view = epoch % self.cache.views
         self._fill_cache(self.cache, view)
-        for start in range(0, len(order), self.micro):
-            yield self.fabric.to_device(self.cache.read(view, order[start : start + self.micro]))
+        for indices in order:
+            yield self.fabric.to_device(self.cache.read(view, indices))
 
-    def _order(self, stage: int, epoch: int) -> list[int]:
-        """Indices of this process's samples in an epoch: its share of every batch, in order."""
+    def _order(self, stage: int, epoch: int) -> list[list[int]]:
+        """Indices of this process's micro-batches in an epoch: its share of every batch."""
         generator = torch.Generator().manual_seed(self._seed(stage, epoch, SEED_STRIDE - 1))
-        size, first = self.config.batch_size, self.fabric.global_rank * self.share
-        order: list[int] = []
-        while len(order) < self.per_epoch * size:
-            order += torch.randperm(len(self.dataset), generator=generator).tolist()
-        starts = range(first, self.per_epoch * size, size)
-        return [i for start in starts for i in order[start : start + self.share]]
+        first = self.fabric.global_rank * self.share
+        batches: list[list[int]] = []
+        rest: list[int] = []  # of a pass that its last batch is filled up from
+        while len(batches) < self.per_epoch:
+            rest += torch.randperm(len(self.dataset), generator=generator).tolist()
+            batches += _divided(rest, self.config.batch_size)
+            rest = batches.pop() if self._is_filled_up(batches[-1]) else []
+        shares = [batch[first : first + self.share] for batch in batches[: self.per_epoch]]
+        return [micro for share in shares for micro in _divided(share, self.micro)]
 
-    def _loader(self, order: list[int]) -> Any:
+    def _is_filled_up(self, batch: list[int]) -> bool:
+        return self.config.last_batch == "filled" and len(batch) < self.config.batch_size
+
+    def _loader(self, order: list[list[int]]) -> Any:
         loader = DataLoader(
             self.dataset,
-            batch_size=self.micro,
-            sampler=order,
+            batch_sampler=order,
             num_workers=self.config.workers,
             generator=torch.Generator(),  # without it a seed is drawn from the global one
         )
@@ -146,7 +160,7 @@ class TrainingBatches:
         if own:
             self._set_view(view)
             self.progress.start(f"features, view {view + 1}/{cache.views}", len(own))
-            for batch in self._loader(own):
+            for batch in self._loader(_divided(own, self.micro)):
                 features = self.model.backbone.encode_image(batch["image"])
                 cache.write(view, batch["index"], features, batch)
                 self.progress.advance(len(features), {})
@@ -166,7 +180,7 @@ class TrainingBatches:
     ) -> MicroBatch:
         """The micro-batch that begins at image ``start`` of the whole batch."""
         names = [self.dataset.samples[i].class_name for i in batch["index"].tolist()]
-        own = replace(noise, specific=noise.specific[start : start + self.micro])
+        own = replace(noise, specific=noise.specific[start : start + len(names)])
         return MicroBatch(batch, names, own, pair)
 
     def _seed(self, stage: int, epoch: int, index: int) -> int:

@@ -25,7 +25,7 @@ from bayes_pfl.errors import DataError
 from bayes_pfl.support.error_text import error_reason
 from bayes_pfl.support.file_identity import file_stamp
 
-CACHE_FORMAT = 1
+CACHE_FORMAT = 2
 _FLOAT16_MAX = float(np.finfo(np.float16).max)
 
 

@@ -10,7 +10,15 @@ from typing import Any
 import torch
 
 from bayes_pfl.checkpoints.load import build_model
-from bayes_pfl.config import AblationConfig, BackboneConfig, ModelConfig, TrainConfig
+from bayes_pfl.config import (
+    AblationConfig,
+    BackboneConfig,
+    FlowConfig,
+    ModelConfig,
+    PromptConfig,
+    TrainConfig,
+    TrainingRecord,
+)
 from bayes_pfl.data.cards import read_dataset
 from bayes_pfl.data.records import Sample, select_categories
 from bayes_pfl.data.sources import hold_out, read_source
@@ -26,6 +34,7 @@ from bayes_pfl.support.processes import (
 )
 from bayes_pfl.support.progress import NullProgress, Progress
 from bayes_pfl.train.devices import count_processes, join_devices
+from bayes_pfl.train.recipes import AUTHORS_VALIDATION
 from bayes_pfl.train.run_files import SETTINGS_NAME, STATE_NAME
 from bayes_pfl.train.spawning import spawn
 from bayes_pfl.train.state import TrainingState
@@ -46,6 +55,7 @@ class TrainingRequest:
         devices: how many of this machine, with one process each.
         cache: folder for the tokens of augmented views; None encodes every image in every epoch.
         resume: continue after the last finished epoch of ``out``.
+        prompts, flow, ablation: of the model.
     """
 
     data: Path
@@ -61,6 +71,16 @@ class TrainingRequest:
     cache: Path | None = None
     resume: bool = False
     ablation: AblationConfig = AblationConfig()
+    prompts: PromptConfig = PromptConfig()
+    flow: FlowConfig = FlowConfig()
+
+    def model(self, samples: list[Sample], validation: list[Sample]) -> ModelConfig:
+        """The model to train on these samples."""
+        seen = ({f"{s.dataset}/{s.category}" for s in part} for part in (samples, validation))
+        record = TrainingRecord("test", *(tuple(sorted(names)) for names in seen))
+        return ModelConfig(
+            self.backbone, self.prompts, self.flow, ablation=self.ablation, training=record
+        )
 
 
 def run_training(request: TrainingRequest, progress: Progress | None = None) -> TrainingState:
@@ -106,13 +126,13 @@ def _train(
         warn_if_slow(fabric.device, torch.bfloat16)
     with torch.random.fork_rng(devices=[]):  # modules draw from the global random state
         torch.manual_seed(config.seed)
-        model = build_model(ModelConfig(backbone=request.backbone, ablation=request.ablation))
+        model = build_model(request.model(samples, validation))
     trainer = Trainer(
         model, config, samples, validation, request.out, fabric, progress, request.cache
     )
     if fabric.is_global_zero:
         if request.resume and trainer.files:
-            trainer.files.check_resumable()
+            trainer.files.check_resumable(model.config)
         _write_settings(request, trainer)
     state = trainer.run(resume=request.resume)
     if fabric.is_global_zero:
@@ -125,9 +145,10 @@ def _train(
 def training_data(request: TrainingRequest) -> tuple[list[Sample], list[Sample]]:
     """Samples to train on and samples to validate on.
 
-    By default some categories of the training data are held out. ``validation = "authors"`` takes
-    the first five categories of another benchmark, as the published code does; this leaks test data
-    if that benchmark is also the test set.
+    By default some categories of the training data are held out; no category with the prompt word
+    of one that validates is trained on. ``validation = "authors"`` takes five categories of another
+    benchmark, those of the published code for VisA and MVTec AD, else the first ones; this leaks
+    test data if that benchmark is also the test set.
 
     Raises:
         DataError: no anomalous image has a mask, or "authors" without a benchmark to validate on.
@@ -141,13 +162,14 @@ def training_data(request: TrainingRequest) -> tuple[list[Sample], list[Sample]]
             raise DataError("validation 'authors' needs --validation-data, the other benchmark")
         if request.validation_categories:
             chosen = select_categories(samples, request.validation_categories)
-            held_out = {sample.category for sample in chosen}
-            return [s for s in samples if s.category not in held_out], chosen
+            held_out = {sample.class_name for sample in chosen}
+            return [s for s in samples if s.class_name not in held_out], chosen
         return hold_out(samples, config.held_out, config.seed)
     others = _read(request.validation_data or request.data, request.validation_dataset)
     names = request.validation_categories
     if config.validation == "authors" and not names:
-        names = tuple(sorted({s.category for s in others}))[:5]
+        first = tuple(sorted({s.category for s in others}))[:5]
+        names = AUTHORS_VALIDATION.get(others[0].dataset, first)
     return samples, select_categories(others, names) if names else others
 
 

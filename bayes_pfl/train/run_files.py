@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import io
+import json
 from contextlib import AbstractContextManager
 from dataclasses import asdict
 from pathlib import Path
@@ -13,12 +14,15 @@ import torch
 
 from bayes_pfl.checkpoints.format import WEIGHTS_NAME, read_config, read_weights, save_checkpoint
 from bayes_pfl.checkpoints.load import load_learned
+from bayes_pfl.config import ModelConfig, read_json_config
 from bayes_pfl.errors import CheckpointError
 from bayes_pfl.model.network import BayesPFLNetwork
 from bayes_pfl.support.files import raising_not_written, remove_leftovers, write_atomically
 from bayes_pfl.train.state import TrainingState
 
 STATE_NAME, SETTINGS_NAME = "state.pt", "config.json"
+_STRUCTURE = ("prompts", "flow", "attention_heads", "ablation")
+"""Sections of the model's config that a resumed run must not change."""
 
 
 class RunFiles:
@@ -56,7 +60,7 @@ class RunFiles:
         run makes the others again from it alone.
 
         Args:
-            extra: the states of "optimizer" and "schedule".
+            extra: the states of "optimizer", "schedule" and "precision".
             best: whether this epoch is the best of its stage.
 
         Raises:
@@ -65,7 +69,6 @@ class RunFiles:
         data = {
             "state": asdict(state),
             "model": model.learned_state_dict(),
-            "ablation": asdict(model.config.ablation),
             **extra,
         }
         buffer = io.BytesIO()
@@ -105,11 +108,12 @@ class RunFiles:
         load_learned(model, read_weights(path), path)
         model.update_scoring(**asdict(read_config(self.out / "best").scoring))
 
-    def check_resumable(self) -> None:
-        """Check that a run was started in this folder.
+    def check_resumable(self, config: ModelConfig) -> None:
+        """Check that a run of such a model was started in this folder.
 
         Raises:
-            CheckpointError: there is neither a state nor the settings of a run.
+            CheckpointError: there is neither a state nor the settings of a run, or its model was
+                made with other options.
         """
         path = self.out / "last" / STATE_NAME
         if not self._begun and not path.is_file():
@@ -117,17 +121,26 @@ class RunFiles:
                 f"{path}: no state to resume from; give the --out of a "
                 "run that was started, or start without --resume"
             )
+        if not self._begun:
+            return
+        begun = read_json_config(self.out / SETTINGS_NAME).get("model", {})
+        now = json.loads(json.dumps(asdict(config)))  # lists in place of tuples
+        differs = [name for name in _STRUCTURE if name in begun and begun[name] != now[name]]
+        if differs:
+            raise CheckpointError(
+                f"{self.out}: this run was started with another {' and '.join(differs)} of the "
+                "model; resume it with the same options"
+            )
 
     def load_last(self, model: BayesPFLNetwork) -> dict[str, Any] | None:
         """Load the weights of the last finished epoch into the model; returns the rest of its file.
 
         Returns:
-            {"state": of :class:`TrainingState`, "optimizer", "schedule"}, or None if the run was
-            stopped in its first epoch.
+            {"state": of :class:`TrainingState`, "optimizer", "schedule", "precision"}, or None if
+            the run was stopped in its first epoch.
 
         Raises:
-            CheckpointError: there is no such file, it is damaged, or its model has other parts
-                switched off.
+            CheckpointError: there is no such file, or it is damaged.
         """
         path = self.out / "last" / STATE_NAME
         if self._begun and not path.is_file():
@@ -140,11 +153,6 @@ class RunFiles:
                 f"{path}: no state to resume from ({type(error).__name__}); give the --out of a "
                 "run that finished an epoch, or start without --resume"
             ) from error
-        ablation = data.pop("ablation", None) or asdict(read_config(path.parent).ablation)
-        if ablation != asdict(model.config.ablation):
-            raise CheckpointError(
-                f"{self.out}: this run was started with another --without; resume it with the same"
-            )
         load_learned(model, weights, path)
         return data
 

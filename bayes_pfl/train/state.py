@@ -6,6 +6,8 @@ import math
 from dataclasses import dataclass, field
 from typing import Any
 
+from bayes_pfl.config import StageConfig
+
 
 @dataclass
 class TrainingState:
@@ -32,18 +34,26 @@ class TrainingState:
         self.stage, self.epoch = stage, 0
         self.best, self.best_epoch = -math.inf, 0
 
-    def finish_epoch(self, score: float, map_range: tuple[float, float]) -> bool:
+    def finish_epoch(
+        self, score: float, map_range: tuple[float, float], ties_improve: bool = False
+    ) -> bool:
         """Count one more epoch; returns whether it is the best of its stage.
 
-        The first epoch of a stage always is, even if its score is NaN.
+        The first epoch of a stage always is, even if its score is NaN; one that equals the best is
+        if ``ties_improve``.
         """
         self.epoch += 1
-        improved = score > self.best or self.epoch == 1
+        improved = score > self.best or self.epoch == 1 or (ties_improve and score == self.best)
         if improved:
             self.best, self.best_epoch, self.map_range = score, self.epoch, map_range
         return improved
 
-    def is_over(self, epochs: int, patience: int) -> bool:
-        """Whether the stage ends: all ``epochs`` done, or none of the last ``patience`` better."""
-        stale = self.epoch > 0 and self.epoch - self.best_epoch >= patience
-        return self.epoch >= epochs or stale
+    def is_over(self, settings: StageConfig, max_epochs: int | None) -> bool:
+        """Whether the stage ends.
+
+        It does after all its epochs, after ``patience`` of them without a better one, or when both
+        stages together have had ``max_epochs``.
+        """
+        stale = self.epoch > 0 and self.epoch - self.best_epoch >= settings.patience
+        spent = max_epochs is not None and len(self.history) >= max_epochs
+        return self.epoch >= settings.epochs or stale or spent

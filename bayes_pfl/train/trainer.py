@@ -20,7 +20,7 @@ from lightning_fabric import Fabric
 from bayes_pfl.checkpoints.format import save_checkpoint
 from bayes_pfl.config import StageConfig, TrainConfig
 from bayes_pfl.data.records import Sample
-from bayes_pfl.errors import CheckpointError
+from bayes_pfl.errors import CheckpointError, ConfigError
 from bayes_pfl.model.network import BayesPFLNetwork
 from bayes_pfl.support.progress import NullProgress, Progress
 from bayes_pfl.train.batches import TrainingBatches
@@ -59,6 +59,8 @@ class Trainer:
         cache: Path | None = None,
     ) -> None:
         self.model, self.config, self.fabric = model, config, fabric
+        if config.last_batch == "short" and fabric.world_size > 1:
+            raise ConfigError("last_batch = 'short': one device; use 'filled' with several")
         self.validation, self.progress = validation, progress or NullProgress()
         self.files = RunFiles(out) if fabric.is_global_zero else None
         self.batches = TrainingBatches(samples, model, config, fabric, self.progress, cache)
@@ -84,7 +86,7 @@ class Trainer:
         return self.state
 
     def _restore(self) -> dict[str, Any] | None:
-        """Load last/; returns the states of "optimizer" and "schedule", None without an epoch."""
+        """Load last/; returns the states of the optimization, None without a finished epoch."""
         data = self.files.load_last(self.model) if self.files else None
         data = self.fabric.broadcast(data)  # other machines may not see the run folder
         if data is None:
@@ -96,12 +98,12 @@ class Trainer:
             best = bool(self.state.history[-1]["best"])
             self.files.save_results(self.model, self.state, best=best)
         logger.info("resumed after stage %d, epoch %d", self.state.stage, self.state.epoch)
-        return {name: data[name] for name in ("optimizer", "schedule")}
+        return {name: value for name, value in data.items() if name != "state"}
 
     def _run_stages(self, optimization: dict[str, Any] | None) -> None:
         stages = (self.config.stage1, self.config.stage2)
         for stage, settings in enumerate(stages, start=1):
-            if stage < self.state.stage or settings.epochs == 0:
+            if stage < self.state.stage or settings.epochs == 0 or self._is_spent(stage):
                 continue
             if stage > self.state.stage:
                 self.state.begin_stage(stage)
@@ -109,6 +111,11 @@ class Trainer:
             self._run_stage(stage, settings, optimization)
             if self.files:  # the other processes get these weights when the next stage is set up
                 self.files.load_best(self.model)
+
+    def _is_spent(self, stage: int) -> bool:
+        """Whether no epoch is left for a later stage."""
+        limit = self.config.max_epochs
+        return stage > self.state.stage and limit is not None and len(self.state.history) >= limit
 
     def _run_stage(
         self, stage: int, settings: StageConfig, optimization: dict[str, Any] | None
@@ -118,21 +125,25 @@ class Trainer:
         step = TrainingStep(self.model, self.config.flow_weight, self.config.text_checkpointing)
         groups = parameter_groups(self.model, self.config)
         optimizer = torch.optim.Adam(groups, betas=self.config.betas)
-        total = settings.epochs * self.batches.per_epoch
-        schedule = torch.optim.lr_scheduler.LambdaLR(optimizer, self._schedule(total))
-        if optimization:
+        schedule = torch.optim.lr_scheduler.LambdaLR(optimizer, self._schedule(settings))
+        module, wrapped = self.fabric.setup(step, optimizer)
+        if optimization:  # now that the parameters are on their device, the moments follow them
             optimizer.load_state_dict(optimization["optimizer"])
             schedule.load_state_dict(optimization["schedule"])
-        module, optimizer = self.fabric.setup(step, optimizer)
+            if scale := optimization.get("precision"):  # runs of before 16-mixed kept it have none
+                self.fabric.strategy.precision.load_state_dict(scale)
         gradients = GradientStep(self.fabric, module, self.model)
-        while not self.state.is_over(settings.epochs, settings.patience):
-            self._run_epoch(gradients, optimizer, schedule, settings.epochs)
+        while not self.state.is_over(settings, self.config.max_epochs):
+            self._run_epoch(gradients, wrapped, schedule, settings.epochs)
 
-    def _schedule(self, total: int) -> Callable[[int], float]:
-        """Factor of the learning rates: linear warm-up, then a half cosine to zero."""
+    def _schedule(self, settings: StageConfig) -> Callable[[int], float]:
+        """Factor of the learning rates by step, see :class:`StageConfig`."""
+        total = settings.epochs * self.batches.per_epoch
         warmup = max(1, round(self.config.warmup_fraction * total))
 
         def factor(step: int) -> float:
+            if settings.schedule == "constant":
+                return 1.0
             if step < warmup:
                 return (step + 1) / warmup
             return 0.5 * (1 + math.cos(math.pi * (step - warmup) / max(1, total - warmup)))
@@ -170,15 +181,16 @@ class Trainer:
     ) -> None:
         stage, size = self.state.stage, self.batches.micro
         score, map_range = validate(
-            self.model, self.validation, self.config, size, stage, self.fabric, self.progress
+            self.model, self.validation, self.config, size, self.state, self.fabric, self.progress
         )
-        improved = self.state.finish_epoch(score, map_range)
+        improved = self.state.finish_epoch(score, map_range, self.config.ties_improve)
         row = {"stage": stage, "epoch": self.state.epoch, "validation_ap": score}
         row |= {f"loss_{name}": value for name, value in losses.items()}
         row |= {"learning_rate": schedule.get_last_lr()[0], "seconds": seconds, "best": improved}
         self.state.history.append(row)
         logger.info("stage %d epoch %d: validation AP %.4f", stage, self.state.epoch, score)
         extra = {"optimizer": optimizer.state_dict(), "schedule": schedule.state_dict()}
+        extra["precision"] = self.fabric.strategy.precision.state_dict()  # the scale of 16-mixed
         if self.files:
             self.files.save_epoch(self.model, self.state, extra, best=improved)
 

@@ -17,6 +17,8 @@ from bayes_pfl.evaluate.records import CategoryRecord
 from bayes_pfl.evaluate.scoring import EvaluationSettings
 from bayes_pfl.model.network import BayesPFLNetwork
 from bayes_pfl.support.progress import Progress
+from bayes_pfl.train.batches import SEED_STRIDE
+from bayes_pfl.train.state import TrainingState
 
 
 def validate(
@@ -24,7 +26,7 @@ def validate(
     samples: list[Sample],
     config: TrainConfig,
     batch_size: int,
-    stage: int,
+    state: TrainingState,
     fabric: Fabric,
     progress: Progress,
 ) -> tuple[float, tuple[float, float]]:
@@ -34,7 +36,7 @@ def validate(
 
     Args:
         batch_size: images that a process scores at once.
-        stage: 1 for the AP of pixels, 2 for that of text scores.
+        state: in stage 1 the AP of pixels, in stage 2 that of text scores; new draws by epoch.
 
     Returns:
         The AP in [0, 1], 0 where it is not defined (as without samples), and the median and the
@@ -44,7 +46,8 @@ def validate(
         samples=config.validation_samples,
         batch_size=batch_size,
         workers=config.workers,
-        seed=config.seed,
+        smoothing=config.validation_smoothing,
+        seed=_seed(config, state),
     )
     categories = list(dict.fromkeys(sample.category for sample in samples))
     ordered = [s for category in categories for s in samples if s.category == category]
@@ -55,9 +58,17 @@ def validate(
     gathered = _gather(records, fabric)
     if fabric.is_global_zero:
         records = {category: _merged(gathered, category) for category in categories}
-        average_precision = pixel_average_precision if stage == 1 else text_score_average_precision
+        average_precision = (
+            pixel_average_precision if state.stage == 1 else text_score_average_precision
+        )
         result = average_precision(records) or 0.0, map_range(records)
     return fabric.broadcast(result)
+
+
+def _seed(config: TrainConfig, state: TrainingState) -> int:
+    if config.validation_draws == "fixed":
+        return config.seed
+    return (config.seed * 2 + state.stage) * SEED_STRIDE + state.epoch
 
 
 def _gather(records: dict[str, CategoryRecord], fabric: Fabric) -> list[dict[str, CategoryRecord]]:

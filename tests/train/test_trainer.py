@@ -256,7 +256,7 @@ def test_learning_rate_warms_up_then_falls_to_zero(tiny_model, config, tmp_path,
     samples = read_source(tree)
     fabric = Fabric(accelerator="cpu", devices=1)
     trainer = Trainer(tiny_model, config, samples, samples, tmp_path / "run", fabric)
-    factor = trainer._schedule(100)
+    factor = trainer._schedule(StageConfig(epochs=50, patience=1))  # of two steps
     rates = [factor(step) for step in range(101)]
     assert rates[:10] == pytest.approx([0.1 * (i + 1) for i in range(10)])
     assert max(rates) == 1 and rates[100] == pytest.approx(0, abs=1e-3)
