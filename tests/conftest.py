@@ -9,6 +9,7 @@ import torch
 
 from bayes_pfl import BayesPFL
 from bayes_pfl.checkpoints.load import build_model
+from bayes_pfl.clip.text_tower import TextTower
 from bayes_pfl.config import BackboneConfig, ModelConfig, ScoringConfig
 from tests.helpers.commands import command
 
@@ -83,6 +84,20 @@ def tiny_model(tiny_config) -> BayesPFL:
 def checkpoint_dir(tiny_model, tmp_path_factory):
     """`tiny_model`, saved; its backbone is found beside it."""
     return tiny_model.save_pretrained(tmp_path_factory.mktemp("tiny-checkpoint"))
+
+
+@pytest.fixture
+def prompted(monkeypatch):
+    """The class names that reach the tokenizer in this process, a set that fills."""
+    names: set[str] = set()
+    tokenize = TextTower.tokenize
+
+    def recording(tower, class_names, vectors):
+        names.update(class_names)
+        return tokenize(tower, class_names, vectors)
+
+    monkeypatch.setattr(TextTower, "tokenize", recording)
+    return names
 
 
 @pytest.fixture

@@ -43,6 +43,11 @@ def test_names_by_folder_and_mean_prompt(alone, run_ray, plain_rows, folder, tmp
     assert_same_rows(rows_of(tmp_path / "out"), plain_rows(folder, **options))
 
 
+def test_words_of_the_user_reach_the_tokenizer(alone, run_ray, folder, tmp_path, prompted):
+    run_ray(folder, tmp_path / "out", class_name="rain drop", samples=1)
+    assert prompted == {"rain drop"}
+
+
 @pytest.mark.parametrize("kind", ["png16", "npy"])
 def test_maps_are_those_of_one_process(alone, run_ray, plain_rows, folder, tmp_path, kind):
     run_ray(folder, tmp_path / "out", maps=kind, batch_size=8)
