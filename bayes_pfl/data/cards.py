@@ -11,8 +11,7 @@ from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 
-from bayes_pfl.data.card_parser import parse_card
-from bayes_pfl.data.card_schema import SPLITS, Card
+from bayes_pfl.data.card_schema import SPLITS, Card, parse_card
 from bayes_pfl.data.layouts import read_layout
 from bayes_pfl.data.locate import Found, locate
 from bayes_pfl.data.meta import read_meta
@@ -99,7 +98,7 @@ def dataset_root(card: Card, root: str | Path | None) -> Path:
     """
     if root is not None:
         return Path(root)
-    if card.root is None:
+    if not card.root:
         raise DataError(f"{card.name}: say where the data is, by --data or by root in its card")
     return (card.path.parent if card.path else Path()) / Path(card.root).expanduser()
 

@@ -32,7 +32,7 @@ def read_layout(card: Card, layout: Layout, root: Path, split: str) -> list[Samp
     if layout.table is not None:
         samples = _read_table(card, layout.table, tree, split)
     else:
-        samples = _read_groups(card, layout.splits.get(split, ()), tree)
+        samples = _read_groups(card, getattr(layout, split), tree)
     samples.sort(key=lambda s: (card.rank(s.category), s.category))
     return samples
 
@@ -44,8 +44,7 @@ def fits(card: Card, layout: Layout, root: Path) -> bool:
         return tree.find(layout.table.file) is not None
     return any(
         _category(card, group.category or values.get("category")) is not None
-        for groups in layout.splits.values()
-        for group in groups
+        for group in layout.test + layout.train
         for pattern in group.images
         for _, values in tree.match(pattern)
     )
@@ -164,7 +163,7 @@ def _sample(
     values: dict[str, str],
 ) -> Sample:
     names = {"stem": path.stem, **values}
-    found = (tree.find(_fill(pattern, names)) for pattern in group.masks)
+    found = (tree.find(_fill(pattern, names)) for pattern in group.mask)
     mask = None if group.label == "normal" else next((m for m in found if m), None)
     if group.label == "mask exists":
         label = int(mask is not None)

@@ -29,7 +29,8 @@ class Found:
     def expected(self, card: Card, split: str) -> Counts | None:
         """The (normal, anomalous) images of this form by the card; None if it does not say."""
         counts = card.standardised if self.layout is None else self.layout.counts
-        return counts.get(split)
+        expected: Counts | None = getattr(counts, split)
+        return expected
 
 
 def locate(card: Card, root: str | Path, form: str = "auto", *, own_folder: bool = False) -> Found:

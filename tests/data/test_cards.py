@@ -47,11 +47,11 @@ def test_there_are_fifteen_cards_with_all_their_facts():
         card = load_card(name)
         assert card.name == name and card.title and card.licence and card.citation
         assert card.home.startswith("http") and card.domain in ("industrial", "medical")
-        assert card.categories and card.standardised["test"]
-        assert ("image" in card.supports) or card.standardised["test"][0] == 0
+        assert card.categories and card.standardised.test
+        assert ("image" in card.supports) or card.standardised.test[0] == 0
         known = [c.test for c in card.categories.values() if c.test]
         if known:
-            assert (sum(n for n, _ in known), sum(a for _, a in known)) == card.standardised["test"]
+            assert (sum(n for n, _ in known), sum(a for _, a in known)) == card.standardised.test
 
 
 @pytest.mark.parametrize("name", BUILDERS)

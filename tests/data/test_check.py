@@ -12,8 +12,8 @@ from bayes_pfl.data.check import check
 from bayes_pfl.data.export import export_meta, export_mvtec
 from bayes_pfl.data.images import read_mask
 from bayes_pfl.data.meta import read_meta
-from bayes_pfl.data.mvtec import read_mvtec
 from bayes_pfl.data.records import count_labels
+from bayes_pfl.data.sources import read_mvtec
 from bayes_pfl.errors import DataError
 from tests.helpers.layout_trees import BUILDERS, Painter
 

@@ -2,7 +2,7 @@
 
 import pytest
 
-from bayes_pfl.data.card_parser import parse_card
+from bayes_pfl.data.card_schema import parse_card
 from bayes_pfl.data.cards import load_card, read_dataset
 from bayes_pfl.data.records import count_labels
 from bayes_pfl.errors import DataError
