@@ -6,7 +6,7 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
-import typer
+from typer import Argument, Option
 
 from bayes_pfl.cli import options as opt
 from bayes_pfl.cli.options import load_model, say, warn, write_json
@@ -18,18 +18,18 @@ if TYPE_CHECKING:
 
 ClassName = Annotated[
     str | None,
-    typer.Option(help="What the images show, such as 'metal nut'; synonyms as in 'screw|bolt'."),
+    Option(help="What the images show, such as 'metal nut'; synonyms as in 'screw|bolt'."),
 ]
 ClassNameFrom = Annotated[
     str | None,
-    typer.Option(help="'folder': the subfolders' names; or a CSV file of path and class_name."),
+    Option(help="'folder': the subfolders' names; or a CSV file of path and class_name."),
 ]
 
 
 def class_names(
-    folder: Annotated[Path, typer.Argument(help="Images, read recursively.")],
-    class_name: Annotated[str, typer.Option(help="With synonyms, as in 'screw|bolt|fastener'.")],
-    images: Annotated[int, typer.Option(min=1, help="How many, spread evenly.")] = 20,
+    folder: Annotated[Path, Argument(help="Images, read recursively.")],
+    class_name: Annotated[str, Option(help="With synonyms, as in 'screw|bolt|fastener'.")],
+    images: Annotated[int, Option(min=1, help="How many, spread evenly.")] = 20,
     checkpoint: opt.Checkpoint = opt.EMBEDDED_CHECKPOINT,
     pretrained: opt.Pretrained = None,
     samples: opt.Samples = None,

@@ -6,8 +6,8 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal
 
-import typer
 from rich.table import Table
+from typer import Argument, Context, Exit, Option, Typer
 
 from bayes_pfl.cli.evaluate import Form
 from bayes_pfl.cli.options import Json, bars, console, say, write_json
@@ -17,25 +17,22 @@ if TYPE_CHECKING:
     from bayes_pfl.data.card_schema import Card
     from bayes_pfl.data.records import Sample
 
-app = typer.Typer(help="List the benchmarks, check them, write them for other tools.")
+app = Typer(help="List the benchmarks, check them, write them for other tools.")
 
-Name = Annotated[str, typer.Argument(metavar="NAME|CARD.YAML", help="A benchmark, or a card.")]
+Name = Annotated[str, Argument(metavar="NAME|CARD.YAML", help="A benchmark, or a card.")]
 Root = Annotated[
-    Path | None, typer.Option(help="Folder that holds the datasets; default: the card's root.")
+    Path | None, Option(help="Folder that holds the datasets; default: the card's root.")
 ]
-FormOption = Annotated[Form, typer.Option(help="Which form of the dataset to read.")]
-
+FormOption = Annotated[Form, Option(help="Which form of the dataset to read.")]
 
 Split = Literal["test", "train"]
-
-
 Format = Literal["mvtec", "meta"]
 
 
 @app.callback(invoke_without_command=True)
 def datasets(
-    context: typer.Context,
-    data: Annotated[Path | None, typer.Option(help="Folder that holds the datasets.")] = None,
+    context: Context,
+    data: Annotated[Path | None, Option(help="Folder that holds the datasets.")] = None,
     json_out: Json = None,
 ) -> None:
     """List the benchmarks, with what is found of each below --data."""
@@ -64,7 +61,7 @@ def datasets(
 def check(
     name: Name,
     data: Root = None,
-    split: Annotated[Split, typer.Option(help="Which images.")] = "test",
+    split: Annotated[Split, Option(help="Which images.")] = "test",
     form: FormOption = "auto",
     json_out: Json = None,
 ) -> None:
@@ -72,13 +69,7 @@ def check(
     from bayes_pfl.data import check as health
 
     with bars() as progress:
-
-        def on_image(done: int, total: int) -> None:
-            if done == 1:
-                progress.start(f"check {name}", total)
-            progress.advance(1, {})
-
-        report = health.check(name, data, split, form, on_image)
+        report = health.check(name, data, split, form, progress)
     say(f"{report.dataset}: {report.form} form in {report.path}")
     for category, (normal, anomalous) in report.counts.items():
         say(f"  {category}: {normal} normal, {anomalous} anomalous {split} images")
@@ -88,17 +79,17 @@ def check(
     if json_out:
         write_json(json_out, {**asdict(report), "ok": report.ok})
     if not report.ok:
-        raise typer.Exit(1)
+        raise Exit(1)
 
 
 @app.command()
 def export(
     name: Name,
-    out: Annotated[Path, typer.Option(help="mvtec: a new folder. meta: the file's folder.")],
+    out: Annotated[Path, Option(help="mvtec: a new folder. meta: the file's folder.")],
     data: Root = None,
     form: FormOption = "auto",
     format: Annotated[
-        Format, typer.Option(help="A copy as an MVTec tree, or meta.json next to the data.")
+        Format, Option(help="A copy as an MVTec tree, or meta.json next to the data.")
     ] = "mvtec",
 ) -> None:
     """Write a dataset for other tools; the data itself is not changed.
@@ -137,19 +128,10 @@ def _listing(data: Path | None) -> list[dict[str, Any]]:
     rows = []
     for name in card_names():
         card, place = load_card(name), found.get(name)
-        rows.append(
-            {
-                "name": name,
-                "title": card.title,
-                "domain": card.domain,
-                "supports": list(card.supports),
-                "licence": card.licence,
-                "home": card.home,
-                "form": place.form if place else None,
-                "path": str(place.path) if place else None,
-                "images": _counted(card, place) if place else "",
-            }
-        )
+        facts = ("name", "title", "domain", "supports", "licence", "home")
+        row = {fact: getattr(card, fact) for fact in facts}
+        row |= {"form": place and place.form, "path": place and place.path}
+        rows.append({**row, "images": _counted(card, place) if place else ""})
     return rows
 
 

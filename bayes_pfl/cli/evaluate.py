@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Literal
 
-import typer
+from typer import Option
 
 from bayes_pfl.cli import options as opt
 from bayes_pfl.cli.calibrate import CalibrationFile
@@ -20,10 +20,7 @@ if TYPE_CHECKING:
 _LISTED = 20
 """Categories up to which the terminal shows each of them."""
 
-
 Protocols = Literal["deploy", "authors", "both"]
-
-
 Form = Literal["auto", "standardised", "distributed"]
 
 
@@ -31,43 +28,43 @@ def evaluate(
     out: opt.Out,
     data: Annotated[
         list[Path] | None,
-        typer.Option(
+        Option(
             help="With --dataset: the folder that holds the datasets. Alone: an MVTec-style tree "
             "or meta.json; repeatable."
         ),
     ] = None,
     dataset: Annotated[
         list[str] | None,
-        typer.Option(help="Benchmark's name, card.yaml, or all that is found; repeatable."),
+        Option(help="Benchmark's name, card.yaml, or all that is found; repeatable."),
     ] = None,
     categories: Annotated[
-        str | None, typer.Option(help="Only these, separated by commas; for one dataset.")
+        str | None, Option(help="Only these, separated by commas; for one dataset.")
     ] = None,
-    form: Annotated[Form, typer.Option(help="Which form of a benchmark to read.")] = "auto",
+    form: Annotated[Form, Option(help="Which form of a benchmark to read.")] = "auto",
     checkpoint: opt.Checkpoints = None,
     pretrained: opt.Pretrained = None,
-    protocol: Annotated[Protocols, typer.Option(help="deploy, authors or both.")] = ("deploy"),
+    protocol: Annotated[Protocols, Option(help="deploy, authors or both.")] = "deploy",
     seeds: Annotated[
-        str, typer.Option(help="Seeds of the draws, as in 0,1,2: figures become mean ± sd.")
+        str, Option(help="Seeds of the draws, as in 0,1,2: figures become mean ± sd.")
     ] = "0",
-    seed: Annotated[int | None, typer.Option(min=0, help="The same for one seed.")] = None,
+    seed: Annotated[int | None, Option(min=0, help="The same for one seed.")] = None,
     compare: Annotated[
-        str | None, typer.Option(help="'published', or a YAML file of scores to set beside.")
+        str | None, Option(help="'published', or a YAML file of scores to compare with.")
     ] = None,
     calibration: CalibrationFile = None,
     curves: Annotated[
-        bool, typer.Option("--curves", help="ROC, PR and PRO curves and scores as PNG.")
+        bool, Option("--curves", help="ROC, PR and PRO curves and scores as PNG.")
     ] = False,
     sheets: Annotated[
-        bool, typer.Option("--sheets", help="Best, worst, most uncertain images as PNG.")
+        bool, Option("--sheets", help="Best, worst, most uncertain images as PNG.")
     ] = False,
-    report: Annotated[bool, typer.Option(help="Write report.html, a page to look through.")] = True,
+    report: opt.Report = True,
     cache: Annotated[
-        Path | None, typer.Option(help="Folder for scores already done; default: OUT/cache.")
+        Path | None, Option(help="Folder for scores already done; default: OUT/cache.")
     ] = None,
-    no_cache: Annotated[bool, typer.Option("--no-cache", help="Score everything again.")] = False,
+    no_cache: Annotated[bool, Option("--no-cache", help="Score everything again.")] = False,
     resume: Annotated[
-        bool, typer.Option("--resume", help="Resume the run in --out, or refuse if it differs.")
+        bool, Option("--resume", help="Resume the run in --out, or refuse if it differs.")
     ] = False,
     samples: opt.Samples = None,
     batch_size: opt.BatchSize = 8,

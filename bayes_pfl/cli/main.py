@@ -11,7 +11,7 @@ import sys
 from pathlib import Path
 from typing import Annotated, Any
 
-import typer
+from typer import Argument, Option, Typer
 from typer.core import TyperGroup
 
 from bayes_pfl.cli import app as pages
@@ -20,7 +20,6 @@ from bayes_pfl.cli import (
     class_names,
     datasets,
     evaluate,
-    hub,
     predict,
     resize,
     scoreboard,
@@ -61,7 +60,7 @@ class _Commands(TyperGroup):
             raise _Stopped(stop, ctx.invoked_subcommand) from stop
 
 
-app = typer.Typer(
+app = Typer(
     name="bayes-pfl",
     cls=_Commands,
     help="Zero-shot anomaly detection by Bayesian prompt flow learning.",
@@ -82,7 +81,7 @@ def run_tool(command: str) -> None:
     run_app(app, [command, *sys.argv[1:]])
 
 
-def run_app(app: typer.Typer, arguments: list[str]) -> None:
+def run_app(app: Typer, arguments: list[str]) -> None:
     """Run a command line; what a user can mend ends in one line and an exit code."""
     logging.basicConfig(level=logging.WARNING, format="%(levelname)s: %(message)s")
     try:
@@ -125,18 +124,43 @@ app.command()(resize.resize)
 app.command("class-names")(class_names.class_names)
 app.command("report")(pages.report)
 app.command("app")(pages.app)
-app.command()(hub.push)
+
+
+@app.command()
+def push(
+    checkpoint: Annotated[str, Argument(help="Checkpoint or run folder, or an embedded name.")],
+    repository: Annotated[str, Argument(help="On the Hugging Face hub: org/name.")],
+    private: Annotated[
+        bool | None, Option(help="Of a new repository; default: the account's.")
+    ] = None,
+    revision: Annotated[
+        str | None, Option(help="Branch, made if it is not there; default: the main one.")
+    ] = None,
+    message: Annotated[str | None, Option(help="Of the commit.")] = None,
+    license: Annotated[
+        str | None, Option(help="For the model card, such as apache-2.0; default: unknown.")
+    ] = None,
+) -> None:
+    """Upload a checkpoint and its model card to the Hugging Face hub.
+
+    The token is the one of `hf auth login` or of HF_TOKEN. Prints org/name@commit, which
+    --checkpoint takes: just these weights, whatever is pushed later.
+    """
+    from bayes_pfl.checkpoints.publish import push_checkpoint
+
+    options: dict[str, Any] = {"private": private, "revision": revision, "license": license}
+    say(push_checkpoint(checkpoint, repository, commit_message=message, **options))
 
 
 @app.command()
 def convert(
-    authors: Annotated[Path, typer.Argument(help="The authors' .pth.")],
+    authors: Annotated[Path, Argument(help="The authors' .pth.")],
     out: opt.Out,
     backbone: opt.Backbone = "ViT-L-14-336",
     pretrained: opt.Pretrained = "openai",
     image_size: opt.ImageSize = 518,
     layers: opt.Layers = None,
-    stage: Annotated[int, typer.Option(min=1, max=2, help="Training stage it comes from.")] = 2,
+    stage: Annotated[int, Option(min=1, max=2, help="Training stage it comes from.")] = 2,
 ) -> None:
     """Turn a checkpoint of the authors' research code into one of this package."""
     from bayes_pfl.checkpoints.authors import convert_authors_checkpoint
@@ -153,7 +177,7 @@ app.command()(synthesize.synthesize)
 @app.command()
 def demo(
     out: opt.Out = Path("demo"),
-    quick: Annotated[bool, typer.Option("--quick", help="A minute's version, for tests.")] = False,
+    quick: Annotated[bool, Option("--quick", help="A minute's version, for tests.")] = False,
 ) -> None:
     """From nothing to results: render, train, evaluate, predict on real photographs."""
     from bayes_pfl.cli.demo import run_demo

@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Annotated
 
-import typer
+from typer import Argument, Option
 
 from bayes_pfl.cli import options as opt
 from bayes_pfl.cli.options import bars, say
@@ -13,17 +13,17 @@ from bayes_pfl.cli.options import bars, say
 
 def resize(
     checkpoint: Annotated[
-        str, typer.Argument(help="Embedded name, checkpoint or run folder, or repository org/name.")
+        str, Argument(help="Embedded name, checkpoint or run folder, or repository org/name.")
     ],
-    image_size: Annotated[int, typer.Option(min=1, help="Side of the input from now on, pixels.")],
-    out: Annotated[Path, typer.Option(help="Folder of the new checkpoint.")],
+    image_size: Annotated[int, Option(min=1, help="Side of the input from now on, pixels.")],
+    out: Annotated[Path, Option(help="Folder of the new checkpoint.")],
     validation_data: Annotated[
         Path | None,
-        typer.Option(help="MVTec-style tree whose maps give the range of the overlays' colours."),
+        Option(help="MVTec-style tree whose maps give the range of the overlays' colours."),
     ] = None,
     grid: opt.Grid = None,
     fit_temperatures: Annotated[
-        bool, typer.Option(help="Fit both temperatures to the validation data, too.")
+        bool, Option(help="Fit both temperatures to the validation data, too.")
     ] = False,
     pretrained: opt.Pretrained = None,
     batch_size: opt.BatchSize = 8,

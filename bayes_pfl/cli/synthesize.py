@@ -6,7 +6,7 @@ import os
 import time
 from typing import Annotated
 
-import typer
+from typer import Option
 
 from bayes_pfl.cli import options as opt
 from bayes_pfl.cli.options import console, names_in
@@ -17,16 +17,14 @@ def synthesize(
     out: opt.Out,
     categories: Annotated[
         str,
-        typer.Option(
-            help="train, further, medical, validation, test or names, separated by commas."
-        ),
+        Option(help="train, further, medical, validation, test or names, separated by commas."),
     ] = "train",
-    normals: Annotated[int, typer.Option(min=0, help="Normal test images per category.")] = 20,
-    anomalies: Annotated[int, typer.Option(min=0, help="Anomalous ones per category.")] = 20,
-    train_normals: Annotated[int, typer.Option(min=0, help="Normal ones in train/.")] = 0,
-    size: Annotated[int, typer.Option(min=32, help="Side in pixels.")] = 256,
+    normals: Annotated[int, Option(min=0, help="Normal test images per category.")] = 20,
+    anomalies: Annotated[int, Option(min=0, help="Anomalous ones per category.")] = 20,
+    train_normals: Annotated[int, Option(min=0, help="Normal ones in train/.")] = 0,
+    size: Annotated[int, Option(min=32, help="Side in pixels.")] = 256,
     workers: Annotated[
-        int | None, typer.Option(min=0, help="Processes that render; default: one for each core.")
+        int | None, Option(min=0, help="Processes that render; default: one for each core.")
     ] = None,
     seed: opt.Seed = 0,
 ) -> None:
