@@ -12,7 +12,7 @@ from bayes_pfl.clip.frozen_clip import FrozenCLIP
 from bayes_pfl.clip.sources import find_source
 from bayes_pfl.config import BackboneConfig
 from bayes_pfl.errors import BackboneError
-from bayes_pfl.support.checksums import file_sha256
+from bayes_pfl.support.checksums import check_sha256, file_sha256
 from bayes_pfl.support.error_text import one_line
 
 
@@ -33,11 +33,9 @@ def load_backbone(
     """
     source = find_source(config)
     digest = file_sha256(source.weights) if source.weights else None
-    if config.sha256 and digest and config.sha256 != digest:
-        raise BackboneError(
-            f"{source.weights}: SHA-256 is {digest[:12]}..., the checkpoint was trained on "
-            f"{config.sha256[:12]}...: get the original weights file"
-        )
+    if config.sha256 and source.weights:
+        said, mend = "the checkpoint was trained on", "get the original weights file"
+        check_sha256(source.weights, config.sha256, said, mend, BackboneError)
     size = config.image_size or source.native_size
     # Initial weights leave the caller's generator alone.
     with torch.random.fork_rng(devices=[]):
