@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from contextlib import suppress
 from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal
@@ -14,8 +15,7 @@ from bayes_pfl.cli.options import Json, bars, console, say, write_json
 from bayes_pfl.errors import ConfigError, DataError
 
 if TYPE_CHECKING:
-    from bayes_pfl.data.card_schema import Card
-    from bayes_pfl.data.records import Sample
+    from bayes_pfl.data.cards import Found
 
 app = Typer(help="List the benchmarks, check them, write them for other tools.")
 
@@ -96,29 +96,19 @@ def export(
 
     meta.json names files below its own folder only, so give the dataset's folder, or one above.
     """
-    from bayes_pfl.data.cards import load_card
+    from bayes_pfl.data.cards import locate
     from bayes_pfl.data.export import export_meta, export_mvtec
 
-    splits = _splits(load_card(name), data, form)
+    found = locate(name, data, form)
+    splits = {"test": found.read("test")}
+    with suppress(DataError):  # most sets that are used for testing alone have no other images
+        splits = {"train": found.read("train"), **splits}
     if format == "meta":
         written = export_meta(splits, out / "meta.json")
     else:
         written = export_mvtec(splits, out)
     counts = ", ".join(f"{len(samples)} {split}" for split, samples in splits.items())
     say(f"{counts} images: {written}")
-
-
-def _splits(card: Card, data: Path | None, form: str) -> dict[str, list[Sample]]:
-    """Both splits; the test images must be there, training images may not be."""
-    from bayes_pfl.data.cards import dataset_root, read_found
-    from bayes_pfl.data.locate import locate
-
-    found = locate(card, dataset_root(card, data), form)
-    splits = {"test": read_found(card, found, "test")}
-    try:
-        return {"train": read_found(card, found, "train"), **splits}
-    except DataError:  # most sets that are used for testing alone have none
-        return splits
 
 
 def _listing(data: Path | None) -> list[dict[str, Any]]:
@@ -131,19 +121,16 @@ def _listing(data: Path | None) -> list[dict[str, Any]]:
         facts = ("name", "title", "domain", "supports", "licence", "home")
         row = {fact: getattr(card, fact) for fact in facts}
         row |= {"form": place and place.form, "path": place and place.path}
-        rows.append({**row, "images": _counted(card, place) if place else ""})
+        rows.append({**row, "images": _counted(place) if place else ""})
     return rows
 
 
-def _counted(card: Card, place: Any) -> str:
+def _counted(place: Found) -> str:
     """Normal and anomalous test images, and whether they are as many as they should be."""
-    from bayes_pfl.data.cards import count_differences, read_found
-
     try:
-        samples = read_found(card, place)
+        samples = place.read()
     except DataError as error:
         return f"unusable: {error}"
     anomalous = sum(sample.label for sample in samples)
     counts = f"{len(samples) - anomalous} normal, {anomalous} anomalous"
-    differs = count_differences(card, place, "test", samples)
-    return f"{counts} (not as expected)" if differs else counts
+    return f"{counts} (not as expected)" if place.differences(samples) else counts

@@ -6,8 +6,8 @@ import json
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal
 
+import typer
 from rich.console import Console
-from typer import Exit, Option
 
 from bayes_pfl.errors import ConfigError
 
@@ -28,48 +28,52 @@ Precision = Literal["float32", "bfloat16", "float16"]
 
 Checkpoint = Annotated[
     str,
-    Option(help="Embedded name, checkpoint or run folder, or hub repository org/name[@rev]."),
+    typer.Option(help="Embedded name, checkpoint or run folder, or hub repository org/name[@rev]."),
 ]
 Checkpoints = Annotated[
     list[str] | None,
-    Option(
+    typer.Option(
         help="Embedded name, checkpoint or run folder, or hub repository org/name; "
         f"repeatable.  [default: {EMBEDDED_CHECKPOINT}]"
     ),
 ]
-Device = Annotated[str | None, Option(help="cpu, cuda, mps; default: the best at hand.")]
+Device = Annotated[str | None, typer.Option(help="cpu, cuda, mps; default: the best at hand.")]
 Samples = Annotated[
     int | None,
-    Option(min=0, help="Monte Carlo samples R per image; 0: the mean prompt, fastest."),
+    typer.Option(min=0, help="Monte Carlo samples R per image; 0: the mean prompt, fastest."),
 ]
-BatchSize = Annotated[int, Option(min=1, help="Images at once.")]
-Workers = Annotated[int, Option(min=0, help="Processes that decode images.")]
-Seed = Annotated[int, Option(min=0, help="Fixes every random choice.")]
-Out = Annotated[Path, Option(help="Folder for the results.")]
+BatchSize = Annotated[int, typer.Option(min=1, help="Images at once.")]
+Workers = Annotated[int, typer.Option(min=0, help="Processes that decode images.")]
+Seed = Annotated[int, typer.Option(min=0, help="Fixes every random choice.")]
+Out = Annotated[Path, typer.Option(help="Folder for the results.")]
 Backbone = Annotated[
     str,
-    Option(
+    typer.Option(
         help="open_clip name, local-dir:FOLDER, hf-hub:org/name, a file in OpenAI's format, "
         f"or {EMBEDDED_BACKBONE}."
     ),
 ]
-Pretrained = Annotated[str | None, Option(help="open_clip tag (such as openai) or a weights file.")]
+Pretrained = Annotated[
+    str | None, typer.Option(help="open_clip tag (such as openai) or a weights file.")
+]
 ImageSize = Annotated[
-    int | None, Option(min=1, help="Side of the input in pixels; default: the backbone's.")
+    int | None, typer.Option(min=1, help="Side of the input in pixels; default: the backbone's.")
 ]
 Layers = Annotated[
-    str | None, Option(help="Tapped layers, 1-based, as in 6,12,18,24; default: four.")
+    str | None, typer.Option(help="Tapped layers, 1-based, as in 6,12,18,24; default: four.")
 ]
 JoinLayers = Annotated[
-    bool, Option("--join-layers", help="Tapped layers as one: for small conv towers.")
+    bool, typer.Option("--join-layers", help="Tapped layers as one: for small conv towers.")
 ]
 Grid = Annotated[
     int | None,
-    Option(min=1, help="Tokens along a side, for towers in stages; default: by the size."),
+    typer.Option(min=1, help="Tokens along a side, for towers in stages; default: by the size."),
 ]
-Compile = Annotated[bool, Option("--compile", help="torch.compile the image tower: for long runs.")]
-Report = Annotated[bool, Option(help="Write report.html, a page to look through.")]
-Json = Annotated[Path | None, Option("--json", help="Also write this file.")]
+Compile = Annotated[
+    bool, typer.Option("--compile", help="torch.compile the image tower: for long runs.")
+]
+Report = Annotated[bool, typer.Option(help="Write report.html, a page to look through.")]
+Json = Annotated[Path | None, typer.Option("--json", help="Also write this file.")]
 
 
 def load_model(checkpoint: str, device: str | None, pretrained: str | None) -> BayesPFLNetwork:
@@ -125,7 +129,7 @@ def exit_if_skipped(reasons: list[str], summary: str) -> None:
         warn(f"skipped: {reason}")
     if reasons:
         say(f"{len(reasons)} {summary}")
-        raise Exit(1)
+        raise typer.Exit(1)
 
 
 def write_json(path: Path, data: Any) -> None:

@@ -7,9 +7,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from bayes_pfl.data.card_schema import Card
-from bayes_pfl.data.cards import count_differences, dataset_root, load_card, read_found
+from bayes_pfl.data.cards import locate
 from bayes_pfl.data.images import read_image, read_mask
-from bayes_pfl.data.locate import locate
 from bayes_pfl.data.records import Sample, count_labels
 from bayes_pfl.errors import DataError
 from bayes_pfl.support.checksums import file_sha256
@@ -74,11 +73,10 @@ def check(
     Raises:
         DataError: no dataset is found, or a card or listing cannot be used.
     """
-    card = card if isinstance(card, Card) else load_card(card)
-    found = locate(card, dataset_root(card, root), form)
-    samples = read_found(card, found, split)
+    found = locate(card, root, form)
+    card, samples = found.card, found.read(split)
     report = CheckReport(card.name, found.form, found.path, split, count_labels(samples))
-    report.differences = count_differences(card, found, split, samples)
+    report.differences = found.differences(samples, split)
     progress = progress or NullProgress()
     progress.start(f"check {card.name}", len(samples))
     for sample in samples:

@@ -5,9 +5,15 @@ import warnings
 
 import pytest
 
-from bayes_pfl.data.cards import DatasetWarning, card_names, find_datasets, load_card, read_dataset
+from bayes_pfl.data.cards import (
+    DatasetWarning,
+    card_names,
+    find_datasets,
+    load_card,
+    locate,
+    read_dataset,
+)
 from bayes_pfl.data.images import read_mask
-from bayes_pfl.data.locate import locate
 from bayes_pfl.data.records import count_labels
 from bayes_pfl.errors import DataError
 from tests.helpers.layout_trees import BUILDERS, WORDS, Painter, write_meta
