@@ -20,8 +20,8 @@ from bayes_pfl.clip.downloads import why_unreachable
 from bayes_pfl.config import ModelConfig
 from bayes_pfl.errors import CheckpointError
 from bayes_pfl.support.checksums import file_sha256
+from bayes_pfl.support.error_text import hub_reason
 from bayes_pfl.support.files import write_atomically
-from bayes_pfl.support.hub_errors import hub_reason
 
 logger = logging.getLogger(__name__)
 

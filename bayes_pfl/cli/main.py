@@ -29,8 +29,12 @@ from bayes_pfl.cli import (
 from bayes_pfl.cli import options as opt
 from bayes_pfl.cli.options import backbone_config, bars, say, warn
 from bayes_pfl.errors import BayesPFLError
-from bayes_pfl.support.processes import StoppedElsewhere, is_first_process
-from bayes_pfl.support.signals import Terminated, terminable
+from bayes_pfl.support.processes import (
+    StoppedElsewhere,
+    Terminated,
+    is_first_process,
+    terminable,
+)
 
 _RESUMABLE = ("predict", "evaluate", "train")
 

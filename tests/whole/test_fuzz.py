@@ -14,7 +14,7 @@ import torch
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from bayes_pfl.clip.openai_format import model_cfg_of
+from bayes_pfl.clip.architecture import model_cfg_of
 from bayes_pfl.config import ModelConfig, TrainConfig, from_dict
 from bayes_pfl.data.card_schema import parse_card
 from bayes_pfl.errors import BackboneError, BayesPFLError
