@@ -75,7 +75,7 @@ def load_checkpoint(
     config = replace(config, backbone=replace(backbone, **chosen))
     state = read_weights(folder / WEIGHTS_NAME)
     with torch.random.fork_rng(devices=[]):  # initial weights leave the caller's generator alone
-        model = build_model(config, model_class=model_class)
+        model = build_model(config, model_class)
     load_learned(model, state, folder / WEIGHTS_NAME)
     return model.to(device or best_device()).eval()
 
@@ -90,12 +90,10 @@ def _relocated(backbone: BackboneConfig, pretrained: str) -> BackboneConfig:
 
 
 def build_model(
-    config: ModelConfig,
-    tokenizer: Any = None,
-    model_class: type[BayesPFLNetwork] = BayesPFLNetwork,
+    config: ModelConfig, model_class: type[BayesPFLNetwork] = BayesPFLNetwork
 ) -> BayesPFLNetwork:
     """A new model around the backbone that ``config`` names; its config has defaults resolved."""
-    backbone, resolved = load_backbone(config.backbone, tokenizer)
+    backbone, resolved = load_backbone(config.backbone)
     return model_class(replace(config, backbone=resolved), backbone)
 
 

@@ -8,7 +8,6 @@ from typing import Annotated
 from typer import Argument, Option
 
 from bayes_pfl.cli import options as opt
-from bayes_pfl.cli.options import say
 
 
 def report(
@@ -17,7 +16,7 @@ def report(
     """Make report.html of a finished run again: for a moved run, or after an update."""
     from bayes_pfl.report.runs import report_of_run
 
-    say(f"written to {report_of_run(folder)}")
+    opt.say(f"written to {report_of_run(folder)}")
 
 
 def app(
@@ -46,5 +45,5 @@ def app(
         AppSettings(chosen, pretrained, device, calibration),
         port=port,
         browser=browser,
-        on_start=say,
+        on_start=opt.say,
     )

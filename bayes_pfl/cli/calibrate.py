@@ -8,7 +8,6 @@ from typing import Annotated
 from typer import Argument, Option
 
 from bayes_pfl.cli import options as opt
-from bayes_pfl.cli.options import bars, exit_if_skipped, load_model, say
 
 CalibrationFile = Annotated[
     Path | None,
@@ -55,15 +54,15 @@ def calibrate(
         keep_outliers=keep_outliers,
         workers=workers,
     )
-    model = load_model(checkpoint, device, pretrained)
-    with bars() as progress:
+    model = opt.load_model(checkpoint, device, pretrained)
+    with opt.bars() as progress:
         found, skipped = calibrate_folder(
             model, normals, class_name, options, checkpoint=checkpoint, progress=progress
         )
     found.save(out)
-    say(
+    opt.say(
         f"{found.n} normal images: score threshold {found.threshold:.4f} (at most {found.fpr:g} of "
         f"normal images reach it), map threshold {found.pixel_threshold:.4f} (at most "
         f"{found.pixel_fpr:g} of their pixels); written to {out}"
     )
-    exit_if_skipped([f"{path}: {reason}" for path, reason in skipped], "files skipped")
+    opt.exit_if_skipped([f"{path}: {reason}" for path, reason in skipped], "files skipped")

@@ -9,7 +9,6 @@ from typing import TYPE_CHECKING, Annotated
 from typer import Argument, Option
 
 from bayes_pfl.cli import options as opt
-from bayes_pfl.cli.options import load_model, say, warn, write_json
 from bayes_pfl.errors import ConfigError
 
 if TYPE_CHECKING:
@@ -45,19 +44,19 @@ def class_names(
     paths = find_images(folder)
     chosen = [paths[at * len(paths) // images] for at in range(images)] if paths else []
     chosen = list(dict.fromkeys(chosen))
-    model = load_model(checkpoint, device, pretrained)
+    model = opt.load_model(checkpoint, device, pretrained)
     settings = ScoringSettings(samples=samples, seed=seed)
     effects = name_sensitivity(model, chosen, class_name, settings)
-    say(f"{len(chosen)} images; change and rank correlation are against {class_name!r}")
-    say(f"{'mean':>6} {'change':>7} {'rank':>6}  name")
+    opt.say(f"{len(chosen)} images; change and rank correlation are against {class_name!r}")
+    opt.say(f"{'mean':>6} {'change':>7} {'rank':>6}  name")
     for effect in effects:
         rank = "–" if effect.rank is None else f"{effect.rank:.3f}"
-        say(f"{effect.mean:6.3f} {effect.change:7.3f} {rank:>6}  {effect.name}")
+        opt.say(f"{effect.mean:6.3f} {effect.change:7.3f} {rank:>6}  {effect.name}")
     for effect in effects:
         for text in effect.warnings:
-            say(f"note: {effect.name}: {text}")
+            opt.say(f"note: {effect.name}: {text}")
     if json_out:
-        write_json(json_out, [asdict(effect) for effect in effects])
+        opt.write_json(json_out, [asdict(effect) for effect in effects])
 
 
 def names_of(class_name: str | None, source: str | None) -> str | ClassNames:
@@ -82,7 +81,7 @@ def warn_of_names(model: BayesPFLNetwork, names: str | ClassNames) -> None:
     from bayes_pfl.detect.class_names import unusual_words
 
     for word in unusual_words(model, names) if isinstance(names, str) else []:
-        warn(
+        opt.warn(
             f"note: {word!r} is unusual for the tokenizer; try a plain word for the thing, and "
             "compare names with bayes-pfl class-names",
             style="yellow",

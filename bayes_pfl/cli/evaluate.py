@@ -9,7 +9,6 @@ from typer import Option
 
 from bayes_pfl.cli import options as opt
 from bayes_pfl.cli.calibrate import CalibrationFile
-from bayes_pfl.cli.options import bars, exit_if_skipped, load_model, names_in, say, warn
 from bayes_pfl.errors import ConfigError
 from bayes_pfl.support.processes import is_first_process
 
@@ -88,7 +87,7 @@ def evaluate(
     published = load_published(compare) if compare else None
     chosen = _seeds(seeds, seed)
     checkpoints = opt.checked(checkpoint, (opt.EMBEDDED_CHECKPOINT,))
-    found, skipped = _read(data or [], dataset or [], form, names_in(categories))
+    found, skipped = _read(data or [], dataset or [], form, opt.names_in(categories))
     request = EvaluationRequest(
         checkpoints=checkpoints,
         data=tuple(found),
@@ -112,29 +111,29 @@ def evaluate(
         resume=resume,
         calibration=load_calibration(calibration) if calibration else None,
     )
-    with bars() as progress:
+    with opt.bars() as progress:
         outcome = run_benchmark(
             request,
             progress,
-            load=lambda name: load_model(name, device_of_process(device), pretrained),
+            load=lambda name: opt.load_model(name, device_of_process(device), pretrained),
         )
     if not is_first_process():
         return
     whole = sum(len({sample.category for sample in one.samples}) for one in found) <= _LISTED
     for name, table in (outcome.tables if whole else outcome.summaries).items():
-        say(f"protocol {name}\n\n{table}")
+        opt.say(f"protocol {name}\n\n{table}")
     for line in threshold_lines(outcome.reports.get("deploy", {})):
-        say(line)
-    say(f"written to {out}" + ("" if whole else "; every category: table.md"))
+        opt.say(line)
+    opt.say(f"written to {out}" + ("" if whole else "; every category: table.md"))
     reasons = [item.reason for item in outcome.skipped]
-    exit_if_skipped(reasons, "skipped: listed under 'skipped' in metrics.json")
+    opt.exit_if_skipped(reasons, "skipped: listed under 'skipped' in metrics.json")
 
 
 def _seeds(seeds: str, seed: int | None) -> tuple[int, ...]:
     if seed is not None:
         return (seed,)
     try:
-        chosen = tuple(dict.fromkeys(int(part) for part in names_in(seeds)))
+        chosen = tuple(dict.fromkeys(int(part) for part in opt.names_in(seeds)))
     except ValueError:
         chosen = ()
     if not chosen or min(chosen) < 0:
@@ -163,5 +162,5 @@ def _read(
         raise ConfigError(f"--categories with {len(found)} datasets: choose one dataset")
     found = [one.only(categories) for one in found] if categories else found
     for note in [note for one in found for note in one.notes if is_first_process()]:
-        warn(f"note: {note}", style="yellow")
+        opt.warn(f"note: {note}", style="yellow")
     return found, skipped

@@ -27,7 +27,6 @@ from bayes_pfl.cli import (
     train,
 )
 from bayes_pfl.cli import options as opt
-from bayes_pfl.cli.options import backbone_config, bars, say, warn
 from bayes_pfl.errors import BayesPFLError
 from bayes_pfl.support.processes import (
     StoppedElsewhere,
@@ -93,30 +92,26 @@ def run_app(app: Typer, arguments: list[str]) -> None:
             app(arguments)
     except StoppedElsewhere:
         sys.exit(2)
-    except BayesPFLError as error:
-        _complain(str(error))
+    except (BayesPFLError, OSError) as error:
+        _complain(error)
         sys.exit(2)
-    except OSError as error:
-        _complain(f"{error.filename or 'file system'}: {error.strerror or error}")
-        sys.exit(2)
-    except KeyboardInterrupt as stop:  # before a command has begun, or after its end
-        _say_stopped(_Stopped(stop, None))
-    except _Stopped as stop:
-        _say_stopped(stop)
+    except (KeyboardInterrupt, _Stopped) as stop:
+        # Without a command: before one has begun, or after its end.
+        stopped = stop if isinstance(stop, _Stopped) else _Stopped(stop, None)
+        if is_first_process():
+            opt.warn(str(stopped), style="yellow")
+        sys.exit(stopped.code)
 
 
-def _say_stopped(stop: _Stopped) -> None:
-    if is_first_process():
-        warn(str(stop), style="yellow")
-    sys.exit(stop.code)
-
-
-def _complain(message: str) -> None:
-    if "Original Traceback" in message:  # from a worker process: its last line is the error
+def _complain(error: BayesPFLError | OSError) -> None:
+    message = str(error)
+    if isinstance(error, OSError):
+        message = f"{error.filename or 'file system'}: {error.strerror or error}"
+    elif "Original Traceback" in message:  # from a worker process: its last line is the error
         message = message.strip().splitlines()[-1].partition(": ")[2]
     # Names of files and texts from them may hold what a terminal would obey.
     line = "".join(c if c.isprintable() else repr(c)[1:-1] for c in " ".join(message.split()))
-    warn(f"error: {line}", style="red")
+    opt.warn(f"error: {line}", style="red")
 
 
 app.command()(train.train)
@@ -153,7 +148,7 @@ def push(
     from bayes_pfl.checkpoints.publish import push_checkpoint
 
     options: dict[str, Any] = {"private": private, "revision": revision, "license": license}
-    say(push_checkpoint(checkpoint, repository, commit_message=message, **options))
+    opt.say(push_checkpoint(checkpoint, repository, commit_message=message, **options))
 
 
 @app.command()
@@ -170,9 +165,9 @@ def convert(
     from bayes_pfl.checkpoints.authors import convert_authors_checkpoint
     from bayes_pfl.checkpoints.format import save_checkpoint
 
-    known = backbone_config(backbone, pretrained, image_size, layers)
+    known = opt.backbone_config(backbone, pretrained, image_size, layers)
     save_checkpoint(convert_authors_checkpoint(authors, known, stage), out)
-    say(f"written to {out}")
+    opt.say(f"written to {out}")
 
 
 app.command()(synthesize.synthesize)
@@ -186,9 +181,9 @@ def demo(
     """From nothing to results: render, train, evaluate, predict on real photographs."""
     from bayes_pfl.cli.demo import run_demo
 
-    with bars() as progress:
+    with opt.bars() as progress:
         report = run_demo(out, progress, quick=quick)
-    say(report)
+    opt.say(report)
 
 
 if __name__ == "__main__":

@@ -8,7 +8,6 @@ from typer import Argument, Exit, Option
 
 from bayes_pfl.cli import calibrate, class_names
 from bayes_pfl.cli import options as opt
-from bayes_pfl.cli.options import bars, load_model, say
 from bayes_pfl.errors import ConfigError
 
 if TYPE_CHECKING:
@@ -104,7 +103,7 @@ def predict(
         if overlay_uncertainty:
             raise ConfigError("--overlay-uncertainty: ray draws no overlays; leave it out")
         pool = Pool(actors, cpus_per_actor, gpus_per_actor)
-        with bars() as progress:
+        with opt.bars() as progress:
             summary = predict_ray(
                 checkpoint,
                 folder,
@@ -120,27 +119,27 @@ def predict(
         from bayes_pfl.predict.folder import predict_folder
 
         _refuse_without_ray((actors, gpus_per_actor, part_images), (folder, out))
-        model = load_model(checkpoint, device, pretrained)
+        model = opt.load_model(checkpoint, device, pretrained)
         class_names.warn_of_names(model, names)
-        with bars() as progress:
+        with opt.bars() as progress:
             summary = predict_folder(
                 model, folder, out, checkpoint=checkpoint, progress=progress, **common
             )
     _say_resumed(summary)
     if summary.anomalous is not None:
-        say(f"{summary.anomalous} labelled anomalous, {summary.review} need review")
-    say(f"{summary.succeeded} images scored, {summary.failed} failed; written to {out}")
+        opt.say(f"{summary.anomalous} labelled anomalous, {summary.review} need review")
+    opt.say(f"{summary.succeeded} images scored, {summary.failed} failed; written to {out}")
     if summary.failed:
         raise Exit(1)
 
 
 def _say_resumed(summary: Summary) -> None:
     if summary.resumed == summary.images:
-        say(f"nothing to do: all {summary.images} images were done before")
+        opt.say(f"nothing to do: all {summary.images} images were done before")
     elif summary.resumed:
-        say(f"{summary.resumed} images were done before")
+        opt.say(f"{summary.resumed} images were done before")
     if summary.dropped:
-        say(f"{summary.dropped} images done before are gone: their rows are left out")
+        opt.say(f"{summary.dropped} images done before are gone: their rows are left out")
 
 
 def _refuse_without_ray(pool_options: tuple[float | None, ...], places: tuple[str, ...]) -> None:

@@ -8,7 +8,6 @@ from typing import Annotated
 from typer import Argument, Option
 
 from bayes_pfl.cli import options as opt
-from bayes_pfl.cli.options import bars, say
 
 
 def resize(
@@ -38,7 +37,7 @@ def resize(
 
     validation = read_source(validation_data) if validation_data else []
     settings = EvaluationSettings(batch_size=batch_size, workers=workers, seed=seed)
-    with bars() as progress:
+    with opt.bars() as progress:
         model = resize_checkpoint(
             checkpoint, image_size, out, validation, settings,
             grid=grid, fit_temperatures=fit_temperatures, device=device, pretrained=pretrained,
@@ -47,5 +46,5 @@ def resize(
     low, high = model.config.scoring.map_range
     if fit_temperatures:
         pixel, image = model.log_scale_pixel.exp().item(), model.log_scale_image.exp().item()
-        say(f"temperatures fitted: {pixel:.1f} of pixels, {image:.1f} of images")
-    say(f"{out}: {image_size} px, colours of overlays from {low:.3f} to {high:.3f}")
+        opt.say(f"temperatures fitted: {pixel:.1f} of pixels, {image:.1f} of images")
+    opt.say(f"{out}: {image_size} px, colours of overlays from {low:.3f} to {high:.3f}")

@@ -8,7 +8,6 @@ from typing import Annotated
 from typer import Argument, Option
 
 from bayes_pfl.cli import options as opt
-from bayes_pfl.cli.options import bars, exit_if_skipped, load_model, say
 
 
 def scoreboard(
@@ -82,18 +81,18 @@ def scoreboard(
         seed=seed,
         bootstrap=BootstrapSettings(resamples=resamples, seed=bootstrap_seed),
     )
-    with bars() as progress:
+    with opt.bars() as progress:
         skipped, table = run_scoreboard(
             checkpoints,
             found,
             out,
             settings,
             progress,
-            load=lambda name: load_model(name, device, pretrained),
+            load=lambda name: opt.load_model(name, device, pretrained),
             backbones=backbones,
             load_bare=lambda name: bare_model(name, pretrained, device, image_size),
         )
-    say(table)
-    say(f"written to {out}")
+    opt.say(table)
+    opt.say(f"written to {out}")
     reasons = [reason for _, _, reason in skipped]
-    exit_if_skipped(reasons, "skipped: listed under 'skipped' in scoreboard.json")
+    opt.exit_if_skipped(reasons, "skipped: listed under 'skipped' in scoreboard.json")

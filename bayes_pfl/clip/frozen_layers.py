@@ -50,12 +50,11 @@ def convert_linears(tower: nn.Module, dtype: torch.dtype) -> None:
     packs = device.type == "cpu" and dtype == torch.bfloat16 and _packs_here()
     for name, module in list(tower.named_modules()):
         if type(module) is nn.Linear and ".original." not in name:
-            tower.set_submodule(name, PackedLinear(module) if packs else _converted(module, dtype))
-
-
-def _converted(module: nn.Linear, dtype: torch.dtype) -> nn.Linear:
-    bias = None if module.bias is None else module.bias.detach().to(dtype)
-    return frozen_linear(module.weight.detach().to(dtype), bias)
+            bias = None if module.bias is None else module.bias.detach().to(dtype)
+            weight = module.weight.detach().to(dtype)
+            tower.set_submodule(
+                name, PackedLinear(module) if packs else frozen_linear(weight, bias)
+            )
 
 
 def frozen_linear(weight: Tensor, bias: Tensor | None) -> nn.Linear:

@@ -8,7 +8,6 @@ import os
 import re
 from collections import defaultdict
 from collections.abc import Iterator
-from itertools import zip_longest
 from pathlib import Path
 
 from bayes_pfl.data.card_schema import Card, Category, Group, Layout, Table
@@ -197,18 +196,17 @@ def _rows(path: Path, table: Table) -> Iterator[tuple[int, dict[str, str]]]:
     """The number of each line with its cells by column; a cell that is missing is ""."""
     try:
         with path.open(encoding="utf-8-sig", newline="") as file:
-            lines = list(csv.reader(file))
+            reader = csv.DictReader(file, restkey="", restval="")
+            header = [cell.strip() for cell in reader.fieldnames or ()]
+            rows = [(reader.line_num, row) for row in reader]
     except (OSError, UnicodeDecodeError, csv.Error) as error:
         raise DataError(f"{path} is not a CSV file: {error}") from error
-    header = [cell.strip() for cell in lines[0]] if lines else []
     columns = (table.image, table.label, table.category, table.split, table.mask)
     missing = [column for column in columns if column and column not in header]
     if missing:
         raise DataError(f"{path} has no column {', '.join(missing)}; it has {', '.join(header)}")
-    for number, cells in enumerate(lines[1:], start=2):
-        if cells:
-            stripped = (cell.strip() for cell in cells)
-            yield number, dict(zip_longest(header, stripped, fillvalue=""))
+    for number, row in rows:
+        yield number, {name.strip(): cell.strip() for name, cell in row.items() if name}
 
 
 def _row_sample(

@@ -27,24 +27,20 @@ def hub_reason(error: Exception) -> str:
     """Why a request to the hub failed: one line of at most 200 characters."""
     from huggingface_hub import errors
 
-    known: tuple[tuple[type[Exception], str], ...] = (
-        (errors.LocalTokenNotFoundError, f"no token: {_TOKEN}"),
-        (errors.OfflineModeIsEnabled, "HF_HUB_OFFLINE is set"),
-        (errors.RevisionNotFoundError, "no such revision there; see its branches and tags"),
-        (
-            errors.GatedRepoError,
-            f"gated: accept its terms on its page with your account, then {_TOKEN}",
-        ),
-        (errors.HFValidationError, "no name for a repository: give org/name"),
-        (errors.EntryNotFoundError, "no such file there: not a checkpoint of this package"),
-        (
-            errors.RepositoryNotFoundError,
-            f"no such repository, or a private one: see the spelling; if it is private, {_TOKEN}",
-        ),
-    )
+    gated = "gated: accept its terms on its page with your account"
+    private = "no such repository, or a private one: see the spelling; if it is private"
+    known: dict[type[Exception], str] = {  # a gated repository's error is one of the last kind
+        errors.LocalTokenNotFoundError: f"no token: {_TOKEN}",
+        errors.OfflineModeIsEnabled: "HF_HUB_OFFLINE is set",
+        errors.RevisionNotFoundError: "no such revision there; see its branches and tags",
+        errors.GatedRepoError: f"{gated}, then {_TOKEN}",
+        errors.HFValidationError: "no name for a repository: give org/name",
+        errors.EntryNotFoundError: "no such file there: not a checkpoint of this package",
+        errors.RepositoryNotFoundError: f"{private}, {_TOKEN}",
+    }
     if isinstance(error, errors.LocalEntryNotFoundError) and error.__cause__ is not None:
         return hub_reason(error.__cause__)  # type: ignore[arg-type]
-    for kind, reason in known:
+    for kind, reason in known.items():
         if isinstance(error, kind):
             return reason
     status = getattr(getattr(error, "response", None), "status_code", None)
