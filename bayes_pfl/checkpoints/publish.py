@@ -91,18 +91,30 @@ def push_checkpoint(
     Raises:
         CheckpointError: no such checkpoint, a damaged file, no connection, or the hub refused.
     """
+    from huggingface_hub import HfApi, constants
+
     folder = find_checkpoint(checkpoint)
     _check_name(repository)
     if reason := why_unreachable():
         raise CheckpointError(f"cannot push to {repository}: {reason}")
+    api = HfApi(endpoint=constants.ENDPOINT, token=token, library_name="bayes-pfl")
     with tempfile.TemporaryDirectory() as staging:
         _stage(folder, Path(staging), repository, license)
         try:
-            message = commit_message or "Bayes-PFL checkpoint"
-            commit = _upload(Path(staging), repository, private, token, revision, message)
+            api.create_repo(repository, private=private, exist_ok=True)
+            if revision is not None:
+                api.create_branch(repository, branch=revision, exist_ok=True)
+            kept = api.file_exists(repository, CARD_NAME, revision=revision)
+            commit = api.upload_folder(
+                repo_id=repository,
+                folder_path=staging,
+                revision=revision,
+                commit_message=commit_message or "Bayes-PFL checkpoint",
+                ignore_patterns=[CARD_NAME] if kept else None,
+            )
         except Exception as error:  # network libraries raise many unrelated types
             raise CheckpointError(f"cannot push to {repository}: {hub_reason(error)}") from error
-    return f"{repository}@{commit}"
+    return f"{repository}@{commit.oid}"
 
 
 def _check_name(repository: str) -> None:
@@ -133,32 +145,6 @@ def _stage(folder: Path, staging: Path, repository: str, license: str | None) ->
     write_atomically(staging / CONFIG_NAME, text)
     card = card_of(config, repository, folder / CARD_NAME, parameters, digest, license)
     write_atomically(staging / CARD_NAME, card)
-
-
-def _upload(
-    staging: Path,
-    repository: str,
-    private: bool | None,
-    token: str | None,
-    revision: str | None,
-    message: str,
-) -> str:
-    """Upload in one commit; returns its hash."""
-    from huggingface_hub import HfApi, constants
-
-    api = HfApi(endpoint=constants.ENDPOINT, token=token, library_name="bayes-pfl")
-    api.create_repo(repository, private=private, exist_ok=True)
-    if revision is not None:
-        api.create_branch(repository, branch=revision, exist_ok=True)
-    kept = api.file_exists(repository, CARD_NAME, revision=revision)
-    commit = api.upload_folder(
-        repo_id=repository,
-        folder_path=staging,
-        revision=revision,
-        commit_message=message,
-        ignore_patterns=[CARD_NAME] if kept else None,
-    )
-    return str(commit.oid)
 
 
 def card_of(

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import difflib
 import logging
+import os.path
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
@@ -24,7 +25,6 @@ from bayes_pfl.clip.frozen_clip import OPENAI_MEAN, OPENAI_STD, FrozenCLIP
 from bayes_pfl.clip.weights import (
     CONFIG_FILE,
     EMBEDDED_BACKBONE,
-    is_file,
     read_state_dict,
     weights_in,
 )
@@ -144,7 +144,7 @@ def _find_source(config: BackboneConfig) -> Source:
         return _find_folder(Path(name.removeprefix("local-dir:")), config.random_weights)
     if name.startswith("hf-hub:"):
         return _find_folder(hub_folder(name.removeprefix("hf-hub:")))
-    if is_file(name):
+    if os.path.isfile(name):
         state = without_marks(read_state_dict(Path(name)))
         return Source(model_cfg_of(state), "ViT-B-32", Path(name), state, quick_gelu=True)
     return _find_builtin(replace(config, name=name.replace("/", "-")))
@@ -171,7 +171,7 @@ def _find_builtin(config: BackboneConfig) -> Source:
             f"backbone {config.name} needs weights: pass --pretrained TAG (such as openai) or "
             f"--pretrained FILE; offline, --backbone {EMBEDDED_BACKBONE} needs none"
         )
-    if is_file(config.pretrained):
+    if os.path.isfile(config.pretrained):
         source.weights = Path(config.pretrained)
         settings = _file_settings(config, config.pretrained)
     else:
