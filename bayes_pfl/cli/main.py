@@ -114,15 +114,11 @@ def _complain(error: BayesPFLError | OSError) -> None:
     opt.warn(f"error: {line}", style="red")
 
 
-app.command()(train.train)
-app.command()(evaluate.evaluate)
-app.command()(predict.predict)
-app.command()(scoreboard.scoreboard)
-app.command()(calibrate.calibrate)
-app.command()(resize.resize)
-app.command("class-names")(class_names.class_names)
-app.command("report")(pages.report)
-app.command("app")(pages.app)
+for command in (
+    *(train.train, evaluate.evaluate, predict.predict, scoreboard.scoreboard),
+    *(calibrate.calibrate, resize.resize, class_names.class_names, pages.report, pages.app),
+):
+    app.command()(command)
 
 
 @app.command()
