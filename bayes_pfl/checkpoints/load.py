@@ -175,7 +175,14 @@ def load_learned(model: BayesPFLNetwork, state: dict[str, Tensor], source: Path)
         CheckpointError: naming the first faults of each kind.
     """
     _check_names(model, state, source)
-    _check_values(state, source)
+    for name, value in state.items():
+        if value.dtype not in _FLOATS:
+            raise CheckpointError(
+                f"{source}: {name} holds {str(value.dtype).removeprefix('torch.')}; "
+                "floating-point weights are wanted"
+            )
+        if not torch.isfinite(value).all():
+            raise CheckpointError(f"{source}: {name} holds NaN or infinity; train or copy it again")
     model.load_state_dict(state, strict=False)
 
 
@@ -197,14 +204,3 @@ def _check_names(model: BayesPFLNetwork, state: dict[str, Tensor], source: Path)
             f"{source}: does not fit backbone {model.config.backbone.name} ({'; '.join(faults)}); "
             "it was made for another backbone or other sizes"
         )
-
-
-def _check_values(state: dict[str, Tensor], source: Path) -> None:
-    for name, value in state.items():
-        if value.dtype not in _FLOATS:
-            raise CheckpointError(
-                f"{source}: {name} holds {str(value.dtype).removeprefix('torch.')}; "
-                "floating-point weights are wanted"
-            )
-        if not torch.isfinite(value).all():
-            raise CheckpointError(f"{source}: {name} holds NaN or infinity; train or copy it again")
