@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from dataclasses import MISSING, dataclass, fields
-from functools import partial
+from functools import cache, partial
 from typing import Annotated, Any, TypeVar, get_origin, get_type_hints
 
 from bayes_pfl.data.meta import safe_name
@@ -40,10 +40,7 @@ class Faults(list[str]):
             where: its place in the card; "" for the card itself.
             others: fields that are no part of the mapping.
         """
-        hints = get_type_hints(kind, include_extras=True)
-        rules = {
-            k: hint.__metadata__[0] for k, hint in hints.items() if get_origin(hint) is Annotated
-        }
+        rules = _rules(kind)  # type: ignore[arg-type]  # mypy takes no class for hashable
         place, known = where or "the card", ", ".join(rules)
         given, faults = value, self
         if not isinstance(given, dict):
@@ -61,6 +58,13 @@ class Faults(list[str]):
         record = kind(**read, **others)
         record.check(faults, where)
         return record
+
+
+@cache
+def _rules(kind: type[Checked]) -> dict[str, Any]:
+    """The rule of each annotated field, in their order."""
+    hints = get_type_hints(kind, include_extras=True)
+    return {k: hint.__metadata__[0] for k, hint in hints.items() if get_origin(hint) is Annotated}
 
 
 def text(faults: Faults, where: str, value: object, required: bool = False) -> str:
