@@ -121,7 +121,7 @@ def test_train_splits(tmp_path):
 
 
 def test_other_published_layouts(tmp_path):
-    """Trees that are passed around beside the makers' own."""
+    """Trees that are passed around as well as the makers' own."""
     paint = Painter(tmp_path / "VisA_pytorch" / "1cls")
     paint.image("candle/test/good/1.JPG")
     paint.image("candle/test/bad/2.JPG")

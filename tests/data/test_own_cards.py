@@ -1,4 +1,4 @@
-"""A user's own card: ten lines of YAML, and every fault of a card told at once."""
+"""A user's own card: ten lines of YAML, and all faults of a card reported at once."""
 
 import pytest
 
