@@ -105,17 +105,16 @@ def read_authors_file(path: Path) -> dict[str, Tensor]:
         check_archive(path)
         data = torch.load(path, map_location="cpu", weights_only=True)
     except Exception as error:  # archive readers and unpicklers raise many unrelated types
-        raise _refused(path, error) from error
+        reason = load_reason(error)
+        if "would run" in reason:
+            mend = "more than tensors; get the checkpoint from its authors again"
+            raise CheckpointError(f"{path}: refused, it is {reason}: {mend}") from error
+        raise CheckpointError(
+            f"{path}: not readable as a PyTorch checkpoint ({reason}); fetch it again"
+        ) from error
     state = data.get("MyModel") if isinstance(data, dict) else None
     otherwise = 'no tensors under "MyModel": not the authors\' format'
     return checked_tensors(state, path, otherwise, CheckpointError)
-
-
-def _refused(path: Path, error: Exception) -> CheckpointError:
-    reason = load_reason(error)
-    runs = f"refused, it is {reason}: more than tensors; get the checkpoint from its authors again"
-    damaged = f"not readable as a PyTorch checkpoint ({reason}); fetch it again"
-    return CheckpointError(f"{path}: {runs if 'would run' in reason else damaged}")
 
 
 def convert_authors_checkpoint(

@@ -8,7 +8,7 @@ from pathlib import Path
 from bayes_pfl.checkpoints.format import CHECKSUM, CONFIG_NAME, WEIGHTS_NAME, read_raw_config
 from bayes_pfl.clip.downloads import cache_to_copy, cached_hub_file, fetch, why_unreachable
 from bayes_pfl.errors import CheckpointError
-from bayes_pfl.support.checksums import check_download, file_sha256
+from bayes_pfl.support.checksums import check_download, check_sha256
 
 _COMMIT = re.compile(r"[0-9a-f]{40}")
 
@@ -47,7 +47,12 @@ def fetch_checkpoint(
                 CheckpointError,
                 "the embedded checkpoint bayes-pfl-tiny",
             )
-    _verify(folder, name)
+    # The checksums of the hub and of who pushed the weights, where given.
+    weights = folder / WEIGHTS_NAME
+    check_download(weights, CheckpointError)
+    if (wanted := read_raw_config(folder).get(CHECKSUM)) is not None:
+        mend = "damaged or changed on its way; delete this file and load again"
+        check_sha256(weights, str(wanted), f"config.json of {name} says", mend, CheckpointError)
     return folder
 
 
@@ -73,15 +78,3 @@ def _download(repository: str, revision: str | None, token: str | None) -> Path:
     # Of the commit that the first file came from, not of a later one.
     api.hf_hub_download(repository, WEIGHTS_NAME, revision=config.parent.name)
     return config.parent
-
-
-def _verify(folder: Path, name: str) -> None:
-    """Compare the weights with the checksums of the hub and of who pushed them, where given."""
-    weights = folder / WEIGHTS_NAME
-    check_download(weights, CheckpointError)
-    wanted, found = read_raw_config(folder).get(CHECKSUM), file_sha256(weights)
-    if wanted is not None and wanted != found:
-        raise CheckpointError(
-            f"{weights}: SHA-256 is {found[:12]}..., config.json of {name} says "
-            f"{str(wanted)[:12]}...: damaged or changed on its way; delete this file and load again"
-        )

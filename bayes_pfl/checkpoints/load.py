@@ -75,7 +75,7 @@ def load_checkpoint(
     config = replace(config, backbone=replace(backbone, **chosen))
     state = read_weights(folder / WEIGHTS_NAME)
     with torch.random.fork_rng(devices=[]):  # initial weights leave the caller's generator alone
-        model = build_model(config, model_class=model_class)
+        model = build_model(config, model_class)
     load_learned(model, state, folder / WEIGHTS_NAME)
     return model.to(device or best_device()).eval()
 
@@ -90,12 +90,10 @@ def _relocated(backbone: BackboneConfig, pretrained: str) -> BackboneConfig:
 
 
 def build_model(
-    config: ModelConfig,
-    tokenizer: Any = None,
-    model_class: type[BayesPFLNetwork] = BayesPFLNetwork,
+    config: ModelConfig, model_class: type[BayesPFLNetwork] = BayesPFLNetwork
 ) -> BayesPFLNetwork:
     """A new model around the backbone that ``config`` names; its config has defaults resolved."""
-    backbone, resolved = load_backbone(config.backbone, tokenizer)
+    backbone, resolved = load_backbone(config.backbone)
     return model_class(replace(config, backbone=resolved), backbone)
 
 
@@ -177,7 +175,14 @@ def load_learned(model: BayesPFLNetwork, state: dict[str, Tensor], source: Path)
         CheckpointError: naming the first faults of each kind.
     """
     _check_names(model, state, source)
-    _check_values(state, source)
+    for name, value in state.items():
+        if value.dtype not in _FLOATS:
+            raise CheckpointError(
+                f"{source}: {name} holds {str(value.dtype).removeprefix('torch.')}; "
+                "floating-point weights are wanted"
+            )
+        if not torch.isfinite(value).all():
+            raise CheckpointError(f"{source}: {name} holds NaN or infinity; train or copy it again")
     model.load_state_dict(state, strict=False)
 
 
@@ -199,14 +204,3 @@ def _check_names(model: BayesPFLNetwork, state: dict[str, Tensor], source: Path)
             f"{source}: does not fit backbone {model.config.backbone.name} ({'; '.join(faults)}); "
             "it was made for another backbone or other sizes"
         )
-
-
-def _check_values(state: dict[str, Tensor], source: Path) -> None:
-    for name, value in state.items():
-        if value.dtype not in _FLOATS:
-            raise CheckpointError(
-                f"{source}: {name} holds {str(value.dtype).removeprefix('torch.')}; "
-                "floating-point weights are wanted"
-            )
-        if not torch.isfinite(value).all():
-            raise CheckpointError(f"{source}: {name} holds NaN or infinity; train or copy it again")

@@ -7,7 +7,6 @@ import logging
 import tempfile
 from pathlib import Path
 
-from bayes_pfl.checkpoints.card import CARD_NAME, card_of
 from bayes_pfl.checkpoints.format import (
     CHECKSUM,
     CONFIG_NAME,
@@ -18,12 +17,47 @@ from bayes_pfl.checkpoints.format import (
 )
 from bayes_pfl.checkpoints.load import find_checkpoint
 from bayes_pfl.clip.downloads import why_unreachable
+from bayes_pfl.config import ModelConfig
 from bayes_pfl.errors import CheckpointError
 from bayes_pfl.support.checksums import file_sha256
+from bayes_pfl.support.error_text import hub_reason
 from bayes_pfl.support.files import write_atomically
-from bayes_pfl.support.hub_errors import hub_reason
 
 logger = logging.getLogger(__name__)
+
+CARD_NAME = "README.md"
+TAGS = ["bayes-pfl", "anomaly-detection", "anomaly-segmentation", "zero-shot", "clip"]
+
+_BODY = """\
+# {repository}
+
+A checkpoint of [Bayes-PFL](https://arxiv.org/abs/2503.10080) (zero-shot anomaly detection by
+Bayesian prompt flow learning) for the Python package `bayes-pfl`.
+
+```python
+from bayes_pfl import BayesPFL
+
+model = BayesPFL.from_pretrained("{repository}")
+result = model.predict("part.png", class_name="metal nut")
+```
+
+```sh
+bayes-pfl predict FOLDER --checkpoint {repository} --class-name "metal nut" --out DIR
+```
+
+| | |
+|---|---|
+| backbone, not part of this repository | {backbone} |
+| SHA-256 of its weights | {backbone_sha256} |
+| image side, tapped layers | {config.backbone.image_size} px, {layers} |
+| prompt pairs, context and state tokens | {config.prompts.pairs}, {tokens} |
+| flow | {config.flow.length} planar steps, {constrained} |
+| Monte Carlo samples | {config.scoring.samples} |
+| parameters | {parameters:,} |
+| SHA-256 of model.safetensors | `{digest}` |
+
+Its training data, accuracy and limits were not stated by whoever pushed it.
+"""
 
 
 def push_checkpoint(
@@ -57,18 +91,30 @@ def push_checkpoint(
     Raises:
         CheckpointError: no such checkpoint, a damaged file, no connection, or the hub refused.
     """
+    from huggingface_hub import HfApi, constants
+
     folder = find_checkpoint(checkpoint)
     _check_name(repository)
     if reason := why_unreachable():
         raise CheckpointError(f"cannot push to {repository}: {reason}")
+    api = HfApi(endpoint=constants.ENDPOINT, token=token, library_name="bayes-pfl")
     with tempfile.TemporaryDirectory() as staging:
         _stage(folder, Path(staging), repository, license)
         try:
-            message = commit_message or "Bayes-PFL checkpoint"
-            commit = _upload(Path(staging), repository, private, token, revision, message)
+            api.create_repo(repository, private=private, exist_ok=True)
+            if revision is not None:
+                api.create_branch(repository, branch=revision, exist_ok=True)
+            kept = api.file_exists(repository, CARD_NAME, revision=revision)
+            commit = api.upload_folder(
+                repo_id=repository,
+                folder_path=staging,
+                revision=revision,
+                commit_message=commit_message or "Bayes-PFL checkpoint",
+                ignore_patterns=[CARD_NAME] if kept else None,
+            )
         except Exception as error:  # network libraries raise many unrelated types
             raise CheckpointError(f"cannot push to {repository}: {hub_reason(error)}") from error
-    return f"{repository}@{commit}"
+    return f"{repository}@{commit.oid}"
 
 
 def _check_name(repository: str) -> None:
@@ -101,27 +147,55 @@ def _stage(folder: Path, staging: Path, repository: str, license: str | None) ->
     write_atomically(staging / CARD_NAME, card)
 
 
-def _upload(
-    staging: Path,
+def card_of(
+    config: ModelConfig,
     repository: str,
-    private: bool | None,
-    token: str | None,
-    revision: str | None,
-    message: str,
+    own: Path,
+    parameters: int,
+    digest: str,
+    license: str | None = None,
 ) -> str:
-    """Upload in one commit; returns its hash."""
-    from huggingface_hub import HfApi, constants
+    """The model card: the checkpoint's own README.md if it has one, else the facts of its config.
 
-    api = HfApi(endpoint=constants.ENDPOINT, token=token, library_name="bayes-pfl")
-    api.create_repo(repository, private=private, exist_ok=True)
-    if revision is not None:
-        api.create_branch(repository, branch=revision, exist_ok=True)
-    kept = api.file_exists(repository, CARD_NAME, revision=revision)
-    commit = api.upload_folder(
-        repo_id=repository,
-        folder_path=staging,
-        revision=revision,
-        commit_message=message,
-        ignore_patterns=[CARD_NAME] if kept else None,
+    Args:
+        config: of the model.
+        repository: ``org/name``.
+        own: README.md in the checkpoint's folder; may be absent. Metadata in it are kept.
+        parameters: number of learnt weights.
+        digest: SHA-256 of the weights.
+        license: an identifier of the hub; None for "unknown".
+    """
+    text = own.read_text(encoding="utf-8") if own.is_file() else None
+    if text is not None and text.startswith("---\n"):
+        return text
+    if text is None:
+        text = _body(config, repository, parameters, digest)
+    return f"---\n{_metadata(config, license)}\n---\n\n{text}"
+
+
+def _metadata(config: ModelConfig, license: str | None) -> str:
+    from huggingface_hub import ModelCardData
+
+    prefix, _, base = config.backbone.name.partition("hf-hub:")
+    return ModelCardData(
+        license=license or "unknown",
+        library_name="bayes-pfl",
+        tags=TAGS,
+        base_model=base if base and not prefix else None,
+    ).to_yaml()
+
+
+def _body(config: ModelConfig, repository: str, parameters: int, digest: str) -> str:
+    backbone = config.backbone
+    weights = f" with the weights `{backbone.pretrained}`" if backbone.pretrained else ""
+    return _BODY.format(
+        repository=repository,
+        backbone=f"`{backbone.name}`{weights}",
+        backbone_sha256=f"`{backbone.sha256}`" if backbone.sha256 else "not known",
+        config=config,
+        tokens=f"{config.prompts.context_tokens} and {config.prompts.state_tokens}",
+        layers=", ".join(str(layer) for layer in backbone.layers or ()) or "the backbone's own",
+        constrained="invertible" if config.flow.constrained else "not constrained",
+        parameters=parameters,
+        digest=digest,
     )
-    return str(commit.oid)

@@ -5,38 +5,37 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Annotated
 
-import typer
+from typer import Argument, Option
 
 from bayes_pfl.cli import options as opt
-from bayes_pfl.cli.options import say
 
 
 def report(
-    folder: Annotated[Path, typer.Argument(help="The --out folder of predict or evaluate.")],
+    folder: Annotated[Path, Argument(help="The --out folder of predict or evaluate.")],
 ) -> None:
     """Make report.html of a finished run again: for a moved run, or after an update."""
     from bayes_pfl.report.runs import report_of_run
 
-    say(f"written to {report_of_run(folder)}")
+    opt.say(f"written to {report_of_run(folder)}")
 
 
 def app(
     checkpoint: Annotated[
         list[str] | None,
-        typer.Option(
+        Option(
             help="To choose from on the page: embedded name, checkpoint or run folder, or hub "
             f"repository org/name; repeatable.  [default: {opt.EMBEDDED_CHECKPOINT}]"
         ),
     ] = None,
     pretrained: opt.Pretrained = None,
     calibration: Annotated[
-        Path | None, typer.Option(help="File of bayes-pfl calibrate: brings the threshold.")
+        Path | None, Option(help="File of bayes-pfl calibrate: brings the threshold.")
     ] = None,
     device: opt.Device = None,
     port: Annotated[
-        int | None, typer.Option(min=1, max=65535, help="Default: the first free one from 7860.")
+        int | None, Option(min=1, max=65535, help="Default: the first free one from 7860.")
     ] = None,
-    browser: Annotated[bool, typer.Option(help="Open the page in a browser.")] = True,
+    browser: Annotated[bool, Option(help="Open the page in a browser.")] = True,
 ) -> None:
     """A page on this computer: drop images, see overlays, scores and intervals."""
     from bayes_pfl.app.server import AppSettings, run_app
@@ -46,5 +45,5 @@ def app(
         AppSettings(chosen, pretrained, device, calibration),
         port=port,
         browser=browser,
-        on_start=say,
+        on_start=opt.say,
     )

@@ -5,35 +5,34 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Annotated
 
-import typer
+from typer import Argument, Option
 
 from bayes_pfl.cli import options as opt
-from bayes_pfl.cli.options import bars, exit_if_skipped, load_model, say
 
 CalibrationFile = Annotated[
     Path | None,
-    typer.Option(help="File of bayes-pfl calibrate: brings thresholds and p-values."),
+    Option(help="File of bayes-pfl calibrate: brings thresholds and p-values."),
 ]
 
 
 def calibrate(
-    normals: Annotated[Path, typer.Argument(help="Normal images, 20 at least; recursively.")],
-    class_name: Annotated[str, typer.Option(help="What the images show, such as 'metal nut'.")],
+    normals: Annotated[Path, Argument(help="Normal images, 20 at least; recursively.")],
+    class_name: Annotated[str, Option(help="What the images show, such as 'metal nut'.")],
     fpr: Annotated[
-        float, typer.Option(help="Share of new normal images that may be called anomalous.")
+        float, Option(help="Share of new normal images that may be called anomalous.")
     ] = 0.05,
     pixel_fpr: Annotated[
         float | None,
-        typer.Option(help="Share of a normal image's pixels that may be outlined; default: --fpr."),
+        Option(help="Share of a normal image's pixels that may be outlined; default: --fpr."),
     ] = None,
-    out: Annotated[Path, typer.Option(help="The file to write.")] = Path("calibration.json"),
+    out: Annotated[Path, Option(help="The file to write.")] = Path("calibration.json"),
     checkpoint: opt.Checkpoint = opt.EMBEDDED_CHECKPOINT,
     pretrained: opt.Pretrained = None,
     samples: opt.Samples = None,
     batch_size: opt.BatchSize = 8,
     precision: opt.Precision = "float32",
     keep_outliers: Annotated[
-        bool, typer.Option("--keep-outliers", help="Also with images that look abnormal.")
+        bool, Option("--keep-outliers", help="Also with images that look abnormal.")
     ] = False,
     workers: opt.Workers = 0,
     device: opt.Device = None,
@@ -55,15 +54,15 @@ def calibrate(
         keep_outliers=keep_outliers,
         workers=workers,
     )
-    model = load_model(checkpoint, device, pretrained)
-    with bars() as progress:
+    model = opt.load_model(checkpoint, device, pretrained)
+    with opt.bars() as progress:
         found, skipped = calibrate_folder(
             model, normals, class_name, options, checkpoint=checkpoint, progress=progress
         )
     found.save(out)
-    say(
+    opt.say(
         f"{found.n} normal images: score threshold {found.threshold:.4f} (at most {found.fpr:g} of "
         f"normal images reach it), map threshold {found.pixel_threshold:.4f} (at most "
         f"{found.pixel_fpr:g} of their pixels); written to {out}"
     )
-    exit_if_skipped([f"{path}: {reason}" for path, reason in skipped], "files skipped")
+    opt.exit_if_skipped([f"{path}: {reason}" for path, reason in skipped], "files skipped")

@@ -6,10 +6,9 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
-import typer
+from typer import Argument, Option
 
 from bayes_pfl.cli import options as opt
-from bayes_pfl.cli.options import load_model, say, warn, write_json
 from bayes_pfl.errors import ConfigError
 
 if TYPE_CHECKING:
@@ -18,18 +17,18 @@ if TYPE_CHECKING:
 
 ClassName = Annotated[
     str | None,
-    typer.Option(help="What the images show, such as 'metal nut'; synonyms as in 'screw|bolt'."),
+    Option(help="What the images show, such as 'metal nut'; synonyms as in 'screw|bolt'."),
 ]
 ClassNameFrom = Annotated[
     str | None,
-    typer.Option(help="'folder': the subfolders' names; or a CSV file of path and class_name."),
+    Option(help="'folder': the subfolders' names; or a CSV file of path and class_name."),
 ]
 
 
 def class_names(
-    folder: Annotated[Path, typer.Argument(help="Images, read recursively.")],
-    class_name: Annotated[str, typer.Option(help="With synonyms, as in 'screw|bolt|fastener'.")],
-    images: Annotated[int, typer.Option(min=1, help="How many, spread evenly.")] = 20,
+    folder: Annotated[Path, Argument(help="Images, read recursively.")],
+    class_name: Annotated[str, Option(help="With synonyms, as in 'screw|bolt|fastener'.")],
+    images: Annotated[int, Option(min=1, help="How many, spread evenly.")] = 20,
     checkpoint: opt.Checkpoint = opt.EMBEDDED_CHECKPOINT,
     pretrained: opt.Pretrained = None,
     samples: opt.Samples = None,
@@ -45,19 +44,19 @@ def class_names(
     paths = find_images(folder)
     chosen = [paths[at * len(paths) // images] for at in range(images)] if paths else []
     chosen = list(dict.fromkeys(chosen))
-    model = load_model(checkpoint, device, pretrained)
+    model = opt.load_model(checkpoint, device, pretrained)
     settings = ScoringSettings(samples=samples, seed=seed)
     effects = name_sensitivity(model, chosen, class_name, settings)
-    say(f"{len(chosen)} images; change and rank correlation are against {class_name!r}")
-    say(f"{'mean':>6} {'change':>7} {'rank':>6}  name")
+    opt.say(f"{len(chosen)} images; change and rank correlation are against {class_name!r}")
+    opt.say(f"{'mean':>6} {'change':>7} {'rank':>6}  name")
     for effect in effects:
         rank = "–" if effect.rank is None else f"{effect.rank:.3f}"
-        say(f"{effect.mean:6.3f} {effect.change:7.3f} {rank:>6}  {effect.name}")
+        opt.say(f"{effect.mean:6.3f} {effect.change:7.3f} {rank:>6}  {effect.name}")
     for effect in effects:
         for text in effect.warnings:
-            say(f"note: {effect.name}: {text}")
+            opt.say(f"note: {effect.name}: {text}")
     if json_out:
-        write_json(json_out, [asdict(effect) for effect in effects])
+        opt.write_json(json_out, [asdict(effect) for effect in effects])
 
 
 def names_of(class_name: str | None, source: str | None) -> str | ClassNames:
@@ -82,7 +81,7 @@ def warn_of_names(model: BayesPFLNetwork, names: str | ClassNames) -> None:
     from bayes_pfl.detect.class_names import unusual_words
 
     for word in unusual_words(model, names) if isinstance(names, str) else []:
-        warn(
+        opt.warn(
             f"note: {word!r} is unusual for the tokenizer; try a plain word for the thing, and "
             "compare names with bayes-pfl class-names",
             style="yellow",

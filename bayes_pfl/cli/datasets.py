@@ -2,40 +2,37 @@
 
 from __future__ import annotations
 
+from contextlib import suppress
 from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal
 
-import typer
 from rich.table import Table
+from typer import Argument, Context, Exit, Option, Typer
 
 from bayes_pfl.cli.evaluate import Form
 from bayes_pfl.cli.options import Json, bars, console, say, write_json
 from bayes_pfl.errors import ConfigError, DataError
 
 if TYPE_CHECKING:
-    from bayes_pfl.data.card_schema import Card
-    from bayes_pfl.data.records import Sample
+    from bayes_pfl.data.cards import Found
 
-app = typer.Typer(help="List the benchmarks, check them, write them for other tools.")
+app = Typer(help="List the benchmarks, check them, write them for other tools.")
 
-Name = Annotated[str, typer.Argument(metavar="NAME|CARD.YAML", help="A benchmark, or a card.")]
+Name = Annotated[str, Argument(metavar="NAME|CARD.YAML", help="A benchmark, or a card.")]
 Root = Annotated[
-    Path | None, typer.Option(help="Folder that holds the datasets; default: the card's root.")
+    Path | None, Option(help="Folder that holds the datasets; default: the card's root.")
 ]
-FormOption = Annotated[Form, typer.Option(help="Which form of the dataset to read.")]
-
+FormOption = Annotated[Form, Option(help="Which form of the dataset to read.")]
 
 Split = Literal["test", "train"]
-
-
 Format = Literal["mvtec", "meta"]
 
 
 @app.callback(invoke_without_command=True)
 def datasets(
-    context: typer.Context,
-    data: Annotated[Path | None, typer.Option(help="Folder that holds the datasets.")] = None,
+    context: Context,
+    data: Annotated[Path | None, Option(help="Folder that holds the datasets.")] = None,
     json_out: Json = None,
 ) -> None:
     """List the benchmarks, with what is found of each below --data."""
@@ -64,7 +61,7 @@ def datasets(
 def check(
     name: Name,
     data: Root = None,
-    split: Annotated[Split, typer.Option(help="Which images.")] = "test",
+    split: Annotated[Split, Option(help="Which images.")] = "test",
     form: FormOption = "auto",
     json_out: Json = None,
 ) -> None:
@@ -72,13 +69,7 @@ def check(
     from bayes_pfl.data import check as health
 
     with bars() as progress:
-
-        def on_image(done: int, total: int) -> None:
-            if done == 1:
-                progress.start(f"check {name}", total)
-            progress.advance(1, {})
-
-        report = health.check(name, data, split, form, on_image)
+        report = health.check(name, data, split, form, progress)
     say(f"{report.dataset}: {report.form} form in {report.path}")
     for category, (normal, anomalous) in report.counts.items():
         say(f"  {category}: {normal} normal, {anomalous} anomalous {split} images")
@@ -88,46 +79,36 @@ def check(
     if json_out:
         write_json(json_out, {**asdict(report), "ok": report.ok})
     if not report.ok:
-        raise typer.Exit(1)
+        raise Exit(1)
 
 
 @app.command()
 def export(
     name: Name,
-    out: Annotated[Path, typer.Option(help="mvtec: a new folder. meta: the file's folder.")],
+    out: Annotated[Path, Option(help="mvtec: a new folder. meta: the file's folder.")],
     data: Root = None,
     form: FormOption = "auto",
     format: Annotated[
-        Format, typer.Option(help="A copy as an MVTec tree, or meta.json next to the data.")
+        Format, Option(help="A copy as an MVTec tree, or meta.json next to the data.")
     ] = "mvtec",
 ) -> None:
     """Write a dataset for other tools; the data itself is not changed.
 
     meta.json names files below its own folder only, so give the dataset's folder, or one above.
     """
-    from bayes_pfl.data.cards import load_card
+    from bayes_pfl.data.cards import locate
     from bayes_pfl.data.export import export_meta, export_mvtec
 
-    splits = _splits(load_card(name), data, form)
+    found = locate(name, data, form)
+    splits = {"test": found.read("test")}
+    with suppress(DataError):  # most sets that are used for testing alone have no other images
+        splits = {"train": found.read("train"), **splits}
     if format == "meta":
         written = export_meta(splits, out / "meta.json")
     else:
         written = export_mvtec(splits, out)
     counts = ", ".join(f"{len(samples)} {split}" for split, samples in splits.items())
     say(f"{counts} images: {written}")
-
-
-def _splits(card: Card, data: Path | None, form: str) -> dict[str, list[Sample]]:
-    """Both splits; the test images must be there, training images may not be."""
-    from bayes_pfl.data.cards import dataset_root, read_found
-    from bayes_pfl.data.locate import locate
-
-    found = locate(card, dataset_root(card, data), form)
-    splits = {"test": read_found(card, found, "test")}
-    try:
-        return {"train": read_found(card, found, "train"), **splits}
-    except DataError:  # most sets that are used for testing alone have none
-        return splits
 
 
 def _listing(data: Path | None) -> list[dict[str, Any]]:
@@ -137,31 +118,19 @@ def _listing(data: Path | None) -> list[dict[str, Any]]:
     rows = []
     for name in card_names():
         card, place = load_card(name), found.get(name)
-        rows.append(
-            {
-                "name": name,
-                "title": card.title,
-                "domain": card.domain,
-                "supports": list(card.supports),
-                "licence": card.licence,
-                "home": card.home,
-                "form": place.form if place else None,
-                "path": str(place.path) if place else None,
-                "images": _counted(card, place) if place else "",
-            }
-        )
+        facts = ("name", "title", "domain", "supports", "licence", "home")
+        row = {fact: getattr(card, fact) for fact in facts}
+        row |= {"form": place and place.form, "path": place and place.path}
+        rows.append({**row, "images": _counted(place) if place else ""})
     return rows
 
 
-def _counted(card: Card, place: Any) -> str:
+def _counted(place: Found) -> str:
     """Normal and anomalous test images, and whether they are as many as they should be."""
-    from bayes_pfl.data.cards import count_differences, read_found
-
     try:
-        samples = read_found(card, place)
+        samples = place.read()
     except DataError as error:
         return f"unusable: {error}"
     anomalous = sum(sample.label for sample in samples)
     counts = f"{len(samples) - anomalous} normal, {anomalous} anomalous"
-    differs = count_differences(card, place, "test", samples)
-    return f"{counts} (not as expected)" if differs else counts
+    return f"{counts} (not as expected)" if place.differences(samples) else counts

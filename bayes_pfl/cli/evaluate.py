@@ -5,11 +5,10 @@ from __future__ import annotations
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Literal
 
-import typer
+from typer import Option
 
 from bayes_pfl.cli import options as opt
 from bayes_pfl.cli.calibrate import CalibrationFile
-from bayes_pfl.cli.options import bars, exit_if_skipped, load_model, names_in, say, warn
 from bayes_pfl.errors import ConfigError
 from bayes_pfl.support.processes import is_first_process
 
@@ -20,10 +19,7 @@ if TYPE_CHECKING:
 _LISTED = 20
 """Categories up to which the terminal shows each of them."""
 
-
 Protocols = Literal["deploy", "authors", "both"]
-
-
 Form = Literal["auto", "standardised", "distributed"]
 
 
@@ -31,43 +27,43 @@ def evaluate(
     out: opt.Out,
     data: Annotated[
         list[Path] | None,
-        typer.Option(
+        Option(
             help="With --dataset: the folder that holds the datasets. Alone: an MVTec-style tree "
             "or meta.json; repeatable."
         ),
     ] = None,
     dataset: Annotated[
         list[str] | None,
-        typer.Option(help="Benchmark's name, card.yaml, or all that is found; repeatable."),
+        Option(help="Benchmark's name, card.yaml, or all that is found; repeatable."),
     ] = None,
     categories: Annotated[
-        str | None, typer.Option(help="Only these, separated by commas; for one dataset.")
+        str | None, Option(help="Only these, separated by commas; for one dataset.")
     ] = None,
-    form: Annotated[Form, typer.Option(help="Which form of a benchmark to read.")] = "auto",
+    form: Annotated[Form, Option(help="Which form of a benchmark to read.")] = "auto",
     checkpoint: opt.Checkpoints = None,
     pretrained: opt.Pretrained = None,
-    protocol: Annotated[Protocols, typer.Option(help="deploy, authors or both.")] = ("deploy"),
+    protocol: Annotated[Protocols, Option(help="deploy, authors or both.")] = "deploy",
     seeds: Annotated[
-        str, typer.Option(help="Seeds of the draws, as in 0,1,2: figures become mean ± sd.")
+        str, Option(help="Seeds of the draws, as in 0,1,2: figures become mean ± sd.")
     ] = "0",
-    seed: Annotated[int | None, typer.Option(min=0, help="The same for one seed.")] = None,
+    seed: Annotated[int | None, Option(min=0, help="The same for one seed.")] = None,
     compare: Annotated[
-        str | None, typer.Option(help="'published', or a YAML file of scores to set beside.")
+        str | None, Option(help="'published', or a YAML file of scores to compare with.")
     ] = None,
     calibration: CalibrationFile = None,
     curves: Annotated[
-        bool, typer.Option("--curves", help="ROC, PR and PRO curves and scores as PNG.")
+        bool, Option("--curves", help="ROC, PR and PRO curves and scores as PNG.")
     ] = False,
     sheets: Annotated[
-        bool, typer.Option("--sheets", help="Best, worst, most uncertain images as PNG.")
+        bool, Option("--sheets", help="Best, worst, most uncertain images as PNG.")
     ] = False,
-    report: Annotated[bool, typer.Option(help="Write report.html, a page to look through.")] = True,
+    report: opt.Report = True,
     cache: Annotated[
-        Path | None, typer.Option(help="Folder for scores already done; default: OUT/cache.")
+        Path | None, Option(help="Folder for scores already done; default: OUT/cache.")
     ] = None,
-    no_cache: Annotated[bool, typer.Option("--no-cache", help="Score everything again.")] = False,
+    no_cache: Annotated[bool, Option("--no-cache", help="Score everything again.")] = False,
     resume: Annotated[
-        bool, typer.Option("--resume", help="Resume the run in --out, or refuse if it differs.")
+        bool, Option("--resume", help="Resume the run in --out, or refuse if it differs.")
     ] = False,
     samples: opt.Samples = None,
     batch_size: opt.BatchSize = 8,
@@ -91,7 +87,7 @@ def evaluate(
     published = load_published(compare) if compare else None
     chosen = _seeds(seeds, seed)
     checkpoints = opt.checked(checkpoint, (opt.EMBEDDED_CHECKPOINT,))
-    found, skipped = _read(data or [], dataset or [], form, names_in(categories))
+    found, skipped = _read(data or [], dataset or [], form, opt.names_in(categories))
     request = EvaluationRequest(
         checkpoints=checkpoints,
         data=tuple(found),
@@ -115,29 +111,29 @@ def evaluate(
         resume=resume,
         calibration=load_calibration(calibration) if calibration else None,
     )
-    with bars() as progress:
+    with opt.bars() as progress:
         outcome = run_benchmark(
             request,
             progress,
-            load=lambda name: load_model(name, device_of_process(device), pretrained),
+            load=lambda name: opt.load_model(name, device_of_process(device), pretrained),
         )
     if not is_first_process():
         return
     whole = sum(len({sample.category for sample in one.samples}) for one in found) <= _LISTED
     for name, table in (outcome.tables if whole else outcome.summaries).items():
-        say(f"protocol {name}\n\n{table}")
+        opt.say(f"protocol {name}\n\n{table}")
     for line in threshold_lines(outcome.reports.get("deploy", {})):
-        say(line)
-    say(f"written to {out}" + ("" if whole else "; every category: table.md"))
+        opt.say(line)
+    opt.say(f"written to {out}" + ("" if whole else "; every category: table.md"))
     reasons = [item.reason for item in outcome.skipped]
-    exit_if_skipped(reasons, "skipped: listed under 'skipped' in metrics.json")
+    opt.exit_if_skipped(reasons, "skipped: listed under 'skipped' in metrics.json")
 
 
 def _seeds(seeds: str, seed: int | None) -> tuple[int, ...]:
     if seed is not None:
         return (seed,)
     try:
-        chosen = tuple(dict.fromkeys(int(part) for part in names_in(seeds)))
+        chosen = tuple(dict.fromkeys(int(part) for part in opt.names_in(seeds)))
     except ValueError:
         chosen = ()
     if not chosen or min(chosen) < 0:
@@ -166,5 +162,5 @@ def _read(
         raise ConfigError(f"--categories with {len(found)} datasets: choose one dataset")
     found = [one.only(categories) for one in found] if categories else found
     for note in [note for one in found for note in one.notes if is_first_process()]:
-        warn(f"note: {note}", style="yellow")
+        opt.warn(f"note: {note}", style="yellow")
     return found, skipped

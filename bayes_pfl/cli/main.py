@@ -11,7 +11,7 @@ import sys
 from pathlib import Path
 from typing import Annotated, Any
 
-import typer
+from typer import Argument, Option, Typer
 from typer.core import TyperGroup
 
 from bayes_pfl.cli import app as pages
@@ -20,7 +20,6 @@ from bayes_pfl.cli import (
     class_names,
     datasets,
     evaluate,
-    hub,
     predict,
     resize,
     scoreboard,
@@ -28,10 +27,13 @@ from bayes_pfl.cli import (
     train,
 )
 from bayes_pfl.cli import options as opt
-from bayes_pfl.cli.options import backbone_config, bars, say, warn
 from bayes_pfl.errors import BayesPFLError
-from bayes_pfl.support.processes import StoppedElsewhere, is_first_process
-from bayes_pfl.support.signals import Terminated, terminable
+from bayes_pfl.support.processes import (
+    StoppedElsewhere,
+    Terminated,
+    is_first_process,
+    terminable,
+)
 
 _RESUMABLE = ("predict", "evaluate", "train")
 
@@ -61,7 +63,7 @@ class _Commands(TyperGroup):
             raise _Stopped(stop, ctx.invoked_subcommand) from stop
 
 
-app = typer.Typer(
+app = Typer(
     name="bayes-pfl",
     cls=_Commands,
     help="Zero-shot anomaly detection by Bayesian prompt flow learning.",
@@ -82,7 +84,7 @@ def run_tool(command: str) -> None:
     run_app(app, [command, *sys.argv[1:]])
 
 
-def run_app(app: typer.Typer, arguments: list[str]) -> None:
+def run_app(app: Typer, arguments: list[str]) -> None:
     """Run a command line; what a user can mend ends in one line and an exit code."""
     logging.basicConfig(level=logging.WARNING, format="%(levelname)s: %(message)s")
     try:
@@ -90,61 +92,78 @@ def run_app(app: typer.Typer, arguments: list[str]) -> None:
             app(arguments)
     except StoppedElsewhere:
         sys.exit(2)
-    except BayesPFLError as error:
-        _complain(str(error))
+    except (BayesPFLError, OSError) as error:
+        _complain(error)
         sys.exit(2)
-    except OSError as error:
-        _complain(f"{error.filename or 'file system'}: {error.strerror or error}")
-        sys.exit(2)
-    except KeyboardInterrupt as stop:  # before a command has begun, or after its end
-        _say_stopped(_Stopped(stop, None))
-    except _Stopped as stop:
-        _say_stopped(stop)
+    except (KeyboardInterrupt, _Stopped) as stop:
+        # Without a command: before one has begun, or after its end.
+        stopped = stop if isinstance(stop, _Stopped) else _Stopped(stop, None)
+        if is_first_process():
+            opt.warn(str(stopped), style="yellow")
+        sys.exit(stopped.code)
 
 
-def _say_stopped(stop: _Stopped) -> None:
-    if is_first_process():
-        warn(str(stop), style="yellow")
-    sys.exit(stop.code)
-
-
-def _complain(message: str) -> None:
-    if "Original Traceback" in message:  # from a worker process: its last line is the error
+def _complain(error: BayesPFLError | OSError) -> None:
+    message = str(error)
+    if isinstance(error, OSError):
+        message = f"{error.filename or 'file system'}: {error.strerror or error}"
+    elif "Original Traceback" in message:  # from a worker process: its last line is the error
         message = message.strip().splitlines()[-1].partition(": ")[2]
     # Names of files and texts from them may hold what a terminal would obey.
     line = "".join(c if c.isprintable() else repr(c)[1:-1] for c in " ".join(message.split()))
-    warn(f"error: {line}", style="red")
+    opt.warn(f"error: {line}", style="red")
 
 
-app.command()(train.train)
-app.command()(evaluate.evaluate)
-app.command()(predict.predict)
-app.command()(scoreboard.scoreboard)
-app.command()(calibrate.calibrate)
-app.command()(resize.resize)
-app.command("class-names")(class_names.class_names)
-app.command("report")(pages.report)
-app.command("app")(pages.app)
-app.command()(hub.push)
+for command in (
+    *(train.train, evaluate.evaluate, predict.predict, scoreboard.scoreboard),
+    *(calibrate.calibrate, resize.resize, class_names.class_names, pages.report, pages.app),
+):
+    app.command()(command)
+
+
+@app.command()
+def push(
+    checkpoint: Annotated[str, Argument(help="Checkpoint or run folder, or an embedded name.")],
+    repository: Annotated[str, Argument(help="On the Hugging Face hub: org/name.")],
+    private: Annotated[
+        bool | None, Option(help="Of a new repository; default: the account's.")
+    ] = None,
+    revision: Annotated[
+        str | None, Option(help="Branch, made if it is not there; default: the main one.")
+    ] = None,
+    message: Annotated[str | None, Option(help="Of the commit.")] = None,
+    license: Annotated[
+        str | None, Option(help="For the model card, such as apache-2.0; default: unknown.")
+    ] = None,
+) -> None:
+    """Upload a checkpoint and its model card to the Hugging Face hub.
+
+    The token is the one of `hf auth login` or of HF_TOKEN. Prints org/name@commit, which
+    --checkpoint takes: just these weights, whatever is pushed later.
+    """
+    from bayes_pfl.checkpoints.publish import push_checkpoint
+
+    options: dict[str, Any] = {"private": private, "revision": revision, "license": license}
+    opt.say(push_checkpoint(checkpoint, repository, commit_message=message, **options))
 
 
 @app.command()
 def convert(
-    authors: Annotated[Path, typer.Argument(help="The authors' .pth.")],
+    authors: Annotated[Path, Argument(help="The authors' .pth.")],
     out: opt.Out,
     backbone: opt.Backbone = "ViT-L-14-336",
     pretrained: opt.Pretrained = "openai",
     image_size: opt.ImageSize = 518,
     layers: opt.Layers = None,
-    stage: Annotated[int, typer.Option(min=1, max=2, help="Training stage it comes from.")] = 2,
+    stage: Annotated[int, Option(min=1, max=2, help="Training stage it comes from.")] = 2,
 ) -> None:
     """Turn a checkpoint of the authors' research code into one of this package."""
     from bayes_pfl.checkpoints.authors import convert_authors_checkpoint
     from bayes_pfl.checkpoints.format import save_checkpoint
 
-    known = backbone_config(backbone, pretrained, image_size, layers)
+    known = opt.backbone_config(backbone, pretrained, image_size, layers)
     save_checkpoint(convert_authors_checkpoint(authors, known, stage), out)
-    say(f"written to {out}")
+    opt.say(f"written to {out}")
 
 
 app.command()(synthesize.synthesize)
@@ -153,14 +172,14 @@ app.command()(synthesize.synthesize)
 @app.command()
 def demo(
     out: opt.Out = Path("demo"),
-    quick: Annotated[bool, typer.Option("--quick", help="A minute's version, for tests.")] = False,
+    quick: Annotated[bool, Option("--quick", help="A minute's version, for tests.")] = False,
 ) -> None:
     """From nothing to results: render, train, evaluate, predict on real photographs."""
     from bayes_pfl.cli.demo import run_demo
 
-    with bars() as progress:
+    with opt.bars() as progress:
         report = run_demo(out, progress, quick=quick)
-    say(report)
+    opt.say(report)
 
 
 if __name__ == "__main__":

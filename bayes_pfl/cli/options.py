@@ -24,9 +24,7 @@ EMBEDDED_CHECKPOINT = "bayes-pfl-tiny"
 _SHOWN = 20
 """Skipped files named on the terminal."""
 
-
 Precision = Literal["float32", "bfloat16", "float16"]
-
 
 Checkpoint = Annotated[
     str,
@@ -72,6 +70,7 @@ Grid = Annotated[
 Compile = Annotated[
     bool, typer.Option("--compile", help="torch.compile the image tower: for long runs.")
 ]
+Report = Annotated[bool, typer.Option(help="Write report.html, a page to look through.")]
 Json = Annotated[Path | None, typer.Option("--json", help="Also write this file.")]
 
 

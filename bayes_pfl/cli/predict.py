@@ -2,28 +2,37 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Annotated, Literal
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
-import typer
+from typer import Argument, Exit, Option
 
 from bayes_pfl.cli import calibrate, class_names
 from bayes_pfl.cli import options as opt
-from bayes_pfl.cli import predict_ray as cluster
-from bayes_pfl.cli.options import bars, load_model, say
 from bayes_pfl.errors import ConfigError
 
 if TYPE_CHECKING:
     from bayes_pfl.predict.summary import Summary
 
-
 MapFormat = Literal["png16", "npy", "none"]
+EngineName = Annotated[
+    Literal["local", "ray"],
+    Option(help="local: this process. ray: a pool of workers, here or on a cluster; Parquet."),
+]
+Actors = Annotated[
+    int | None, Option(min=1, help="ray: workers of the pool; default: as many as fit.")
+]
+CpusPerActor = Annotated[float, Option(min=0, help="ray: cores of each worker.")]
+GpusPerActor = Annotated[float, Option(min=0, help="ray: GPUs of each worker, or a share.")]
+PartImages = Annotated[
+    int | None, Option(min=1, help="ray: images of a part file; default: 1,000 at most.")
+]
 
 
 def predict(
     folder: Annotated[
-        str, typer.Argument(help="Images, read recursively; a URL such as s3://... with ray.")
+        str, Argument(help="Images, read recursively; a URL such as s3://... with ray.")
     ],
-    out: Annotated[str, typer.Option(help="Folder for the results; with ray also a URL.")],
+    out: Annotated[str, Option(help="Folder for the results; with ray also a URL.")],
     class_name: class_names.ClassName = None,
     class_name_from: class_names.ClassNameFrom = None,
     checkpoint: opt.Checkpoint = opt.EMBEDDED_CHECKPOINT,
@@ -32,33 +41,33 @@ def predict(
     batch_size: opt.BatchSize = 8,
     precision: opt.Precision = "float32",
     threshold: Annotated[
-        float | None, typer.Option(help="Score from which an image is labelled anomalous.")
+        float | None, Option(help="Score from which an image is labelled anomalous.")
     ] = None,
     calibration: calibrate.CalibrationFile = None,
     maps: Annotated[
         MapFormat | None,
-        typer.Option(help="16-bit PNG, .npy, or none.  [default: png16; with ray none]"),
+        Option(help="16-bit PNG, .npy, or none.  [default: png16; with ray none]"),
     ] = None,
-    overlays: Annotated[bool, typer.Option(help="Write pictures with the heat map.")] = True,
+    overlays: Annotated[bool, Option(help="Write pictures with the heat map.")] = True,
     overlay_uncertainty: Annotated[
-        bool, typer.Option("--overlay-uncertainty", help="A third panel, where samples disagree.")
+        bool, Option("--overlay-uncertainty", help="A third panel, where samples disagree.")
     ] = False,
-    report: Annotated[bool, typer.Option(help="Write report.html, a page to look through.")] = True,
+    report: opt.Report = True,
     workers: opt.Workers = 0,
     compile: opt.Compile = False,
     device: opt.Device = None,
     seed: opt.Seed = 0,
     resume: Annotated[
-        bool, typer.Option("--resume", help="Continue a stopped run, if there is one.")
+        bool, Option("--resume", help="Continue a stopped run, if there is one.")
     ] = False,
     overwrite: Annotated[
-        bool, typer.Option("--overwrite", help="Start again although a run was stopped here.")
+        bool, Option("--overwrite", help="Start again although a run was stopped here.")
     ] = False,
-    engine: cluster.EngineName = "local",
-    actors: cluster.Actors = None,
-    cpus_per_actor: cluster.CpusPerActor = 1,
-    gpus_per_actor: cluster.GpusPerActor = 0,
-    part_images: cluster.PartImages = None,
+    engine: EngineName = "local",
+    actors: Actors = None,
+    cpus_per_actor: CpusPerActor = 1,
+    gpus_per_actor: GpusPerActor = 0,
+    part_images: PartImages = None,
 ) -> None:
     """Score a folder of images: predictions.csv, summary.json, maps and overlays.
 
@@ -80,6 +89,13 @@ def predict(
         overlay_uncertainty=overlay_uncertainty,
         report=report,
     )
+    common: dict[str, Any] = {
+        "class_name": names,
+        "settings": settings,
+        "calibration": calibration,
+        "resume": resume,
+        "overwrite": overwrite,
+    }
     if engine == "ray":
         from bayes_pfl.predict.ray import predict_ray
         from bayes_pfl.predict.ray.pool import Pool
@@ -87,53 +103,49 @@ def predict(
         if overlay_uncertainty:
             raise ConfigError("--overlay-uncertainty: ray draws no overlays; leave it out")
         pool = Pool(actors, cpus_per_actor, gpus_per_actor)
-        with bars() as progress:
+        with opt.bars() as progress:
             summary = predict_ray(
                 checkpoint,
                 folder,
                 out,
-                class_name=names,
-                settings=settings,
-                calibration=calibration,
                 device=device,
                 pretrained=pretrained,
                 pool=pool,
                 part_images=part_images,
-                resume=resume,
-                overwrite=overwrite,
                 progress=progress,
+                **common,
             )
     else:
         from bayes_pfl.predict.folder import predict_folder
 
-        cluster.refuse_without_ray((actors, gpus_per_actor, part_images), (folder, out))
-        model = load_model(checkpoint, device, pretrained)
+        _refuse_without_ray((actors, gpus_per_actor, part_images), (folder, out))
+        model = opt.load_model(checkpoint, device, pretrained)
         class_names.warn_of_names(model, names)
-        with bars() as progress:
+        with opt.bars() as progress:
             summary = predict_folder(
-                model,
-                folder,
-                out,
-                class_name=names,
-                settings=settings,
-                calibration=calibration,
-                checkpoint=checkpoint,
-                resume=resume,
-                overwrite=overwrite,
-                progress=progress,
+                model, folder, out, checkpoint=checkpoint, progress=progress, **common
             )
     _say_resumed(summary)
     if summary.anomalous is not None:
-        say(f"{summary.anomalous} labelled anomalous, {summary.review} need review")
-    say(f"{summary.succeeded} images scored, {summary.failed} failed; written to {out}")
+        opt.say(f"{summary.anomalous} labelled anomalous, {summary.review} need review")
+    opt.say(f"{summary.succeeded} images scored, {summary.failed} failed; written to {out}")
     if summary.failed:
-        raise typer.Exit(1)
+        raise Exit(1)
 
 
 def _say_resumed(summary: Summary) -> None:
     if summary.resumed == summary.images:
-        say(f"nothing to do: all {summary.images} images were done before")
+        opt.say(f"nothing to do: all {summary.images} images were done before")
     elif summary.resumed:
-        say(f"{summary.resumed} images were done before")
+        opt.say(f"{summary.resumed} images were done before")
     if summary.dropped:
-        say(f"{summary.dropped} images done before are gone: their rows are left out")
+        opt.say(f"{summary.dropped} images done before are gone: their rows are left out")
+
+
+def _refuse_without_ray(pool_options: tuple[float | None, ...], places: tuple[str, ...]) -> None:
+    """Raise ConfigError for options and URLs that only the engine ray knows."""
+    if any(pool_options):
+        raise ConfigError("--actors, --gpus-per-actor and --part-images need --engine ray")
+    for place in places:
+        if "://" in place:
+            raise ConfigError(f"{place}: a URL needs --engine ray")

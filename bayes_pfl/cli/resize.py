@@ -5,25 +5,24 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Annotated
 
-import typer
+from typer import Argument, Option
 
 from bayes_pfl.cli import options as opt
-from bayes_pfl.cli.options import bars, say
 
 
 def resize(
     checkpoint: Annotated[
-        str, typer.Argument(help="Embedded name, checkpoint or run folder, or repository org/name.")
+        str, Argument(help="Embedded name, checkpoint or run folder, or repository org/name.")
     ],
-    image_size: Annotated[int, typer.Option(min=1, help="Side of the input from now on, pixels.")],
-    out: Annotated[Path, typer.Option(help="Folder of the new checkpoint.")],
+    image_size: Annotated[int, Option(min=1, help="Side of the input from now on, pixels.")],
+    out: Annotated[Path, Option(help="Folder of the new checkpoint.")],
     validation_data: Annotated[
         Path | None,
-        typer.Option(help="MVTec-style tree whose maps give the range of the overlays' colours."),
+        Option(help="MVTec-style tree whose maps give the range of the overlays' colours."),
     ] = None,
     grid: opt.Grid = None,
     fit_temperatures: Annotated[
-        bool, typer.Option(help="Fit both temperatures to the validation data, too.")
+        bool, Option(help="Fit both temperatures to the validation data, too.")
     ] = False,
     pretrained: opt.Pretrained = None,
     batch_size: opt.BatchSize = 8,
@@ -38,7 +37,7 @@ def resize(
 
     validation = read_source(validation_data) if validation_data else []
     settings = EvaluationSettings(batch_size=batch_size, workers=workers, seed=seed)
-    with bars() as progress:
+    with opt.bars() as progress:
         model = resize_checkpoint(
             checkpoint, image_size, out, validation, settings,
             grid=grid, fit_temperatures=fit_temperatures, device=device, pretrained=pretrained,
@@ -47,5 +46,5 @@ def resize(
     low, high = model.config.scoring.map_range
     if fit_temperatures:
         pixel, image = model.log_scale_pixel.exp().item(), model.log_scale_image.exp().item()
-        say(f"temperatures fitted: {pixel:.1f} of pixels, {image:.1f} of images")
-    say(f"{out}: {image_size} px, colours of overlays from {low:.3f} to {high:.3f}")
+        opt.say(f"temperatures fitted: {pixel:.1f} of pixels, {image:.1f} of images")
+    opt.say(f"{out}: {image_size} px, colours of overlays from {low:.3f} to {high:.3f}")

@@ -5,31 +5,30 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Annotated
 
-import typer
+from typer import Argument, Option
 
 from bayes_pfl.cli import options as opt
-from bayes_pfl.cli.options import bars, exit_if_skipped, load_model, say
 
 
 def scoreboard(
     sets: Annotated[
         list[str],
-        typer.Argument(
+        Argument(
             help="MVTec-style trees, of one category or several; meta.json files; cards' names."
         ),
     ],
     out: opt.Out,
-    data: Annotated[Path | None, typer.Option(help="Folder that holds the cards' data.")] = None,
+    data: Annotated[Path | None, Option(help="Folder that holds the cards' data.")] = None,
     checkpoint: Annotated[
         list[str] | None,
-        typer.Option(
+        Option(
             help="Embedded name, checkpoint or run folder, or hub repository org/name; "
             f"repeatable. Default: {opt.EMBEDDED_CHECKPOINT}, if there is no --backbone."
         ),
     ] = None,
     backbone: Annotated[
         list[str] | None,
-        typer.Option(
+        Option(
             help="A row for prompts by hand on a CLIP alone, without a checkpoint: a name as in "
             "train; repeatable."
         ),
@@ -38,19 +37,17 @@ def scoreboard(
     image_size: opt.ImageSize = None,
     samples: Annotated[
         list[int] | None,
-        typer.Option(
+        Option(
             min=0,
             help="Monte Carlo samples R, 0 for the mean prompt; repeatable, a row for each. "
             "Default: the checkpoint's.",
         ),
     ] = None,
     baselines: Annotated[
-        bool, typer.Option(help="Rows for local contrast and for prompts by hand.")
+        bool, Option(help="Rows for local contrast and for prompts by hand.")
     ] = True,
-    resamples: Annotated[
-        int, typer.Option(min=0, help="Of the bootstrap; 0: no intervals.")
-    ] = 1000,
-    bootstrap_seed: Annotated[int, typer.Option(min=0, help="Of the resamples.")] = 0,
+    resamples: Annotated[int, Option(min=0, help="Of the bootstrap; 0: no intervals.")] = 1000,
+    bootstrap_seed: Annotated[int, Option(min=0, help="Of the resamples.")] = 0,
     batch_size: opt.BatchSize = 8,
     precision: opt.Precision = "float32",
     workers: opt.Workers = 0,
@@ -84,18 +81,18 @@ def scoreboard(
         seed=seed,
         bootstrap=BootstrapSettings(resamples=resamples, seed=bootstrap_seed),
     )
-    with bars() as progress:
+    with opt.bars() as progress:
         skipped, table = run_scoreboard(
             checkpoints,
             found,
             out,
             settings,
             progress,
-            load=lambda name: load_model(name, device, pretrained),
+            load=lambda name: opt.load_model(name, device, pretrained),
             backbones=backbones,
             load_bare=lambda name: bare_model(name, pretrained, device, image_size),
         )
-    say(table)
-    say(f"written to {out}")
+    opt.say(table)
+    opt.say(f"written to {out}")
     reasons = [reason for _, _, reason in skipped]
-    exit_if_skipped(reasons, "skipped: listed under 'skipped' in scoreboard.json")
+    opt.exit_if_skipped(reasons, "skipped: listed under 'skipped' in scoreboard.json")

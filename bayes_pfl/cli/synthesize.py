@@ -6,10 +6,9 @@ import os
 import time
 from typing import Annotated
 
-import typer
+from typer import Option
 
 from bayes_pfl.cli import options as opt
-from bayes_pfl.cli.options import console, names_in
 from bayes_pfl.errors import ConfigError
 
 
@@ -17,16 +16,14 @@ def synthesize(
     out: opt.Out,
     categories: Annotated[
         str,
-        typer.Option(
-            help="train, further, medical, validation, test or names, separated by commas."
-        ),
+        Option(help="train, further, medical, validation, test or names, separated by commas."),
     ] = "train",
-    normals: Annotated[int, typer.Option(min=0, help="Normal test images per category.")] = 20,
-    anomalies: Annotated[int, typer.Option(min=0, help="Anomalous ones per category.")] = 20,
-    train_normals: Annotated[int, typer.Option(min=0, help="Normal ones in train/.")] = 0,
-    size: Annotated[int, typer.Option(min=32, help="Side in pixels.")] = 256,
+    normals: Annotated[int, Option(min=0, help="Normal test images per category.")] = 20,
+    anomalies: Annotated[int, Option(min=0, help="Anomalous ones per category.")] = 20,
+    train_normals: Annotated[int, Option(min=0, help="Normal ones in train/.")] = 0,
+    size: Annotated[int, Option(min=32, help="Side in pixels.")] = 256,
     workers: Annotated[
-        int | None, typer.Option(min=0, help="Processes that render; default: one for each core.")
+        int | None, Option(min=0, help="Processes that render; default: one for each core.")
     ] = None,
     seed: opt.Seed = 0,
 ) -> None:
@@ -48,24 +45,19 @@ def synthesize(
     seconds = time.perf_counter() - started
     pictures = len(names) * (normals + anomalies + train_normals)
     rate = f"{pictures} pictures in {seconds:.1f} s, {pictures / seconds:.0f} a second"
-    console.print(f"{len(names)} categories written to {out}: {rate}", soft_wrap=True)
+    opt.console.print(f"{len(names)} categories written to {out}: {rate}", soft_wrap=True)
 
 
 def _rendered_categories(text: str) -> tuple[str, ...]:
     from bayes_pfl import rendering as synthetic
 
-    splits = {
-        "train": synthetic.TRAIN_CATEGORIES,
-        "further": synthetic.FURTHER_CATEGORIES,
-        "medical": synthetic.MEDICAL_CATEGORIES,
-        "validation": synthetic.VALIDATION_CATEGORIES,
-        "test": synthetic.TEST_CATEGORIES,
-    }
-    parts = (name for part in names_in(text) for name in splits.get(part, (part,)))
+    words = ("train", "further", "medical", "validation", "test")
+    splits = {word: getattr(synthetic, f"{word.upper()}_CATEGORIES") for word in words}
+    parts = (name for part in opt.names_in(text) for name in splits.get(part, (part,)))
     names = tuple(dict.fromkeys(parts))
     if unknown := [name for name in names if name not in synthetic.CATEGORIES]:
         raise ConfigError(
-            f"categories {', '.join(unknown)} cannot be rendered; give train, further, medical, "
-            f"validation, test, or some of {', '.join(synthetic.CATEGORIES)}"
+            f"categories {', '.join(unknown)} cannot be rendered; give {', '.join(words)}, or some "
+            f"of {', '.join(synthetic.CATEGORIES)}"
         )
     return names

@@ -4,8 +4,6 @@ from __future__ import annotations
 
 from typing import Any
 
-import torch
-import torch.nn.functional as F
 from torch import Tensor, nn
 
 from bayes_pfl.config import Activation
@@ -79,22 +77,15 @@ def _load(clip: nn.Module, state: dict[str, Tensor], factory: Any, model: Any) -
 
 def _resize_attention_pool(visual: Any, size: int) -> None:
     """Bicubic resize of the position embeddings that OpenAI's ResNets use in their last pooling."""
-    pool = visual.attnpool
+    from timm.layers import resample_abs_pos_embed
+
     # One convolution of stride 2 rounds up, the four poolings after it round down.
     side = (size + 1) // 2 // 16
     if side < 1:
         raise ValueError("the image vanishes in the last stage")
-    with torch.no_grad():
-        first, rest = pool.positional_embedding[:1], pool.positional_embedding[1:]
-        old = round(len(rest) ** 0.5)
-        if side == old:
-            return
-        image = rest.T.reshape(1, -1, old, old)
-        image = F.interpolate(
-            image, (side, side), mode="bicubic", antialias=True, align_corners=False
-        )
-        resized = torch.cat([first, image.flatten(2)[0].T])
-    pool.positional_embedding = nn.Parameter(resized)
+    old = visual.attnpool.positional_embedding.detach()  # (1 + h*w, V): the pooled token first
+    resized = resample_abs_pos_embed(old[None], [side, side])[0]
+    visual.attnpool.positional_embedding = nn.Parameter(resized)
 
 
 def _check_patches(visual: Any, size: int) -> None:

@@ -11,7 +11,7 @@ from typing import Any
 from bayes_pfl.clip.weights import CONFIG_FILE, EMBEDDED_BACKBONE, WEIGHTS_FILES, weights_in
 from bayes_pfl.errors import BackboneError, BayesPFLError
 from bayes_pfl.support.checksums import check_download
-from bayes_pfl.support.hub_errors import hub_reason
+from bayes_pfl.support.error_text import hub_reason
 
 _OPENAI_CACHE = Path("~/.cache/clip")
 _CONNECT_SECONDS = 5  # hub clients retry for minutes; one short question comes first

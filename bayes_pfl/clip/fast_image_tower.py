@@ -2,11 +2,9 @@
 
 Nothing here is trained, so weights can be converted once to the form that the kernels take:
 
-- plain self-attention of open_clip goes through PyTorch's fused kernel
-  (:mod:`bayes_pfl.clip.attention`);
-- batch norms are folded into the convolutions before them, and those run channels last;
-- under autocast the weights of linear layers are converted once
-  (:mod:`bayes_pfl.clip.linear_layers`).
+- plain self-attention of open_clip goes through PyTorch's fused kernel, and under autocast the
+  weights of linear layers are converted once (:mod:`bayes_pfl.clip.frozen_layers`);
+- batch norms are folded into the convolutions before them, and those run channels last.
 
 The copy shares every weight that it does not have to change with the original tower.
 
@@ -25,8 +23,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn.utils import fuse_conv_bn_eval
 
-from bayes_pfl.clip.attention import FastSelfAttention, is_plain_attention
-from bayes_pfl.clip.linear_layers import convert_linears
+from bayes_pfl.clip.frozen_layers import FastSelfAttention, convert_linears, is_plain_attention
 
 
 def fast_tower(visual: nn.Module, dtype: torch.dtype | None, image_size: int) -> Any:

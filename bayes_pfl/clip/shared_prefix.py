@@ -18,7 +18,7 @@ import torch.nn.functional as F
 from torch import Tensor
 from torch.utils.checkpoint import checkpoint
 
-from bayes_pfl.clip.attention import is_plain_attention
+from bayes_pfl.clip.frozen_layers import is_plain_attention
 
 Shapes = list[tuple[int, int]]  # n and L of each level
 

@@ -22,14 +22,6 @@ WEIGHTS_FILES = (
 """Names in open_clip's folders and repositories, the preferred first."""
 
 
-def is_file(name: str) -> bool:
-    """Whether a name from a config is a file; False for what cannot be a path."""
-    try:
-        return Path(name).is_file()
-    except OSError:  # too long
-        return False
-
-
 def weights_in(folder: Path) -> Path | None:
     """The weights file of an open_clip folder, safetensors before pickles; or None."""
     named = [folder / name for name in WEIGHTS_FILES]

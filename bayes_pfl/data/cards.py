@@ -1,4 +1,4 @@
-"""Dataset cards: find one by name or path, and read its dataset as samples.
+"""Dataset cards: find one by name or path, find its dataset on this disk, and read it as samples.
 
 A card (YAML) says where the pictures of a dataset are, which are anomalous, and where their masks
 are; see datasets/README.md and docs/datasets.md. Reading never copies or changes data.
@@ -8,18 +8,18 @@ from __future__ import annotations
 
 import warnings
 from collections.abc import Sequence
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 
-from bayes_pfl.data.card_parser import parse_card
-from bayes_pfl.data.card_schema import SPLITS, Card
-from bayes_pfl.data.layouts import read_layout
-from bayes_pfl.data.locate import Found, locate
+from bayes_pfl.data.card_schema import SPLITS, Card, Counts, Layout, parse_card
+from bayes_pfl.data.layouts import fits, read_layout
 from bayes_pfl.data.meta import read_meta
 from bayes_pfl.data.records import Sample, count_labels, select_categories
 from bayes_pfl.errors import DataError
 from bayes_pfl.support.parsing import MAX_CARD, Malformed, parse_yaml, read_text
 from bayes_pfl.support.resources import resource_dir
+
+FORMS = ("auto", "standardised", "distributed")
 
 
 class DatasetWarning(UserWarning):
@@ -53,6 +53,65 @@ def load_card(name_or_path: str | Path) -> Card:
     return parse_card(content, path)
 
 
+@dataclass(frozen=True)
+class Found:
+    """One form of a dataset on this disk.
+
+    Attributes:
+        form: "standardised" or "distributed".
+        path: the meta.json, or the folder of the distributed files.
+        layout: the layout of the card that fits; None for the standardised form.
+    """
+
+    card: Card
+    form: str
+    path: Path
+    layout: Layout | None = None
+
+    def read(self, split: str = "test") -> list[Sample]:
+        """Read one split of the dataset; images may be missing.
+
+        Raises:
+            DataError: an empty or unknown split, or files that cannot be used.
+        """
+        if split not in SPLITS:
+            raise DataError(f"split is {split!r}; allowed are {', '.join(SPLITS)}")
+        card = self.card
+        if self.layout is None:
+            samples = [_as_in_card(card, s) for s in read_meta(self.path, split, card.name)]
+            samples.sort(key=lambda sample: card.rank(sample.category))
+        else:
+            samples = read_layout(card, self.layout, self.path, split)
+        if not samples:
+            raise DataError(f"{card.name} in {self.path} has no {split} images")
+        return samples
+
+    def differences(self, samples: list[Sample], split: str = "test") -> list[str]:
+        """One line for each number of images that differs from the card's, with both numbers.
+
+        Categories are compared where the card's numbers by category add up to the form's total.
+        """
+        card, counts = self.card, count_labels(samples)
+        lines = []
+        unknown = [name for name in counts if card.categories and name not in card.categories]
+        if unknown:
+            lines.append(f"{card.name}: categories not in its card: {', '.join(unknown)}")
+        numbers = card.standardised if self.layout is None else self.layout.counts
+        expected: Counts | None = getattr(numbers, split)
+        if expected is None:
+            return lines
+        total = (sum(n for n, _ in counts.values()), sum(a for _, a in counts.values()))
+        if total != expected:
+            lines.append(_difference(f"{card.name} ({self.form})", split, total, expected))
+        known = {name: c.test for name, c in card.categories.items() if c.test is not None}
+        added = (sum(c[0] for c in known.values()), sum(c[1] for c in known.values()))
+        if split == "test" and added == expected and len(known) > 1:
+            for name, count in counts.items():
+                if name in known and count != known[name]:
+                    lines.append(_difference(f"{card.name}/{name}", split, count, known[name]))
+        return lines
+
+
 def read_dataset(
     card: str | Path | Card,
     root: str | Path | None = None,
@@ -66,22 +125,19 @@ def read_dataset(
     not in the card.
 
     Args:
-        card: a card, its name, or the path of a YAML file.
-        root: the folder that holds the datasets; None for the card's own `root`.
+        card, root, form: those of `locate`.
         split: "test" or "train".
-        form: "auto", "standardised" or "distributed".
         categories: only these.
 
     Raises:
         DataError: nothing found, an empty split, unknown categories, missing images.
     """
-    card = card if isinstance(card, Card) else load_card(card)
-    found = locate(card, dataset_root(card, root), form)
-    samples = read_found(card, found, split)
-    for difference in count_differences(card, found, split, samples):
+    found = locate(card, root, form)
+    samples = found.read(split)
+    for difference in found.differences(samples, split):
         warnings.warn(difference, DatasetWarning, stacklevel=2)
     if categories is not None:
-        samples = select_categories(samples, categories, card.name)
+        samples = select_categories(samples, categories, found.card.name)
     absent = [sample.path for sample in samples if not sample.path.is_file()]
     if absent:
         raise DataError(
@@ -91,60 +147,76 @@ def read_dataset(
     return samples
 
 
-def dataset_root(card: Card, root: str | Path | None) -> Path:
-    """The folder to look in: the given one, or else the card's own.
+def locate(
+    card: str | Path | Card,
+    root: str | Path | None = None,
+    form: str = "auto",
+    *,
+    own_folder: bool = False,
+) -> Found:
+    """Find a dataset below a root: its standardised form first, then as its makers distribute it.
+
+    Looked for, with each name that the card gives its folder: ROOT/meta_<name>.json,
+    ROOT/<name>/meta.json, ROOT/<name>/meta_<name>.json, the files in ROOT/<name>; then the same
+    in ROOT itself.
+
+    Args:
+        card: a card, its name, or the path of a YAML file.
+        root: the folder that holds the datasets; None for the card's own `root`.
+        form: "auto", "standardised" or "distributed".
+        own_folder: accept ROOT itself only if it has the dataset's name, so that no set is found
+            in the folder of another one with a similar layout.
 
     Raises:
-        DataError: there is neither.
+        DataError: an unknown form, no root or no such one, or no dataset there.
     """
-    if root is not None:
-        return Path(root)
-    if card.root is None:
+    card = card if isinstance(card, Card) else load_card(card)
+    root = _root(card) if root is None else Path(root)
+    if form not in FORMS:
+        raise DataError(f"form is {form!r}; allowed are {', '.join(FORMS)}")
+    if not root.is_dir():
+        raise DataError(f"{root} is not a folder; give the folder that holds the datasets")
+    names = [name.casefold() for name in dict.fromkeys((card.name, *card.folders))]
+    places = _places(card, root, names, own_folder)
+    if form != "distributed" and (meta := _find_meta(root, names, places)):
+        return Found(card, "standardised", meta)
+    if form != "standardised":
+        for place in places:
+            for layout in card.layouts:
+                if fits(card, layout, place):
+                    return Found(card, "distributed", place, layout)
+    raise DataError(
+        f"{card.name} was not found in {root}: looked for {root}/meta_{card.name}.json, "
+        f"{root}/{card.name}/meta.json and the layouts "
+        f"{', '.join(repr(layout.name) for layout in card.layouts)} in {root}/{card.name}"
+    )
+
+
+def _root(card: Card) -> Path:
+    if not card.root:
         raise DataError(f"{card.name}: say where the data is, by --data or by root in its card")
     return (card.path.parent if card.path else Path()) / Path(card.root).expanduser()
 
 
-def read_found(card: Card, found: Found, split: str = "test") -> list[Sample]:
-    """Read one split of a dataset that `locate` found; images may be missing.
-
-    Raises:
-        DataError: an empty or unknown split, or files that cannot be used.
-    """
-    if split not in SPLITS:
-        raise DataError(f"split is {split!r}; allowed are {', '.join(SPLITS)}")
-    if found.layout is None:
-        samples = [_as_in_card(card, s) for s in read_meta(found.path, split, card.name)]
-        samples.sort(key=lambda sample: card.rank(sample.category))
-    else:
-        samples = read_layout(card, found.layout, found.path, split)
-    if not samples:
-        raise DataError(f"{card.name} in {found.path} has no {split} images")
-    return samples
+def _places(card: Card, root: Path, names: list[str], own_folder: bool) -> list[Path]:
+    folders = {p.name.casefold(): p for p in sorted(root.iterdir()) if p.is_dir()}
+    nested = (root / name for name in card.folders if "/" in name)
+    found = [folders[name] for name in names if name in folders]
+    found += [path for path in nested if path.is_dir()]
+    # Archives often unpack into a second folder of the same name.
+    found += [path / path.name for path in list(found) if (path / path.name).is_dir()]
+    if not own_folder or root.resolve().name.casefold() in names:
+        found.append(root)
+    return found
 
 
-def count_differences(card: Card, found: Found, split: str, samples: list[Sample]) -> list[str]:
-    """One line for each number of images that differs from the card's, with both numbers.
-
-    Categories are compared where the card's numbers by category add up to the form's total.
-    """
-    counts = count_labels(samples)
-    lines = []
-    unknown = [name for name in counts if card.categories and name not in card.categories]
-    if unknown:
-        lines.append(f"{card.name}: categories not in its card: {', '.join(unknown)}")
-    expected = found.expected(card, split)
-    if expected is None:
-        return lines
-    total = (sum(n for n, _ in counts.values()), sum(a for _, a in counts.values()))
-    if total != expected:
-        lines.append(_difference(f"{card.name} ({found.form})", split, total, expected))
-    known = {name: c.test for name, c in card.categories.items() if c.test is not None}
-    added = (sum(c[0] for c in known.values()), sum(c[1] for c in known.values()))
-    if split == "test" and added == expected and len(known) > 1:
-        for name, count in counts.items():
-            if name in known and count != known[name]:
-                lines.append(_difference(f"{card.name}/{name}", split, count, known[name]))
-    return lines
+def _find_meta(root: Path, names: list[str], places: list[Path]) -> Path | None:
+    files = {path.name.casefold(): path for path in sorted(root.glob("*.json"))}
+    candidates = [files.get(f"meta_{name}.json") for name in names]
+    for place in places:
+        candidates.append(place / "meta.json")
+        candidates += [place / f"meta_{name}.json" for name in names]
+    return next((path for path in candidates if path and path.is_file()), None)
 
 
 def find_datasets(root: str | Path) -> dict[str, Found | None]:

@@ -2,17 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Iterable
 from dataclasses import dataclass, field
 from pathlib import Path
 
 from bayes_pfl.data.card_schema import Card
-from bayes_pfl.data.cards import count_differences, dataset_root, load_card, read_found
+from bayes_pfl.data.cards import locate
 from bayes_pfl.data.images import read_image, read_mask
-from bayes_pfl.data.locate import locate
 from bayes_pfl.data.records import Sample, count_labels
 from bayes_pfl.errors import DataError
 from bayes_pfl.support.checksums import file_sha256
+from bayes_pfl.support.progress import NullProgress, Progress
 
 
 @dataclass
@@ -63,25 +63,25 @@ def check(
     root: str | Path | None = None,
     split: str = "test",
     form: str = "auto",
-    progress: Callable[[int, int], None] | None = None,
+    progress: Progress | None = None,
 ) -> CheckReport:
     """Open every image and mask of a split, and report what is wrong; nothing is changed.
 
     Args: those of `cards.read_dataset`, and:
-        progress: called after each image with (images done, images in all).
+        progress: shown as images are read.
 
     Raises:
         DataError: no dataset is found, or a card or listing cannot be used.
     """
-    card = card if isinstance(card, Card) else load_card(card)
-    found = locate(card, dataset_root(card, root), form)
-    samples = read_found(card, found, split)
+    found = locate(card, root, form)
+    card, samples = found.card, found.read(split)
     report = CheckReport(card.name, found.form, found.path, split, count_labels(samples))
-    report.differences = count_differences(card, found, split, samples)
-    for done, sample in enumerate(samples, start=1):
+    report.differences = found.differences(samples, split)
+    progress = progress or NullProgress()
+    progress.start(f"check {card.name}", len(samples))
+    for sample in samples:
         _check_sample(sample, "pixel" in card.supports, report)
-        if progress:
-            progress(done, len(samples))
+        progress.advance(1, {})
     report.duplicates = duplicates(sample.path for sample in samples)
     return report
 

@@ -8,7 +8,6 @@ import os
 import re
 from collections import defaultdict
 from collections.abc import Iterator
-from itertools import zip_longest
 from pathlib import Path
 
 from bayes_pfl.data.card_schema import Card, Category, Group, Layout, Table
@@ -32,7 +31,7 @@ def read_layout(card: Card, layout: Layout, root: Path, split: str) -> list[Samp
     if layout.table is not None:
         samples = _read_table(card, layout.table, tree, split)
     else:
-        samples = _read_groups(card, layout.splits.get(split, ()), tree)
+        samples = _read_groups(card, getattr(layout, split), tree)
     samples.sort(key=lambda s: (card.rank(s.category), s.category))
     return samples
 
@@ -44,8 +43,7 @@ def fits(card: Card, layout: Layout, root: Path) -> bool:
         return tree.find(layout.table.file) is not None
     return any(
         _category(card, group.category or values.get("category")) is not None
-        for groups in layout.splits.values()
-        for group in groups
+        for group in layout.test + layout.train
         for pattern in group.images
         for _, values in tree.match(pattern)
     )
@@ -164,7 +162,7 @@ def _sample(
     values: dict[str, str],
 ) -> Sample:
     names = {"stem": path.stem, **values}
-    found = (tree.find(_fill(pattern, names)) for pattern in group.masks)
+    found = (tree.find(_fill(pattern, names)) for pattern in group.mask)
     mask = None if group.label == "normal" else next((m for m in found if m), None)
     if group.label == "mask exists":
         label = int(mask is not None)
@@ -198,18 +196,17 @@ def _rows(path: Path, table: Table) -> Iterator[tuple[int, dict[str, str]]]:
     """The number of each line with its cells by column; a cell that is missing is ""."""
     try:
         with path.open(encoding="utf-8-sig", newline="") as file:
-            lines = list(csv.reader(file))
+            reader = csv.DictReader(file, restkey="", restval="")
+            header = [cell.strip() for cell in reader.fieldnames or ()]
+            rows = [(reader.line_num, row) for row in reader]
     except (OSError, UnicodeDecodeError, csv.Error) as error:
         raise DataError(f"{path} is not a CSV file: {error}") from error
-    header = [cell.strip() for cell in lines[0]] if lines else []
     columns = (table.image, table.label, table.category, table.split, table.mask)
     missing = [column for column in columns if column and column not in header]
     if missing:
         raise DataError(f"{path} has no column {', '.join(missing)}; it has {', '.join(header)}")
-    for number, cells in enumerate(lines[1:], start=2):
-        if cells:
-            stripped = (cell.strip() for cell in cells)
-            yield number, dict(zip_longest(header, stripped, fillvalue=""))
+    for number, row in rows:
+        yield number, {name.strip(): cell.strip() for name, cell in row.items() if name}
 
 
 def _row_sample(

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Collection, Iterable, Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -49,17 +49,7 @@ def select_categories(
     Raises:
         DataError: a category that no sample has; the message begins with ``source``.
     """
-    check_categories(names, dict.fromkeys(sample.category for sample in samples), source)
-    wanted = set(names)
-    return [sample for sample in samples if sample.category in wanted]
-
-
-def check_categories(names: Iterable[str], known: Collection[str], source: str) -> None:
-    """Refuse names of categories that ``source`` does not have.
-
-    Raises:
-        DataError: some are not among the known ones.
-    """
-    missing = [name for name in names if name not in known]
-    if missing:
+    known = dict.fromkeys(sample.category for sample in samples)
+    if missing := [name for name in names if name not in known]:
         raise DataError(f"{source} has no category {', '.join(missing)}; it has {', '.join(known)}")
+    return [sample for sample in samples if sample.category in names]

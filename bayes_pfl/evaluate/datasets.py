@@ -7,8 +7,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from bayes_pfl.data.card_schema import LEVELS, Card
-from bayes_pfl.data.cards import card_names, count_differences, dataset_root, load_card, read_found
-from bayes_pfl.data.locate import locate
+from bayes_pfl.data.cards import card_names, load_card, locate
 from bayes_pfl.data.records import Sample, select_categories
 from bayes_pfl.data.sources import read_source
 from bayes_pfl.errors import ConfigError, DataError
@@ -114,12 +113,12 @@ def _all_of(
 
 
 def _read(card: Card, root: Path | None, form: str, own_folder: bool = False) -> EvaluationData:
-    found = locate(card, dataset_root(card, root), form, own_folder=own_folder)
-    samples = read_found(card, found)
+    found = locate(card, root, form, own_folder=own_folder)
+    samples = found.read()
     if not any(sample.path.is_file() for sample in samples):
         raise DataError(
             f"{found.path} names {len(samples)} images and none of them is there, first "
             f"{samples[0].path}; put the images beside it"
         )
-    notes = tuple(count_differences(card, found, "test", samples))
+    notes = tuple(found.differences(samples))
     return EvaluationData(card.name, tuple(samples), card.domain, card.supports, notes)

@@ -1,10 +1,13 @@
-"""Processes started by ``torchrun``: which of them this is, and which one reports an error."""
+"""Which process of ``torchrun`` this is, and which one reports an error; SIGTERM as an error."""
 
 from __future__ import annotations
 
 import contextlib
 import os
+import signal
+import threading
 from collections.abc import Iterator
+from types import FrameType
 
 from bayes_pfl.errors import BayesPFLError
 
@@ -64,3 +67,32 @@ def _errors_met(here: int) -> int:
         return int(torch.distributed.distributed_c10d._get_default_store().add(_ERRORS, here))
     except RuntimeError:  # the process that holds the store has ended
         return 2
+
+
+class Terminated(KeyboardInterrupt):
+    """The process received SIGTERM; handled as Ctrl-C is."""
+
+
+@contextlib.contextmanager
+def terminable() -> Iterator[None]:
+    """Within, SIGTERM raises :class:`Terminated` in the main thread; a second one ends at once.
+
+    Processes that are forked from this one end at SIGTERM as usual. Called from another thread
+    than the main one, it changes nothing.
+    """
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+    owner = os.getpid()
+
+    def terminate(number: int, frame: FrameType | None) -> None:
+        signal.signal(number, signal.SIG_DFL)
+        if os.getpid() != owner:
+            os.kill(os.getpid(), number)
+        raise Terminated
+
+    before = signal.signal(signal.SIGTERM, terminate)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGTERM, before)

@@ -12,7 +12,7 @@ from PIL import Image
 
 from bayes_pfl.data.cards import load_card
 from bayes_pfl.data.meta import read_meta
-from bayes_pfl.data.mvtec import read_mvtec
+from bayes_pfl.data.sources import read_mvtec
 from tests.bad_input.case import Case, World, message_of, picture, write_json
 
 See = Callable[[World], str]

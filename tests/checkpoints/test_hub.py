@@ -16,11 +16,10 @@ import yaml
 from huggingface_hub import constants
 
 from bayes_pfl import BayesPFL
-from bayes_pfl.checkpoints.card import card_of
 from bayes_pfl.checkpoints.format import CHECKSUM, read_config
 from bayes_pfl.checkpoints.hub import fetch_checkpoint, split_revision
 from bayes_pfl.checkpoints.load import find_checkpoint, load_checkpoint
-from bayes_pfl.checkpoints.publish import push_checkpoint
+from bayes_pfl.checkpoints.publish import card_of, push_checkpoint
 from bayes_pfl.errors import CheckpointError
 from bayes_pfl.support.checksums import file_sha256
 from tests.helpers.hub_server import READER, WRITER, serve

@@ -8,7 +8,7 @@ import pytest
 
 from bayes_pfl.data.cards import read_dataset
 from bayes_pfl.data.meta import read_meta
-from bayes_pfl.data.mvtec import read_mvtec
+from bayes_pfl.data.sources import read_mvtec
 from tests.helpers.commands import command
 from tests.helpers.layout_trees import BUILDERS, Painter
 from tests.helpers.paths import ROOT

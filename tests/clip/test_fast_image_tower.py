@@ -8,10 +8,9 @@ import pytest
 import torch
 from torch import nn
 
-from bayes_pfl.clip.attention import FastSelfAttention, attend
 from bayes_pfl.clip.fast_image_tower import fast_tower
 from bayes_pfl.clip.frozen_clip import FrozenCLIP
-from bayes_pfl.clip.linear_layers import PackedLinear
+from bayes_pfl.clip.frozen_layers import FastSelfAttention, PackedLinear, attend
 from tests.helpers.clips import clip_config, make_clip, timm_tower
 
 TOWERS = {
@@ -121,7 +120,7 @@ def test_where_nothing_can_be_packed_weights_are_converted_once(monkeypatch):
     images = pictures(size)
     with torch.autocast("cpu", torch.bfloat16):
         packed = fast_tower(visual, torch.bfloat16, size)(images)
-        monkeypatch.setattr("bayes_pfl.clip.linear_layers._packs_here", lambda: False)
+        monkeypatch.setattr("bayes_pfl.clip.frozen_layers._packs_here", lambda: False)
         plain = fast_tower(visual, torch.bfloat16, size)
         linears = [x for x in plain.modules() if type(x) is nn.Linear and x.weight.ndim == 2]
         assert any(x.weight.dtype == torch.bfloat16 for x in linears)

@@ -5,9 +5,15 @@ import warnings
 
 import pytest
 
-from bayes_pfl.data.cards import DatasetWarning, card_names, find_datasets, load_card, read_dataset
+from bayes_pfl.data.cards import (
+    DatasetWarning,
+    card_names,
+    find_datasets,
+    load_card,
+    locate,
+    read_dataset,
+)
 from bayes_pfl.data.images import read_mask
-from bayes_pfl.data.locate import locate
 from bayes_pfl.data.records import count_labels
 from bayes_pfl.errors import DataError
 from tests.helpers.layout_trees import BUILDERS, WORDS, Painter, write_meta
@@ -47,11 +53,11 @@ def test_there_are_fifteen_cards_with_all_their_facts():
         card = load_card(name)
         assert card.name == name and card.title and card.licence and card.citation
         assert card.home.startswith("http") and card.domain in ("industrial", "medical")
-        assert card.categories and card.standardised["test"]
-        assert ("image" in card.supports) or card.standardised["test"][0] == 0
+        assert card.categories and card.standardised.test
+        assert ("image" in card.supports) or card.standardised.test[0] == 0
         known = [c.test for c in card.categories.values() if c.test]
         if known:
-            assert (sum(n for n, _ in known), sum(a for _, a in known)) == card.standardised["test"]
+            assert (sum(n for n, _ in known), sum(a for _, a in known)) == card.standardised.test
 
 
 @pytest.mark.parametrize("name", BUILDERS)
@@ -115,7 +121,7 @@ def test_train_splits(tmp_path):
 
 
 def test_other_published_layouts(tmp_path):
-    """Trees that are passed around beside the makers' own."""
+    """Trees that are passed around as well as the makers' own."""
     paint = Painter(tmp_path / "VisA_pytorch" / "1cls")
     paint.image("candle/test/good/1.JPG")
     paint.image("candle/test/bad/2.JPG")

@@ -12,9 +12,10 @@ from bayes_pfl.data.check import check
 from bayes_pfl.data.export import export_meta, export_mvtec
 from bayes_pfl.data.images import read_mask
 from bayes_pfl.data.meta import read_meta
-from bayes_pfl.data.mvtec import read_mvtec
 from bayes_pfl.data.records import count_labels
+from bayes_pfl.data.sources import read_mvtec
 from bayes_pfl.errors import DataError
+from bayes_pfl.support.progress import NullProgress
 from tests.helpers.layout_trees import BUILDERS, Painter
 
 CARD = "name: mine\nlayouts: [mvtec]\n"
@@ -28,12 +29,24 @@ def card(tmp_path):
     return path
 
 
+class Recorder(NullProgress):
+    """Counts the steps that are announced, and those that are done."""
+
+    done = 0
+
+    def start(self, title, steps):
+        self.steps = steps
+
+    def advance(self, done, values):
+        self.done += done
+
+
 def test_a_sound_dataset_has_no_findings(tmp_path, card):
-    seen = []
-    report = check(card, tmp_path, progress=lambda done, total: seen.append((done, total)))
+    seen = Recorder()
+    report = check(card, tmp_path, progress=seen)
     assert report.ok and report.lines() == [] and report.form == "distributed"
     assert report.counts == {"bottle": (1, 2), "metal_nut": (1, 2)}
-    assert seen[-1] == (6, 6)
+    assert (seen.steps, seen.done) == (6, 6)
 
 
 def test_everything_amiss_is_found(tmp_path, card):

@@ -1,8 +1,8 @@
-"""A user's own card: ten lines of YAML, and every fault of a card told at once."""
+"""A user's own card: ten lines of YAML, and all faults of a card reported at once."""
 
 import pytest
 
-from bayes_pfl.data.card_parser import parse_card
+from bayes_pfl.data.card_schema import parse_card
 from bayes_pfl.data.cards import load_card, read_dataset
 from bayes_pfl.data.records import count_labels
 from bayes_pfl.errors import DataError
@@ -95,6 +95,7 @@ layouts:
       - {images: "a/*", label: anomalous, mask: "m/{part}.png"}
       - {images: "a/*", label: normal, category: wood}
       - {label: normal}
+      - {}
     table: {file: x.csv}
   - 7
 """
@@ -123,6 +124,7 @@ def test_all_faults_are_told_together_in_one_line(tmp_path):
         "layouts[0].test[3].mask uses {part}",
         "names the category 'wood', not in the card",
         "layouts[0].test[5].images is missing",
+        "layouts[0].test[6].images is missing",
         "layouts[0].table.image is None",
         "either patterns for test and train, or a table",
         "does not say the category of its images",

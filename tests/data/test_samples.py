@@ -10,9 +10,9 @@ from PIL import Image
 from torch.utils.data import DataLoader
 
 from bayes_pfl.data.meta import read_meta
-from bayes_pfl.data.mvtec import read_mvtec
-from bayes_pfl.data.records import count_labels
+from bayes_pfl.data.records import count_labels, select_categories
 from bayes_pfl.data.samples import SampleDataset
+from bayes_pfl.data.sources import read_mvtec
 from bayes_pfl.data.transforms import InferenceTransform
 from bayes_pfl.data.wording import prompt_word
 from bayes_pfl.errors import DataError, ImageReadError
@@ -40,19 +40,18 @@ def tree(tmp_path):
 
 
 def test_mvtec_tree_pairs_pictures_with_masks(tree):
-    samples = read_mvtec(tree, class_names={"tile": "roof tile"}, dataset="mine")
+    samples = read_mvtec(tree, dataset="mine")
     assert count_labels(samples) == {"metal_nut": (1, 2), "tile": (1, 2)}
-    assert {s.category: s.class_name for s in samples} == {
-        "metal_nut": "metal nut",
-        "tile": "roof tile",
-    }
+    assert {s.category: s.class_name for s in samples} == {"metal_nut": "metal nut", "tile": "tile"}
     for sample in samples:
         assert (sample.mask is not None) == (sample.label == 1) == (sample.defect == "crack")
         if sample.mask:
             assert sample.mask.stem.removesuffix("_mask") == sample.path.stem
             assert sample.mask.parts[-4] == sample.category
         assert sample.dataset == "mine"
-    assert [s.category for s in read_mvtec(tree, categories=["tile"])] == ["tile"] * 3
+    assert [s.category for s in select_categories(samples, ["tile"])] == ["tile"] * 3
+    with pytest.raises(DataError, match="the data has no category wood; it has metal_nut, tile"):
+        select_categories(samples, ["wood"])
     assert len(read_mvtec(tree / "tile")) == 3
     assert [s.label for s in read_mvtec(tree, split="train")] == [0, 0]
 
@@ -61,7 +60,6 @@ def test_a_folder_that_is_no_tree_says_what_is_expected(tree, tmp_path):
     for call, reason in (
         (lambda: read_mvtec(tmp_path / "none"), "does not exist"),
         (lambda: read_mvtec(tree / "tile" / "test"), "expected <category>/test/good"),
-        (lambda: read_mvtec(tree, categories=["wood"]), "no category wood; it has metal_nut, tile"),
     ):
         with pytest.raises(DataError, match=reason):
             call()
@@ -176,7 +174,7 @@ def test_missing_and_binary_meta_files(tmp_path):
 
 
 def test_items_hold_image_mask_and_label(tree):
-    samples = read_mvtec(tree, categories=["tile"])
+    samples = select_categories(read_mvtec(tree), ["tile"])
     dataset = SampleDataset(samples, InferenceTransform(8, HALF, HALF))
     items = [dataset[i] for i in range(3)]
     assert [i["label"] for i in items] == [1, 1, 0]
@@ -186,7 +184,7 @@ def test_items_hold_image_mask_and_label(tree):
 
 
 def test_bad_masks_and_images_name_the_file(tree, tmp_path):
-    sample = read_mvtec(tree, categories=["tile"])[0]
+    sample = select_categories(read_mvtec(tree), ["tile"])[0]
     transform = InferenceTransform(8, HALF, HALF)
     wrong = replace(sample, mask=write(tmp_path / "m.png", size=(9, 12)))
     with pytest.raises(DataError, match=r"m\.png.* 9x12.*16x12"):

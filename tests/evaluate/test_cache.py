@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 from bayes_pfl.checkpoints.fingerprint import fingerprint
-from bayes_pfl.data.mvtec import read_mvtec
+from bayes_pfl.data.sources import read_mvtec
 from bayes_pfl.errors import DataError
 from bayes_pfl.evaluate.cache import DatasetCache, cache_key
 from bayes_pfl.evaluate.categories import evaluate, evaluate_categories

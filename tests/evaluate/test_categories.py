@@ -9,9 +9,9 @@ from PIL import Image
 from scipy.ndimage import gaussian_filter
 from sklearn.metrics import average_precision_score, roc_auc_score
 
-from bayes_pfl.data.mvtec import read_mvtec
 from bayes_pfl.data.records import Sample
 from bayes_pfl.data.samples import SampleDataset
+from bayes_pfl.data.sources import read_mvtec
 from bayes_pfl.errors import DataError, ImageReadError
 from bayes_pfl.evaluate.categories import (
     evaluate,

@@ -10,7 +10,7 @@ from PIL import Image
 
 from bayes_pfl.checkpoints.format import WEIGHTS_NAME
 from bayes_pfl.checkpoints.load import DEFAULT_CHECKPOINT
-from bayes_pfl.data.mvtec import read_mvtec
+from bayes_pfl.data.sources import read_mvtec
 from bayes_pfl.errors import ConfigError, DataError
 from bayes_pfl.evaluate.contact_sheets import pick
 from bayes_pfl.evaluate.datasets import read_cards, read_trees

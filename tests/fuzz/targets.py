@@ -13,8 +13,8 @@ from pathlib import Path
 
 from bayes_pfl.app.question import JOIN, read_body
 from bayes_pfl.checkpoints.format import read_config, read_weights
+from bayes_pfl.clip.architecture import read_clip_config
 from bayes_pfl.clip.load import load_backbone
-from bayes_pfl.clip.open_clip_config import read_clip_config
 from bayes_pfl.clip.weights import read_state_dict
 from bayes_pfl.config import BackboneConfig, TrainConfig, load_json
 from bayes_pfl.data.cards import load_card

@@ -14,9 +14,9 @@ import torch
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from bayes_pfl.clip.openai_format import model_cfg_of
+from bayes_pfl.clip.architecture import model_cfg_of
 from bayes_pfl.config import ModelConfig, TrainConfig, from_dict
-from bayes_pfl.data.card_parser import parse_card
+from bayes_pfl.data.card_schema import parse_card
 from bayes_pfl.errors import BackboneError, BayesPFLError
 from bayes_pfl.support.parsing import Malformed, parse_json, parse_yaml, short
 from tests.fuzz.seeds import seeds

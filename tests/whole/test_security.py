@@ -74,7 +74,7 @@ def test_damaged_embedded_backbone_is_told(name, tmp_path, monkeypatch):
     shutil.copytree(resource_dir("checkpoints"), copy)
     path = copy / "bayes-pfl-clip-tiny" / name
     path.write_bytes(path.read_bytes()[:-1] + b"?")
-    for module in ("clip.sources", "support.checksums"):
+    for module in ("clip.load", "support.checksums"):
         monkeypatch.setattr(f"bayes_pfl.{module}.resource_dir", lambda kind: copy)
     with pytest.raises(BackboneError, match=f"{name}: SHA-256 is .*, it was shipped as"):
         load_backbone(BackboneConfig("bayes-pfl-clip-tiny"))

@@ -21,9 +21,9 @@ from torch import Tensor
 
 from bayes_pfl.checkpoints.authors import authors_config, convert_state_dict, our_name
 from bayes_pfl.checkpoints.load import load_learned
+from bayes_pfl.clip.architecture import model_cfg_of, without_marks
 from bayes_pfl.clip.build import build_clip, set_activation
 from bayes_pfl.clip.frozen_clip import FrozenCLIP, ImageFeatures
-from bayes_pfl.clip.openai_format import model_cfg_of, without_marks
 from bayes_pfl.config import BackboneConfig
 from bayes_pfl.data.wording import PUBLISHED_WORDS
 from bayes_pfl.errors import CheckpointError
