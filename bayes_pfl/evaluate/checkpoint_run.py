@@ -11,6 +11,7 @@ from bayes_pfl.checkpoints.fingerprint import fingerprint
 from bayes_pfl.evaluate import files
 from bayes_pfl.evaluate.cache import DatasetCache, cache_key
 from bayes_pfl.evaluate.contact_sheets import category_sheet
+from bayes_pfl.evaluate.curves import category_curves
 from bayes_pfl.evaluate.datasets import EvaluationData
 from bayes_pfl.evaluate.figures import combine_seeds
 from bayes_pfl.evaluate.journal import EvaluationJournal
@@ -125,7 +126,7 @@ class CheckpointRun:
         title = f"{data.name} / {record.category}"
         for protocol in self.request.protocols if self.request.curves else ():
             name = record.category + self.request.suffix(protocol)
-            curves = files.category_curves(record, protocol, title)
+            curves = category_curves(record, protocol, title)
             files.write_png(self.out / "curves", data.name, name, curves)
         if self.request.sheets:
             samples = [sample for sample in data.samples if sample.category == record.category]

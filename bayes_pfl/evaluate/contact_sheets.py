@@ -1,7 +1,7 @@
-"""The images of a category that are worth a look, scored again for their maps.
+"""The images of a category that are worth a look, on one page with their heat maps.
 
 An evaluation keeps no maps, so the few that are shown are computed again. The same draws give the
-same maps, also after a resumed run.
+same maps, also after a resumed run. The true mask is outlined on image and map.
 """
 
 from __future__ import annotations
@@ -9,21 +9,52 @@ from __future__ import annotations
 import io
 import math
 from collections.abc import Sequence
+from typing import NamedTuple
 
+import cv2
 import numpy as np
 import torch
+from PIL import Image, ImageDraw
 
 from bayes_pfl.data.images import read_image
 from bayes_pfl.data.records import Sample
 from bayes_pfl.data.samples import load_mask
 from bayes_pfl.data.transforms import resize_image
+from bayes_pfl.detect.overlays import (
+    MASK_LINE,
+    blend,
+    label_font,
+    outline,
+    plain_text,
+    shorten,
+    widened,
+)
 from bayes_pfl.detect.scorer import ScoredImage, Scorer
 from bayes_pfl.evaluate.records import CategoryRecord, ImageRow
 from bayes_pfl.evaluate.scoring import EvaluationSettings
 from bayes_pfl.model.network import BayesPFLNetwork
-from bayes_pfl.report.contact_sheet import SIDE, Tile, contact_sheet
+from bayes_pfl.report.pictures import fitted
+
+SIDE = 200
+"""Longest side of a picture on the sheet, in pixels."""
 
 _PERCENTILES = (1.0, 99.8)
+_PAPER, _INK, _GREY = (255, 255, 255), (20, 20, 20), (120, 120, 120)
+_GAP, _POINTS, _LINE = 10, 12, 18
+_TILE, _AROUND = 2 * SIDE + _GAP // 2, 9
+
+
+class Tile(NamedTuple):
+    """One image of the sheet.
+
+    Attributes:
+        pictures: uint8 (h, w, 3): the image and its heat map, side by side on white paper.
+        title, note: lines above them.
+    """
+
+    pictures: np.ndarray
+    title: str
+    note: str
 
 
 def category_sheet(
@@ -40,11 +71,11 @@ def category_sheet(
     scored = _scored(model, [by_path[path] for path in chosen], settings)
     limits = _limits([item.map for item in scored.values()])
     rows = [
-        (heading, [_tile(by_path[row.path], row, scored[row.path]) for row in rows])
+        (heading, [_tile(by_path[row.path], row, scored[row.path], limits) for row in rows])
         for heading, rows in picked
     ]
     buffer = io.BytesIO()
-    contact_sheet(title, rows, limits).save(buffer, format="PNG")
+    _page(title, rows, limits).save(buffer, format="PNG")
     return buffer.getvalue()
 
 
@@ -108,10 +139,57 @@ def _limits(maps: Sequence[torch.Tensor | None]) -> tuple[float, float]:
     return (float(low), float(high)) if high > low else (float(low), float(low) + 1e-3)
 
 
-def _tile(sample: Sample, row: ImageRow, scored: ScoredImage) -> Tile:
+def _tile(sample: Sample, row: ImageRow, scored: ScoredImage, limits: tuple[float, float]) -> Tile:
     image = read_image(sample.path)
     mask = load_mask(sample, image.size) if sample.mask else None
     image.thumbnail((2 * SIDE, 2 * SIDE))
+    size = fitted(image.size, SIDE)
+    picture = np.asarray(image.resize(size, Image.Resampling.BICUBIC)).copy()
+    values = np.asarray(scored.map).astype(np.float32)
+    heat = blend(picture, cv2.resize(values, size, interpolation=cv2.INTER_LINEAR), limits)
+    if mask is not None and mask.any():
+        area = widened(mask, size, _AROUND)
+        outline(picture, area, MASK_LINE)
+        outline(heat, area, MASK_LINE)
+    between = np.full((size[1], _GAP // 2, 3), _PAPER, np.uint8)
     ap = "" if math.isnan(row.pixel_ap) else f"  pixel AP {row.pixel_ap:.2f}"
     note = f"{sample.defect}  score {row.deploy_score:.3f} ± {row.uncertainty:.3f}{ap}"
-    return Tile(image, np.asarray(scored.map), mask, sample.path.name, note)
+    return Tile(np.concatenate([picture, between, heat], axis=1), sample.path.name, note)
+
+
+def _page(
+    title: str, rows: Sequence[tuple[str, Sequence[Tile]]], limits: tuple[float, float]
+) -> Image.Image:
+    """Rows of tiles, each row under its heading; an empty row shows "none"."""
+    across = max([len(tiles) for _, tiles in rows] + [1])
+    heights = [_LINE + _row_height(tiles) + 2 * _GAP for _, tiles in rows]
+    width = max(across * (_TILE + 2 * _GAP) + _GAP, 480)
+    page = Image.new("RGB", (width, 2 * _LINE + _GAP + sum(heights)), _PAPER)
+    draw = ImageDraw.Draw(page)
+    scale = f"colours: map from {limits[0]:.3g} to {limits[1]:.3g}; blue line: around the true mask"
+    room = page.width - 4 * _GAP - label_font(_POINTS).getlength(scale)
+    large = label_font(_POINTS + 4)
+    draw.text((_GAP, _LINE), shorten(plain_text(title), large, room), _INK, large, anchor="lm")
+    draw.text((page.width - _GAP, _LINE), scale, _GREY, label_font(_POINTS), anchor="rm")
+    top = 2 * _LINE + _GAP
+    for (heading, tiles), height in zip(rows, heights, strict=True):
+        draw.text((_GAP, top + _LINE // 2), heading, _INK, label_font(_POINTS + 2), anchor="lm")
+        if not tiles:
+            draw.text((_GAP, top + 1.5 * _LINE), "none", _GREY, label_font(_POINTS), anchor="lm")
+        for column, tile in enumerate(tiles):
+            _paste(page, tile, _GAP + column * (_TILE + 2 * _GAP), top + _LINE)
+        top += height
+    return page
+
+
+def _row_height(tiles: Sequence[Tile]) -> int:
+    """Height of the text lines and the tallest picture; one line for an empty row."""
+    return max((2 * _LINE + len(tile.pictures) for tile in tiles), default=_LINE)
+
+
+def _paste(page: Image.Image, tile: Tile, left: int, top: int) -> None:
+    draw, small = ImageDraw.Draw(page), label_font(_POINTS)
+    for line, (text, colour) in enumerate(((tile.title, _INK), (tile.note, _GREY))):
+        short = shorten(plain_text(text), small, _TILE)
+        draw.text((left, top + (line + 0.5) * _LINE), short, colour, small, anchor="lm")
+    page.paste(Image.fromarray(tile.pictures), (left, top + 2 * _LINE))

@@ -20,7 +20,6 @@ from bayes_pfl.evaluate.tables import (
     blocks_markdown,
     categories_markdown,
 )
-from bayes_pfl.report.curves import curves_png
 from bayes_pfl.report.tables import csv_text
 from bayes_pfl.support.files import raising_not_written, write_atomically
 
@@ -46,17 +45,6 @@ def write_images(out: Path, rows: Sequence[Sequence[Any]]) -> None:
     about, scores = ("dataset", "category", "seed", "path", "label"), ("deploy", "authors")
     head = (*about, *_ROW_COLUMNS, *(f"score_{protocol}" for protocol in scores))
     write_results(out / "images.csv", csv_text([head, *rows]))
-
-
-def category_curves(record: CategoryRecord, protocol: Protocol, title: str) -> bytes:
-    """The curves of a category as a PNG file."""
-    return curves_png(
-        f"{title} ({protocol})",
-        record.image_metrics(protocol).curves() if "image" in record.levels else {},
-        record.pixel_curves,
-        record.image_scores(protocol),
-        record.labels,
-    )
 
 
 def write_png(folder: Path, dataset: str, name: str, content: bytes) -> None:

@@ -65,14 +65,20 @@ class BestF1(NamedTuple):
     iou: float
 
 
-def one_class_reason(levels: Levels, positive: str, negative: str, unit: str) -> str | None:
-    """Why ranking metrics are undefined (one class only, or no data); None if they are defined."""
+def one_class_reason(levels: Levels, unit: str) -> str | None:
+    """Why ranking metrics are undefined (one class only, or no data); None if they are defined.
+
+    Args:
+        unit: what the scores are of, such as "images".
+    """
     total = levels.n_positive + levels.n_negative
     if total == 0:
         return f"undefined without data: there are no {unit}"
-    for count, kind in ((levels.n_positive, positive), (levels.n_negative, negative)):
+    for count, kind in ((levels.n_positive, "anomalous"), (levels.n_negative, "normal")):
         if count == 0:
-            return f"undefined without both classes: there are no {kind} among {total} {unit}"
+            return (
+                f"undefined without both classes: there are no {kind} {unit} among {total} {unit}"
+            )
     return None
 
 

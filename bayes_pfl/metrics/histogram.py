@@ -1,10 +1,15 @@
 """A histogram for scores of any finite range, in bounded memory, independent of their order.
 
-The 32-bit keys of keys.py are split into a page (leading 16 bits) and a place in the page. Only
-pages that hold data take room, each with 2**(16 - shift) bins. `shift` is the smallest one for
-which all pages fit into the allowed bins. It can only grow while data arrive, growing means adding
-up neighbouring bins, and its final value depends on the set of pages alone: so the result depends
-neither on the order of the data nor on how they were split between processes.
+Scores become 32-bit keys. An IEEE-754 float32 read as a sign-magnitude integer already sorts like
+the number it stands for; flipping the sign bit of positive numbers and all bits of negative ones
+makes that order the order of uint32. So bins over the leading bits of the key have a constant
+*relative* width, and need no knowledge of the range of the scores.
+
+A key is split into a page (leading 16 bits) and a place in the page. Only pages that hold data take
+room, each with 2**(16 - shift) bins. `shift` is the smallest one for which all pages fit into the
+allowed bins. It can only grow while data arrive, growing means adding up neighbouring bins, and its
+final value depends on the set of pages alone: so the result depends neither on the order of the
+data nor on how they were split between processes.
 
 A bin spans 2**shift neighbouring float32 numbers, a relative width of 2**(shift - 23). With the
 default 2**20 bins that is at worst 2**-11 (scores spread over every page, from -3e38 to 3e38), and
@@ -20,6 +25,27 @@ from bayes_pfl.errors import ConfigError
 
 PAGE_BITS = 16
 DEFAULT_BINS = 2**20
+
+_SIGN = np.int32(-(2**31))
+_LARGEST = float(np.finfo(np.float32).max)
+
+
+def to_keys(scores: np.ndarray) -> np.ndarray:
+    """Finite scores (n,) of any real dtype -> keys (n,) uint32, in the same order; -0.0 equals 0.0.
+
+    Wider dtypes are rounded to float32, which keeps the order but may create ties; values beyond
+    the range of float32 become its largest number.
+    """
+    if scores.dtype != np.float32:
+        scores = np.clip(scores, -_LARGEST, _LARGEST).astype(np.float32)
+    bits = (scores + np.float32(0)).view(np.int32)
+    return (bits ^ ((bits >> 31) | _SIGN)).view(np.uint32)
+
+
+def from_keys(keys: np.ndarray) -> np.ndarray:
+    """Keys (n,) uint32 -> the float32 scores that they stand for."""
+    bits = keys.astype(np.uint32).view(np.int32)
+    return np.where(bits < 0, bits ^ _SIGN, ~bits).astype(np.int32).view(np.float32)
 
 
 class PagedHistogram:
@@ -53,7 +79,7 @@ class PagedHistogram:
         places = (keys & np.uint32(2**PAGE_BITS - 1)) >> np.uint32(self.shift)
         return (slots.astype(np.intp) << width) + places.astype(np.int32)
 
-    def add(self, channel: str, bins: np.ndarray, weights: np.ndarray | None = None) -> None:
+    def count(self, channel: str, bins: np.ndarray, weights: np.ndarray | None = None) -> None:
         """Add 1, or `weights` (n,), to the bins (n,) of a channel."""
         if bins.size == 0:
             return
@@ -64,10 +90,6 @@ class PagedHistogram:
 
     def merge(self, other: PagedHistogram) -> None:
         """Add what another histogram of the same bins and channels holds."""
-        if (other.bins, other._sums.keys()) != (self.bins, self._sums.keys()):
-            raise ConfigError(
-                f"histograms of {self.bins} and {other.bins} bins do not merge: use one setting"
-            )
         # With the pages of both, the bins become at least as coarse as the other's are.
         self._open(np.sort(other._pages[self._slot[other._pages] < 0]))
         width = 2 ** (PAGE_BITS - self.shift)
@@ -75,7 +97,7 @@ class PagedHistogram:
         for name, sums in self._sums.items():
             sums.reshape(-1, width)[rows] += other._folded(name, width)
 
-    def levels(self, channel: str) -> tuple[np.ndarray, dict[str, np.ndarray]]:
+    def filled(self, channel: str) -> tuple[np.ndarray, dict[str, np.ndarray]]:
         """Lowest key (n,) of each bin where `channel` is not 0, descending, and all sums there."""
         order = np.argsort(self._pages)[::-1]
         sums = {name: self._rows(name)[order, ::-1].reshape(-1) for name in self._sums}

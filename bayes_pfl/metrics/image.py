@@ -4,12 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from bayes_pfl.metrics.curves import one_class_reason
 from bayes_pfl.metrics.histogram import DEFAULT_BINS
 from bayes_pfl.metrics.inputs import ArrayLike, check_scores
-from bayes_pfl.metrics.ranking import Result, ranking_result
 from bayes_pfl.metrics.stores import Mode
-from bayes_pfl.metrics.streamed import StreamedMetrics
+from bayes_pfl.metrics.streamed import Result, StreamedMetrics
 
 
 class ImageMetrics(StreamedMetrics):
@@ -45,12 +43,7 @@ class ImageMetrics(StreamedMetrics):
 
         "reason" says why a value is NaN, "bound" how far it can be from the exact one; both by key.
         """
-        levels = self.levels()
-        reason = one_class_reason(levels, "anomalous images", "normal images", "images")
-        result = ranking_result(levels, reason, exact=self.mode == "exact")
-        for part in (result, result["reason"], result["bound"]):
-            part.pop("iou", None)
-        return result
+        return self._ranking(self.levels(), "images")
 
 
 def image_metrics(scores: ArrayLike, labels: ArrayLike, mode: Mode = "exact") -> Result:

@@ -8,13 +8,11 @@ import numpy as np
 
 from bayes_pfl.errors import ConfigError
 from bayes_pfl.metrics.bounds import aupro_bound
-from bayes_pfl.metrics.curves import one_class_reason
 from bayes_pfl.metrics.histogram import DEFAULT_BINS
 from bayes_pfl.metrics.inputs import ArrayLike, check_images
 from bayes_pfl.metrics.pro import DEFAULT_FPR_LIMIT, aupro, pro_reason, region_weights
-from bayes_pfl.metrics.ranking import NAN, Result, ranking_result
 from bayes_pfl.metrics.stores import Mode
-from bayes_pfl.metrics.streamed import StreamedMetrics
+from bayes_pfl.metrics.streamed import NAN, Result, StreamedMetrics
 
 _CHUNK = 2**20  # pixels counted at once: bounds the temporary arrays, about 40 bytes a pixel
 
@@ -39,6 +37,7 @@ class PixelMetrics(StreamedMetrics):
 
     _SETTINGS = ("mode", "bins", "fpr_limit")
     _COUNTERS = ("images", "regions")
+    _RANKING = (*StreamedMetrics._RANKING, "iou")
 
     def __init__(
         self,
@@ -83,15 +82,13 @@ class PixelMetrics(StreamedMetrics):
             fpr_limit: replaces the limit for AUPRO that was set at construction.
         """
         limit = self.fpr_limit if fpr_limit is None else _checked_limit(fpr_limit)
-        levels, exact = self.levels(), self.mode == "exact"
-        reason = one_class_reason(levels, "anomalous pixels", "normal pixels", "pixels")
-        result = ranking_result(levels, reason, exact)
-        reason = pro_reason(levels)
+        levels = self.levels()
+        result, reason = self._ranking(levels, "pixels"), pro_reason(levels)
         if reason is not None:
             result["aupro"], result["reason"]["aupro"] = NAN, reason
             return result
         result["aupro"] = aupro(levels, limit)
-        result["bound"]["aupro"] = 0.0 if exact else aupro_bound(levels, limit)
+        result["bound"]["aupro"] = 0.0 if self.mode == "exact" else aupro_bound(levels, limit)
         return result
 
 

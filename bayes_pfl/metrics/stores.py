@@ -15,8 +15,7 @@ import numpy as np
 
 from bayes_pfl.errors import ConfigError
 from bayes_pfl.metrics.curves import Levels
-from bayes_pfl.metrics.histogram import DEFAULT_BINS, PagedHistogram
-from bayes_pfl.metrics.keys import from_keys, to_keys
+from bayes_pfl.metrics.histogram import DEFAULT_BINS, PagedHistogram, from_keys, to_keys
 
 Mode = Literal["binned", "exact"]
 State = dict[str, np.ndarray]
@@ -65,38 +64,27 @@ class ExactStore:
         return np.concatenate(parts) if parts else np.empty(0, np.float32)
 
 
-class BinnedStore:
-    """Counts scores in a PagedHistogram: 8 bytes per bin and channel, for any number of scores."""
+class BinnedStore(PagedHistogram):
+    """Counts scores in bins: 8 bytes per bin and channel, for any number of scores."""
 
     def __init__(self, bins: int, weighted: bool) -> None:
         channels: dict[str, type] = {"all": np.int64, "positive": np.int64}
-        if weighted:
-            channels["region"] = np.float64
-        self.histogram = PagedHistogram(channels, bins)
+        super().__init__(channels | ({"region": np.float64} if weighted else {}), bins)
 
     def add(self, scores: np.ndarray, labels: np.ndarray, weights: np.ndarray | None) -> None:
-        where = self.histogram.locate(to_keys(scores))
-        self.histogram.add("all", where)
+        where = self.locate(to_keys(scores))
+        self.count("all", where)
         if labels.any():
             where = where[labels]
-            self.histogram.add("positive", where)
+            self.count("positive", where)
             if weights is not None:
-                self.histogram.add("region", where, weights)
-
-    def merge(self, other: Any) -> None:
-        self.histogram.merge(other.histogram)
+                self.count("region", where, weights)
 
     def levels(self, regions: int) -> Levels:
-        keys, sums = self.histogram.levels("all")
+        keys, sums = self.filled("all")
         thresholds = from_keys(keys).astype(np.float64)
         negatives = sums["all"] - sums["positive"]
         return Levels(thresholds, sums["positive"], negatives, sums.get("region"), regions)
-
-    def state(self) -> State:
-        return self.histogram.state()
-
-    def load(self, state: State) -> None:
-        self.histogram.load(state)
 
 
 def make_store(

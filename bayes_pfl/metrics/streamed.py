@@ -2,16 +2,27 @@
 
 from __future__ import annotations
 
-from typing import ClassVar, TypeVar
+from typing import Any, ClassVar, TypeVar
 
 import numpy as np
 
 from bayes_pfl.errors import ConfigError
-from bayes_pfl.metrics.curves import Levels, sampled_curves
+from bayes_pfl.metrics.bounds import auroc_bound, average_precision_bound, best_f1_bounds
+from bayes_pfl.metrics.curves import (
+    Levels,
+    auroc,
+    average_precision,
+    best_f1,
+    one_class_reason,
+    sampled_curves,
+)
 from bayes_pfl.metrics.histogram import DEFAULT_BINS
 from bayes_pfl.metrics.stores import Mode, State, make_store
 
 Metrics = TypeVar("Metrics", bound="StreamedMetrics")
+Result = dict[str, Any]
+"""The metrics by key, and "reason" and "bound", two dicts by the same keys."""
+NAN = float("nan")
 
 
 class StreamedMetrics:
@@ -25,10 +36,11 @@ class StreamedMetrics:
 
     _SETTINGS: ClassVar[tuple[str, ...]] = ("mode", "bins")
     _COUNTERS: ClassVar[tuple[str, ...]] = ("images",)
+    _RANKING: ClassVar[tuple[str, ...]] = ("auroc", "ap", "f1_max", "f1_max_threshold")
 
     def __init__(self, mode: Mode, bins: int = DEFAULT_BINS, *, weighted: bool = False) -> None:
         self.mode, self.bins = mode, bins
-        self._store = make_store(mode, bins, weighted)
+        self._store: Any = make_store(mode, bins, weighted)
         self._counts = dict.fromkeys(self._COUNTERS, 0)
 
     @property
@@ -60,6 +72,25 @@ class StreamedMetrics:
     def levels(self) -> Levels:
         """The counts at each distinct score (exact) or in each bin (binned), highest first."""
         return self._store.levels(self._counts.get("regions", 0))
+
+    def _ranking(self, levels: Levels, unit: str) -> Result:
+        """The ranking metrics, "reason" {key: text} where NaN, "bound" {key: error} elsewhere.
+
+        The threshold has no bound: where F1 is flat, thresholds far apart are equally good.
+        """
+        keys = self._RANKING
+        reason = one_class_reason(levels, unit)
+        if reason is not None:
+            return {**dict.fromkeys(keys, NAN), "reason": dict.fromkeys(keys, reason), "bound": {}}
+        best = best_f1(levels)
+        values = {"auroc": auroc(levels), "ap": average_precision(levels), "iou": best.iou}
+        values |= {"f1_max": best.f1, "f1_max_threshold": best.threshold}
+        bounds = dict.fromkeys(values, 0.0)
+        if self.mode != "exact":
+            bounds |= {"auroc": auroc_bound(levels), "ap": average_precision_bound(levels)}
+            bounds["f1_max"], bounds["iou"] = best_f1_bounds(levels, best)
+        bound = {key: bounds[key] for key in keys if key != "f1_max_threshold"}
+        return {**{key: values[key] for key in keys}, "reason": {}, "bound": bound}
 
     def state(self) -> State:
         """Everything counted so far as plain arrays, to send to another process or to save."""

@@ -11,8 +11,7 @@ from hypothesis.extra.numpy import arrays
 
 from bayes_pfl.errors import ConfigError, DataError
 from bayes_pfl.metrics import ImageMetrics, PixelMetrics
-from bayes_pfl.metrics.histogram import PagedHistogram
-from bayes_pfl.metrics.keys import from_keys, to_keys
+from bayes_pfl.metrics.histogram import PagedHistogram, from_keys, to_keys
 from benchmarks.metrics import benchmark_metrics
 
 MODES = ("exact", "binned")
@@ -136,9 +135,9 @@ def test_default_bins_resolve_any_range_to_one_part_in_two_thousand():
     finite = np.arange(0x0080, 0xFF80, dtype=np.uint32) << np.uint32(16)
     histogram = PagedHistogram({"all": np.int64})
     for part in np.array_split(np.random.default_rng(0).permutation(finite), 7):
-        histogram.add("all", histogram.locate(part))
+        histogram.count("all", histogram.locate(part))
     assert histogram.shift == 12  # of the 23 bits of a mantissa: bins of 2**-11
-    keys, sums = histogram.levels("all")
+    keys, sums = histogram.filled("all")
     assert sums["all"].sum() == len(finite) == len(keys)
     assert (np.diff(keys.astype(np.int64)) < 0).all()
 
