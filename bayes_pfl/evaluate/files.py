@@ -11,11 +11,12 @@ from typing import Any
 from urllib.parse import quote
 
 from bayes_pfl.errors import DataError
-from bayes_pfl.evaluate.paper_table import arrange, blocks_json
 from bayes_pfl.evaluate.records import CategoryRecord, Protocol
 from bayes_pfl.evaluate.request import EvaluationRequest
 from bayes_pfl.evaluate.tables import (
+    arrange,
     blocks_csv,
+    blocks_json,
     blocks_latex,
     blocks_markdown,
     categories_markdown,

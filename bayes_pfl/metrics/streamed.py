@@ -105,5 +105,9 @@ class StreamedMetrics:
         metrics._counts = {name: int(state[name]) for name in cls._COUNTERS}
         return metrics
 
+    def __reduce__(self) -> tuple[Any, ...]:
+        """Pickled as its state: bins that hold nothing take no room."""
+        return type(self).from_state, (self.state(),)
+
     def _settings(self) -> dict[str, object]:
         return {name: getattr(self, name) for name in self._SETTINGS}
