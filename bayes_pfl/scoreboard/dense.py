@@ -20,19 +20,15 @@ from bayes_pfl.clip.frozen_clip import FrozenCLIP, ImageFeatures
 def dense_reason(backbone: FrozenCLIP) -> str | None:
     """Why this tower has no patches in the joint space; None if it has."""
     visual = backbone.visual
-    if hasattr(visual, "transformer"):
-        if getattr(visual, "attn_pool", None) is not None:
-            return "the image tower pools by attention: its patches are not in the joint space"
-        if backbone.layers[-1] != len(visual.transformer.resblocks):
-            return "the last block of the image tower is not tapped"
-        return None
-    trunk = getattr(visual, "trunk", None)
-    if trunk is None:
+    plain = hasattr(visual, "transformer")
+    trunk = visual if plain else getattr(visual, "trunk", None)
+    attends = getattr(trunk, "attn_pool", None) is not None
+    if trunk is None or attends or (not plain and hasattr(visual.head, "pool")):
         return "the image tower pools by attention: its patches are not in the joint space"
-    attends = getattr(trunk, "attn_pool", None) is not None or hasattr(visual.head, "pool")
-    if attends:
-        return "the image tower pools by attention: its patches are not in the joint space"
-    if not hasattr(trunk, "fc_norm") and getattr(trunk, "output_fmt", "NCHW") != "NCHW":
+    if plain and backbone.layers[-1] != len(visual.transformer.resblocks):
+        return "the last block of the image tower is not tapped"
+    projects = plain or hasattr(trunk, "fc_norm")
+    if not projects and getattr(trunk, "output_fmt", "NCHW") != "NCHW":
         return f"patches of {type(trunk).__name__} cannot be projected one by one"
     return None
 

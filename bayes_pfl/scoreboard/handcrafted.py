@@ -17,7 +17,9 @@ from torch import Tensor
 from bayes_pfl.clip.frozen_clip import FrozenCLIP, ImageFeatures
 from bayes_pfl.data.wording import synonyms
 from bayes_pfl.model.sampling import TextCache
+from bayes_pfl.model.scoring import gaussian_smooth
 from bayes_pfl.scoreboard.dense import dense_reason, joint_patches
+from bayes_pfl.scoreboard.methods import EncodedBatch
 
 NORMAL_STATES = (
     "{}",
@@ -47,13 +49,24 @@ class HandcraftedPrompts:
     """Scores and maps of a frozen backbone from the averaged embeddings of two kinds of sentences.
 
     Attributes:
+        sigma: of the smoothing of maps, in pixels.
         reason: why there are no maps; None if there are.
     """
 
-    def __init__(self, backbone: FrozenCLIP) -> None:
-        self.backbone = backbone
+    def __init__(
+        self, backbone: FrozenCLIP, name: str = "prompts by hand", sigma: float = 0.0
+    ) -> None:
+        self.backbone, self.name, self.sigma = backbone, name, sigma
         self.reason = dense_reason(backbone)
         self._texts = TextCache()
+
+    def score(self, batch: EncodedBatch) -> tuple[Tensor, Tensor | None]:
+        """A softmax of cosines, and maps smoothed as a checkpoint's are; None with a ``reason``."""
+        scores = self.image_scores(batch.features, batch.class_names)
+        if self.reason is not None:
+            return scores, None
+        maps = self.maps(batch.images, batch.features, batch.class_names)
+        return scores, gaussian_smooth(maps, self.sigma)
 
     @torch.no_grad()
     def embeddings(self, class_names: Sequence[str]) -> Tensor:

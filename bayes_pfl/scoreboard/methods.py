@@ -1,4 +1,4 @@
-"""The rows of a scoreboard: a checkpoint, CLIP with prompts by hand, local contrast.
+"""The rows of a scoreboard: a checkpoint, and local contrast; for CLIP alone see handcrafted.py.
 
 Each gives a score for every image and, where it can, a smoothed map. Symbols: B images, S side.
 """
@@ -19,7 +19,6 @@ from bayes_pfl.detect.scorer import normalised, smoothing_sigma
 from bayes_pfl.model.network import BayesPFLNetwork
 from bayes_pfl.model.sampling import RunSamples
 from bayes_pfl.model.scoring import DEPLOY_FRACTION, deploy_score, gaussian_smooth, top_mean
-from bayes_pfl.scoreboard.handcrafted import HandcraftedPrompts
 
 CONTRAST_SIDE = 256
 """Side in pixels at which the sigmas of the local contrast hold; they grow with the side."""
@@ -41,14 +40,6 @@ class EncodedBatch:
     class_names: tuple[str, ...]
 
 
-@dataclass(frozen=True)
-class Outcome:
-    """Image scores, float64 (B,), and maps, float32 (B, S, S) or None; higher is more anomalous."""
-
-    scores: np.ndarray
-    maps: np.ndarray | None
-
-
 class Method(Protocol):
     """A row of the scoreboard.
 
@@ -60,8 +51,8 @@ class Method(Protocol):
     name: str
     reason: str | None
 
-    def score(self, batch: EncodedBatch) -> Outcome:
-        """Score a batch."""
+    def score(self, batch: EncodedBatch) -> tuple[Tensor, Tensor | None]:
+        """Scores (B,), and maps (B, S, S) or None; higher is more anomalous."""
 
 
 class CheckpointMethod:
@@ -73,27 +64,11 @@ class CheckpointMethod:
         self.name, self.model, self.draws = name, model, draws
         self.sigma = smoothing_sigma(model)
 
-    def score(self, batch: EncodedBatch) -> Outcome:
+    def score(self, batch: EncodedBatch) -> tuple[Tensor, Tensor | None]:
         """Half the text score, half the highest 0.75% of the map before smoothing."""
         found = self.model.score_encoded(batch.features, batch.class_names, self.draws)
         score = deploy_score(found.text_score, top_mean(found.map, fraction=DEPLOY_FRACTION))
-        return _outcome(score, gaussian_smooth(found.map, self.sigma))
-
-
-class HandcraftedMethod:
-    """CLIP alone: a score from the global embedding, a map from the patches."""
-
-    def __init__(self, name: str, prompts: HandcraftedPrompts, sigma: float) -> None:
-        self.name, self.prompts, self.sigma = name, prompts, sigma
-        self.reason = prompts.reason
-
-    def score(self, batch: EncodedBatch) -> Outcome:
-        """Softmax of cosines; maps smoothed as the checkpoint's are."""
-        scores = self.prompts.image_scores(batch.features, batch.class_names)
-        if self.reason is not None:
-            return _outcome(scores, None)
-        maps = self.prompts.maps(batch.images, batch.features, batch.class_names)
-        return _outcome(scores, gaussian_smooth(maps, self.sigma))
+        return score, gaussian_smooth(found.map, self.sigma)
 
 
 class ContrastMethod:
@@ -102,12 +77,12 @@ class ContrastMethod:
     name = "local contrast"
     reason: str | None = None
 
-    def score(self, batch: EncodedBatch) -> Outcome:
+    def score(self, batch: EncodedBatch) -> tuple[Tensor, Tensor | None]:
         """The score is the mean of the highest 0.75% of the map."""
         scale = batch.pixels.shape[1] / CONTRAST_SIDE
         maps = [local_contrast(pixels, 8 * scale, 4 * scale) for pixels in batch.pixels]
         stacked = torch.from_numpy(np.stack(maps))
-        return _outcome(top_mean(stacked, fraction=DEPLOY_FRACTION), stacked)
+        return top_mean(stacked, fraction=DEPLOY_FRACTION), stacked
 
 
 def local_contrast(image: np.ndarray, blur: float = 8.0, smooth: float = 4.0) -> np.ndarray:
@@ -133,8 +108,3 @@ def encode(
     images = normalised(model, pixels)
     features = model.backbone.encode_image(images)
     return EncodedBatch(images, np.stack(pixels), features, tuple(class_names))
-
-
-def _outcome(scores: Tensor, maps: Tensor | None) -> Outcome:
-    smooth = None if maps is None else maps.float().cpu().numpy()
-    return Outcome(scores.double().cpu().numpy(), smooth)

@@ -3,8 +3,11 @@
 An image is the unit that is drawn, with all its pixels: pixels of one image are no independent
 observations. Categories are not drawn: intervals are for these categories, with other images.
 
+AUROC, AP and AUPRO are those of ``bayes_pfl.metrics``, of many resamples at once: there is one row
+of counts for each. A figure that is undefined in a resample is NaN there.
+
 Source: Efron & Tibshirani, "An Introduction to the Bootstrap" (1993), chapter 13 (percentile
-interval). Symbols: I images, R resamples, n levels.
+interval). Symbols: I images, R resamples, n levels, the highest score first.
 """
 
 from __future__ import annotations
@@ -14,8 +17,6 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 
 import numpy as np
-
-from bayes_pfl.scoreboard import rowwise
 
 _NUMBERS_AT_ONCE = 100_000  # of counts: arrays on the way stay within a processor's cache
 
@@ -64,8 +65,8 @@ def image_replicates(
         counts = [
             np.add.reduceat(drawn * (labels[order] == label), starts, axis=1) for label in (1, 0)
         ]
-        found["auroc"].append(rowwise.auroc(*counts))
-        found["ap"].append(rowwise.average_precision(*counts))
+        found["auroc"].append(auroc(*counts))
+        found["ap"].append(average_precision(*counts))
     return {key: np.concatenate(parts) for key, parts in found.items()}
 
 
@@ -97,10 +98,10 @@ def pixel_replicates(
     for rows in _chunks(weights, counts.positives.shape[1]):
         drawn = rows.astype(np.float64)
         positives, negatives, overlap = (drawn @ part for part in parts)
-        found["auroc"].append(rowwise.auroc(positives, negatives))
+        found["auroc"].append(auroc(positives, negatives))
         regions = drawn @ counts.regions
-        found["aupro"].append(rowwise.aupro(negatives, overlap, regions, fpr_limit))
-        found["ap"].append(rowwise.average_precision(positives, negatives))
+        found["aupro"].append(aupro(negatives, overlap, regions, fpr_limit))
+        found["ap"].append(average_precision(positives, negatives))
     return {key: np.concatenate(values) for key, values in found.items()}
 
 
@@ -118,3 +119,47 @@ def _chunks(weights: np.ndarray, width: int) -> Iterator[np.ndarray]:
     size = max(1, _NUMBERS_AT_ONCE // max(1, width))
     for start in range(0, max(1, len(weights)), size):
         yield weights[start : start + size]
+
+
+def auroc(positives: np.ndarray, negatives: np.ndarray) -> np.ndarray:
+    """Counts (R, n) -> (R,); ties count half."""
+    below = np.cumsum(positives, axis=1) - positives / 2
+    pairs = positives.sum(axis=1) * negatives.sum(axis=1)
+    return _divide((below * negatives).sum(axis=1), pairs)
+
+
+def average_precision(positives: np.ndarray, negatives: np.ndarray) -> np.ndarray:
+    """Counts (R, n) -> (R,): sum of precision times the step in recall."""
+    found = np.cumsum(positives, axis=1)
+    predicted = found + np.cumsum(negatives, axis=1)
+    precision = found / np.maximum(predicted, 1)
+    return _divide((precision * positives).sum(axis=1), positives.sum(axis=1))
+
+
+def aupro(
+    negatives: np.ndarray, overlap: np.ndarray, regions: np.ndarray, limit: float
+) -> np.ndarray:
+    """Area under the PRO curve up to a false positive rate, over that rate: (R,).
+
+    Args:
+        negatives: (R, n).
+        overlap: (R, n), sum over regions of the share of the region that the level holds.
+        regions: (R,).
+        limit: in (0, 1]; the curve is interpolated there.
+    """
+    rate = _from_zero(_divide(np.cumsum(negatives, axis=1), negatives.sum(axis=1)[:, None]))
+    found = _from_zero(_divide(np.cumsum(overlap, axis=1), regions[:, None]))
+    step, rise = np.diff(rate, axis=1), np.diff(found, axis=1)
+    inside = np.clip(limit - rate[:, :-1], 0, step)
+    share = np.divide(inside, step, out=np.zeros_like(step), where=step > 0)
+    area = (inside * (found[:, :-1] + rise * share / 2)).sum(axis=1)
+    return np.minimum(area / limit, 1.0)
+
+
+def _from_zero(values: np.ndarray) -> np.ndarray:
+    return np.concatenate([np.zeros((len(values), 1)), values], axis=1)
+
+
+def _divide(above: np.ndarray, below: np.ndarray) -> np.ndarray:
+    with np.errstate(invalid="ignore", divide="ignore"):
+        return np.where(below > 0, above / below, np.nan)

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import asdict
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -108,31 +109,32 @@ def to_csv(board: Board, confidence: float) -> str:
 
 def to_json(board: Board, confidence: float) -> dict[str, Any]:
     """Every figure with its interval or the reason why there is none."""
+
+    def plain(figures: Callable[[str], Figures]) -> dict[str, Any]:
+        """The figures of each method, as the function returns them."""
+        return {
+            method: {
+                level: {key: figure.as_dict(confidence) for key, figure in found.items()}
+                for level, found in figures(method).items()
+            }
+            for method in board.methods
+        }
+
     sets: dict[str, Any] = {}
     for name, categories in board.sets.items():
-        counts = {
+        entries = {
             category: {
                 "n_normal": entry.normal,
                 "n_anomalous": entry.anomalous,
                 "n_skipped": entry.skipped,
-                "methods": {},
+                "methods": plain(entry.figures.__getitem__),
             }
             for category, entry in categories.items()
         }
-        sets[name] = {"categories": counts, MEAN: {"methods": {}}}
-    overall: dict[str, Any] = {}
-    for name, category, method, figures in _entries(board):
-        entry = {
-            level: {key: figure.as_dict(confidence) for key, figure in found.items()}
-            for level, found in figures.items()
-        }
-        if not name:
-            overall[method] = entry
-        elif category == MEAN:
-            sets[name][MEAN]["methods"][method] = entry
-        else:
-            sets[name]["categories"][category]["methods"][method] = entry
+        mean = {"methods": plain(partial(board.set_figures, name))}
+        sets[name] = {"categories": entries, MEAN: mean}
     skipped = [{"set": s, "path": path, "reason": reason} for s, path, reason in board.skipped]
+    overall = plain(board.overall)
     return {"methods": board.methods, "sets": sets, MEAN: overall, "skipped": skipped}
 
 

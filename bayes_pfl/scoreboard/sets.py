@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Sequence
 from pathlib import Path
 
-from bayes_pfl.data.card_schema import LEVELS
 from bayes_pfl.errors import DataError
 from bayes_pfl.evaluate.datasets import EvaluationData, read_cards, read_trees
 
@@ -39,21 +38,6 @@ def read_sets(names: Sequence[str], root: Path | None = None) -> list[Evaluation
     if alike := [title for title in titles if titles.count(title) > 1]:
         raise DataError(f"two sets are named {alike[0]!r}; rename one")
     return found
-
-
-def missing_levels(data: EvaluationData, unmasked: int) -> dict[str, str | None]:
-    """By level: why a category of this set can have no figures; None where it can.
-
-    Args:
-        unmasked: anomalous images of the category that have no mask.
-    """
-    reasons: dict[str, str | None] = {
-        level: None if level in data.levels else f"the set is not meant for {level}-level results"
-        for level in LEVELS
-    }
-    if unmasked and reasons["pixel"] is None:
-        reasons["pixel"] = f"{unmasked} anomalous images have no mask"
-    return reasons
 
 
 def _is_tree(name: str) -> bool:
