@@ -9,11 +9,12 @@ import torch
 import torch.nn.functional as F
 
 from bayes_pfl.clip.frozen_clip import FrozenCLIP
-from bayes_pfl.scoreboard.dense import dense_reason, joint_patches
 from bayes_pfl.scoreboard.handcrafted import (
     DAMAGED_STATES,
     NORMAL_STATES,
     HandcraftedPrompts,
+    dense_reason,
+    joint_patches,
     sentences,
 )
 from bayes_pfl.scoreboard.methods import local_contrast

@@ -13,9 +13,9 @@ from PIL import Image
 from safetensors.torch import load_file, save_file
 
 from bayes_pfl.errors import ConfigError, DataError
+from bayes_pfl.evaluate.datasets import read_sets
 from bayes_pfl.scoreboard.board import BoardSettings, score_sets
 from bayes_pfl.scoreboard.resampling import BootstrapSettings, interval
-from bayes_pfl.scoreboard.sets import read_sets
 from tests.helpers.commands import command
 
 FEW = BootstrapSettings(resamples=20)
