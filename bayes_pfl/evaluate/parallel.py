@@ -25,10 +25,11 @@ from bayes_pfl.evaluate.cache import DatasetCache
 from bayes_pfl.evaluate.categories import evaluate_categories
 from bayes_pfl.evaluate.datasets import EvaluationData
 from bayes_pfl.evaluate.records import CategoryRecord
-from bayes_pfl.evaluate.report_pictures import EvaluationPictures
+from bayes_pfl.evaluate.report_pictures import draw_batch, drawn
 from bayes_pfl.evaluate.request import EvaluationRequest
 from bayes_pfl.evaluate.scoring import EvaluationSettings, OnProgress
 from bayes_pfl.model.network import BayesPFLNetwork
+from bayes_pfl.report.pictures import ReportPictures
 from bayes_pfl.support.processes import close_process_group, first_error_only, launched_outside
 
 _PATIENCE = datetime.timedelta(days=30)
@@ -117,12 +118,12 @@ def evaluate_together(
     settings: EvaluationSettings,
     on_progress: OnProgress,
     cache: DatasetCache | None = None,
-    pictures: EvaluationPictures | None = None,
+    pictures: ReportPictures | None = None,
 ) -> Iterator[CategoryRecord]:
     """As :func:`bayes_pfl.evaluate.categories.evaluate_categories`, over all processes of the team.
 
     Args:
-        pictures: draws the pictures of the report; None for none.
+        pictures: of the report, drawn while the images are scored; None for none.
 
     Yields:
         In the first process the records of all images; in the others nothing.
@@ -132,19 +133,19 @@ def evaluate_together(
         by_category.setdefault(sample.category, []).append(sample)
     own = {name: team.share(samples, settings.batch_size) for name, samples in by_category.items()}
     mine = [sample for share in own.values() for sample in share]
-    draw = partial(pictures.draw, data.name) if pictures else None
+    draw = partial(draw_batch, model, pictures, data.name) if pictures else None
     records = evaluate_categories(model, mine, settings, on_progress, data.levels, cache, draw)
     if team.count == 1:
         yield from records
         return
     for category, samples in by_category.items():
         record = next(records) if own[category] else CategoryRecord(category, tuple(data.levels))
-        drawn = pictures.drawn(data.name, record) if pictures else {}
-        shares = team.gather((record, drawn))
-        for other, pictures_of_other in shares[1:]:
+        found = drawn(pictures, data.name, record) if pictures else {}
+        shares = team.gather((record, found))
+        for other, theirs in shares[1:]:
             on_progress(len(other.rows) + len(other.skipped))
             if pictures:
-                pictures.add(pictures_of_other)
+                pictures.add(theirs)
         if team.first:
             records_of_all = [record for record, _ in shares]
             yield merge_records(records_of_all, samples, settings.batch_size)

@@ -28,12 +28,13 @@ from bayes_pfl.evaluate.files import (
 from bayes_pfl.evaluate.journal import CheckWeights, evaluation_journal
 from bayes_pfl.evaluate.parallel import Team, evaluate_together, working_together
 from bayes_pfl.evaluate.records import CategoryRecord, Protocol, Skipped, dataset_result
-from bayes_pfl.evaluate.report_pictures import MOST_PICTURES, EvaluationPictures
+from bayes_pfl.evaluate.report_pictures import MOST_PICTURES
 from bayes_pfl.evaluate.request import EvaluationOutcome, EvaluationRequest
 from bayes_pfl.evaluate.scoring import EvaluationSettings
 from bayes_pfl.evaluate.tables import categories_csv, categories_markdown
 from bayes_pfl.evaluate.threshold import add_rates, check_calibration
 from bayes_pfl.model.network import BayesPFLNetwork
+from bayes_pfl.report.pictures import ReportPictures
 from bayes_pfl.report.runs import report_of_run
 from bayes_pfl.support.environment import environment
 from bayes_pfl.support.progress import NullProgress, Progress
@@ -155,7 +156,7 @@ class _CheckpointRun:
         self.skipped = list(request.skipped)
         self.image_rows: list[list[Any]] = []
         self.results: dict[Protocol, dict[str, list[Any]]] = {p: {} for p in request.protocols}
-        self.pictures: EvaluationPictures | None = None
+        self.pictures: ReportPictures | None = None
 
     def _settings(self, seed: int) -> EvaluationSettings:
         return replace(self.request.settings, seed=seed)
@@ -167,8 +168,9 @@ class _CheckpointRun:
         """Score every image with every seed; the first process keeps the results."""
         request = self.request
         if request.report and request.images <= MOST_PICTURES:
-            key = self._key(request.seeds[0])
-            self.pictures = EvaluationPictures(self.model, self.out, request.images, key)
+            limits = self.model.config.scoring.map_range
+            self.pictures = ReportPictures(self.out, limits, request.images)
+            self.pictures.prepare(self._key(request.seeds[0]))
         for data in request.data:
             for seed in request.seeds:
                 records = {record.category: record for record in self._records(data, seed)}

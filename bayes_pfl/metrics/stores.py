@@ -13,9 +13,8 @@ from typing import Any, Literal
 
 import numpy as np
 
-from bayes_pfl.errors import ConfigError
 from bayes_pfl.metrics.curves import Levels
-from bayes_pfl.metrics.histogram import DEFAULT_BINS, PagedHistogram, from_keys, to_keys
+from bayes_pfl.metrics.histogram import PagedHistogram, from_keys, to_keys
 
 Mode = Literal["binned", "exact"]
 State = dict[str, np.ndarray]
@@ -85,20 +84,3 @@ class BinnedStore(PagedHistogram):
         thresholds = from_keys(keys).astype(np.float64)
         negatives = sums["all"] - sums["positive"]
         return Levels(thresholds, sums["positive"], negatives, sums.get("region"), regions)
-
-
-def make_store(
-    mode: Mode, bins: int = DEFAULT_BINS, weighted: bool = False
-) -> ExactStore | BinnedStore:
-    """An empty store; `weighted` says whether the positive scores will carry weights.
-
-    Raises:
-        ConfigError: an unknown mode, or a number of bins that is not allowed.
-    """
-    if mode == "exact":
-        return ExactStore(weighted)
-    if mode == "binned":
-        return BinnedStore(bins, weighted)
-    raise ConfigError(
-        f"mode={mode!r}: allowed are 'binned' (bounded memory) and 'exact' (small data)"
-    )

@@ -11,24 +11,21 @@ from typing import Any, ClassVar, TypeVar
 import numpy as np
 
 from bayes_pfl.errors import ConfigError
-from bayes_pfl.metrics.bounds import (
-    aupro_bound,
-    auroc_bound,
-    average_precision_bound,
-    best_f1_bounds,
-)
 from bayes_pfl.metrics.curves import (
     Levels,
     auroc,
+    auroc_bound,
     average_precision,
+    average_precision_bound,
     best_f1,
+    best_f1_bounds,
     one_class_reason,
     sampled_curves,
 )
 from bayes_pfl.metrics.histogram import DEFAULT_BINS
 from bayes_pfl.metrics.inputs import ArrayLike, check_images, check_scores
-from bayes_pfl.metrics.pro import DEFAULT_FPR_LIMIT, aupro, pro_reason, region_weights
-from bayes_pfl.metrics.stores import Mode, State, make_store
+from bayes_pfl.metrics.pro import DEFAULT_FPR_LIMIT, aupro, aupro_bound, pro_reason, region_weights
+from bayes_pfl.metrics.stores import BinnedStore, ExactStore, Mode, State
 
 Metrics = TypeVar("Metrics", bound="StreamedMetrics")
 Result = dict[str, Any]
@@ -39,21 +36,22 @@ _CHUNK = 2**20  # pixels counted at once: bounds the temporary arrays, about 40 
 
 
 class StreamedMetrics:
-    """Metrics that are updated batch by batch, and merged between processes.
-
-    Args:
-        mode: "exact" or "binned".
-        bins: bins at most in binned mode, a power of two.
-        weighted: whether the positive scores carry weights.
-    """
+    """What image and pixel metrics share."""
 
     _SETTINGS: ClassVar[tuple[str, ...]] = ("mode", "bins")
     _COUNTERS: ClassVar[tuple[str, ...]] = ("images",)
     _RANKING: ClassVar[tuple[str, ...]] = ("auroc", "ap", "f1_max", "f1_max_threshold")
+    _WEIGHTED: ClassVar[bool] = False
+    """Whether the positive scores carry weights."""
 
-    def __init__(self, mode: Mode, bins: int = DEFAULT_BINS, *, weighted: bool = False) -> None:
+    def __init__(self, mode: Mode, bins: int = DEFAULT_BINS) -> None:
+        if mode not in ("binned", "exact"):
+            raise ConfigError(
+                f"mode={mode!r}: allowed are 'binned' (bounded memory) and 'exact' (small data)"
+            )
         self.mode, self.bins = mode, bins
-        self._store: Any = make_store(mode, bins, weighted)
+        weighted, exact = self._WEIGHTED, mode == "exact"
+        self._store: Any = ExactStore(weighted) if exact else BinnedStore(bins, weighted)
         self._counts = dict.fromkeys(self._COUNTERS, 0)
 
     @property
@@ -183,6 +181,7 @@ class PixelMetrics(StreamedMetrics):
     _SETTINGS = ("mode", "bins", "fpr_limit")
     _COUNTERS = ("images", "regions")
     _RANKING = (*StreamedMetrics._RANKING, "iou")
+    _WEIGHTED = True
 
     def __init__(
         self,
@@ -190,7 +189,7 @@ class PixelMetrics(StreamedMetrics):
         bins: int = DEFAULT_BINS,
         fpr_limit: float = DEFAULT_FPR_LIMIT,
     ) -> None:
-        super().__init__(mode, bins, weighted=True)
+        super().__init__(mode, bins)
         self.fpr_limit = _checked_limit(fpr_limit)
 
     @property
