@@ -22,10 +22,9 @@ from bayes_pfl.metrics.curves import (
     one_class_reason,
     sampled_curves,
 )
-from bayes_pfl.metrics.histogram import DEFAULT_BINS
 from bayes_pfl.metrics.inputs import ArrayLike, check_images, check_scores
 from bayes_pfl.metrics.pro import DEFAULT_FPR_LIMIT, aupro, aupro_bound, pro_reason, region_weights
-from bayes_pfl.metrics.stores import BinnedStore, ExactStore, Mode, State
+from bayes_pfl.metrics.stores import DEFAULT_BINS, BinnedStore, ExactStore, Mode, State
 
 Metrics = TypeVar("Metrics", bound="StreamedMetrics")
 Result = dict[str, Any]
@@ -171,7 +170,7 @@ class PixelMetrics(StreamedMetrics):
             any finite range, memory independent of the number of images (24 bytes a bin).
             `compute` returns how far each figure can be from the exact one at most, under "bound".
             "exact" keeps and sorts all scores.
-        bins: bins at most in binned mode, a power of two; see histogram.py for their resolution.
+        bins: bins at most in binned mode, a power of two; see stores.py for their resolution.
         fpr_limit: false positive rate up to which AUPRO integrates, in (0, 1].
 
     Raises:

@@ -12,7 +12,6 @@ from __future__ import annotations
 import numpy as np
 
 from bayes_pfl.metrics.pro import region_weights
-from bayes_pfl.scoreboard.resampling import PixelCounts
 
 STEPS = 1024
 """Steps through the pixels of each class: the scale has at most twice as many."""
@@ -40,14 +39,16 @@ class PixelCounter:
         if len(self._waiting) == self.pilots:
             self._lay_scale()
 
-    def counts(self) -> PixelCounts:
-        """What has been counted, in the order in which it came."""
+    def counts(self) -> list[np.ndarray]:
+        """What has been counted, in the order in which it came, levels from the highest.
+
+        Returns:
+            Positives and negatives (I, n) int32; overlap (I, n) float32, summed over the image's
+            regions: the share in the level; the number of regions (I,).
+        """
         if self._scale is None:
             self._lay_scale()
-        positives, negatives, overlap, regions = zip(*self._rows, strict=True)
-        return PixelCounts(
-            np.stack(positives), np.stack(negatives), np.stack(overlap), np.array(regions)
-        )
+        return [np.stack(parts) for parts in zip(*self._rows, strict=True)]
 
     def _lay_scale(self) -> None:
         maps, masks = (np.stack(x) for x in zip(*self._waiting, strict=True))

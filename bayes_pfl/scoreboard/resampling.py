@@ -13,7 +13,7 @@ interval). Symbols: I images, R resamples, n levels, the highest score first.
 from __future__ import annotations
 
 import zlib
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -70,37 +70,23 @@ def image_replicates(
     return {key: np.concatenate(parts) for key, parts in found.items()}
 
 
-@dataclass(frozen=True)
-class PixelCounts:
-    """Pixels of each image by level, highest first.
-
-    Attributes:
-        positives, negatives: (I, n) int32.
-        overlap: (I, n) float32, summed over the image's regions: the share in the level.
-        regions: (I,) number of regions.
-    """
-
-    positives: np.ndarray
-    negatives: np.ndarray
-    overlap: np.ndarray
-    regions: np.ndarray
-
-
 def pixel_replicates(
-    counts: PixelCounts, weights: np.ndarray, fpr_limit: float
+    counts: Sequence[np.ndarray], weights: np.ndarray, fpr_limit: float
 ) -> dict[str, np.ndarray]:
     """AUROC, AUPRO and AP of all pixels in every resample, (R,) each.
 
     A resample is a weighted sum of the images' counts: three matrix products for all of them.
+
+    Args:
+        counts: as :meth:`PixelCounter.counts` returns them.
     """
     found: dict[str, list[np.ndarray]] = {"auroc": [], "aupro": [], "ap": []}
-    parts = [x.astype(np.float64) for x in (counts.positives, counts.negatives, counts.overlap)]
-    for rows in _chunks(weights, counts.positives.shape[1]):
+    *parts, number = (part.astype(np.float64) for part in counts)
+    for rows in _chunks(weights, parts[0].shape[1]):
         drawn = rows.astype(np.float64)
         positives, negatives, overlap = (drawn @ part for part in parts)
         found["auroc"].append(auroc(positives, negatives))
-        regions = drawn @ counts.regions
-        found["aupro"].append(aupro(negatives, overlap, regions, fpr_limit))
+        found["aupro"].append(aupro(negatives, overlap, drawn @ number, fpr_limit))
         found["ap"].append(average_precision(positives, negatives))
     return {key: np.concatenate(values) for key, values in found.items()}
 

@@ -69,10 +69,9 @@ def test_aupro_of_rows_is_the_exact_one_at_every_limit(rng):
     counter = PixelCounter(steps=10**6)  # a level for every pixel
     for pair in zip(maps, masks, strict=True):
         counter.add(*pair)
-    counts = counter.counts()
-    sums = [x.sum(0, keepdims=True) for x in (counts.negatives, counts.overlap)]
+    _, *sums = (part.sum(0, keepdims=True) for part in counter.counts())
     for limit in (0.013, 0.3, 1.0):
-        found = resampling.aupro(*sums, counts.regions.sum(keepdims=True), limit)
+        found = resampling.aupro(*sums, limit)
         exact = pixel_metrics(maps, masks, fpr_limit=limit)["aupro"]
         assert found[0] == pytest.approx(exact, abs=1e-6)
 
