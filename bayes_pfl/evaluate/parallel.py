@@ -22,12 +22,11 @@ from torch import distributed
 
 from bayes_pfl.data.records import Sample
 from bayes_pfl.evaluate.cache import DatasetCache
-from bayes_pfl.evaluate.categories import evaluate_categories
 from bayes_pfl.evaluate.datasets import EvaluationData
 from bayes_pfl.evaluate.records import CategoryRecord
 from bayes_pfl.evaluate.report_pictures import draw_batch, drawn
 from bayes_pfl.evaluate.request import EvaluationRequest
-from bayes_pfl.evaluate.scoring import EvaluationSettings, OnProgress
+from bayes_pfl.evaluate.scoring import EvaluationSettings, OnProgress, evaluate_categories
 from bayes_pfl.model.network import BayesPFLNetwork
 from bayes_pfl.report.pictures import ReportPictures
 from bayes_pfl.support.processes import close_process_group, first_error_only, launched_outside
@@ -120,7 +119,7 @@ def evaluate_together(
     cache: DatasetCache | None = None,
     pictures: ReportPictures | None = None,
 ) -> Iterator[CategoryRecord]:
-    """As :func:`bayes_pfl.evaluate.categories.evaluate_categories`, over all processes of the team.
+    """As :func:`bayes_pfl.evaluate.scoring.evaluate_categories`, over all processes of the team.
 
     Args:
         pictures: of the report, drawn while the images are scored; None for none.

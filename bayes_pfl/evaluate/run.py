@@ -14,7 +14,6 @@ from bayes_pfl.evaluate.cache import DatasetCache, cache_key
 from bayes_pfl.evaluate.contact_sheets import category_sheet
 from bayes_pfl.evaluate.curves import category_curves
 from bayes_pfl.evaluate.datasets import EvaluationData, read_trees
-from bayes_pfl.evaluate.figures import combine_seeds
 from bayes_pfl.evaluate.files import (
     folder_names,
     image_rows,
@@ -27,7 +26,13 @@ from bayes_pfl.evaluate.files import (
 )
 from bayes_pfl.evaluate.journal import CheckWeights, evaluation_journal
 from bayes_pfl.evaluate.parallel import Team, evaluate_together, working_together
-from bayes_pfl.evaluate.records import CategoryRecord, Protocol, Skipped, dataset_result
+from bayes_pfl.evaluate.records import (
+    CategoryRecord,
+    Protocol,
+    Skipped,
+    combine_seeds,
+    dataset_result,
+)
 from bayes_pfl.evaluate.report_pictures import MOST_PICTURES
 from bayes_pfl.evaluate.request import EvaluationOutcome, EvaluationRequest
 from bayes_pfl.evaluate.scoring import EvaluationSettings
@@ -146,13 +151,10 @@ class _CheckpointRun:
     progress: Progress
 
     def __post_init__(self) -> None:
-        request, model = self.request, self.model
-        if request.calibration:
-            check_calibration(
-                request.calibration, model, request.data, request.settings, request.seeds
-            )
+        request = self.request
+        check_calibration(request, self.model)
         prepare_folder(self.out)
-        self.fingerprint = fingerprint(model)
+        self.fingerprint = fingerprint(self.model)
         self.skipped = list(request.skipped)
         self.image_rows: list[list[Any]] = []
         self.results: dict[Protocol, dict[str, list[Any]]] = {p: {} for p in request.protocols}

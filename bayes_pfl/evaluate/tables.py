@@ -14,8 +14,8 @@ from itertools import product
 from typing import Any, NamedTuple
 
 from bayes_pfl.evaluate.datasets import EvaluationData
-from bayes_pfl.evaluate.figures import IMAGE_KEYS, PIXEL_KEYS, mean
 from bayes_pfl.evaluate.published import Published
+from bayes_pfl.evaluate.records import IMAGE_KEYS, PIXEL_KEYS, mean
 from bayes_pfl.report.tables import METRIC_NAMES, csv_text, latex_table, markdown_table, percent
 
 METRICS = {"image": ("auroc", "f1_max", "ap"), "pixel": ("auroc", "aupro", "ap")}

@@ -7,9 +7,10 @@ weight (1 / area of its region). `merge` adds what another store of the same set
 store from the plain arrays that `state` returned.
 
 The bins take scores of any finite range, in any order. Scores become 32-bit keys. An IEEE-754
-float32 read as a sign-magnitude integer already sorts like the number it stands for; flipping the sign bit of positive numbers and all bits of negative ones
-makes that order the order of uint32. So bins over the leading bits of the key have a constant
-*relative* width, and need no knowledge of the range of the scores.
+float32 read as a sign-magnitude integer already sorts like the number it stands for; flipping the
+sign bit of positive numbers and all bits of negative ones makes that order the order of uint32. So
+bins over the leading bits of the key have a constant *relative* width, and need no knowledge of the
+range of the scores.
 
 A key is split into a page (leading 16 bits) and a place in the page. Only pages that hold data take
 room, each with 2**(16 - shift) bins. `shift` is the smallest one for which all pages fit into the

@@ -23,13 +23,14 @@ from bayes_pfl.evaluate.datasets import EvaluationData
 from bayes_pfl.evaluate.files import folder_names
 from bayes_pfl.model.network import BayesPFLNetwork
 from bayes_pfl.scoreboard.handcrafted import HandcraftedPrompts
-from bayes_pfl.scoreboard.methods import CheckpointMethod, ContrastMethod, Method, encode
+from bayes_pfl.scoreboard.methods import CheckpointMethod, ContrastMethod, encode
 from bayes_pfl.scoreboard.resampling import BootstrapSettings
 from bayes_pfl.scoreboard.tally import Figures, Tally, mean_figures
 from bayes_pfl.support.precision import autocast
 from bayes_pfl.support.progress import NullProgress, Progress
 
 Load = Callable[[str], BayesPFLNetwork]
+Method = CheckpointMethod | HandcraftedPrompts | ContrastMethod
 
 
 def bare_model(

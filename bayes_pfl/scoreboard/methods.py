@@ -1,13 +1,14 @@
 """The rows of a scoreboard: a checkpoint, and local contrast; for CLIP alone see handcrafted.py.
 
-Each gives a score for every image and, where it can, a smoothed map. Symbols: B images, S side.
+Each has a name, unique among the rows, and a reason why it gives no maps, None if it does. It gives
+scores (B,) and, where it can, smoothed maps (B, S, S); higher is more anomalous. Symbols: B images,
+S side.
 """
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Protocol
 
 import cv2
 import numpy as np
@@ -38,21 +39,6 @@ class EncodedBatch:
     pixels: np.ndarray
     features: ImageFeatures
     class_names: tuple[str, ...]
-
-
-class Method(Protocol):
-    """A row of the scoreboard.
-
-    Attributes:
-        name: unique among the rows.
-        reason: why it gives no maps; None if it does.
-    """
-
-    name: str
-    reason: str | None
-
-    def score(self, batch: EncodedBatch) -> tuple[Tensor, Tensor | None]:
-        """Scores (B,), and maps (B, S, S) or None; higher is more anomalous."""
 
 
 class CheckpointMethod:

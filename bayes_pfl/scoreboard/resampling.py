@@ -13,7 +13,7 @@ interval). Symbols: I images, R resamples, n levels, the highest score first.
 from __future__ import annotations
 
 import zlib
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -59,15 +59,15 @@ def image_replicates(
     order = np.argsort(-scores, kind="stable")
     ends = np.append(np.diff(scores[order]) != 0, True) if len(order) else np.empty(0, bool)
     starts = np.flatnonzero(np.append(True, ends[:-1])) if len(order) else np.empty(0, np.intp)
-    found: dict[str, list[np.ndarray]] = {"auroc": [], "ap": []}
-    for rows in _chunks(weights, len(labels)):
+
+    def figures(rows: np.ndarray) -> dict[str, np.ndarray]:
         drawn = rows[:, order]
         counts = [
             np.add.reduceat(drawn * (labels[order] == label), starts, axis=1) for label in (1, 0)
         ]
-        found["auroc"].append(auroc(*counts))
-        found["ap"].append(average_precision(*counts))
-    return {key: np.concatenate(parts) for key, parts in found.items()}
+        return {"auroc": auroc(*counts), "ap": average_precision(*counts)}
+
+    return _in_chunks(weights, len(labels), figures)
 
 
 def pixel_replicates(
@@ -80,15 +80,18 @@ def pixel_replicates(
     Args:
         counts: as :meth:`PixelCounter.counts` returns them.
     """
-    found: dict[str, list[np.ndarray]] = {"auroc": [], "aupro": [], "ap": []}
     *parts, number = (part.astype(np.float64) for part in counts)
-    for rows in _chunks(weights, parts[0].shape[1]):
+
+    def figures(rows: np.ndarray) -> dict[str, np.ndarray]:
         drawn = rows.astype(np.float64)
         positives, negatives, overlap = (drawn @ part for part in parts)
-        found["auroc"].append(auroc(positives, negatives))
-        found["aupro"].append(aupro(negatives, overlap, drawn @ number, fpr_limit))
-        found["ap"].append(average_precision(positives, negatives))
-    return {key: np.concatenate(values) for key, values in found.items()}
+        return {
+            "auroc": auroc(positives, negatives),
+            "aupro": aupro(negatives, overlap, drawn @ number, fpr_limit),
+            "ap": average_precision(positives, negatives),
+        }
+
+    return _in_chunks(weights, parts[0].shape[1], figures)
 
 
 def interval(replicates: np.ndarray, confidence: float) -> tuple[float, float] | None:
@@ -101,10 +104,14 @@ def interval(replicates: np.ndarray, confidence: float) -> tuple[float, float] |
     return float(low), float(high)
 
 
-def _chunks(weights: np.ndarray, width: int) -> Iterator[np.ndarray]:
+def _in_chunks(
+    weights: np.ndarray, width: int, figures: Callable[[np.ndarray], dict[str, np.ndarray]]
+) -> dict[str, np.ndarray]:
+    """The figures of all resamples (R, I), computed of some at once; ``width`` counts for each."""
     size = max(1, _NUMBERS_AT_ONCE // max(1, width))
-    for start in range(0, max(1, len(weights)), size):
-        yield weights[start : start + size]
+    starts = range(0, max(1, len(weights)), size)
+    parts = [figures(weights[start : start + size]) for start in starts]
+    return {key: np.concatenate([part[key] for part in parts]) for key in parts[0]}
 
 
 def auroc(positives: np.ndarray, negatives: np.ndarray) -> np.ndarray:

@@ -14,7 +14,6 @@ import torch
 
 from bayes_pfl.checkpoints.load import load_checkpoint
 from bayes_pfl.errors import DataError
-from bayes_pfl.evaluate.categories import evaluate_categories
 from bayes_pfl.evaluate.datasets import read_trees
 from bayes_pfl.evaluate.parallel import (
     Team,
@@ -24,7 +23,7 @@ from bayes_pfl.evaluate.parallel import (
 )
 from bayes_pfl.evaluate.request import EvaluationRequest
 from bayes_pfl.evaluate.run import run_benchmark
-from bayes_pfl.evaluate.scoring import EvaluationSettings
+from bayes_pfl.evaluate.scoring import EvaluationSettings, evaluate_categories
 from bayes_pfl.rendering import TRAIN_CATEGORIES, write_mvtec_tree
 from bayes_pfl.report.pictures import FOLDER
 from bayes_pfl.support.progress import NullProgress
