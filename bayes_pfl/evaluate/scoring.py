@@ -86,7 +86,8 @@ def evaluate_categories(
         cache: where scores are kept, so that a stopped run can be resumed.
         on_batch: called with every batch that is scored, and its maps.
     """
-    score = CategoryScoring(model, settings, on_progress, cache, on_batch)
+    progress = on_progress or (lambda done: None)
+    score = _CategoryScoring(model, settings, progress, cache, on_batch)
     for category in dict.fromkeys(sample.category for sample in samples):
         chosen = [sample for sample in samples if sample.category == category]
         record = cache.load(category, chosen, tuple(levels)) if cache else None
@@ -95,26 +96,18 @@ def evaluate_categories(
         yield record
 
 
-class CategoryScoring:
-    """Scores what the record of a category lacks, category after category.
+@dataclass
+class _CategoryScoring:
+    """Scores what the record of a category lacks, category after category."""
 
-    Args:
-        on_progress: called with the number of images done since the last call.
-        cache: where the scores are kept.
-        on_batch: called with every batch that is scored, and its maps.
-    """
+    model: BayesPFLNetwork
+    settings: EvaluationSettings
+    on_progress: OnProgress
+    cache: DatasetCache | None
+    on_batch: OnBatch | None
 
-    def __init__(
-        self,
-        model: BayesPFLNetwork,
-        settings: EvaluationSettings,
-        on_progress: OnProgress | None = None,
-        cache: DatasetCache | None = None,
-        on_batch: OnBatch | None = None,
-    ) -> None:
-        self.model, self.settings, self.cache = model, settings, cache
-        self.scorer = Scorer(model, settings)
-        self.on_progress, self.on_batch = on_progress or (lambda done: None), on_batch
+    def __post_init__(self) -> None:
+        self.scorer = Scorer(self.model, self.settings)
         self._read: Path | None = None
         self._identity: dict[Sample, str] = {}
 

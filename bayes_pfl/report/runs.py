@@ -146,8 +146,6 @@ def _evaluated(row: Mapping[str, str], root: str) -> ReportEntry:
         name=_below(row["path"], root),
         group=f"{row['dataset']} / {row['category']}",
         score=_number(row["score_deploy"]),
-        low=_number(row.get("score_low")),
-        high=_number(row.get("score_high")),
         uncertainty=_number(row["uncertainty"]),
         truth=int(row["label"]),
         picture=_picture(row["path"], row["dataset"]),
