@@ -19,8 +19,7 @@ from bayes_pfl.detect.overlays import overlay
 from bayes_pfl.detect.results import score_note
 from bayes_pfl.rendering import CATEGORIES, TEST_CATEGORIES, render
 from bayes_pfl.scoreboard.board import bare_model
-from bayes_pfl.scoreboard.handcrafted import HandcraftedPrompts
-from bayes_pfl.scoreboard.methods import encode
+from bayes_pfl.scoreboard.methods import HandcraftedPrompts, encode
 
 # Three that work, and one (granite) that does not.
 SHOWN = (("galvanised", 0), ("slate", 0), ("head_ct", 2), ("granite", 3))

@@ -22,8 +22,12 @@ from bayes_pfl.errors import ConfigError, DataError
 from bayes_pfl.evaluate.datasets import EvaluationData
 from bayes_pfl.evaluate.files import folder_names
 from bayes_pfl.model.network import BayesPFLNetwork
-from bayes_pfl.scoreboard.handcrafted import HandcraftedPrompts
-from bayes_pfl.scoreboard.methods import CheckpointMethod, ContrastMethod, encode
+from bayes_pfl.scoreboard.methods import (
+    CheckpointMethod,
+    ContrastMethod,
+    HandcraftedPrompts,
+    encode,
+)
 from bayes_pfl.scoreboard.resampling import BootstrapSettings
 from bayes_pfl.scoreboard.tally import Figures, Tally, mean_figures
 from bayes_pfl.support.precision import autocast
@@ -93,13 +97,15 @@ class Board:
     device: str = ""
     fingerprints: dict[str, str] = field(default_factory=dict)
 
-    def set_figures(self, name: str, method: str) -> Figures:
-        """Means over the categories of a set."""
-        return mean_figures([entry.figures[method] for entry in self.sets[name].values()])
+    def set_figures(self, name: str) -> dict[str, Figures]:
+        """Means over the categories of a set, by method."""
+        parts = [entry.figures for entry in self.sets[name].values()]
+        return {method: mean_figures([part[method] for part in parts]) for method in self.methods}
 
-    def overall(self, method: str) -> Figures:
-        """Means over the sets, each the mean of its categories."""
-        return mean_figures([self.set_figures(name, method) for name in self.sets])
+    def overall(self) -> dict[str, Figures]:
+        """Means over the sets, each the mean of its categories, by method."""
+        parts = [self.set_figures(name) for name in self.sets]
+        return {method: mean_figures([part[method] for part in parts]) for method in self.methods}
 
 
 def score_sets(
