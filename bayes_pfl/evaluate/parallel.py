@@ -23,8 +23,8 @@ from torch import distributed
 from bayes_pfl.data.records import Sample
 from bayes_pfl.evaluate.cache import DatasetCache
 from bayes_pfl.evaluate.datasets import EvaluationData
+from bayes_pfl.evaluate.pictures import draw_batch, drawn
 from bayes_pfl.evaluate.records import CategoryRecord
-from bayes_pfl.evaluate.report_pictures import draw_batch, drawn
 from bayes_pfl.evaluate.request import EvaluationRequest
 from bayes_pfl.evaluate.scoring import EvaluationSettings, OnProgress, evaluate_categories
 from bayes_pfl.model.network import BayesPFLNetwork

@@ -11,7 +11,6 @@ from bayes_pfl.checkpoints.fingerprint import fingerprint
 from bayes_pfl.checkpoints.load import load_checkpoint
 from bayes_pfl.errors import DataError
 from bayes_pfl.evaluate.cache import DatasetCache, cache_key
-from bayes_pfl.evaluate.contact_sheets import category_sheet
 from bayes_pfl.evaluate.curves import category_curves
 from bayes_pfl.evaluate.datasets import EvaluationData, read_trees
 from bayes_pfl.evaluate.files import (
@@ -26,6 +25,7 @@ from bayes_pfl.evaluate.files import (
 )
 from bayes_pfl.evaluate.journal import CheckWeights, evaluation_journal
 from bayes_pfl.evaluate.parallel import Team, evaluate_together, working_together
+from bayes_pfl.evaluate.pictures import MOST_PICTURES, category_sheet
 from bayes_pfl.evaluate.records import (
     CategoryRecord,
     Protocol,
@@ -33,7 +33,6 @@ from bayes_pfl.evaluate.records import (
     combine_seeds,
     dataset_result,
 )
-from bayes_pfl.evaluate.report_pictures import MOST_PICTURES
 from bayes_pfl.evaluate.request import EvaluationOutcome, EvaluationRequest
 from bayes_pfl.evaluate.scoring import EvaluationSettings
 from bayes_pfl.evaluate.tables import categories_csv, categories_markdown
@@ -123,7 +122,11 @@ def _run(
         if team.first:
             run.write(name, outcome)
     if team.first:
-        _write_common(request, outcome, device)
+        for protocol, reports in outcome.reports.items():
+            tables = write_tables(request, protocol, reports)
+            outcome.summaries[protocol], outcome.tables[protocol] = tables
+        write_json(request.out / "config.json", _config(request))
+        write_json(request.out / "environment.json", environment(device))
         for folder in folders if request.report else ():
             report_of_run(folder)
     return outcome
@@ -255,16 +258,6 @@ class _CheckpointRun:
                 for place, seed in enumerate(self.request.seeds)
             }
         return report
-
-
-def _write_common(request: EvaluationRequest, outcome: EvaluationOutcome, device: str) -> None:
-    """Write the files that all checkpoints share, and add their tables to the outcome."""
-    for protocol, reports in outcome.reports.items():
-        outcome.summaries[protocol], outcome.tables[protocol] = write_tables(
-            request, protocol, reports
-        )
-    write_json(request.out / "config.json", _config(request))
-    write_json(request.out / "environment.json", environment(device))
 
 
 def _config(request: EvaluationRequest) -> dict[str, Any]:

@@ -43,7 +43,7 @@ class StreamedMetrics:
     _WEIGHTED: ClassVar[bool] = False
     """Whether the positive scores carry weights."""
 
-    def __init__(self, mode: Mode, bins: int = DEFAULT_BINS) -> None:
+    def __init__(self, mode: Mode = "exact", bins: int = DEFAULT_BINS) -> None:
         if mode not in ("binned", "exact"):
             raise ConfigError(
                 f"mode={mode!r}: allowed are 'binned' (bounded memory) and 'exact' (small data)"
@@ -134,9 +134,6 @@ class ImageMetrics(StreamedMetrics):
     Raises:
         ConfigError: a setting that is not allowed.
     """
-
-    def __init__(self, mode: Mode = "exact", bins: int = DEFAULT_BINS) -> None:
-        super().__init__(mode, bins)
 
     def update(
         self, scores: ArrayLike, labels: ArrayLike, names: Sequence[str] | str | None = None

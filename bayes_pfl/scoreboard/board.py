@@ -15,7 +15,7 @@ from bayes_pfl.checkpoints.fingerprint import fingerprint
 from bayes_pfl.checkpoints.load import load_checkpoint, untrained_model
 from bayes_pfl.config import BackboneConfig
 from bayes_pfl.data.card_schema import LEVELS
-from bayes_pfl.data.labelled_batches import LabelledBatch, read_batches
+from bayes_pfl.data.labelled_batches import read_batches
 from bayes_pfl.data.records import Sample, count_labels
 from bayes_pfl.detect.scorer import out_of_memory_explained, smoothing_sigma
 from bayes_pfl.errors import ConfigError, DataError
@@ -203,7 +203,15 @@ def _score_set(
             board.skipped += [item for item in failures if item not in board.skipped]
             entry.skipped += len(failures)
             if batch.samples:
-                _score_batch(model, batch, methods, tallies, settings)
+                with (
+                    torch.no_grad(),
+                    out_of_memory_explained(model, len(batch.samples)),
+                    autocast(model.device, settings.precision),
+                ):
+                    names = [s.class_name for s in batch.samples]
+                    encoded = encode(model, batch.pixels, names)
+                    for method, tally in zip(methods, tallies, strict=True):
+                        tally.add(*method.score(encoded), batch)
             progress.advance(len(batch.samples) + len(failures), {})
         for method, tally in zip(methods, tallies, strict=True):
             stream = f"{data.name}/{category}"
@@ -221,20 +229,3 @@ def _reasons(
     unmasked = sum(sample.label == 1 and sample.mask is None for sample in samples)
     lost = f"{unmasked} anomalous images have no mask" if unmasked else method.reason
     return reasons | {"pixel": reasons["pixel"] or lost}
-
-
-def _score_batch(
-    model: BayesPFLNetwork,
-    batch: LabelledBatch,
-    methods: Sequence[Method],
-    tallies: Sequence[Tally],
-    settings: BoardSettings,
-) -> None:
-    with (
-        torch.no_grad(),
-        out_of_memory_explained(model, len(batch.samples)),
-        autocast(model.device, settings.precision),
-    ):
-        encoded = encode(model, batch.pixels, [s.class_name for s in batch.samples])
-        for method, tally in zip(methods, tallies, strict=True):
-            tally.add(*method.score(encoded), batch)

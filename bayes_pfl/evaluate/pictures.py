@@ -1,7 +1,9 @@
-"""The images of a category that are worth a look, on one page with their heat maps.
+"""The pictures of an evaluation: those of its report, and contact sheets of its categories.
 
-An evaluation keeps no maps, so the few that are shown are computed again. The same draws give the
-same maps, also after a resumed run. The true mask is outlined on image and map.
+The report's are drawn while the images are scored. A contact sheet shows the images of a category
+that are worth a look, with their heat maps; the true mask is outlined on both. An evaluation keeps
+no maps, so the few of a sheet are computed again. The same draws give the same maps, also after a
+resumed run.
 """
 
 from __future__ import annotations
@@ -9,14 +11,16 @@ from __future__ import annotations
 import io
 import math
 from collections.abc import Sequence
+from pathlib import Path
 from typing import NamedTuple
 
 import cv2
 import numpy as np
 import torch
-from PIL import Image, ImageDraw
+from PIL import ExifTags, Image, ImageDraw
 
 from bayes_pfl.data.images import read_image
+from bayes_pfl.data.labelled_batches import LabelledBatch
 from bayes_pfl.data.records import Sample
 from bayes_pfl.data.samples import load_mask
 from bayes_pfl.data.transforms import resize_image
@@ -29,15 +33,19 @@ from bayes_pfl.detect.overlays import (
     shorten,
     widened,
 )
-from bayes_pfl.detect.scorer import ScoredImage, Scorer
+from bayes_pfl.detect.scorer import ScoredImage, Scorer, smoothing_sigma
 from bayes_pfl.evaluate.records import CategoryRecord, ImageRow
 from bayes_pfl.evaluate.scoring import EvaluationSettings
 from bayes_pfl.model.network import BayesPFLNetwork
-from bayes_pfl.report.pictures import fitted
+from bayes_pfl.model.scoring import BatchScores, gaussian_smooth
+from bayes_pfl.report.pictures import ReportPictures, fitted, picture_name
 
+MOST_PICTURES = 5000
+"""Images of an evaluation whose report has pictures; a larger one has tables and figures only."""
 SIDE = 200
 """Longest side of a picture on the sheet, in pixels."""
 
+_TURNED = (5, 6, 7, 8)  # EXIF orientations that exchange width and height
 _PERCENTILES = (1.0, 99.8)
 _PAPER, _INK, _GREY = (255, 255, 255), (20, 20, 20), (120, 120, 120)
 _GAP, _POINTS, _LINE = 10, 12, 18
@@ -162,7 +170,10 @@ def _page(
 ) -> Image.Image:
     """Rows of tiles, each row under its heading; an empty row shows "none"."""
     across = max([len(tiles) for _, tiles in rows] + [1])
-    heights = [_LINE + _row_height(tiles) + 2 * _GAP for _, tiles in rows]
+    heights = [
+        _LINE + max((2 * _LINE + len(tile.pictures) for tile in tiles), default=_LINE) + 2 * _GAP
+        for _, tiles in rows
+    ]
     width = max(across * (_TILE + 2 * _GAP) + _GAP, 480)
     page = Image.new("RGB", (width, 2 * _LINE + _GAP + sum(heights)), _PAPER)
     draw = ImageDraw.Draw(page)
@@ -182,14 +193,50 @@ def _page(
     return page
 
 
-def _row_height(tiles: Sequence[Tile]) -> int:
-    """Height of the text lines and the tallest picture; one line for an empty row."""
-    return max((2 * _LINE + len(tile.pictures) for tile in tiles), default=_LINE)
-
-
 def _paste(page: Image.Image, tile: Tile, left: int, top: int) -> None:
     draw, small = ImageDraw.Draw(page), label_font(_POINTS)
     for line, (text, colour) in enumerate(((tile.title, _INK), (tile.note, _GREY))):
         short = shorten(plain_text(text), small, _TILE)
         draw.text((left, top + (line + 0.5) * _LINE), short, colour, small, anchor="lm")
     page.paste(Image.fromarray(tile.pictures), (left, top + 2 * _LINE))
+
+
+def draw_batch(
+    model: BayesPFLNetwork,
+    pictures: ReportPictures,
+    dataset: str,
+    batch: LabelledBatch,
+    scores: BatchScores,
+) -> None:
+    """Write the pictures of a batch; one that cannot be written is missing in the report."""
+    maps = gaussian_smooth(scores.map, smoothing_sigma(model)).float().cpu().numpy()
+    spreads = scores.map_spread.float().cpu().numpy()
+    for index, sample in enumerate(batch.samples):
+        size = shown_size(sample.path, pictures.side)
+        picture = batch.pixels[index]
+        if size is not None:
+            picture = cv2.resize(picture, size, interpolation=cv2.INTER_AREA)
+        name = picture_name(str(sample.path), dataset)
+        mask = batch.masks[index] if sample.mask else None
+        pictures.write(name, picture, maps[index], spreads[index], mask)
+
+
+def drawn(pictures: ReportPictures, dataset: str, record: CategoryRecord) -> dict[str, bytes]:
+    """The pictures of a category that could be written: their content by file name."""
+    paths = [pictures.folder / picture_name(row.path, dataset) for row in record.rows]
+    return {path.name: path.read_bytes() for path in paths if path.is_file()}
+
+
+def shown_size(path: Path, side: int) -> tuple[int, int] | None:
+    """Width and height with the image's own proportions and ``side`` as the longer of the two.
+
+    None for an image whose header cannot be read again.
+    """
+    try:
+        with Image.open(path) as image:
+            width, height = image.size
+            if image.getexif().get(ExifTags.Base.Orientation) in _TURNED:
+                width, height = height, width
+    except Exception:  # it could be read a moment ago; the picture is then a square
+        return None
+    return fitted((width, height), side)
