@@ -24,7 +24,7 @@ import json
 import logging
 import shutil
 import time
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import fields
 from pathlib import Path
 from typing import Any
@@ -188,7 +188,7 @@ def cache_key(model: BayesPFLNetwork, fingerprint: str, settings: ScoringSetting
 def _packed_record(record: CategoryRecord) -> bytes:
     """A file with the rows of a record and its pixel counts."""
     counts = {f"pixel/{name}": value for name, value in record.pixel.state().items()}
-    return _packed(np.savez_compressed, record.levels, record.rows, record.unread, counts)
+    return _packed(np.savez_compressed, record.levels, record, counts)
 
 
 def _packed_batch(levels: tuple[str, ...], batch: Counted) -> bytes:
@@ -196,7 +196,7 @@ def _packed_batch(levels: tuple[str, ...], batch: Counted) -> bytes:
     pixels = {}
     if batch.maps is not None and batch.masks is not None:
         pixels = {"maps": batch.maps, "masks": np.packbits(batch.masks, axis=-1)}
-    return _packed(np.savez, levels, batch.rows, batch.unread, pixels)
+    return _packed(np.savez, levels, batch, pixels)
 
 
 def _read_record(path: Path, category: str, levels: tuple[str, ...]) -> CategoryRecord | None:
@@ -227,13 +227,12 @@ def _read_batch(path: Path, levels: tuple[str, ...]) -> Counted | None:
 def _packed(
     save: Callable[..., None],
     levels: tuple[str, ...],
-    rows: Iterable[ImageRow],
-    unread: Iterable[str],
+    kept: CategoryRecord | Counted,
     pixels: dict[str, np.ndarray],
 ) -> bytes:
-    columns: dict[str, Any] = {name: [getattr(row, name) for row in rows] for name in _COLUMNS}
+    columns: dict[str, Any] = {name: [getattr(row, name) for row in kept.rows] for name in _COLUMNS}
     buffer = io.BytesIO()
-    save(buffer, levels=levels, unread=sorted(unread), **columns, **pixels)
+    save(buffer, levels=levels, unread=sorted(kept.unread), **columns, **pixels)
     return buffer.getvalue()
 
 

@@ -14,6 +14,9 @@ from bayes_pfl.metrics.pro import DEFAULT_FPR_LIMIT
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
 
+Curves = Mapping[str, Mapping[str, np.ndarray]]
+"""By level, as `PixelMetrics.curves` and `ImageMetrics.curves` return them."""
+
 _NORMAL, _ANOMALOUS = "#0072b2", "#d55e00"
 _LEVELS = (("image", "#0072b2", "-"), ("pixel", "#d55e00", "--"))
 _DOTS_PER_INCH = 110
@@ -42,16 +45,7 @@ def category_curves(record: CategoryRecord, protocol: Protocol, title: str) -> b
     return buffer.getvalue()
 
 
-def _draw(
-    axes: Axes,
-    curves: Mapping[str, Mapping[str, np.ndarray]],
-    x: str,
-    y: str,
-    title: str,
-    across: str,
-    up: str,
-) -> None:
-    """Curves of the levels that have any, as `PixelMetrics.curves` returns them."""
+def _draw(axes: Axes, curves: Curves, x: str, y: str, title: str, across: str, up: str) -> None:
     for level, colour, style in _LEVELS:
         values = curves.get(level, {})
         if len(values.get(x, ())) and y in values and np.isfinite(values[x]).all():

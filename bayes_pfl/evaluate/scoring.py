@@ -9,7 +9,6 @@ from __future__ import annotations
 import os
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
-from itertools import chain
 from pathlib import Path
 
 import numpy as np
@@ -122,21 +121,19 @@ class _CategoryScoring:
         missing = [sample for sample in samples if self._identity[sample] not in done]
         again = [sample for sample in missing if self._identity[sample] in record.unread]
         fresh = [sample for sample in missing if self._identity[sample] not in record.unread]
+        side, settings = self.model.backbone.image_size, self.settings
         if len(missing) < len(samples):
             self.on_progress(len(samples) - len(missing))
         try:
-            for batch in chain(self._batches(again), self._batches(fresh)):
-                self._take(batch, record)
+            for part in (again, fresh):
+                for batch in read_batches(part, side, settings.batch_size, settings.workers):
+                    self._take(batch, record)
         finally:  # also when the user stops the run
             if self.cache and missing:
                 self.cache.keep(record, now=True)
         if again:
             places = {self._identity[sample]: place for place, sample in enumerate(samples)}
             record.rows.sort(key=lambda row: places[row.identity])
-
-    def _batches(self, samples: Sequence[Sample]) -> Iterator[LabelledBatch]:
-        side, settings = self.model.backbone.image_size, self.settings
-        return read_batches(samples, side, settings.batch_size, settings.workers)
 
     def _take(self, batch: LabelledBatch, record: CategoryRecord) -> None:
         for sample, reason in batch.failures:

@@ -12,9 +12,9 @@ from torch import Tensor
 from bayes_pfl.data.labelled_batches import LabelledBatch
 from bayes_pfl.metrics import ImageMetrics, PixelMetrics
 from bayes_pfl.metrics.pro import DEFAULT_FPR_LIMIT
-from bayes_pfl.scoreboard.pixel_counts import PixelCounter
 from bayes_pfl.scoreboard.resampling import (
     BootstrapSettings,
+    PixelCounter,
     image_replicates,
     image_weights,
     interval,

@@ -8,9 +8,9 @@ from sklearn.metrics import average_precision_score, roc_auc_score
 
 from bayes_pfl.metrics import PixelMetrics, pixel_metrics
 from bayes_pfl.scoreboard import resampling
-from bayes_pfl.scoreboard.pixel_counts import PixelCounter
 from bayes_pfl.scoreboard.resampling import (
     BootstrapSettings,
+    PixelCounter,
     image_replicates,
     image_weights,
     interval,
