@@ -75,12 +75,14 @@ def threshold_lines(reports: Mapping[str, Mapping[str, Any]]) -> list[str]:
         for dataset, result in report["datasets"].items():
             for category, entry in result["categories"].items():
                 if rates := entry.get("at_threshold"):
-                    lines.append(
-                        f"{dataset} / {category}: "
-                        f"at the calibrated threshold {rates['threshold']:.4f} "
-                        f"{rates['false_positives']} of {entry['n_normal']} normal images are "
-                        f"called anomalous (calibrated for a rate of {rates['calibrated_fpr']:g}), "
-                        f"{rates['true_positives']} of {entry['n_anomalous']} anomalous ones are "
-                        "found"
-                    )
+                    lines.append(f"{dataset} / {category}: {_line(rates, entry)}")
     return lines
+
+
+def _line(rates: Mapping[str, Any], entry: Mapping[str, Any]) -> str:
+    return (
+        f"at the calibrated threshold {rates['threshold']:.4f} "
+        f"{rates['false_positives']} of {entry['n_normal']} normal images are called anomalous "
+        f"(calibrated for a rate of {rates['calibrated_fpr']:g}), "
+        f"{rates['true_positives']} of {entry['n_anomalous']} anomalous ones are found"
+    )
