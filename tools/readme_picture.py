@@ -19,8 +19,7 @@ from bayes_pfl.detect.overlays import overlay
 from bayes_pfl.detect.results import score_note
 from bayes_pfl.rendering import CATEGORIES, TEST_CATEGORIES, render
 from bayes_pfl.scoreboard.board import bare_model
-from bayes_pfl.scoreboard.handcrafted import HandcraftedPrompts
-from bayes_pfl.scoreboard.methods import HandcraftedMethod, encode
+from bayes_pfl.scoreboard.methods import HandcraftedPrompts, encode
 
 # Three that work, and one (granite) that does not.
 SHOWN = (("galvanised", 0), ("slate", 0), ("head_ct", 2), ("granite", 3))
@@ -81,12 +80,12 @@ def by_hand() -> tuple[Look, None]:
     """The scoreboard's row of the shipped CLIP; the ends of its colours are not known."""
     model = bare_model("bayes-pfl-clip-tiny", device="cpu", image_size=320)
     sigma = model.config.scoring.smoothing * model.backbone.image_size
-    method = HandcraftedMethod("by hand", HandcraftedPrompts(model.backbone), sigma)
+    method = HandcraftedPrompts(model.backbone, "by hand", sigma)
 
     def look(image: np.ndarray, name: str) -> tuple[np.ndarray, str]:
         batch = encode(model, model.transform(Image.fromarray(image))[None], [name])
-        outcome = method.score(batch)
-        return outcome.maps[0], f"score {outcome.scores[0]:.3f}"
+        scores, maps = method.score(batch)
+        return maps[0].float().numpy(), f"score {float(scores[0]):.3f}"
 
     return look, None
 

@@ -60,11 +60,11 @@ def scoreboard(
     own.
     """
     from bayes_pfl.errors import ConfigError
+    from bayes_pfl.evaluate.datasets import read_sets
     from bayes_pfl.evaluate.files import prepare_folder
     from bayes_pfl.scoreboard.board import BoardSettings, bare_model
     from bayes_pfl.scoreboard.resampling import BootstrapSettings
     from bayes_pfl.scoreboard.run import run_scoreboard
-    from bayes_pfl.scoreboard.sets import read_sets
 
     backbones = tuple(dict.fromkeys(backbone or []))
     if image_size and not backbones:

@@ -19,20 +19,25 @@ from __future__ import annotations
 import contextlib
 import errno
 import hashlib
+import io
 import json
 import logging
 import shutil
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import fields
 from pathlib import Path
+from typing import Any
 from urllib.parse import quote
+
+import numpy as np
 
 from bayes_pfl.data.labelled_batches import file_identity
 from bayes_pfl.data.records import Sample
 from bayes_pfl.detect.settings import ScoringSettings
 from bayes_pfl.errors import DataError
-from bayes_pfl.evaluate.cache_files import packed_batch, packed_record, read_batch, read_record
-from bayes_pfl.evaluate.records import CategoryRecord, Counted
+from bayes_pfl.evaluate.records import CategoryRecord, Counted, ImageRow
+from bayes_pfl.metrics import PixelMetrics
 from bayes_pfl.model.network import BayesPFLNetwork
 from bayes_pfl.support.files import not_written, write_atomically
 from bayes_pfl.support.version import __version__
@@ -43,6 +48,7 @@ CACHE_FORMAT = 2
 MOST_BYTES = 256 * 2**20
 """Batches of this size, together, are kept; later ones wait until the counts are written."""
 
+_COLUMNS = [column.name for column in fields(ImageRow)]
 _NO_ROOM = (errno.ENOSPC, getattr(errno, "EDQUOT", errno.ENOSPC))
 
 
@@ -93,9 +99,9 @@ class DatasetCache:
     def _read(self, category: str, levels: tuple[str, ...]) -> CategoryRecord | None:
         path = self._path(category)
         try:
-            record = read_record(path, category, levels) or CategoryRecord(category, levels)
+            record = _read_record(path, category, levels) or CategoryRecord(category, levels)
             folder = self._batches(category)
-            while (batch := read_batch(folder / f"{len(record.rows)}.npz", levels)) and batch.rows:
+            while (batch := _read_batch(folder / f"{len(record.rows)}.npz", levels)) and batch.rows:
                 record.add(batch)
         except Exception as error:  # a damaged file can raise anything, and is only a cache
             logger.warning("%s: cannot be used (%s); scoring again", path, error)
@@ -113,7 +119,7 @@ class DatasetCache:
         with self._writing():
             folder, start = self._batches(record.category), len(record.rows) - len(batch.rows)
             folder.mkdir(parents=True, exist_ok=True)
-            data = packed_batch(record.levels, batch)
+            data = _packed_batch(record.levels, batch)
             write_atomically(folder / f"{start}.npz", data, sync=False)
             self._bytes += len(data)
 
@@ -128,7 +134,7 @@ class DatasetCache:
         started = time.monotonic()
         with self._writing():
             self.folder.mkdir(parents=True, exist_ok=True)
-            write_atomically(self._path(record.category), packed_record(record))
+            write_atomically(self._path(record.category), _packed_record(record))
             shutil.rmtree(self._batches(record.category), ignore_errors=True)
             self._bytes = 0
         done = time.monotonic()  # at most a twentieth of the time goes into writing
@@ -177,3 +183,70 @@ def cache_key(model: BayesPFLNetwork, fingerprint: str, settings: ScoringSetting
     if not settings.smoothing:
         parts["smoothing"] = False
     return hashlib.sha256(json.dumps(parts, sort_keys=True).encode()).hexdigest()[:16]
+
+
+def _packed_record(record: CategoryRecord) -> bytes:
+    """A file with the rows of a record and its pixel counts."""
+    counts = {f"pixel/{name}": value for name, value in record.pixel.state().items()}
+    return _packed(np.savez_compressed, record.levels, record, counts)
+
+
+def _packed_batch(levels: tuple[str, ...], batch: Counted) -> bytes:
+    """A file with the rows of a batch, its maps and its masks."""
+    pixels = {}
+    if batch.maps is not None and batch.masks is not None:
+        pixels = {"maps": batch.maps, "masks": np.packbits(batch.masks, axis=-1)}
+    return _packed(np.savez, levels, batch, pixels)
+
+
+def _read_record(path: Path, category: str, levels: tuple[str, ...]) -> CategoryRecord | None:
+    """The record in a file; None if there is none for these levels. A damaged file raises."""
+    if (found := _arrays(path, levels)) is None:
+        return None
+    rows, unread, arrays = found
+    state = {name.removeprefix("pixel/"): value for name, value in arrays.items()}
+    pixel = PixelMetrics.from_state(state)
+    return CategoryRecord(category, levels, pixel, rows, unread=set(unread))
+
+
+def _read_batch(path: Path, levels: tuple[str, ...]) -> Counted | None:
+    """The batch in a file; None if there is none for these levels, or if it is damaged."""
+    try:
+        found = _arrays(path, levels)
+    except Exception:  # a power cut can tear the file, and a torn one can raise anything
+        return None
+    if found is None:
+        return None
+    rows, unread, arrays = found
+    maps, masks = arrays.get("maps"), arrays.get("masks")
+    if maps is not None and masks is not None:
+        masks = np.unpackbits(masks, axis=-1, count=maps.shape[-1]).astype(bool)
+    return Counted(tuple(rows), tuple(unread), maps, masks)
+
+
+def _packed(
+    save: Callable[..., None],
+    levels: tuple[str, ...],
+    kept: CategoryRecord | Counted,
+    pixels: dict[str, np.ndarray],
+) -> bytes:
+    columns: dict[str, Any] = {name: [getattr(row, name) for row in kept.rows] for name in _COLUMNS}
+    buffer = io.BytesIO()
+    save(buffer, levels=levels, unread=sorted(kept.unread), **columns, **pixels)
+    return buffer.getvalue()
+
+
+def _arrays(
+    path: Path, levels: tuple[str, ...]
+) -> tuple[list[ImageRow], list[str], dict[str, np.ndarray]] | None:
+    """Rows, identities of unread images, and the other arrays of a file; None if there is none."""
+    try:
+        with np.load(path, allow_pickle=False) as file:
+            arrays = dict(file)
+    except FileNotFoundError:
+        return None
+    if tuple(arrays.pop("levels").tolist()) != levels:
+        return None
+    columns = [arrays.pop(name).tolist() for name in _COLUMNS]
+    rows = [ImageRow(*values) for values in zip(*columns, strict=True)]
+    return rows, arrays.pop("unread").tolist(), arrays

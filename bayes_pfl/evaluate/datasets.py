@@ -14,6 +14,7 @@ from bayes_pfl.errors import ConfigError, DataError
 from bayes_pfl.evaluate.records import Skipped
 
 ALL = "all"
+_CARDS = (".yaml", ".yml")
 
 
 @dataclass(frozen=True)
@@ -85,6 +86,35 @@ def read_cards(
     return [data for _, data in datasets.values()], skipped
 
 
+def read_sets(names: Sequence[str], root: Path | None = None) -> list[EvaluationData]:
+    """Sets in the order named: a tree in MVTec's layout (one category, or several), a meta.json, a
+    card's name or file.
+
+    Args:
+        root: folder below which the datasets of cards lie.
+
+    Raises:
+        DataError: a set that does not exist, cannot be read, or is given twice.
+    """
+    trees = [Path(name) for name in names if _is_tree(name)]
+    cards = [name for name in names if not _is_tree(name)]
+    lost = [name for name in cards if "/" in name and not name.endswith(_CARDS)]
+    if lost:
+        raise DataError(f"{lost[0]} does not exist; give a folder of categories, or a card")
+    places = [path.resolve() for path in trees]
+    if twice := [
+        tree for tree, place in zip(trees, places, strict=True) if places.count(place) > 1
+    ]:
+        raise DataError(f"set {twice[0]} is given twice; name each once")
+    from_trees = iter(read_trees(trees))
+    from_cards = iter([read_cards([name], root)[0][0] for name in cards])
+    found = [next(from_trees if _is_tree(name) else from_cards) for name in names]
+    titles = [data.name for data in found]
+    if alike := [title for title in titles if titles.count(title) > 1]:
+        raise DataError(f"two sets are named {alike[0]!r}; rename one")
+    return found
+
+
 def _all_of(
     root: Path | None, form: str
 ) -> tuple[list[tuple[Card, EvaluationData]], list[Skipped]]:
@@ -122,3 +152,8 @@ def _read(card: Card, root: Path | None, form: str, own_folder: bool = False) ->
         )
     notes = tuple(found.differences(samples))
     return EvaluationData(card.name, tuple(samples), card.domain, card.supports, notes)
+
+
+def _is_tree(name: str) -> bool:
+    path = Path(name)
+    return path.exists() and path.suffix.lower() not in _CARDS

@@ -11,16 +11,16 @@ from typing import Any
 from urllib.parse import quote
 
 from bayes_pfl.errors import DataError
-from bayes_pfl.evaluate.paper_table import arrange, blocks_json
 from bayes_pfl.evaluate.records import CategoryRecord, Protocol
 from bayes_pfl.evaluate.request import EvaluationRequest
 from bayes_pfl.evaluate.tables import (
+    arrange,
     blocks_csv,
+    blocks_json,
     blocks_latex,
     blocks_markdown,
     categories_markdown,
 )
-from bayes_pfl.report.curves import curves_png
 from bayes_pfl.report.tables import csv_text
 from bayes_pfl.support.files import raising_not_written, write_atomically
 
@@ -46,17 +46,6 @@ def write_images(out: Path, rows: Sequence[Sequence[Any]]) -> None:
     about, scores = ("dataset", "category", "seed", "path", "label"), ("deploy", "authors")
     head = (*about, *_ROW_COLUMNS, *(f"score_{protocol}" for protocol in scores))
     write_results(out / "images.csv", csv_text([head, *rows]))
-
-
-def category_curves(record: CategoryRecord, protocol: Protocol, title: str) -> bytes:
-    """The curves of a category as a PNG file."""
-    return curves_png(
-        f"{title} ({protocol})",
-        record.image_metrics(protocol).curves() if "image" in record.levels else {},
-        record.pixel_curves,
-        record.image_scores(protocol),
-        record.labels,
-    )
 
 
 def write_png(folder: Path, dataset: str, name: str, content: bytes) -> None:

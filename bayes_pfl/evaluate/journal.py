@@ -1,15 +1,16 @@
-"""What an evaluation was asked for and which categories it has finished; ``--resume`` reads it.
+"""What an evaluation was asked for and with which weights; ``--resume`` reads it.
 
 The scores themselves are in the cache.
 """
 
 from __future__ import annotations
 
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from itertools import chain
 from typing import Any
 
 from bayes_pfl.errors import ConfigError
-from bayes_pfl.evaluate.records import CategoryRecord
 from bayes_pfl.evaluate.request import EvaluationRequest
 from bayes_pfl.support.files import remove_leftovers
 from bayes_pfl.support.journal import Journal
@@ -18,71 +19,52 @@ from bayes_pfl.support.version import __version__
 
 JOURNAL_NAME = "evaluation.journal.jsonl"
 
+CheckWeights = Callable[[str, str], None]
+"""Takes a checkpoint and the hash of its weights; ConfigError if the run began with others."""
 
-class EvaluationJournal:
-    """The journal of a run that has a cache; without a cache nothing is written.
+
+@contextmanager
+def evaluation_journal(request: EvaluationRequest) -> Iterator[CheckWeights]:
+    """The journal of a run, marked as finished at the end; without a cache nothing is written.
 
     Raises:
         ConfigError: the run is resumed with other settings than it was started with, or without a
             cache; or another run writes in the same folder.
     """
+    if request.cache is None and request.resume:
+        raise ConfigError("--resume reads the scores from the cache: leave --no-cache out")
+    if request.cache is None or not is_first_process():
+        yield lambda checkpoint, sha256: None
+        return
+    with Journal(request.out / JOURNAL_NAME, "evaluation", "leave --resume out") as journal:
+        known = _begin(journal, request)
 
-    def __init__(self, request: EvaluationRequest) -> None:
-        self._journal: Journal | None = None
-        self._weights: dict[str, str] = {}
-        if request.cache is None:
-            if request.resume:
-                raise ConfigError("--resume reads the scores from the cache: leave --no-cache out")
-        elif is_first_process():
-            self._journal = Journal(request.out / JOURNAL_NAME, "evaluation", "leave --resume out")
-            try:
-                self._begin(self._journal, request)
-            except BaseException:
-                self.close()
-                raise
+        def check_weights(checkpoint: str, sha256: str) -> None:
+            if known.setdefault(checkpoint, sha256) != sha256:
+                raise ConfigError(
+                    f"{journal.path}: checkpoint {checkpoint} has other weights than when the "
+                    "run was begun; restore them, or leave --resume out"
+                )
+            journal.append([{"checkpoint": checkpoint, "sha256": sha256}])
 
-    def _begin(self, journal: Journal, request: EvaluationRequest) -> None:
-        _remove_leftovers(request)
-        header = _header(request)
-        if not request.resume or journal.header is None:
-            journal.begin(header)
-            return
-        journal.check_same(header)
-        for _, entry in chain.from_iterable(journal.blocks()):
-            if "sha256" in entry:
-                self._weights[str(entry.get("checkpoint"))] = str(entry["sha256"])
+        yield check_weights
+        journal.end()
 
-    def check_weights(self, checkpoint: str, sha256: str) -> None:
-        """Check that a checkpoint has the weights that the run was started with.
 
-        Raises:
-            ConfigError: it has others.
-        """
-        if self._journal is None:
-            return
-        if self._weights.setdefault(checkpoint, sha256) != sha256:
-            raise ConfigError(
-                f"{self._journal.path}: checkpoint {checkpoint} has other weights than when the "
-                "run was begun; restore them, or leave --resume out"
-            )
-        self._journal.append([{"checkpoint": checkpoint, "sha256": sha256}])
+def _begin(journal: Journal, request: EvaluationRequest) -> dict[str, str]:
+    """Write the header, or check that of the run that is resumed.
 
-    def note(self, checkpoint: str, dataset: str, seed: int, record: CategoryRecord) -> None:
-        """Record that a category is finished."""
-        if self._journal is not None:
-            done = {"checkpoint": checkpoint, "dataset": dataset, "seed": seed}
-            counts = {"images": len(record.rows), "skipped": len(record.skipped)}
-            self._journal.append([{**done, "category": record.category, **counts}])
-
-    def end(self) -> None:
-        """Record that all results are written."""
-        if self._journal is not None:
-            self._journal.end()
-
-    def close(self) -> None:
-        """Let other runs write here."""
-        if self._journal is not None:
-            self._journal.close()
+    Returns:
+        The hashes of the weights of a resumed run, by checkpoint.
+    """
+    _remove_leftovers(request)
+    header = _header(request)
+    if not request.resume or journal.header is None:
+        journal.begin(header)
+        return {}
+    journal.check_same(header)
+    entries = [entry for _, entry in chain.from_iterable(journal.blocks())]
+    return {str(e.get("checkpoint")): str(e["sha256"]) for e in entries if "sha256" in e}
 
 
 def _remove_leftovers(request: EvaluationRequest) -> None:

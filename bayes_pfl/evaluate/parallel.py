@@ -12,7 +12,7 @@ import os
 import tempfile
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -22,34 +22,17 @@ from torch import distributed
 
 from bayes_pfl.data.records import Sample
 from bayes_pfl.evaluate.cache import DatasetCache
-from bayes_pfl.evaluate.categories import evaluate_categories
 from bayes_pfl.evaluate.datasets import EvaluationData
-from bayes_pfl.evaluate.records import CategoryRecord, ImageRow
-from bayes_pfl.evaluate.report_pictures import EvaluationPictures
+from bayes_pfl.evaluate.pictures import draw_batch, drawn
+from bayes_pfl.evaluate.records import CategoryRecord
 from bayes_pfl.evaluate.request import EvaluationRequest
-from bayes_pfl.evaluate.scoring import EvaluationSettings, OnProgress
-from bayes_pfl.metrics import PixelMetrics
-from bayes_pfl.metrics.stores import State
+from bayes_pfl.evaluate.scoring import EvaluationSettings, OnProgress, evaluate_categories
 from bayes_pfl.model.network import BayesPFLNetwork
+from bayes_pfl.report.pictures import ReportPictures
 from bayes_pfl.support.processes import close_process_group, first_error_only, launched_outside
 
 _PATIENCE = datetime.timedelta(days=30)
 """A process may finish long before the others. One that dies is noticed at once regardless."""
-
-
-@dataclass(frozen=True)
-class Share:
-    """What one process found in a category.
-
-    Attributes:
-        pixel: the state of its pixel counts.
-        pictures: of the report, by file name.
-    """
-
-    rows: list[ImageRow]
-    skipped: list[tuple[str, str]]
-    pixel: State
-    pictures: dict[str, bytes] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
@@ -69,11 +52,11 @@ class Team:
         places = range(len(samples))
         return [samples[at] for at in places if at // batch_size % self.count == self.rank]
 
-    def gather(self, share: Share) -> list[Share]:
-        """Send this share to the first process, which returns all; the others return nothing."""
-        found: list[Any] | None = [None] * self.count if self.first else None
-        distributed.gather_object(share, found)
-        return found or []
+    def gather(self, found: Any) -> list[Any]:
+        """Send what was found to the first process, which gets all; the others get nothing."""
+        everything: list[Any] | None = [None] * self.count if self.first else None
+        distributed.gather_object(found, everything)
+        return everything or []
 
 
 @contextmanager
@@ -134,12 +117,12 @@ def evaluate_together(
     settings: EvaluationSettings,
     on_progress: OnProgress,
     cache: DatasetCache | None = None,
-    pictures: EvaluationPictures | None = None,
+    pictures: ReportPictures | None = None,
 ) -> Iterator[CategoryRecord]:
-    """As :func:`bayes_pfl.evaluate.categories.evaluate_categories`, over all processes of the team.
+    """As :func:`bayes_pfl.evaluate.scoring.evaluate_categories`, over all processes of the team.
 
     Args:
-        pictures: draws the pictures of the report; None for none.
+        pictures: of the report, drawn while the images are scored; None for none.
 
     Yields:
         In the first process the records of all images; in the others nothing.
@@ -149,48 +132,46 @@ def evaluate_together(
         by_category.setdefault(sample.category, []).append(sample)
     own = {name: team.share(samples, settings.batch_size) for name, samples in by_category.items()}
     mine = [sample for share in own.values() for sample in share]
-    draw = partial(pictures.draw, data.name) if pictures else None
+    draw = partial(draw_batch, model, pictures, data.name) if pictures else None
     records = evaluate_categories(model, mine, settings, on_progress, data.levels, cache, draw)
     if team.count == 1:
         yield from records
         return
     for category, samples in by_category.items():
         record = next(records) if own[category] else CategoryRecord(category, tuple(data.levels))
-        drawn = pictures.drawn(data.name, record) if pictures else {}
-        shares = team.gather(Share(record.rows, record.skipped, record.pixel.state(), drawn))
-        for other in shares[1:]:
+        found = drawn(pictures, data.name, record) if pictures else {}
+        shares = team.gather((record, found))
+        for other, theirs in shares[1:]:
             on_progress(len(other.rows) + len(other.skipped))
             if pictures:
-                pictures.add(other.pictures)
+                pictures.add(theirs)
         if team.first:
-            yield merge_shares(category, data.levels, shares, samples, settings.batch_size)
+            records_of_all = [record for record, _ in shares]
+            yield merge_records(records_of_all, samples, settings.batch_size)
 
 
-def merge_shares(
-    category: str,
-    levels: Sequence[str],
-    shares: Sequence[Share],
-    samples: Sequence[Sample],
-    batch_size: int,
+def merge_records(
+    records: Sequence[CategoryRecord], samples: Sequence[Sample], batch_size: int
 ) -> CategoryRecord:
-    """The record that one process would have made of the category's samples.
+    """The record that one process would have made of a category's samples; the first is changed.
 
     Args:
+        records: one for each share of the samples.
         samples: all of the category, in order.
     """
     place = {str(sample.path): at for at, sample in reversed(list(enumerate(samples)))}
-    record = CategoryRecord(category, tuple(levels))
-    for share in shares:
-        record.pixel.merge(PixelMetrics.from_state(share.pixel))
-    rows = [row for share in shares for row in share.rows]
-    record.rows = sorted(rows, key=lambda row: place[row.path])
-    skipped = [item for share in shares for item in share.skipped]
-    record.skipped = sorted(skipped, key=lambda item: place[item[0]])
-    unmasked = [place[row.path] for row in record.rows if not row.has_mask]
+    merged = records[0]
+    for record in records[1:]:
+        merged.pixel.merge(record.pixel)
+    rows = [row for record in records for row in record.rows]
+    merged.rows = sorted(rows, key=lambda row: place[row.path])
+    skipped = [item for record in records for item in record.skipped]
+    merged.skipped = sorted(skipped, key=lambda item: place[item[0]])
+    unmasked = [place[row.path] for row in merged.rows if not row.has_mask]
     if unmasked:  # a single process would have measured no pixels from that batch on
         end = min(unmasked) // batch_size * batch_size
-        record.rows = [
+        merged.rows = [
             replace(row, pixel_ap=float("nan")) if place[row.path] >= end else row
-            for row in record.rows
+            for row in merged.rows
         ]
-    return record
+    return merged

@@ -9,7 +9,7 @@ from typing import Any
 import yaml
 
 from bayes_pfl.errors import DataError
-from bayes_pfl.evaluate.figures import LEVEL_KEYS
+from bayes_pfl.evaluate.records import LEVEL_KEYS
 from bayes_pfl.support.resources import resource_dir
 
 PUBLISHED = "published"

@@ -2,24 +2,43 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
-from contextlib import closing
-from dataclasses import asdict
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
+from bayes_pfl.checkpoints.fingerprint import fingerprint
 from bayes_pfl.checkpoints.load import load_checkpoint
 from bayes_pfl.errors import DataError
-from bayes_pfl.evaluate.checkpoint_run import CheckpointRun, EvaluationContext
-from bayes_pfl.evaluate.datasets import read_trees
-from bayes_pfl.evaluate.files import folder_names, prepare_folder, write_json, write_tables
-from bayes_pfl.evaluate.journal import EvaluationJournal
-from bayes_pfl.evaluate.parallel import working_together
-from bayes_pfl.evaluate.records import Protocol
+from bayes_pfl.evaluate.cache import DatasetCache, cache_key
+from bayes_pfl.evaluate.curves import category_curves
+from bayes_pfl.evaluate.datasets import EvaluationData, read_trees
+from bayes_pfl.evaluate.files import (
+    folder_names,
+    image_rows,
+    prepare_folder,
+    write_images,
+    write_json,
+    write_png,
+    write_results,
+    write_tables,
+)
+from bayes_pfl.evaluate.journal import CheckWeights, evaluation_journal
+from bayes_pfl.evaluate.parallel import Team, evaluate_together, working_together
+from bayes_pfl.evaluate.pictures import MOST_PICTURES, category_sheet
+from bayes_pfl.evaluate.records import (
+    CategoryRecord,
+    Protocol,
+    Skipped,
+    combine_seeds,
+    dataset_result,
+)
 from bayes_pfl.evaluate.request import EvaluationOutcome, EvaluationRequest
 from bayes_pfl.evaluate.scoring import EvaluationSettings
-from bayes_pfl.evaluate.tables import categories_markdown
+from bayes_pfl.evaluate.tables import categories_csv, categories_markdown
+from bayes_pfl.evaluate.threshold import add_rates, check_calibration
 from bayes_pfl.model.network import BayesPFLNetwork
+from bayes_pfl.report.pictures import ReportPictures
 from bayes_pfl.report.runs import report_of_run
 from bayes_pfl.support.environment import environment
 from bayes_pfl.support.progress import NullProgress, Progress
@@ -77,42 +96,168 @@ def run_benchmark(
         raise DataError("nothing to evaluate on: give datasets with test images")
     with working_together(request) as (team, own):
         prepare_folder(own.out)
-        with closing(EvaluationJournal(own)) as journal:
-            shown = progress if team.first else NullProgress()
-            return _run(EvaluationContext(own, journal, team, shown), load)
+        with evaluation_journal(own) as check_weights:
+            return _run(own, check_weights, team, progress if team.first else NullProgress(), load)
 
 
-def _run(context: EvaluationContext, load: Load) -> EvaluationOutcome:
-    request, outcome = context.request, EvaluationOutcome()
+def _run(
+    request: EvaluationRequest,
+    check_weights: CheckWeights,
+    team: Team,
+    progress: Progress,
+    load: Load,
+) -> EvaluationOutcome:
+    outcome = EvaluationOutcome()
     names = folder_names(request.checkpoints)
     folders = [request.out] if len(names) == 1 else [request.out / name for name in names]
     device = ""
     for checkpoint, name, folder in zip(request.checkpoints, names, folders, strict=True):
         model = load(checkpoint)
         if not device:  # the first checkpoint: loading it may show progress of its own
-            steps = request.images * len(request.seeds) * len(names)
-            context.progress.start("evaluate", steps)
+            progress.start("evaluate", request.images * len(request.seeds) * len(names))
         device = str(model.device)
-        run = CheckpointRun(model, checkpoint, folder, context)
+        run = _CheckpointRun(model, checkpoint, folder, request, team, progress)
+        check_weights(checkpoint, run.fingerprint)
         run.evaluate()
-        if context.team.first:
+        if team.first:
             run.write(name, outcome)
-    if context.team.first:
-        _write_common(request, outcome, device)
+    if team.first:
+        for protocol, reports in outcome.reports.items():
+            tables = write_tables(request, protocol, reports)
+            outcome.summaries[protocol], outcome.tables[protocol] = tables
+        write_json(request.out / "config.json", _config(request))
+        write_json(request.out / "environment.json", environment(device))
         for folder in folders if request.report else ():
             report_of_run(folder)
-        context.journal.end()
     return outcome
 
 
-def _write_common(request: EvaluationRequest, outcome: EvaluationOutcome, device: str) -> None:
-    """Write the files that all checkpoints share, and add their tables to the outcome."""
-    for protocol, reports in outcome.reports.items():
-        outcome.summaries[protocol], outcome.tables[protocol] = write_tables(
-            request, protocol, reports
-        )
-    write_json(request.out / "config.json", _config(request))
-    write_json(request.out / "environment.json", environment(device))
+@dataclass
+class _CheckpointRun:
+    """Scores everything that was asked for with one checkpoint, and writes its files.
+
+    Attributes:
+        checkpoint: as the user named it.
+        out: folder of its results.
+        results: by protocol and dataset, one for each seed.
+
+    Raises:
+        ConfigError: the calibration does not fit.
+        DataError: ``out`` cannot be written.
+    """
+
+    model: BayesPFLNetwork
+    checkpoint: str
+    out: Path
+    request: EvaluationRequest
+    team: Team
+    progress: Progress
+
+    def __post_init__(self) -> None:
+        request = self.request
+        check_calibration(request, self.model)
+        prepare_folder(self.out)
+        self.fingerprint = fingerprint(self.model)
+        self.skipped = list(request.skipped)
+        self.image_rows: list[list[Any]] = []
+        self.results: dict[Protocol, dict[str, list[Any]]] = {p: {} for p in request.protocols}
+        self.pictures: ReportPictures | None = None
+
+    def _settings(self, seed: int) -> EvaluationSettings:
+        return replace(self.request.settings, seed=seed)
+
+    def _key(self, seed: int) -> str:
+        return cache_key(self.model, self.fingerprint, self._settings(seed))
+
+    def evaluate(self) -> None:
+        """Score every image with every seed; the first process keeps the results."""
+        request = self.request
+        if request.report and request.images <= MOST_PICTURES:
+            limits = self.model.config.scoring.map_range
+            self.pictures = ReportPictures(self.out, limits, request.images)
+            self.pictures.prepare(self._key(request.seeds[0]))
+        for data in request.data:
+            for seed in request.seeds:
+                records = {record.category: record for record in self._records(data, seed)}
+                if not self.team.first:
+                    continue
+                self.image_rows += image_rows(data.name, seed, records)
+                for protocol, by_dataset in self.results.items():
+                    result = dataset_result(records, protocol)
+                    if protocol == "deploy" and request.calibration:
+                        add_rates(result, records, data, request.calibration)
+                    by_dataset.setdefault(data.name, []).append(result)
+
+    def _records(self, data: EvaluationData, seed: int) -> Iterator[CategoryRecord]:
+        """The records of a dataset, sealed; with the first seed their pictures are drawn."""
+        settings, cache = self._settings(seed), None
+        if self.request.cache is not None:
+            cache = DatasetCache(
+                self.request.cache, self._key(seed), data.name, strict=self.request.resume
+            )
+        draws = seed == self.request.seeds[0]
+        for record in evaluate_together(
+            self.team,
+            self.model,
+            data,
+            settings,
+            lambda done: self.progress.advance(done, {}),
+            cache,
+            self.pictures if draws else None,
+        ):
+            record.seal()
+            failures = [Skipped(data.name, record.category, *item) for item in record.skipped]
+            self.skipped += [item for item in failures if item not in self.skipped]
+            if draws and record.rows:
+                self._draw(record, data, settings)
+            yield record
+
+    def _draw(
+        self, record: CategoryRecord, data: EvaluationData, settings: EvaluationSettings
+    ) -> None:
+        """Draw the curves and the contact sheet of a category, if asked for."""
+        title = f"{data.name} / {record.category}"
+        for protocol in self.request.protocols if self.request.curves else ():
+            name = record.category + self.request.suffix(protocol)
+            curves = category_curves(record, protocol, title)
+            write_png(self.out / "curves", data.name, name, curves)
+        if self.request.sheets:
+            samples = [sample for sample in data.samples if sample.category == record.category]
+            sheet = category_sheet(self.model, record, samples, settings, title)
+            write_png(self.out / "sheets", data.name, record.category, sheet)
+
+    def write(self, name: str, outcome: EvaluationOutcome) -> None:
+        """Write the files of this checkpoint, and add its results under ``name``."""
+        for protocol, by_dataset in self.results.items():
+            report = self._report(protocol, by_dataset)
+            path = self.out / f"metrics{self.request.suffix(protocol)}"
+            write_json(path.with_suffix(".json"), report)
+            write_results(path.with_suffix(".csv"), categories_csv(report))
+            outcome.reports.setdefault(protocol, {})[name] = report
+        write_images(self.out, self.image_rows)
+        outcome.skipped += [item for item in self.skipped if item not in outcome.skipped]
+
+    def _report(self, protocol: Protocol, by_dataset: dict[str, list[Any]]) -> dict[str, Any]:
+        """The object of metrics.json."""
+        datasets = {}
+        for data in self.request.data:
+            about: dict[str, Any] = {"domain": data.domain, "levels": list(data.levels)}
+            about |= {"notes": list(data.notes)} if data.notes else {}
+            datasets[data.name] = combine_seeds(by_dataset[data.name]) | about
+        report = {
+            "protocol": protocol,
+            "checkpoint": self.checkpoint,
+            "checkpoint_sha256": self.fingerprint,
+            "seeds": list(self.request.seeds),
+            "datasets": datasets,
+            "skipped": [asdict(item) for item in self.skipped],
+        }
+        if len(self.request.seeds) > 1:
+            report["per_seed"] = {
+                str(seed): {name: results[place] for name, results in by_dataset.items()}
+                for place, seed in enumerate(self.request.seeds)
+            }
+        return report
 
 
 def _config(request: EvaluationRequest) -> dict[str, Any]:

@@ -1,5 +1,6 @@
-"""The categories of an evaluation: their images through the model, into their records.
+"""The benchmark loop: samples in, a record of each category out.
 
+Masks are compared at the model's own size S x S, as in the published protocol; maps are smoothed.
 Symbols: B images, S the model's image side.
 """
 
@@ -8,7 +9,6 @@ from __future__ import annotations
 import os
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
-from itertools import chain
 from pathlib import Path
 
 import numpy as np
@@ -20,7 +20,8 @@ from bayes_pfl.detect.scorer import Scorer, out_of_memory_explained
 from bayes_pfl.detect.settings import ScoringSettings
 from bayes_pfl.errors import DataError
 from bayes_pfl.evaluate.cache import DatasetCache
-from bayes_pfl.evaluate.records import CategoryRecord, Counted, ImageRow
+from bayes_pfl.evaluate.records import LEVELS, CategoryRecord, Counted, ImageRow, figures, mean
+from bayes_pfl.metrics import ImageMetrics
 from bayes_pfl.metrics.curves import Levels, average_precision
 from bayes_pfl.model.network import BayesPFLNetwork
 from bayes_pfl.model.scoring import BatchScores, deploy_scores, top_k_for, top_mean
@@ -45,26 +46,67 @@ class EvaluationSettings(ScoringSettings):
     skip_unreadable: bool = False
 
 
-class CategoryScoring:
-    """Scores what the record of a category lacks, category after category.
+_DEFAULTS = EvaluationSettings()
+
+
+def evaluate(
+    model: BayesPFLNetwork,
+    samples: Sequence[Sample],
+    settings: EvaluationSettings = _DEFAULTS,
+    on_progress: OnProgress | None = None,
+) -> dict[str, CategoryRecord]:
+    """Score every sample once; both protocols can be read off the records.
 
     Args:
         on_progress: called with the number of images done since the last call.
-        cache: where the scores are kept.
+
+    Returns:
+        A record per category, in order of appearance.
+
+    Raises:
+        DataError: what reading the samples raises, unless the settings skip it.
+    """
+    return {r.category: r for r in evaluate_categories(model, samples, settings, on_progress)}
+
+
+def evaluate_categories(
+    model: BayesPFLNetwork,
+    samples: Sequence[Sample],
+    settings: EvaluationSettings,
+    on_progress: OnProgress | None = None,
+    levels: Sequence[str] = LEVELS,
+    cache: DatasetCache | None = None,
+    on_batch: OnBatch | None = None,
+) -> Iterator[CategoryRecord]:
+    """As :func:`evaluate`, one record after the other: seal each to stay in bounded memory.
+
+    Args:
+        levels: results that the dataset is meant for, of "image" and "pixel".
+        cache: where scores are kept, so that a stopped run can be resumed.
         on_batch: called with every batch that is scored, and its maps.
     """
+    progress = on_progress or (lambda done: None)
+    score = _CategoryScoring(model, settings, progress, cache, on_batch)
+    for category in dict.fromkeys(sample.category for sample in samples):
+        chosen = [sample for sample in samples if sample.category == category]
+        record = cache.load(category, chosen, tuple(levels)) if cache else None
+        record = record or CategoryRecord(category, tuple(levels))
+        score(chosen, record)
+        yield record
 
-    def __init__(
-        self,
-        model: BayesPFLNetwork,
-        settings: EvaluationSettings,
-        on_progress: OnProgress | None = None,
-        cache: DatasetCache | None = None,
-        on_batch: OnBatch | None = None,
-    ) -> None:
-        self.model, self.settings, self.cache = model, settings, cache
-        self.scorer = Scorer(model, settings)
-        self.on_progress, self.on_batch = on_progress or (lambda done: None), on_batch
+
+@dataclass
+class _CategoryScoring:
+    """Scores what the record of a category lacks, category after category."""
+
+    model: BayesPFLNetwork
+    settings: EvaluationSettings
+    on_progress: OnProgress
+    cache: DatasetCache | None
+    on_batch: OnBatch | None
+
+    def __post_init__(self) -> None:
+        self.scorer = Scorer(self.model, self.settings)
         self._read: Path | None = None
         self._identity: dict[Sample, str] = {}
 
@@ -79,21 +121,19 @@ class CategoryScoring:
         missing = [sample for sample in samples if self._identity[sample] not in done]
         again = [sample for sample in missing if self._identity[sample] in record.unread]
         fresh = [sample for sample in missing if self._identity[sample] not in record.unread]
+        side, settings = self.model.backbone.image_size, self.settings
         if len(missing) < len(samples):
             self.on_progress(len(samples) - len(missing))
         try:
-            for batch in chain(self._batches(again), self._batches(fresh)):
-                self._take(batch, record)
+            for part in (again, fresh):
+                for batch in read_batches(part, side, settings.batch_size, settings.workers):
+                    self._take(batch, record)
         finally:  # also when the user stops the run
             if self.cache and missing:
                 self.cache.keep(record, now=True)
         if again:
             places = {self._identity[sample]: place for place, sample in enumerate(samples)}
             record.rows.sort(key=lambda row: places[row.identity])
-
-    def _batches(self, samples: Sequence[Sample]) -> Iterator[LabelledBatch]:
-        side, settings = self.model.backbone.image_size, self.settings
-        return read_batches(samples, side, settings.batch_size, settings.workers)
 
     def _take(self, batch: LabelledBatch, record: CategoryRecord) -> None:
         for sample, reason in batch.failures:
@@ -143,34 +183,16 @@ class CategoryScoring:
         if record.counts_pixels and all(has_mask):
             maps, masks = self.scorer.smoothed(scores.map).cpu().numpy(), batch.masks
             pixel_aps = [image_pixel_ap(*pair) for pair in zip(maps, masks, strict=True)]
-        columns = _columns(scores, top_k_at(record.category, self.model.backbone.image_size))
+        found, k = deploy_scores(scores), top_k_at(record.category, self.model.backbone.image_size)
+        top_means = top_mean(scores.map, k=k)
+        columns = (found.text_score, found.map_score, top_means, found.uncertainty)
+        values = torch.stack([column.float() for column in columns], dim=1).tolist()
+        images = zip(batch.samples, has_mask, values, pixel_aps, strict=True)
         rows = tuple(
-            ImageRow(
-                identity=self._identity[sample],
-                path=str(sample.path),
-                label=sample.label,
-                has_mask=masked,
-                pixel_ap=pixel_ap,
-                **values,
-            )
-            for sample, masked, pixel_ap, values in zip(
-                batch.samples, has_mask, pixel_aps, columns, strict=True
-            )
+            ImageRow(self._identity[s], str(s.path), s.label, masked, text, mapped, top, spread, ap)
+            for s, masked, (text, mapped, top, spread), ap in images
         )
         return Counted(rows, maps=maps, masks=masks)
-
-
-def _columns(scores: BatchScores, k: int) -> list[dict[str, float]]:
-    """The scores of each image, by their names in :class:`ImageRow`."""
-    found = deploy_scores(scores)
-    columns = {
-        "text_score": found.text_score,
-        "map_score": found.map_score,
-        "top_mean": top_mean(scores.map, k=k),
-        "uncertainty": found.uncertainty,
-    }
-    values = torch.stack([column.float() for column in columns.values()], dim=1).tolist()
-    return [dict(zip(columns, row, strict=True)) for row in values]
 
 
 def top_k_at(category: str, size: int) -> int:
@@ -191,3 +213,31 @@ def image_pixel_ap(anomaly_map: np.ndarray, mask: np.ndarray) -> float:
     total = np.bincount(steps.ravel(), minlength=_AP_STEPS)[::-1]
     positive = np.bincount(steps[mask], minlength=_AP_STEPS)[::-1]
     return average_precision(Levels(np.arange(_AP_STEPS)[::-1], positive, total - positive))
+
+
+def text_score_average_precision(records: dict[str, CategoryRecord]) -> float | None:
+    """Mean over categories of the image AP of the text score: what stage 2 of training improves."""
+    values = []
+    for record in records.values():
+        metric = ImageMetrics()
+        metric.update(record.text_scores, record.labels)
+        values.append(figures(metric.compute(), ("ap",))["ap"])
+    return mean(values)
+
+
+def pixel_average_precision(records: dict[str, CategoryRecord]) -> float | None:
+    """Mean over categories of the pixel AP: what stage 1 of training improves."""
+    return mean([record.pixel_result()["ap"] for record in records.values()])
+
+
+def map_range(records: dict[str, CategoryRecord]) -> tuple[float, float]:
+    """Median and 95th percentile of all map pixels: what colours should span; (0, 1) if none."""
+    levels = [record.pixel.levels() for record in records.values()]
+    values = np.concatenate([level.thresholds for level in levels]) if levels else np.empty(0)
+    if len(values) == 0:
+        return 0.0, 1.0
+    counts = np.concatenate([level.positives + level.negatives for level in levels])
+    order = np.argsort(values)
+    share = np.cumsum(counts[order]) / counts.sum()
+    low, high = (float(values[order][np.searchsorted(share, part)]) for part in (0.5, 0.95))
+    return (low, high) if 0 <= low < high <= 1 else (0.0, 1.0)

@@ -6,40 +6,36 @@ scores of the protocol `authors` depend on the test set.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import replace
 from typing import Any
 
 from bayes_pfl.errors import ConfigError
 from bayes_pfl.evaluate.datasets import EvaluationData
 from bayes_pfl.evaluate.records import CategoryRecord
-from bayes_pfl.evaluate.scoring import EvaluationSettings
+from bayes_pfl.evaluate.request import EvaluationRequest
 from bayes_pfl.fit.calibration import Calibration, settings_of
 from bayes_pfl.model.network import BayesPFLNetwork
 
 
-def check_calibration(
-    calibration: Calibration,
-    model: BayesPFLNetwork,
-    data: Sequence[EvaluationData],
-    settings: EvaluationSettings,
-    seeds: Sequence[int],
-) -> None:
-    """Check that a calibration fits the run, before any work.
+def check_calibration(request: EvaluationRequest, model: BayesPFLNetwork) -> None:
+    """Check that the calibration of a run, if it has one, fits; before any work.
 
     Raises:
         ConfigError: no category has its class name, or its settings or weights differ.
     """
-    name = calibration.settings.class_name
-    known = dict.fromkeys(sample.class_name for one in data for sample in one.samples)
+    if request.calibration is None:
+        return
+    name = request.calibration.settings.class_name
+    known = dict.fromkeys(sample.class_name for one in request.data for sample in one.samples)
     if name not in known:
         raise ConfigError(
             f"the calibration is for {name!r}, which no category here is called; there are "
             f"{', '.join(map(repr, list(known)[:10]))}"
         )
-    for seed in seeds:
-        run = settings_of(model, name, replace(settings, seed=seed))
-        calibration.check(model, run)
+    for seed in request.seeds:
+        run = settings_of(model, name, replace(request.settings, seed=seed))
+        request.calibration.check(model, run)
 
 
 def add_rates(

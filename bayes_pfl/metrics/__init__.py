@@ -6,7 +6,6 @@
 (0.75, 0.8333)
 """
 
-from bayes_pfl.metrics.image import ImageMetrics, image_metrics
-from bayes_pfl.metrics.pixel import PixelMetrics, pixel_metrics
+from bayes_pfl.metrics.streamed import ImageMetrics, PixelMetrics, image_metrics, pixel_metrics
 
 __all__ = ["ImageMetrics", "PixelMetrics", "image_metrics", "pixel_metrics"]

@@ -3,6 +3,10 @@
 `Levels` serves the exact and the binned mode alike: one entry for each distinct score
 (exact) or for each bin that is not empty (binned), highest first. Scores of one level are tied:
 they cross the threshold together, as in scikit-learn.
+
+A bin hides the order of the scores in it. The bounds say how far a binned figure can be from the
+exact one, from the bins alone: each takes the best and the worst order of every bin, so it holds
+for any data. Scores that are truly equal make it larger than the real error.
 """
 
 from __future__ import annotations
@@ -65,14 +69,20 @@ class BestF1(NamedTuple):
     iou: float
 
 
-def one_class_reason(levels: Levels, positive: str, negative: str, unit: str) -> str | None:
-    """Why ranking metrics are undefined (one class only, or no data); None if they are defined."""
+def one_class_reason(levels: Levels, unit: str) -> str | None:
+    """Why ranking metrics are undefined (one class only, or no data); None if they are defined.
+
+    Args:
+        unit: what the scores are of, such as "images".
+    """
     total = levels.n_positive + levels.n_negative
     if total == 0:
         return f"undefined without data: there are no {unit}"
-    for count, kind in ((levels.n_positive, positive), (levels.n_negative, negative)):
+    for count, kind in ((levels.n_positive, "anomalous"), (levels.n_negative, "normal")):
         if count == 0:
-            return f"undefined without both classes: there are no {kind} among {total} {unit}"
+            return (
+                f"undefined without both classes: there are no {kind} {unit} among {total} {unit}"
+            )
     return None
 
 
@@ -83,11 +93,31 @@ def auroc(levels: Levels) -> float:
     return float(np.dot(below, levels.negatives) / (levels.n_positive * levels.n_negative))
 
 
+def auroc_bound(levels: Levels) -> float:
+    """In a bin the ROC curve stays in a rectangle; its diagonal errs by half of that at most."""
+    mixed = np.dot(levels.positives.astype(np.float64), levels.negatives)
+    return float(mixed / (2 * levels.n_positive * levels.n_negative))
+
+
 def average_precision(levels: Levels) -> float:
     """Sum over levels of precision times the step in recall (scikit-learn's definition)."""
     predicted = levels.true_positives + levels.false_positives
     precision = levels.true_positives / np.maximum(predicted, 1)
     return float(np.dot(precision, levels.positives) / levels.n_positive)
+
+
+def average_precision_bound(levels: Levels) -> float:
+    """Precision in a bin lies between those with all its negatives, or all its positives, first."""
+    tp, fp = levels.true_positives, levels.false_positives
+    here = tp / np.maximum(tp + fp, 1)
+    fp_above = fp - levels.negatives
+    highest = tp / np.maximum(tp + fp_above, 1)
+    first = tp - levels.positives + 1
+    lowest = first / (first + fp)
+    wide = np.where(levels.positives > 1, here - lowest, 0.0)
+    # A single positive without negatives in its bin is placed exactly.
+    spread = np.maximum(highest - here, np.maximum(wide, 0.0))
+    return float(np.dot(spread, levels.positives) / levels.n_positive)
 
 
 def best_f1(levels: Levels) -> BestF1:
@@ -98,6 +128,22 @@ def best_f1(levels: Levels) -> BestF1:
     tp_above, fp_above = tp[best] - levels.positives[best], fp[best] - levels.negatives[best]
     iou = tp_above / (fp_above + levels.n_positive)
     return BestF1(float(f1[best]), float(levels.thresholds[best]), float(iou))
+
+
+def best_f1_bounds(levels: Levels, best: BestF1) -> tuple[float, float]:
+    """How far F1-max and the IoU there can be from the exact ones.
+
+    A bin may hold the exact best threshold only if, with its positives first, it reaches the F1
+    found. The exact IoU then lies between those with all negatives, or all positives, of one such
+    bin.
+    """
+    tp, fp, positives = levels.true_positives, levels.false_positives, levels.n_positive
+    fp_above, tp_above = fp - levels.negatives, tp - levels.positives
+    highest = 2 * tp / (tp + fp_above + positives)
+    possible = highest >= best.f1
+    largest = np.max(tp[possible] / (fp_above[possible] + positives))
+    smallest = np.min(tp_above[possible] / (fp[possible] + positives))
+    return float(np.max(highest) - best.f1), float(max(largest - best.iou, best.iou - smallest))
 
 
 def sampled_curves(levels: Levels, points: int) -> dict[str, np.ndarray]:

@@ -68,3 +68,14 @@ def aupro(levels: Levels, limit: float) -> float:
         rise = (pro[inside] - pro[inside - 1]) * rest / step
         area += rest * (pro[inside - 1] + rise / 2)
     return float(min(area / limit, 1.0))
+
+
+def aupro_bound(levels: Levels, limit: float) -> float:
+    """How far a binned AUPRO can be from the exact one; for the idea see curves.py.
+
+    The bin that contains the limit counts with its whole rectangle up to it.
+    """
+    fpr, pro = pro_curve(levels)
+    rises, widths = np.diff(pro), np.diff(fpr.clip(max=limit))
+    cut = fpr[1:] > limit
+    return float(np.dot(rises, np.where(cut, widths, widths / 2)) / limit)

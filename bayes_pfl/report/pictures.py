@@ -9,6 +9,7 @@ import hashlib
 import io
 import json
 import re
+from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
@@ -139,6 +140,15 @@ class ReportPictures:
         except Exception as error:  # one picture must not end a run over thousands of images
             return f"picture of the report not written: {reason_unless_disk_full(error)}"
         return None
+
+    def add(self, pictures: Mapping[str, bytes]) -> None:
+        """Write pictures that other processes have drawn, by file name.
+
+        Raises:
+            OSError: the folder cannot be written.
+        """
+        for name, content in pictures.items():
+            write_picture(self.folder / name, content)
 
 
 def strip(

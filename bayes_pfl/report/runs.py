@@ -15,7 +15,6 @@ import numpy as np
 
 from bayes_pfl.errors import DataError
 from bayes_pfl.metrics import ImageMetrics
-from bayes_pfl.report.facts import facts
 from bayes_pfl.report.html import Report, ReportEntry, write_report
 from bayes_pfl.report.pictures import FOLDER, picture_limits, picture_name
 from bayes_pfl.report.tables import METRIC_NAMES, percent
@@ -23,6 +22,7 @@ from bayes_pfl.support.run_names import CSV_NAME, OVERLAYS, SUMMARY_NAME
 
 IMAGES_NAME, METRICS_NAME = "images.csv", "metrics.json"
 _FLAGGED_SHARE = 0.05
+_NO_FACTS = ("seconds", "images_per_second", "resumed", "dropped")
 _LISTS = ("highest", "failures")
 _COLUMNS = [("image", key) for key in ("auroc", "ap", "f1_max")]
 _COLUMNS += [("pixel", key) for key in ("auroc", "aupro", "ap")]
@@ -73,7 +73,7 @@ def _prediction(folder: Path) -> Report:
         threshold_note=note,
         limits=picture_limits(folder),
         table_file=CSV_NAME,
-        facts=facts(about, summary),
+        facts=_facts(about, summary),
     )
 
 
@@ -118,7 +118,7 @@ def _evaluation(folder: Path) -> Report:
         limits=picture_limits(folder),
         table_file=IMAGES_NAME,
         skipped=skipped,
-        facts=facts(about | {"root": root}, _config(folder)),
+        facts=_facts(about | {"root": root}, _config(folder)),
         notes=_notes(folder),
         figures=_categories_table(metrics["datasets"]),
     )
@@ -146,8 +146,6 @@ def _evaluated(row: Mapping[str, str], root: str) -> ReportEntry:
         name=_below(row["path"], root),
         group=f"{row['dataset']} / {row['category']}",
         score=_number(row["score_deploy"]),
-        low=_number(row.get("score_low")),
-        high=_number(row.get("score_high")),
         uncertainty=_number(row["uncertainty"]),
         truth=int(row["label"]),
         picture=_picture(row["path"], row["dataset"]),
@@ -231,3 +229,35 @@ def _common_folder(paths: Sequence[str]) -> str:
 
 def _below(path: str, root: str) -> str:
     return os.path.relpath(path, root).replace(os.sep, "/") if root and path else path
+
+
+def _facts(
+    run: Mapping[str, Any], content: Mapping[str, Any]
+) -> list[tuple[str, list[tuple[str, str]]]]:
+    """Headings, each with its names and values.
+
+    Args:
+        run: the first part.
+        content: a JSON object; those of its entries that are objects, and not empty, follow.
+    """
+    parts = {key: value for key, value in content.items() if isinstance(value, dict) and value}
+    return [(heading, list(_flat(part))) for heading, part in ({"run": run} | parts).items()]
+
+
+def _flat(content: Mapping[str, Any], before: str = "") -> Iterator[tuple[str, str]]:
+    """Names and values, nested names joined with points; without times, so that a page can be
+    made again to the byte."""
+    for key, value in content.items():
+        if isinstance(value, Mapping):
+            yield from _flat(value, f"{before}{key}.")
+        elif key not in _NO_FACTS:
+            yield f"{before}{key}", _text(value)
+
+
+def _text(value: Any) -> str:
+    if isinstance(value, list | tuple):
+        return ", ".join(_text(item) for item in value) or "none"
+    if value is None:
+        return "none"
+    plain = f"{value:g}" if isinstance(value, float) else str(value)
+    return plain.encode("utf-8", "replace").decode("utf-8")

@@ -14,28 +14,27 @@ import torch
 from bayes_pfl.checkpoints.fingerprint import fingerprint
 from bayes_pfl.checkpoints.load import load_checkpoint, untrained_model
 from bayes_pfl.config import BackboneConfig
-from bayes_pfl.data.labelled_batches import LabelledBatch, read_batches
+from bayes_pfl.data.card_schema import LEVELS
+from bayes_pfl.data.labelled_batches import read_batches
 from bayes_pfl.data.records import Sample, count_labels
 from bayes_pfl.detect.scorer import out_of_memory_explained, smoothing_sigma
 from bayes_pfl.errors import ConfigError, DataError
 from bayes_pfl.evaluate.datasets import EvaluationData
 from bayes_pfl.evaluate.files import folder_names
 from bayes_pfl.model.network import BayesPFLNetwork
-from bayes_pfl.scoreboard.handcrafted import HandcraftedPrompts
 from bayes_pfl.scoreboard.methods import (
     CheckpointMethod,
     ContrastMethod,
-    HandcraftedMethod,
-    Method,
+    HandcraftedPrompts,
     encode,
 )
 from bayes_pfl.scoreboard.resampling import BootstrapSettings
-from bayes_pfl.scoreboard.sets import missing_levels
 from bayes_pfl.scoreboard.tally import Figures, Tally, mean_figures
 from bayes_pfl.support.precision import autocast
 from bayes_pfl.support.progress import NullProgress, Progress
 
 Load = Callable[[str], BayesPFLNetwork]
+Method = CheckpointMethod | HandcraftedPrompts | ContrastMethod
 
 
 def bare_model(
@@ -98,13 +97,15 @@ class Board:
     device: str = ""
     fingerprints: dict[str, str] = field(default_factory=dict)
 
-    def set_figures(self, name: str, method: str) -> Figures:
-        """Means over the categories of a set."""
-        return mean_figures([entry.figures[method] for entry in self.sets[name].values()])
+    def set_figures(self, name: str) -> dict[str, Figures]:
+        """Means over the categories of a set, by method."""
+        parts = [entry.figures for entry in self.sets[name].values()]
+        return {method: mean_figures([part[method] for part in parts]) for method in self.methods}
 
-    def overall(self, method: str) -> Figures:
-        """Means over the sets, each the mean of its categories."""
-        return mean_figures([self.set_figures(name, method) for name in self.sets])
+    def overall(self) -> dict[str, Figures]:
+        """Means over the sets, each the mean of its categories, by method."""
+        parts = [self.set_figures(name) for name in self.sets]
+        return {method: mean_figures([part[method] for part in parts]) for method in self.methods}
 
 
 def score_sets(
@@ -175,12 +176,11 @@ def _baseline_rows(model: BayesPFLNetwork, known: Mapping[str, str | None]) -> l
     """
     config, size = model.config.backbone, model.backbone.image_size
     short = config.name.rstrip("/").rpartition("/")[2]
-    sigma = smoothing_sigma(model)
     title = f"prompts by hand ({short}, {size} px)"
     if known.get(title, config.sha256) != config.sha256:  # another folder of the same name
         title = f"prompts by hand ({config.name}, {size} px)"
-    rows: list[Method] = [HandcraftedMethod(title, HandcraftedPrompts(model.backbone), sigma)]
-    rows.append(ContrastMethod())
+    by_hand = HandcraftedPrompts(model.backbone, title, smoothing_sigma(model))
+    rows: list[Method] = [by_hand, ContrastMethod()]
     return [row for row in rows if row.name not in known]
 
 
@@ -194,7 +194,7 @@ def _score_set(
 ) -> None:
     for category, entry in board.sets[data.name].items():
         samples = [sample for sample in data.samples if sample.category == category]
-        tallies = [_tally(method, data, samples) for method in methods]
+        tallies = [Tally(_reasons(method, data, samples)) for method in methods]
         entry.skipped = 0
         random.Random(0).shuffle(samples)  # no order by labels; the same in every run
         side = model.backbone.image_size
@@ -203,34 +203,29 @@ def _score_set(
             board.skipped += [item for item in failures if item not in board.skipped]
             entry.skipped += len(failures)
             if batch.samples:
-                _score_batch(model, batch, methods, tallies, settings)
+                with (
+                    torch.no_grad(),
+                    out_of_memory_explained(model, len(batch.samples)),
+                    autocast(model.device, settings.precision),
+                ):
+                    names = [s.class_name for s in batch.samples]
+                    encoded = encode(model, batch.pixels, names)
+                    for method, tally in zip(methods, tallies, strict=True):
+                        tally.add(*method.score(encoded), batch)
             progress.advance(len(batch.samples) + len(failures), {})
         for method, tally in zip(methods, tallies, strict=True):
             stream = f"{data.name}/{category}"
             entry.figures[method.name] = tally.figures(settings.bootstrap, stream)
 
 
-def _tally(method: Method, data: EvaluationData, samples: Sequence[Sample]) -> Tally:
+def _reasons(
+    method: Method, data: EvaluationData, samples: Sequence[Sample]
+) -> dict[str, str | None]:
+    """By level: why a method has no figures of a category; None where it has."""
+    reasons: dict[str, str | None] = {
+        level: None if level in data.levels else f"the set is not meant for {level}-level results"
+        for level in LEVELS
+    }
     unmasked = sum(sample.label == 1 and sample.mask is None for sample in samples)
-    reasons = missing_levels(data, unmasked)
-    return Tally(reasons["pixel"] or method.reason, reasons["image"])
-
-
-def _score_batch(
-    model: BayesPFLNetwork,
-    batch: LabelledBatch,
-    methods: Sequence[Method],
-    tallies: Sequence[Tally],
-    settings: BoardSettings,
-) -> None:
-    names = [str(sample.path) for sample in batch.samples]
-    labels = [sample.label for sample in batch.samples]
-    with (
-        torch.no_grad(),
-        out_of_memory_explained(model, len(names)),
-        autocast(model.device, settings.precision),
-    ):
-        encoded = encode(model, batch.pixels, [s.class_name for s in batch.samples])
-        for method, tally in zip(methods, tallies, strict=True):
-            outcome = method.score(encoded)
-            tally.add(outcome.scores, outcome.maps, labels, batch.masks, names)
+    lost = f"{unmasked} anomalous images have no mask" if unmasked else method.reason
+    return reasons | {"pixel": reasons["pixel"] or lost}

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
@@ -64,11 +64,9 @@ def summary_markdown(board: Board, confidence: float) -> str:
         broken = sum(entry.skipped for entry in categories.values())
         title = f"{name}: {_count(len(categories), 'category', 'categories')}, "
         title += _count(images, "image", "images") + (f", {broken} unreadable" if broken else "")
-        figures = {method: board.set_figures(name, method) for method in board.methods}
-        parts.append(_table(title, figures, confidence))
+        parts.append(_table(title, board.set_figures(name), confidence))
     if len(board.sets) > 1:
-        figures = {method: board.overall(method) for method in board.methods}
-        parts.append(_table(f"mean of {len(board.sets)} sets", figures, confidence))
+        parts.append(_table(f"mean of {len(board.sets)} sets", board.overall(), confidence))
     return "\n".join(parts)
 
 
@@ -95,57 +93,54 @@ def _table(title: str, figures: dict[str, Figures], confidence: float) -> str:
 
 
 def to_csv(board: Board, confidence: float) -> str:
-    """A line per set, category (or "mean") and method, values in [0, 1], empty where undefined."""
+    """A line per set, category and method, values in [0, 1], empty where undefined.
+
+    The category is "mean" for means over a set, and for those over all sets, without a name.
+    """
     names = [f"{level}_{key}" for level, key in _COLUMNS]
     columns = [f"{name}{end}" for name in names for end in ("", "_low", "_high")]
     rows: list[list[Any]] = [["set", "category", "method", *columns]]
-    for name, category, method, figures in _entries(board):
-        cells = [figures[level][key].as_dict(confidence) for level, key in _COLUMNS]
-        values = [cell[end] for cell in cells for end in ("value", "low", "high")]
-        rows.append([name, category, method, *values])
+    entries = [
+        (name, category, entry.figures if entry else board.set_figures(name))
+        for name, categories in board.sets.items()
+        for category, entry in (*categories.items(), (MEAN, None))
+    ]
+    for name, category, found in [*entries, ("", MEAN, board.overall())]:
+        for method in board.methods:
+            cells = [found[method][level][key].as_dict(confidence) for level, key in _COLUMNS]
+            values = [cell[end] for cell in cells for end in ("value", "low", "high")]
+            rows.append([name, category, method, *values])
     return csv_text(rows)
 
 
 def to_json(board: Board, confidence: float) -> dict[str, Any]:
     """Every figure with its interval or the reason why there is none."""
+
+    def plain(figures: dict[str, Figures]) -> dict[str, Any]:
+        return {
+            method: {
+                level: {key: figure.as_dict(confidence) for key, figure in found.items()}
+                for level, found in figures[method].items()
+            }
+            for method in board.methods
+        }
+
     sets: dict[str, Any] = {}
     for name, categories in board.sets.items():
-        counts = {
+        entries = {
             category: {
                 "n_normal": entry.normal,
                 "n_anomalous": entry.anomalous,
                 "n_skipped": entry.skipped,
-                "methods": {},
+                "methods": plain(entry.figures),
             }
             for category, entry in categories.items()
         }
-        sets[name] = {"categories": counts, MEAN: {"methods": {}}}
-    overall: dict[str, Any] = {}
-    for name, category, method, figures in _entries(board):
-        entry = {
-            level: {key: figure.as_dict(confidence) for key, figure in found.items()}
-            for level, found in figures.items()
-        }
-        if not name:
-            overall[method] = entry
-        elif category == MEAN:
-            sets[name][MEAN]["methods"][method] = entry
-        else:
-            sets[name]["categories"][category]["methods"][method] = entry
+        mean = {"methods": plain(board.set_figures(name))}
+        sets[name] = {"categories": entries, MEAN: mean}
     skipped = [{"set": s, "path": path, "reason": reason} for s, path, reason in board.skipped]
+    overall = plain(board.overall())
     return {"methods": board.methods, "sets": sets, MEAN: overall, "skipped": skipped}
-
-
-def _entries(board: Board) -> Iterator[tuple[str, str, str, Figures]]:
-    """(set, category, method, figures); category "mean" of a set, and of no set: of them all."""
-    for name, categories in board.sets.items():
-        for category, entry in categories.items():
-            for method in board.methods:
-                yield name, category, method, entry.figures[method]
-        for method in board.methods:
-            yield name, MEAN, method, board.set_figures(name, method)
-    for method in board.methods:
-        yield "", MEAN, method, board.overall(method)
 
 
 def _count(number: int, one: str, several: str) -> str:

@@ -2,27 +2,26 @@
 
 from __future__ import annotations
 
-import math
-from collections.abc import Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
+from torch import Tensor
 
+from bayes_pfl.data.labelled_batches import LabelledBatch
 from bayes_pfl.metrics import ImageMetrics, PixelMetrics
 from bayes_pfl.metrics.pro import DEFAULT_FPR_LIMIT
-from bayes_pfl.scoreboard.pixel_counts import PixelCounter
 from bayes_pfl.scoreboard.resampling import (
     BootstrapSettings,
+    PixelCounter,
     image_replicates,
     image_weights,
     interval,
     pixel_replicates,
 )
 
-PIXEL_KEYS = ("auroc", "aupro", "ap")
-IMAGE_KEYS = ("auroc", "ap")
-LEVEL_KEYS = {"pixel": PIXEL_KEYS, "image": IMAGE_KEYS}
+LEVEL_KEYS = {"pixel": ("auroc", "aupro", "ap"), "image": ("auroc", "ap")}
 
 
 @dataclass(frozen=True)
@@ -58,32 +57,25 @@ class Tally:
     """Scores of the images of a category, and counts of their pixels.
 
     Args:
-        no_pixels: why there can be no pixel figures; None if there can.
-        no_images: likewise for image figures.
+        reasons: by level, why there can be no figures; None where there can.
     """
 
-    def __init__(self, no_pixels: str | None = None, no_images: str | None = None) -> None:
-        self.no_pixels, self.no_images = no_pixels, no_images
+    def __init__(self, reasons: Mapping[str, str | None]) -> None:
+        self.reasons = reasons
         self._scores: list[float] = []
         self._labels: list[int] = []
         self._pixels = PixelMetrics()
         self._counter = PixelCounter()
 
-    def add(
-        self,
-        scores: np.ndarray,
-        maps: np.ndarray | None,
-        labels: Sequence[int],
-        masks: np.ndarray,
-        names: Sequence[str],
-    ) -> None:
-        """Scores (B,), maps (B, S, S), labels and masks (B, S, S) bool of a batch."""
-        if self.no_pixels is None and maps is not None:
-            self._pixels.update(maps, masks, names)
-            for anomaly_map, mask in zip(maps, masks, strict=True):
+    def add(self, scores: Tensor, maps: Tensor | None, batch: LabelledBatch) -> None:
+        """Count the scores (B,) and maps (B, S, S) of a batch."""
+        if self.reasons["pixel"] is None and maps is not None:
+            found = maps.float().cpu().numpy()
+            self._pixels.update(found, batch.masks, [str(one.path) for one in batch.samples])
+            for anomaly_map, mask in zip(found, batch.masks, strict=True):
                 self._counter.add(anomaly_map, mask)
-        self._scores += scores.tolist()
-        self._labels += labels
+        self._scores += scores.double().tolist()
+        self._labels += [sample.label for sample in batch.samples]
 
     def figures(self, settings: BootstrapSettings, stream: str = "") -> Figures:
         """Values over all images, and in every resample of them.
@@ -91,29 +83,36 @@ class Tally:
         Args:
             stream: name of the category: see :func:`image_weights`.
         """
-        labels = np.asarray(self._labels, np.int64)
-        weights = image_weights(labels, settings, stream)
-        return {"pixel": self._pixel_figures(weights), "image": self._image_figures(weights)}
-
-    def _image_figures(self, weights: np.ndarray) -> dict[str, Figure]:
-        if self.no_images is not None:
-            return {key: Figure(None, self.no_images) for key in IMAGE_KEYS}
         scores, labels = np.asarray(self._scores), np.asarray(self._labels, np.int64)
-        metrics = ImageMetrics()
-        metrics.update(scores, labels)
-        computed = metrics.compute()
-        if computed["reason"]:
-            return _figures(computed, IMAGE_KEYS, {})
-        return _figures(computed, IMAGE_KEYS, image_replicates(scores, labels, weights))
+        weights, images = image_weights(labels, settings, stream), ImageMetrics()
+        if self.reasons["image"] is None:
+            images.update(scores, labels)
+        return {
+            "pixel": self._level(
+                "pixel",
+                self._pixels,
+                lambda: pixel_replicates(self._counter.counts(), weights, DEFAULT_FPR_LIMIT),
+            ),
+            "image": self._level(
+                "image", images, lambda: image_replicates(scores, labels, weights)
+            ),
+        }
 
-    def _pixel_figures(self, weights: np.ndarray) -> dict[str, Figure]:
-        if self.no_pixels is not None:
-            return {key: Figure(None, self.no_pixels) for key in PIXEL_KEYS}
-        computed = self._pixels.compute()
-        if computed["reason"]:
-            return _figures(computed, PIXEL_KEYS, {})
-        replicates = pixel_replicates(self._counter.counts(), weights, DEFAULT_FPR_LIMIT)
-        return _figures(computed, PIXEL_KEYS, replicates)
+    def _level(
+        self,
+        level: str,
+        metrics: ImageMetrics | PixelMetrics,
+        replicates: Callable[[], dict[str, np.ndarray]],
+    ) -> dict[str, Figure]:
+        """The figures of a level; they are defined all, or none."""
+        keys, reason = LEVEL_KEYS[level], self.reasons[level]
+        if reason is not None:
+            return {key: Figure(None, reason) for key in keys}
+        computed = metrics.compute()
+        if reasons := computed["reason"]:
+            return {key: Figure(None, reasons[key]) for key in keys}
+        found = replicates()
+        return {key: Figure(float(computed[key]), None, found[key]) for key in keys}
 
 
 def mean_figures(parts: Sequence[Figures]) -> Figures:
@@ -132,15 +131,3 @@ def _mean(figures: Sequence[Figure]) -> Figure:
     value = sum(figure.value or 0.0 for figure in defined) / len(defined)
     # A resample in which one part is undefined is so in the mean.
     return Figure(value, None, np.mean([figure.replicates for figure in defined], axis=0))
-
-
-def _figures(
-    computed: dict[str, Any], keys: Sequence[str], replicates: dict[str, np.ndarray]
-) -> dict[str, Figure]:
-    found = {}
-    for key in keys:
-        if math.isnan(computed[key]):
-            found[key] = Figure(None, computed["reason"].get(key, "undefined"))
-        else:
-            found[key] = Figure(float(computed[key]), None, replicates.get(key, np.empty(0)))
-    return found

@@ -13,8 +13,7 @@ from pathlib import Path
 from bayes_pfl.checkpoints.format import save_checkpoint
 from bayes_pfl.checkpoints.load import load_checkpoint
 from bayes_pfl.data.records import Sample
-from bayes_pfl.evaluate.categories import evaluate, map_range
-from bayes_pfl.evaluate.scoring import EvaluationSettings
+from bayes_pfl.evaluate.scoring import EvaluationSettings, evaluate, map_range
 from bayes_pfl.model.network import BayesPFLNetwork
 from bayes_pfl.support.progress import Progress
 from bayes_pfl.train.temperature_scaling import scale_temperatures

@@ -7,14 +7,14 @@ from lightning_fabric import Fabric
 
 from bayes_pfl.config import TrainConfig
 from bayes_pfl.data.records import Sample
-from bayes_pfl.evaluate.categories import (
+from bayes_pfl.evaluate.records import CategoryRecord
+from bayes_pfl.evaluate.scoring import (
+    EvaluationSettings,
     evaluate,
     map_range,
     pixel_average_precision,
     text_score_average_precision,
 )
-from bayes_pfl.evaluate.records import CategoryRecord
-from bayes_pfl.evaluate.scoring import EvaluationSettings
 from bayes_pfl.model.network import BayesPFLNetwork
 from bayes_pfl.support.progress import Progress
 from bayes_pfl.train.batches import SEED_STRIDE

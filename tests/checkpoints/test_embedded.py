@@ -10,9 +10,8 @@ from bayes_pfl import BayesPFL
 from bayes_pfl.data.samples import SampleDataset
 from bayes_pfl.data.sources import read_source
 from bayes_pfl.data.transforms import InferenceTransform
-from bayes_pfl.evaluate.categories import evaluate
 from bayes_pfl.evaluate.records import dataset_result
-from bayes_pfl.evaluate.scoring import EvaluationSettings
+from bayes_pfl.evaluate.scoring import EvaluationSettings, evaluate
 from bayes_pfl.metrics import PixelMetrics
 from bayes_pfl.rendering import (
     FURTHER_CATEGORIES,

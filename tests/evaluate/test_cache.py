@@ -10,9 +10,8 @@ from bayes_pfl.checkpoints.fingerprint import fingerprint
 from bayes_pfl.data.sources import read_mvtec
 from bayes_pfl.errors import DataError
 from bayes_pfl.evaluate.cache import DatasetCache, cache_key
-from bayes_pfl.evaluate.categories import evaluate, evaluate_categories
 from bayes_pfl.evaluate.records import dataset_result
-from bayes_pfl.evaluate.scoring import EvaluationSettings
+from bayes_pfl.evaluate.scoring import EvaluationSettings, evaluate, evaluate_categories
 from tests.helpers.layout_trees import BUILDERS, Painter
 
 

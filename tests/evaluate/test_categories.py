@@ -13,15 +13,15 @@ from bayes_pfl.data.records import Sample
 from bayes_pfl.data.samples import SampleDataset
 from bayes_pfl.data.sources import read_mvtec
 from bayes_pfl.errors import DataError, ImageReadError
-from bayes_pfl.evaluate.categories import (
+from bayes_pfl.evaluate.records import combine_seeds, dataset_result
+from bayes_pfl.evaluate.scoring import (
+    EvaluationSettings,
     evaluate,
     evaluate_categories,
+    image_pixel_ap,
     pixel_average_precision,
     text_score_average_precision,
 )
-from bayes_pfl.evaluate.figures import combine_seeds
-from bayes_pfl.evaluate.records import dataset_result
-from bayes_pfl.evaluate.scoring import EvaluationSettings, image_pixel_ap
 
 SIGMA = 8 / 518 * 48
 
@@ -273,8 +273,8 @@ def test_an_undefined_figure_stays_undefined_over_seeds(tiny_model, samples):
 
 
 def test_map_range_is_the_median_and_the_95th_percentile():
-    from bayes_pfl.evaluate.categories import map_range
     from bayes_pfl.evaluate.records import LEVELS, CategoryRecord
+    from bayes_pfl.evaluate.scoring import map_range
 
     pixels = np.random.default_rng(0).random((2, 40, 50)).astype(np.float32)
     records = {}

@@ -12,9 +12,9 @@ from bayes_pfl.checkpoints.format import WEIGHTS_NAME
 from bayes_pfl.checkpoints.load import DEFAULT_CHECKPOINT
 from bayes_pfl.data.sources import read_mvtec
 from bayes_pfl.errors import ConfigError, DataError
-from bayes_pfl.evaluate.contact_sheets import pick
 from bayes_pfl.evaluate.datasets import read_cards, read_trees
 from bayes_pfl.evaluate.files import folder_names
+from bayes_pfl.evaluate.pictures import pick
 from bayes_pfl.evaluate.records import CategoryRecord, ImageRow
 from bayes_pfl.evaluate.run import run_evaluation
 from bayes_pfl.evaluate.scoring import EvaluationSettings

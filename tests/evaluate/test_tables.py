@@ -8,10 +8,11 @@ import pytest
 from bayes_pfl.data.cards import card_names
 from bayes_pfl.errors import DataError
 from bayes_pfl.evaluate.datasets import EvaluationData
-from bayes_pfl.evaluate.paper_table import arrange, blocks_json
 from bayes_pfl.evaluate.published import Published, load_published
 from bayes_pfl.evaluate.tables import (
+    arrange,
     blocks_csv,
+    blocks_json,
     blocks_latex,
     blocks_markdown,
     categories_csv,

@@ -11,8 +11,7 @@ from hypothesis.extra.numpy import arrays
 
 from bayes_pfl.errors import ConfigError, DataError
 from bayes_pfl.metrics import ImageMetrics, PixelMetrics
-from bayes_pfl.metrics.histogram import PagedHistogram
-from bayes_pfl.metrics.keys import from_keys, to_keys
+from bayes_pfl.metrics.stores import BinnedStore, from_keys, to_keys
 from benchmarks.metrics import benchmark_metrics
 
 MODES = ("exact", "binned")
@@ -134,13 +133,13 @@ def test_the_bound_holds_where_a_bin_hides_the_order_of_one_class(sign):
 def test_default_bins_resolve_any_range_to_one_part_in_two_thousand():
     """Every page of finite float32 numbers in use: the worst that can come."""
     finite = np.arange(0x0080, 0xFF80, dtype=np.uint32) << np.uint32(16)
-    histogram = PagedHistogram({"all": np.int64})
+    store = BinnedStore(2**20, weighted=False)
     for part in np.array_split(np.random.default_rng(0).permutation(finite), 7):
-        histogram.add("all", histogram.locate(part))
-    assert histogram.shift == 12  # of the 23 bits of a mantissa: bins of 2**-11
-    keys, sums = histogram.levels("all")
-    assert sums["all"].sum() == len(finite) == len(keys)
-    assert (np.diff(keys.astype(np.int64)) < 0).all()
+        store.add(from_keys(part), np.zeros(len(part), bool), None)
+    assert store.shift == 12  # of the 23 bits of a mantissa: bins of 2**-11
+    levels = store.levels(0)
+    assert levels.negatives.sum() == len(finite) == len(levels.thresholds)
+    assert (np.diff(levels.thresholds) < 0).all()
 
 
 def test_a_narrow_interval_far_from_zero_loses_nothing():

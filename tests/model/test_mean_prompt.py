@@ -7,8 +7,7 @@ import torch
 from bayes_pfl.data.records import Sample
 from bayes_pfl.detect.scorer import Scorer
 from bayes_pfl.detect.settings import ScoringSettings
-from bayes_pfl.evaluate.categories import evaluate
-from bayes_pfl.evaluate.scoring import EvaluationSettings
+from bayes_pfl.evaluate.scoring import EvaluationSettings, evaluate
 from bayes_pfl.model.sampling import PromptNoise
 
 PICTURES = list(np.random.default_rng(0).integers(0, 256, (3, 48, 48, 3), dtype=np.uint8))

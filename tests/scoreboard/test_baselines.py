@@ -9,14 +9,15 @@ import torch
 import torch.nn.functional as F
 
 from bayes_pfl.clip.frozen_clip import FrozenCLIP
-from bayes_pfl.scoreboard.dense import dense_reason, joint_patches
-from bayes_pfl.scoreboard.handcrafted import (
+from bayes_pfl.scoreboard.methods import (
     DAMAGED_STATES,
     NORMAL_STATES,
     HandcraftedPrompts,
+    dense_reason,
+    joint_patches,
+    local_contrast,
     sentences,
 )
-from bayes_pfl.scoreboard.methods import local_contrast
 from tests.helpers.clips import RESNET, VIT, clip_config, make_clip, timm_tower
 
 

@@ -7,10 +7,10 @@ import pytest
 from sklearn.metrics import average_precision_score, roc_auc_score
 
 from bayes_pfl.metrics import PixelMetrics, pixel_metrics
-from bayes_pfl.scoreboard import rowwise
-from bayes_pfl.scoreboard.pixel_counts import PixelCounter
+from bayes_pfl.scoreboard import resampling
 from bayes_pfl.scoreboard.resampling import (
     BootstrapSettings,
+    PixelCounter,
     image_replicates,
     image_weights,
     interval,
@@ -69,10 +69,9 @@ def test_aupro_of_rows_is_the_exact_one_at_every_limit(rng):
     counter = PixelCounter(steps=10**6)  # a level for every pixel
     for pair in zip(maps, masks, strict=True):
         counter.add(*pair)
-    counts = counter.counts()
-    sums = [x.sum(0, keepdims=True) for x in (counts.negatives, counts.overlap)]
+    _, *sums = (part.sum(0, keepdims=True) for part in counter.counts())
     for limit in (0.013, 0.3, 1.0):
-        found = rowwise.aupro(*sums, counts.regions.sum(keepdims=True), limit)
+        found = resampling.aupro(*sums, limit)
         exact = pixel_metrics(maps, masks, fpr_limit=limit)["aupro"]
         assert found[0] == pytest.approx(exact, abs=1e-6)
 
@@ -100,6 +99,6 @@ def test_intervals_hold_the_truth_as_often_as_they_say(rng):
 
 
 def test_an_undefined_figure_has_no_interval():
-    replicates = rowwise.auroc(np.array([[1, 2]]), np.array([[0, 0]]))
+    replicates = resampling.auroc(np.array([[1, 2]]), np.array([[0, 0]]))
     assert np.isnan(replicates).all()
     assert interval(replicates, 0.95) is None

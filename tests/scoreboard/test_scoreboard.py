@@ -13,9 +13,9 @@ from PIL import Image
 from safetensors.torch import load_file, save_file
 
 from bayes_pfl.errors import ConfigError, DataError
+from bayes_pfl.evaluate.datasets import read_sets
 from bayes_pfl.scoreboard.board import BoardSettings, score_sets
 from bayes_pfl.scoreboard.resampling import BootstrapSettings, interval
-from bayes_pfl.scoreboard.sets import read_sets
 from tests.helpers.commands import command
 
 FEW = BootstrapSettings(resamples=20)
@@ -134,7 +134,7 @@ def test_results_depend_on_the_seed_alone(tiny_model, parts):
             ["tiny"], read_sets([str(parts)]), BoardSettings(batch_size=batch_size,
             bootstrap=bootstrap), load=lambda _: tiny_model,
         )  # fmt: skip
-        figures = board.overall("local contrast")["pixel"]
+        figures = board.overall()["local contrast"]["pixel"]
         return [end for f in figures.values() for end in interval(f.replicates, 0.95)]
 
     assert intervals(3, 0) == intervals(8, 0)
@@ -147,10 +147,10 @@ def test_a_set_that_is_one_category_and_several_sets_and_checkpoints(tiny_model,
     board = score_sets(["a", "b"], data, settings, load=lambda _: tiny_model)
     assert list(board.sets) == ["cog", "parts"]
     assert board.methods[:2] == ["a", "b"] and len(board.methods) == 4  # baselines come once
-    one, other = (board.set_figures("cog", name)["image"]["ap"] for name in ("a", "b"))
+    one, other = (board.set_figures("cog")[name]["image"]["ap"] for name in ("a", "b"))
     assert one.value == other.value
-    overall = board.overall("a")["image"]["ap"].value
-    means = [board.set_figures(name, "a")["image"]["ap"].value for name in board.sets]
+    overall = board.overall()["a"]["image"]["ap"].value
+    means = [board.set_figures(name)["a"]["image"]["ap"].value for name in board.sets]
     assert overall == pytest.approx(np.mean(means))
 
 
@@ -200,7 +200,7 @@ def test_half_precision_makes_no_ties_of_the_baselines(tiny_model, parts):
     for precision in ("float32", "bfloat16"):
         settings = BoardSettings(precision=precision, bootstrap=FEW)
         board = score_sets(["a"], data, settings, load=lambda _: copy.deepcopy(tiny_model))
-        found.append([f.value for f in board.overall(board.methods[1])["pixel"].values()])
+        found.append([f.value for f in board.overall()[board.methods[1]]["pixel"].values()])
     assert found[1] == pytest.approx(found[0], abs=0.02)
 
 
@@ -214,7 +214,7 @@ def test_a_category_of_broken_files_alone_is_told_and_stays_out_of_means(tmp_pat
     lost = board.sets["set"]["nut"].figures["local contrast"]
     figures = [figure for level in lost.values() for figure in level.values()]
     assert all(f.value is None and "undefined without" in f.reason for f in figures)
-    assert board.overall("local contrast")["image"]["auroc"].value == 1
+    assert board.overall()["local contrast"]["image"]["auroc"].value == 1
 
 
 def test_a_card_is_a_set_too(parts, tmp_path, tiny_model):
@@ -222,7 +222,7 @@ def test_a_card_is_a_set_too(parts, tmp_path, tiny_model):
     card.write_text("name: parts\nsupports: [image]\nlayouts: [mvtec]\n")
     data = read_sets([str(card)], parts.parent)
     board = score_sets(["a"], data, BoardSettings(bootstrap=FEW), load=lambda _: tiny_model)
-    figures = board.set_figures("parts", "local contrast")
+    figures = board.set_figures("parts")["local contrast"]
     assert figures["image"]["auroc"].value == 1
     assert figures["pixel"]["auroc"].reason == "the set is not meant for pixel-level results"
     with pytest.raises(DataError, match="two sets are named 'parts'"):

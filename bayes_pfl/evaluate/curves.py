@@ -1,4 +1,4 @@
-"""Curves of one category as one picture: ROC, precision-recall, PRO, and the scores themselves."""
+"""Curves of a category as one picture: ROC, precision-recall, PRO, and the scores themselves."""
 
 from __future__ import annotations
 
@@ -8,57 +8,44 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from bayes_pfl.evaluate.records import CategoryRecord, Protocol
+from bayes_pfl.metrics.pro import DEFAULT_FPR_LIMIT
+
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
 
-Curves = Mapping[str, np.ndarray]
-"""As `PixelMetrics.curves` and `ImageMetrics.curves` return them; empty where there are none."""
+Curves = Mapping[str, Mapping[str, np.ndarray]]
+"""By level, as `PixelMetrics.curves` and `ImageMetrics.curves` return them."""
 
 _NORMAL, _ANOMALOUS = "#0072b2", "#d55e00"
 _LEVELS = (("image", "#0072b2", "-"), ("pixel", "#d55e00", "--"))
 _DOTS_PER_INCH = 110
 
 
-def curves_png(
-    title: str,
-    image: Curves,
-    pixel: Curves,
-    scores: np.ndarray,
-    labels: np.ndarray,
-    fpr_limit: float = 0.3,
-) -> bytes:
-    """Draw the curves of a category.
-
-    Args:
-        image, pixel: curves of the two levels.
-        scores, labels: of the images, (n,) each, for the histogram.
-        fpr_limit: false positive rate up to which AUPRO integrates; shaded in the PRO panel.
-
-    Returns:
-        A PNG file.
-    """
+def category_curves(record: CategoryRecord, protocol: Protocol, title: str) -> bytes:
+    """The curves of a category as a PNG file; AUPRO's range is shaded in the PRO panel."""
     from matplotlib.backends.backend_agg import FigureCanvasAgg
     from matplotlib.figure import Figure
 
     figure = Figure(figsize=(13, 3.6), layout="constrained")
     FigureCanvasAgg(figure)
-    figure.suptitle(title.replace("$", r"\$"))
+    figure.suptitle(f"{title} ({protocol})".replace("$", r"\$"))
     roc, precision, pro, histogram = figure.subplots(1, 4)
-    curves = {"image": image, "pixel": pixel}
+    curves = {"pixel": record.pixel_curves}
+    if "image" in record.levels:
+        curves["image"] = record.image_metrics(protocol).curves()
     _draw(roc, curves, "fpr", "tpr", "ROC", "false positive rate", "true positive rate")
     roc.plot([0, 1], [0, 1], color="0.8", linewidth=0.8, zorder=0)
     _draw(precision, curves, "recall", "precision", "Precision-recall", "recall", "precision")
-    _draw(pro, {"pixel": pixel}, "fpr", "pro", "PRO", "false positive rate", "per-region overlap")
-    pro.axvspan(0, fpr_limit, color="0.93", zorder=0)
-    _histogram(histogram, scores, labels)
+    _draw(pro, curves, "fpr", "pro", "PRO", "false positive rate", "per-region overlap")
+    pro.axvspan(0, DEFAULT_FPR_LIMIT, color="0.93", zorder=0)
+    _histogram(histogram, record.image_scores(protocol), record.labels)
     buffer = io.BytesIO()
     figure.savefig(buffer, format="png", dpi=_DOTS_PER_INCH)
     return buffer.getvalue()
 
 
-def _draw(
-    axes: Axes, curves: Mapping[str, Curves], x: str, y: str, title: str, across: str, up: str
-) -> None:
+def _draw(axes: Axes, curves: Curves, x: str, y: str, title: str, across: str, up: str) -> None:
     for level, colour, style in _LEVELS:
         values = curves.get(level, {})
         if len(values.get(x, ())) and y in values and np.isfinite(values[x]).all():
