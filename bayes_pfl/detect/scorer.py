@@ -18,6 +18,7 @@ from torch import Tensor
 from bayes_pfl.clip.frozen_clip import ImageFeatures
 from bayes_pfl.data.decoding import Decoded
 from bayes_pfl.data.transforms import normalise
+from bayes_pfl.detect.inputs import Loaded
 from bayes_pfl.detect.settings import ScoringSettings
 from bayes_pfl.errors import ConfigError
 from bayes_pfl.model.network import BayesPFLNetwork
@@ -94,9 +95,9 @@ class Scorer:
             return self._images(self.batch(pixels, class_names))
 
     def decoded(
-        self, items: Sequence[Decoded], class_names: Sequence[str]
+        self, items: Sequence[Decoded | Loaded], class_names: Sequence[str]
     ) -> list[ScoredImage | None]:
-        """Score the files that could be read; None for each of the others."""
+        """Score the images that could be read; None for each of the others."""
         pixels = [item.pixels for item in items if item.pixels is not None]
         pairs = zip(items, class_names, strict=True)
         names = [name for item, name in pairs if item.pixels is not None]

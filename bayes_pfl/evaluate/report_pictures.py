@@ -8,11 +8,12 @@ import cv2
 from PIL import ExifTags, Image
 
 from bayes_pfl.data.labelled_batches import LabelledBatch
+from bayes_pfl.detect.overlays import fitted
 from bayes_pfl.detect.scorer import smoothing_sigma
 from bayes_pfl.evaluate.records import CategoryRecord
 from bayes_pfl.model.network import BayesPFLNetwork
 from bayes_pfl.model.scoring import BatchScores, gaussian_smooth
-from bayes_pfl.report.pictures import ReportPictures, fitted, picture_name
+from bayes_pfl.report.pictures import ReportPictures, picture_name
 from bayes_pfl.support.files import write_picture
 
 MOST_PICTURES = 5000

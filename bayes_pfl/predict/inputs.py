@@ -58,16 +58,24 @@ def read_input(
     Raises:
         DataError: no images, or class names that cannot be used.
     """
-    if isinstance(class_name, str):
-        check_class_name(model, class_name)
     paths = input_images(folder, out)
-    names: str | list[str] = class_name if isinstance(class_name, str) else []
-    if not isinstance(class_name, str):
-        names = class_name.resolve(folder, paths)
-        for name in dict.fromkeys(names):
-            check_class_name(model, name)
+    names = names_of(model, class_name, folder, paths)
     stamps = np.array([stamp_or_unreadable(path) for path in paths], np.int64)
     return InputImages(folder, paths, names, stamps)
+
+
+def names_of(
+    model: BayesPFLNetwork, class_name: str | ClassNames, folder: Path, paths: list[Path]
+) -> str | list[str]:
+    """The class name of each image, or the one of all; each is checked once.
+
+    Raises:
+        DataError: one that cannot be used.
+    """
+    names = class_name if isinstance(class_name, str) else class_name.resolve(folder, paths)
+    for name in dict.fromkeys([names] if isinstance(names, str) else names):
+        check_class_name(model, name)
+    return names
 
 
 def input_images(folder: Path, out: Path) -> list[Path]:
@@ -84,11 +92,16 @@ def input_images(folder: Path, out: Path) -> list[Path]:
     if written:
         paths = [p for p in paths if written.isdisjoint(p.relative_to(folder).parents)]
     if not paths:
-        raise DataError(
-            f"{folder}: no images; files that end in {' '.join(IMAGE_SUFFIXES)} are looked for, "
-            "in the folder and those below it"
-        )
+        raise no_images(folder)
     return paths
+
+
+def no_images(place: Path | str) -> DataError:
+    """The error for a folder or store without images."""
+    return DataError(
+        f"{place}: no images; files that end in {' '.join(IMAGE_SUFFIXES)} are looked for, in the "
+        "folder and those below it"
+    )
 
 
 def _is_output(place: Path, out: Path) -> bool:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
@@ -13,7 +13,7 @@ import numpy as np
 
 from bayes_pfl.checkpoints.fingerprint import fingerprint
 from bayes_pfl.errors import ConfigError
-from bayes_pfl.fit.calibration import Calibration
+from bayes_pfl.fit.decision import Decision
 from bayes_pfl.model.network import BayesPFLNetwork
 from bayes_pfl.predict.inputs import InputImages
 from bayes_pfl.predict.rows import Row, row_of
@@ -24,24 +24,44 @@ from bayes_pfl.support.version import __version__
 _FREE = ("batch_size", "workers", "compile")
 """Settings that may change when a run is resumed: they change no result beyond its last digits."""
 
+RESTART = "start again with --overwrite or another --out"
+CHANGED, RENAMED = "have changed since", "have another class name than when"
+
 
 def run_header(
-    model: BayesPFLNetwork, folder: Path, settings: FolderSettings, calibration: Calibration | None
+    model: BayesPFLNetwork, folder: str, settings: FolderSettings, rule: Decision
 ) -> dict[str, Any]:
-    """All that shapes the results of a run, for the first line of its journal."""
+    """All that shapes the results of a run: those of a run that is resumed must be the same.
+
+    Args:
+        folder: the same for every way to write it.
+    """
     fixed = {name: value for name, value in asdict(settings).items() if name not in _FREE}
     digest = None
-    if calibration:
-        text = json.dumps(asdict(calibration), sort_keys=True)
+    if rule.calibration:
+        text = json.dumps(asdict(rule.calibration), sort_keys=True)
         digest = hashlib.sha256(text.encode()).hexdigest()
     return {
         "version": __version__,
-        "folder": str(folder.resolve()),
+        "folder": folder,
         "checkpoint_sha256": fingerprint(model),
         "device": model.device.type,
         "settings": fixed,
         "calibration_sha256": digest,
     }
+
+
+def refuse_images(place: Path | str, what: str, paths: Sequence[str]) -> None:
+    """Raise ConfigError where there are such images, naming one.
+
+    Args:
+        place: where the run is kept.
+    """
+    if paths:
+        raise ConfigError(
+            f"{place}: {len(paths)} images {what} they were scored, such as {paths[0]!r}; "
+            f"restore them, or {RESTART}"
+        )
 
 
 class Ledger:
@@ -88,22 +108,12 @@ class Ledger:
                 if not row.error and row.class_name != self.inputs.name(index):
                     renamed.append(row.path)
         self.gone = len(gone)
-        changed = np.flatnonzero(self.good & (stamps != self.inputs.stamps).any(axis=1))
-        self._refuse(
-            journal,
-            "have changed since they were scored",
-            [self.inputs.inside(int(i)) for i in changed],
-        )
-        self._refuse(journal, "have another class name than when they were scored", renamed)
+        differ = self.good & (stamps != self.inputs.stamps).any(axis=1)
+        changed = [self.inputs.inside(index) for index in np.flatnonzero(differ).tolist()]
+        refuse_images(journal.path, CHANGED, changed)
+        refuse_images(journal.path, RENAMED, renamed)
         for path, index in where.items():
             self.good[index] = self.good[index] and whole(path)
-
-    def _refuse(self, journal: Journal, what: str, paths: list[str]) -> None:
-        if paths:
-            raise ConfigError(
-                f"{journal.path}: {len(paths)} images {what}, such as "
-                f"{paths[0]!r}; restore them, or {journal.restart}"
-            )
 
     def add(self, indices: list[int], places: list[int]) -> None:
         """Note what was added to the journal."""

@@ -5,20 +5,20 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-import cv2
 import numpy as np
 from PIL import Image, ImageDraw
 
 from bayes_pfl.detect.overlays import (
     MASK_LINE,
     blend,
+    fitted,
     label_font,
     outline,
     plain_text,
     shorten,
+    stretched,
     widened,
 )
-from bayes_pfl.report.pictures import fitted
 
 SIDE = 200
 """Longest side of a picture on the sheet, in pixels."""
@@ -101,8 +101,7 @@ def _paste(page: Image.Image, tile: Tile, left: int, top: int, limits: tuple[flo
 def _panels(tile: Tile, limits: tuple[float, float]) -> tuple[np.ndarray, np.ndarray]:
     size = fitted(tile.image.size, SIDE)
     picture = np.asarray(tile.image.resize(size, Image.Resampling.BICUBIC)).copy()
-    values = cv2.resize(tile.anomaly_map.astype(np.float32), size, interpolation=cv2.INTER_LINEAR)
-    heat = blend(picture, values, limits)
+    heat = blend(picture, stretched(tile.anomaly_map, size), limits)
     if tile.mask is not None and tile.mask.any():
         area = widened(tile.mask, size, _AROUND)
         outline(picture, area, MASK_LINE)

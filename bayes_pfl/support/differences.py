@@ -2,8 +2,12 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Mapping
+from pathlib import Path
 from typing import Any
+
+from bayes_pfl.errors import ConfigError
 
 
 def differences(before: Mapping[str, Any], now: Mapping[str, Any]) -> list[str]:
@@ -20,3 +24,24 @@ def differences(before: Mapping[str, Any], now: Mapping[str, Any]) -> list[str]:
         elif old != new:
             found.append(f"{name} = {new!r} where it was begun with {old!r}")
     return found
+
+
+def check_same(
+    place: Path | str, before: Mapping[str, Any], now: Mapping[str, Any], restart: str
+) -> None:
+    """Refuse to resume a run with other settings than it was begun with.
+
+    Args:
+        place: where ``before``, the settings of the run that was begun, was read from.
+        now: the settings of the run that would resume it.
+        restart: how a user starts the run again.
+
+    Raises:
+        ConfigError: settings differ; the message names them all.
+    """
+    # What was begun was read from JSON, which turns tuples into lists.
+    if differing := differences(before, json.loads(json.dumps(now))):
+        raise ConfigError(
+            f"{place}: begun as another run: {'; '.join(differing)}; give what it was begun with, "
+            f"or {restart}"
+        )

@@ -13,7 +13,7 @@ import pyarrow as pa
 from bayes_pfl.data.image_files import IMAGE_SUFFIXES
 from bayes_pfl.detect.inputs import batched
 from bayes_pfl.errors import DataError
-from bayes_pfl.predict.inputs import input_images
+from bayes_pfl.predict.inputs import input_images, no_images
 from bayes_pfl.predict.ray.storage import Place
 from bayes_pfl.support.error_text import error_reason
 from bayes_pfl.support.file_identity import UNREADABLE, stamp_or_unreadable
@@ -37,10 +37,7 @@ def list_images(source: Place, out: Place) -> pa.Table:
     entries = _here(source.folder, out) if source.folder else _in_store(source, out)
     blocks = [_block(rows, schema) for rows in batched(entries, _BLOCK)]
     if not blocks:
-        raise DataError(
-            f"{source.url}: no images; files that end in {' '.join(IMAGE_SUFFIXES)} are looked "
-            "for, in the folder and those below it"
-        )
+        raise no_images(source.url)
     return pa.concat_tables(blocks)
 
 

@@ -15,7 +15,7 @@ from fsspec.implementations.local import LocalFileSystem
 
 from bayes_pfl.errors import BayesPFLError, ConfigError
 from bayes_pfl.support.error_text import error_reason
-from bayes_pfl.support.files import write_atomically
+from bayes_pfl.support.files import not_written, write_atomically
 
 
 @dataclass(frozen=True)
@@ -94,10 +94,8 @@ class Place:
             else:
                 self.fs.pipe_file(path, data)
         except Exception as error:  # stores raise errors of their own
-            raise ConfigError(
-                f"{self.url}: cannot be written ({error_reason(error)}); choose another output "
-                "folder, with room and the right to write"
-            ) from error
+            mend = "choose another output folder, with room and the right to write"
+            raise not_written(self.url, error, mend, ConfigError) from error
 
     def read(self, name: str) -> bytes | None:
         """The content of a file; None if there is no such file.
