@@ -22,13 +22,8 @@ class Box(NamedTuple):
 def contours(anomaly_map: np.ndarray, threshold: float) -> list[np.ndarray]:
     """Closed outlines of the regions where map >= threshold, largest first.
 
-    Outer outlines alone: holes have none. Pixels that touch at a corner are one region.
-
-    Args:
-        anomaly_map: float (H, W).
-
-    Returns:
-        int32 (n, 2) each, x and y of the region's border pixels.
+    Outer outlines alone: holes have none. Pixels that touch at a corner are one region. See
+    :meth:`bayes_pfl.AnomalyResult.contours`.
 
     Raises:
         ConfigError: a threshold that is no number.
@@ -40,11 +35,7 @@ def contours(anomaly_map: np.ndarray, threshold: float) -> list[np.ndarray]:
 
 
 def boxes(anomaly_map: np.ndarray, threshold: float, min_area: int = 1) -> list[Box]:
-    """Rectangles around the regions where map >= threshold, that of the highest value first.
-
-    Args:
-        anomaly_map: float (H, W).
-        min_area: regions of fewer pixels are left out.
+    """Rectangles around these regions; see :meth:`bayes_pfl.AnomalyResult.boxes`.
 
     Raises:
         ConfigError: a threshold that is no number, or an area below 1.

@@ -17,9 +17,10 @@ from PIL import Image
 from bayes_pfl.data.images import read_image
 from bayes_pfl.detect.overlays import MAX_SIDE, overlay
 from bayes_pfl.detect.regions import Box, boxes, contours
-from bayes_pfl.detect.result_files import save_result
 from bayes_pfl.errors import ConfigError, DataError
+from bayes_pfl.support.files import raising_not_written, write_atomically
 
+_PICTURES = {".png": "PNG", ".jpg": "JPEG", ".jpeg": "JPEG"}
 _SHOWN_SIDE = 512  # of a panel in a notebook
 
 
@@ -146,16 +147,38 @@ class AnomalyResult:
         Raises:
             ConfigError: they cannot be written; a folder, for an image without a name.
         """
-        return save_result(Path(target), self.path, self.anomaly_map, self.overlay)
+        place = Path(target)
+        with raising_not_written(place, "choose another place", ConfigError):
+            if not place.is_dir() and place.suffix.lower() in (*_PICTURES, ".npy"):
+                files = [place]
+            elif self.path is not None:
+                name = Path(self.path).name
+                files = [place / f"{name}.{kind}" for kind in ("overlay.png", "map.npy")]
+            else:
+                raise ConfigError(
+                    f"{place}: an image from memory has no name for its files; give a file's name, "
+                    f"such as {place / 'part.png'}"
+                )
+            files[0].parent.mkdir(parents=True, exist_ok=True)
+            for file in files:
+                write_atomically(file, self._encoded(file.suffix.lower()))
+        return files
+
+    def _encoded(self, kind: str, max_side: int | None = None) -> bytes:
+        """The map or the overlay as the bytes of a file, by how its name ends."""
+        buffer = io.BytesIO()
+        if kind == ".npy":
+            np.save(buffer, self.anomaly_map)
+        else:
+            self.overlay(max_side=max_side).save(buffer, _PICTURES[kind])
+        return buffer.getvalue()
 
     def _repr_png_(self) -> bytes | None:
         """The overlay, for notebooks; None if the image's file is gone."""
-        buffer = io.BytesIO()
         try:
-            self.overlay(max_side=_SHOWN_SIDE).save(buffer, "PNG")
+            return self._encoded(".png", _SHOWN_SIDE)
         except DataError:
             return None
-        return buffer.getvalue()
 
     def _repr_html_(self) -> str:
         """Overlay and figures, for notebooks; names are shown, never executed."""
@@ -172,7 +195,7 @@ class AnomalyResult:
         picture = f"<p>{name}</p>"
         if png is not None:
             source = f"data:image/png;base64,{b64encode(png).decode('ascii')}"
-            picture = f'<img alt="{name} beside its anomaly map" src="{source}">'
+            picture = f'<img alt="{name} next to its anomaly map" src="{source}">'
         return f"<div>{picture}<table>{cells}</table></div>"
 
     def _threshold(self, threshold: float | None) -> float:

@@ -50,6 +50,12 @@ class ScoredImage:
     spread: Tensor | None
 
     @property
+    def figures(self) -> dict[str, Any]:
+        """The four scores of an image that all results have, by their names."""
+        names = ("score", "text_score", "map_score", "uncertainty")
+        return {name: getattr(self, name) for name in names}
+
+    @property
     def finite(self) -> bool:
         """False where half precision overflowed."""
         return math.isfinite(self.score) and math.isfinite(self.uncertainty)

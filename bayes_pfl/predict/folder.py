@@ -153,12 +153,12 @@ class FolderRun:
         ledger = Ledger(self.inputs)
         if self.resume and journal.header is not None:
             journal.check_same(self.header)
-            self.output.prepare_resume()
+            self.output.prepare(resume=True)
             ledger.read(journal, self.output.has_pictures)
             return ledger
         if not self.overwrite:
             self._refuse_unfinished(journal)
-        self.output.begin()
+        self.output.prepare(resume=False)
         journal.begin(self.header)
         return ledger
 

@@ -49,27 +49,23 @@ class OutputFolder:
             return MAX_SIDE
         return self.small.side if self.settings.report else 0
 
-    def begin(self) -> None:
-        """Remove what an earlier run has written, except pictures: they are replaced.
+    def prepare(self, resume: bool) -> None:
+        """Remove the half-written files of a killed run.
+
+        Args:
+            resume: otherwise also remove what an earlier run has written, except pictures: they
+                are replaced.
 
         Raises:
             ConfigError: it cannot be removed.
         """
-        self._remove_leftovers()
-        self.remove_tables()
-        if self.settings.report:
-            self.small.prepare()
-
-    def prepare_resume(self) -> None:
-        """Remove the half-written files of a killed run."""
-        self._remove_leftovers()
-        if self.settings.report and not self.small.folder.is_dir():
-            self.small.prepare()
-
-    def _remove_leftovers(self) -> None:
         # The folder itself may be that of the user's own images: not below it.
         remove_leftovers(self.out)
         remove_leftovers(*(self.out / name for name in (MAPS, OVERLAYS, REPORT)), below=True)
+        if not resume:
+            self.remove_tables()
+        if self.settings.report and not (resume and self.small.folder.is_dir()):
+            self.small.prepare()
 
     def remove_tables(self) -> None:
         """Remove table, summary and page: nothing may look whole that is not.

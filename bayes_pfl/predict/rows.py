@@ -68,11 +68,8 @@ def scored_row(
     verdict = rule.verdict(scored.score, scored.low, scored.high)
     return replace(
         row,
-        score=scored.score,
+        **scored.figures,
         label=verdict.label,
-        uncertainty=scored.uncertainty,
-        text_score=scored.text_score,
-        map_score=scored.map_score,
         score_low=scored.low,
         score_high=scored.high,
         needs_review=None if verdict.needs_review is None else int(verdict.needs_review),

@@ -10,7 +10,9 @@ from typing import Any
 from bayes_pfl.errors import ConfigError
 
 
-def differences(before: Mapping[str, Any], now: Mapping[str, Any]) -> list[str]:
+def differences(
+    before: Mapping[str, Any], now: Mapping[str, Any], done: str = "begun"
+) -> list[str]:
     """Each setting that differs, as "name = now where it was begun with before"; nested ones too.
 
     >>> differences({"a": 1, "b": {"c": 2}}, {"a": 1, "b": {"c": 3}})
@@ -20,9 +22,9 @@ def differences(before: Mapping[str, Any], now: Mapping[str, Any]) -> list[str]:
     for name in dict.fromkeys((*before, *now)):
         old, new = before.get(name), now.get(name)
         if isinstance(old, Mapping) and isinstance(new, Mapping):
-            found += differences(old, new)
+            found += differences(old, new, done)
         elif old != new:
-            found.append(f"{name} = {new!r} where it was begun with {old!r}")
+            found.append(f"{name} = {new!r} where it was {done} with {old!r}")
     return found
 
 

@@ -35,19 +35,14 @@ def list_images(source: Place, out: Place) -> pa.Table:
     """
     schema = pa.schema({"path": pa.string(), **STAMP})
     entries = _here(source.folder, out) if source.folder else _in_store(source, out)
-    blocks = [_block(rows, schema) for rows in batched(entries, _BLOCK)]
+    columns = (list(zip(*rows, strict=True)) for rows in batched(entries, _BLOCK))
+    blocks = [pa.table(block, schema=schema) for block in columns]
     if not blocks:
         raise no_images(source.url)
     return pa.concat_tables(blocks)
 
 
 Entry = tuple[str, int | None, int | None, str | None]
-
-
-def _block(rows: list[Entry], schema: pa.Schema) -> pa.Table:
-    columns = zip(zip(*rows, strict=True), schema, strict=True)
-    arrays = [pa.array(list(values), item.type) for values, item in columns]
-    return pa.Table.from_arrays(arrays, schema=schema)
 
 
 def _here(folder: Path, out: Place) -> Iterator[Entry]:
