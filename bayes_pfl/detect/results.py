@@ -15,7 +15,7 @@ import torch.nn.functional as F
 from PIL import Image
 
 from bayes_pfl.data.images import read_image
-from bayes_pfl.detect.overlays import MAX_SIDE, overlay
+from bayes_pfl.detect.overlays import MAX_SIDE, overlay, plain_text
 from bayes_pfl.detect.regions import Box, boxes, contours
 from bayes_pfl.errors import ConfigError, DataError
 from bayes_pfl.support.files import raising_not_written, write_atomically
@@ -189,9 +189,10 @@ class AnomalyResult:
         if self.p_value is not None:
             rows.append(("p-value", f"{self.p_value:.3g}"))
         cells = "".join(
-            f"<tr><th>{key}</th><td>{html.escape(plain(value))}</td></tr>" for key, value in rows
+            f"<tr><th>{key}</th><td>{html.escape(plain_text(value))}</td></tr>"
+            for key, value in rows
         )
-        name, png = html.escape(plain(self.path or "image")), self._repr_png_()
+        name, png = html.escape(plain_text(self.path or "image")), self._repr_png_()
         picture = f"<p>{name}</p>"
         if png is not None:
             source = f"data:image/png;base64,{b64encode(png).decode('ascii')}"
@@ -221,11 +222,6 @@ def score_note(score: float, interval: tuple[float, float]) -> str:
     'score 0.812 (0.770 to 0.850)'
     """
     return f"score {score:.3f} ({interval[0]:.3f} to {interval[1]:.3f})"
-
-
-def plain(name: str) -> str:
-    """A file name that any encoding can hold; bytes that are not UTF-8 become question marks."""
-    return name.encode("utf-8", "replace").decode("utf-8")
 
 
 def resize_map(values: torch.Tensor, size: tuple[int, int]) -> np.ndarray:

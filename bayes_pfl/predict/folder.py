@@ -18,10 +18,9 @@ from bayes_pfl.errors import ConfigError, DataError
 from bayes_pfl.fit.calibration import Calibration
 from bayes_pfl.fit.decision import Decision
 from bayes_pfl.model.network import BayesPFLNetwork
-from bayes_pfl.predict.files import table_of_rows, writing_to
 from bayes_pfl.predict.inputs import InputImages, read_input
 from bayes_pfl.predict.ledger import RESTART, Ledger, run_header
-from bayes_pfl.predict.output import OutputFolder
+from bayes_pfl.predict.output import OutputFolder, table_of_rows, writing_to
 from bayes_pfl.predict.rows import Row, entry_of, scored_row
 from bayes_pfl.predict.settings import FolderSettings
 from bayes_pfl.predict.summary import Counts, Summary, read_summary
@@ -107,7 +106,7 @@ class FolderRun:
     overwrite: bool
 
     def __post_init__(self) -> None:
-        settings, model = self.settings, self.model
+        settings, model, self.done = self.settings, self.model, 0
         self.folder, self.out = self.inputs.folder, Path(self.summary.out)
         self.scorer = Scorer(
             model,
@@ -125,11 +124,10 @@ class FolderRun:
         Raises:
             KeyboardInterrupt: with how much is done as its message.
         """
-        done = 0
         try:
             with Journal(self.out / JOURNAL_NAME, "prediction", RESTART) as journal:
                 ledger = self._opened(journal)
-                done = self.summary.resumed = int(ledger.good.sum())
+                self.done = self.summary.resumed = int(ledger.good.sum())
                 self.summary.dropped = ledger.gone
                 if self._nothing_to_do(ledger):
                     before = read_summary(self.out / SUMMARY_NAME)
@@ -137,12 +135,11 @@ class FolderRun:
                     return replace(here, resumed=len(self.inputs))
                 started = time.perf_counter()
                 self.progress.start("prediction", len(self.inputs))
-                self.progress.advance(done, {})
-                for fresh in self._journalled(journal, ledger):
-                    done += fresh
+                self.progress.advance(self.done, {})
+                self._score(journal, ledger)
                 self._write_files(journal, ledger, time.perf_counter() - started)
         except KeyboardInterrupt as stop:
-            stop.args = (f"{done} of {len(self.inputs)} images are done",)
+            stop.args = (f"{self.done} of {len(self.inputs)} images are done",)
             raise
         return self.summary
 
@@ -176,8 +173,8 @@ class FolderRun:
 
     # Scoring -------------------------------------------------------------------------------------
 
-    def _journalled(self, journal: Journal, ledger: Ledger) -> Generator[int, None, None]:
-        """Score the images that are not done; yields 1 for each whose row and pictures are kept."""
+    def _score(self, journal: Journal, ledger: Ledger) -> None:
+        """Score the images that are not done; one is done when its row and pictures are kept."""
         if ledger.retried or ledger.waiting:
             self.output.remove_tables()
         with closing(self._blocks(ledger)) as blocks:
@@ -186,7 +183,7 @@ class FolderRun:
                 entries = [entry_of(row, self.inputs.stamp(index)) for index, row in block]
                 ledger.add(indices, journal.append(entries))
                 for _ in block:
-                    yield 1
+                    self.done += 1
                     self.progress.advance(1, {})
 
     def _blocks(self, ledger: Ledger) -> Generator[list[tuple[int, Row]], None, None]:
@@ -213,7 +210,7 @@ class FolderRun:
     def _drawn(
         self, pool: ThreadPoolExecutor, index: int, item: Decoded, scored: ScoredImage | None
     ) -> Drawn:
-        path, name = self.inputs.inside(index), self.inputs.name(index)
+        path, name = self.inputs.inside(index), self.inputs.names[index]
         row = scored_row(path, name, item, scored, self.rule)
         if scored is None or scored.map is None or item.size is None or row.error:
             return index, row, None
@@ -247,7 +244,7 @@ class FolderRun:
         with closing(batches):
             for batch in batches:
                 places = [next(indices) for _ in batch]
-                scored = self.scorer.decoded(batch, [self.inputs.name(at) for at in places])
+                scored = self.scorer.decoded(batch, [self.inputs.names[at] for at in places])
                 yield list(zip(places, batch, scored, strict=True))
 
     # Files ---------------------------------------------------------------------------------------

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -23,22 +24,18 @@ class InputImages:
     """The images of a run in the order of their paths.
 
     Attributes:
-        names: class name of each, or one for all.
+        names: class name of each.
         stamps: (n, 2) int64: size in bytes and time of change in ns of each when the run began;
             -1 and 0 of a file that is out of reach.
     """
 
     folder: Path
     paths: list[Path]
-    names: str | list[str]
+    names: list[str]
     stamps: np.ndarray
 
     def __len__(self) -> int:
         return len(self.paths)
-
-    def name(self, index: int) -> str:
-        """Class name of an image."""
-        return self.names if isinstance(self.names, str) else self.names[index]
 
     def inside(self, index: int) -> str:
         """Path of an image within the folder, with forward slashes."""
@@ -65,15 +62,21 @@ def read_input(
 
 
 def names_of(
-    model: BayesPFLNetwork, class_name: str | ClassNames, folder: Path, paths: list[Path]
-) -> str | list[str]:
-    """The class name of each image, or the one of all; each is checked once.
+    model: BayesPFLNetwork,
+    class_name: str | ClassNames,
+    folder: Path,
+    paths: Sequence[str | Path],
+) -> list[str]:
+    """The class name of each image; each name is checked once.
 
     Raises:
         DataError: one that cannot be used.
     """
-    names = class_name if isinstance(class_name, str) else class_name.resolve(folder, paths)
-    for name in dict.fromkeys([names] if isinstance(names, str) else names):
+    if isinstance(class_name, str):
+        names = [class_name] * len(paths)
+    else:
+        names = class_name.resolve(folder, [Path(path) for path in paths])
+    for name in dict.fromkeys(names):
         check_class_name(model, name)
     return names
 

@@ -105,7 +105,7 @@ class Ledger:
                     continue
                 self.places[index], self.good[index] = place, not row.error
                 stamps[index] = entry.get("size", -1), entry.get("mtime_ns", 0)
-                if not row.error and row.class_name != self.inputs.name(index):
+                if not row.error and row.class_name != self.inputs.names[index]:
                     renamed.append(row.path)
         self.gone = len(gone)
         differ = self.good & (stamps != self.inputs.stamps).any(axis=1)

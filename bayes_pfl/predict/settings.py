@@ -4,13 +4,16 @@ from __future__ import annotations
 
 import os
 from dataclasses import dataclass, replace
+from typing import Literal
 
 from bayes_pfl.detect.settings import ScoringSettings
 from bayes_pfl.errors import ConfigError
 from bayes_pfl.fit.calibration import Calibration
 from bayes_pfl.fit.decision import Decision, resolve_decision
 from bayes_pfl.model.network import BayesPFLNetwork
-from bayes_pfl.predict.files import MAP_SUFFIX, MapFormat
+
+MapFormat = Literal["png16", "npy", "none"]
+MAP_SUFFIX = {"png16": ".png", "npy": ".npy"}
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -19,7 +19,6 @@ from bayes_pfl.detect.scorer import run_draws
 from bayes_pfl.detect.settings import check_whole
 from bayes_pfl.errors import ConfigError
 from bayes_pfl.fit.calibration import Calibration
-from bayes_pfl.model.network import BayesPFLNetwork
 from bayes_pfl.predict.inputs import names_of
 from bayes_pfl.predict.ledger import run_header
 from bayes_pfl.predict.ray.listing import list_images
@@ -93,14 +92,16 @@ def predict_ray(
     run_draws(model, settings)  # what cannot be drawn is refused before any work
     device = device or ("cuda" if pool.gpus else "cpu")
     job = Job(checkpoint, pretrained, device, fingerprint(model), here, there, settings, rule)
-    listing = _named(list_images(here, there), model, class_name)
+    listing = list_images(here, there)
+    names = names_of(model, class_name, Path(), listing["path"].to_pylist())
+    listing = listing.append_column("class_name", pa.array(names, pa.string()))
     header = run_header(model, here.name, settings, rule)
     header.pop("device")  # workers may differ
     images = listing.num_rows
     summary = Summary.begun(here.url, there.url, images, checkpoint, model, settings, rule)
     del model  # the workers have their own
     before = begin(there, header, listing, resume, overwrite)
-    del listing
+    del listing, names
     progress = progress or NullProgress()
     return ClusterRun(job, pool, part_images, before, summary, progress)()
 
@@ -171,15 +172,6 @@ class ClusterRun:
             raise ConfigError(
                 f"{out.url}: {rows} rows for {self.summary.images} images; run with --resume"
             )
-
-
-def _named(listing: pa.Table, model: BayesPFLNetwork, class_name: str | ClassNames) -> pa.Table:
-    """The listing with a class name for each image, each checked once."""
-    one = isinstance(class_name, str)
-    paths = [] if one else [Path(path) for path in listing["path"].to_pylist()]
-    names = names_of(model, class_name, Path(), paths)
-    column = pa.repeat(names, listing.num_rows) if one else pa.array(names, pa.string())
-    return listing.append_column("class_name", column)
 
 
 def _parts(before: Before, actors: int, images: int | None, batch_size: int) -> Iterator[pa.Table]:

@@ -23,7 +23,7 @@ from bayes_pfl.detect.results import resize_map
 from bayes_pfl.detect.scorer import ScoredImage, Scorer
 from bayes_pfl.errors import BayesPFLError, CheckpointError, ConfigError, DataError
 from bayes_pfl.fit.decision import Decision
-from bayes_pfl.predict.files import encode_map
+from bayes_pfl.predict.output import encode_map
 from bayes_pfl.predict.ray.parts import counts_of, table_of, write_part
 from bayes_pfl.predict.ray.storage import Place
 from bayes_pfl.predict.rows import Row, scored_row
