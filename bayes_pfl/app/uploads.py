@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import stat
 from dataclasses import dataclass, field
@@ -61,8 +62,6 @@ class Uploads:
         used = 0
         for where, _, names in os.walk(self.folder):
             for name in names:
-                try:
+                with contextlib.suppress(OSError):  # deleted meanwhile
                     used += os.lstat(os.path.join(where, name)).st_size
-                except OSError:  # deleted meanwhile
-                    continue
         return self.max_bytes - used

@@ -21,7 +21,7 @@ from bayes_pfl.model.network import BayesPFLNetwork
 from bayes_pfl.predict.inputs import InputImages, read_input
 from bayes_pfl.predict.ledger import RESTART, Ledger, run_header
 from bayes_pfl.predict.output import OutputFolder, table_of_rows, writing_to
-from bayes_pfl.predict.rows import Row, entry_of, scored_row
+from bayes_pfl.predict.rows import Row, entry_of, row_of, scored_row
 from bayes_pfl.predict.settings import FolderSettings
 from bayes_pfl.predict.summary import Counts, Summary, read_summary
 from bayes_pfl.report.runs import report_of_run
@@ -181,7 +181,7 @@ class FolderRun:
             for block in blocks:
                 indices = [index for index, _ in block]
                 entries = [entry_of(row, self.inputs.stamp(index)) for index, row in block]
-                ledger.add(indices, journal.append(entries))
+                ledger.places[indices] = journal.append(entries)
                 for _ in block:
                     self.done += 1
                     self.progress.advance(1, {})
@@ -253,7 +253,8 @@ class FolderRun:
         """The table, the summary and the page, from the journal: one row is held at a time."""
         counts = Counts()
         with table_of_rows(self.out / CSV_NAME) as write:
-            for row in ledger.rows(journal):
+            for entry in journal.entries_at(ledger.places.tolist()):
+                row = row_of(entry)
                 write(row)
                 counts.add(Counts.of(row))
         self.summary.finish(counts, seconds, self.model.device.type)

@@ -70,20 +70,19 @@ def _stream(
     rule: Decision,
 ) -> Iterator[AnomalyResult]:
     side = scorer.model.backbone.image_size
-    colours = scorer.model.config.scoring.map_range
     loaded = ((load_pixels(image, at, side), name) for at, (image, name) in enumerate(named))
     for batch in batched(loaded, scorer.settings.batch_size):
         scored = scorer([item.pixels for item, _ in batch], [name for _, name in batch])
         for (item, name), scores in zip(batch, scored, strict=True):
-            yield _result(item, name, scores, rule, colours)
+            yield _result(item, name, scores, scorer, rule)
 
 
 def _result(
     item: Loaded,
     class_name: str,
     scores: ScoredImage,
+    scorer: Scorer,
     rule: Decision,
-    colours: tuple[float, float],
 ) -> AnomalyResult:
     if not scores.finite:
         raise ConfigError(
@@ -100,7 +99,7 @@ def _result(
         size=item.size,
         path=item.path,
         image=item.image,
-        map_range=colours,
+        map_range=scorer.model.config.scoring.map_range,
         map_threshold=rule.map_threshold,
     )
 

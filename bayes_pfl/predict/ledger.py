@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
@@ -16,7 +16,7 @@ from bayes_pfl.errors import ConfigError
 from bayes_pfl.fit.decision import Decision
 from bayes_pfl.model.network import BayesPFLNetwork
 from bayes_pfl.predict.inputs import InputImages
-from bayes_pfl.predict.rows import Row, row_of
+from bayes_pfl.predict.rows import row_of
 from bayes_pfl.predict.settings import FolderSettings
 from bayes_pfl.support.journal import Journal, is_end
 from bayes_pfl.support.version import __version__
@@ -68,6 +68,8 @@ class Ledger:
     """Where in the journal the row of each image stands.
 
     Attributes:
+        places: byte offset of each image's row, int64 (n,); -1 if it has none.
+        good: whether each image is done, bool (n,).
         gone: images that were done and do not exist any more.
         finished: whether the run came to its end.
     """
@@ -98,7 +100,10 @@ class Ledger:
                 self.finished = is_end(entry)
                 if self.finished:
                     continue
-                row = _row(journal, entry)
+                try:
+                    row = row_of(entry)
+                except TypeError as error:
+                    raise journal.damaged(f"an entry ({error})") from error
                 index = where.get(row.path)
                 if index is None:
                     gone.add(row.path)
@@ -115,10 +120,6 @@ class Ledger:
         for path, index in where.items():
             self.good[index] = self.good[index] and whole(path)
 
-    def add(self, indices: list[int], places: list[int]) -> None:
-        """Note what was added to the journal."""
-        self.places[indices] = places
-
     @property
     def retried(self) -> list[int]:
         """Images with an error, or whose pictures are missing."""
@@ -128,15 +129,3 @@ class Ledger:
     def waiting(self) -> list[int]:
         """Images that have not been looked at."""
         return np.flatnonzero(self.places < 0).tolist()
-
-    def rows(self, journal: Journal) -> Iterator[Row]:
-        """The row of every image in order, one at a time; all have to be done."""
-        for entry in journal.entries_at(self.places.tolist()):
-            yield row_of(entry)
-
-
-def _row(journal: Journal, entry: dict[str, Any]) -> Row:
-    try:
-        return row_of(entry)
-    except TypeError as error:
-        raise journal.damaged(f"an entry ({error})") from error

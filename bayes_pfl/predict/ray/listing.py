@@ -49,9 +49,14 @@ def _here(folder: Path, out: Place) -> Iterator[Entry]:
     for path in input_images(folder, out.folder or Path(os.devnull)):
         inside = path.relative_to(folder).as_posix()
         # Columns hold text: a name that is not UTF-8 has a row with an error, as out of reach.
-        text = inside.encode("utf-8", "backslashreplace").decode("utf-8")
         stamp = stamp_or_unreadable(path)
-        yield (text, None, None, None) if stamp == UNREADABLE else (text, *stamp, None)
+        known = (None, None) if stamp == UNREADABLE else stamp
+        yield arrow_text(inside), *known, None
+
+
+def arrow_text(text: str) -> str:
+    """Text that Arrow takes: bytes of a file name that are not UTF-8 become escapes."""
+    return text.encode("utf-8", "backslashreplace").decode("utf-8")
 
 
 def _in_store(source: Place, out: Place) -> Iterator[Entry]:

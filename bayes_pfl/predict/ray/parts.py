@@ -6,13 +6,12 @@ import heapq
 import io
 from collections.abc import Mapping, Sequence
 from dataclasses import fields
-from typing import Any
 
 import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
-from bayes_pfl.predict.ray.listing import STAMP
+from bayes_pfl.predict.ray.listing import STAMP, arrow_text
 from bayes_pfl.predict.ray.storage import Place
 from bayes_pfl.predict.rows import Row
 from bayes_pfl.predict.summary import FAILURES_LISTED, HIGHEST_LISTED, Counts
@@ -44,15 +43,11 @@ def table_of(rows: Sequence[Row], stamps: pa.Table, notes: Mapping[str, str]) ->
     whole = schema(notes)
     columns = {name: stamps[name] for name in STAMP}
     for item in fields(Row):
-        values = [_text(getattr(row, item.name)) for row in rows]
+        values = [getattr(row, item.name) for row in rows]
+        # A reason may quote a file name that is not UTF-8.
+        values = [arrow_text(value) if isinstance(value, str) else value for value in values]
         columns[item.name] = pa.array(values, whole.field(item.name).type)
     return pa.table(columns, schema=whole)
-
-
-def _text(value: Any) -> Any:
-    """Text that Arrow takes: a reason may quote a file name that is not UTF-8."""
-    is_text = isinstance(value, str)
-    return value.encode("utf-8", "backslashreplace").decode("utf-8") if is_text else value
 
 
 def part_name(generation: int, index: int) -> str:

@@ -146,7 +146,11 @@ class PartScorer:
             for files, faults in windows:
                 with closing(decode(files, side, batch_size=size, workers=workers)) as batches:
                     for batch in batches:
-                        yield [_with_reason(item, faults) for item in batch]
+                        reasons = [faults.get(item.path) for item in batch]
+                        yield [
+                            replace(item, error=f"could not be fetched: {why}") if why else item
+                            for item, why in zip(batch, reasons, strict=True)
+                        ]
 
     def _write_map(self, row: Row, scored: ScoredImage, item: Decoded) -> str | None:
         """Write the map of an image; returns why that failed, or None."""
@@ -211,8 +215,3 @@ class PartScorer:
 
 def _mark(name: str) -> str:
     return f"{ATTEMPTS}/{os.path.basename(name)}"
-
-
-def _with_reason(item: Decoded, faults: dict[Path, str]) -> Decoded:
-    reason = faults.get(item.path)
-    return replace(item, error=f"could not be fetched: {reason}") if reason else item
