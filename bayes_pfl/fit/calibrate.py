@@ -167,13 +167,13 @@ def _calibrated(
     )
 
 
-def refuse_outliers(names: list[str], scores: list[float], limit: float = OUTLIER_Z) -> None:
+def refuse_outliers(names: list[str], scores: list[float]) -> None:
     """Raise DataError naming the images whose scores lie far above the others'.
 
     One abnormal image among n normal ones can lift the threshold over every anomaly.
     """
     z = upward_z(scores)
-    found = sorted(np.flatnonzero(z > limit), key=lambda at: -z[at])
+    found = sorted(np.flatnonzero(z > OUTLIER_Z), key=lambda at: -z[at])
     if found:
         outliers = [f"{names[at]} (score {scores[at]:.3f}, z {z[at]:.0f})" for at in found]
         named = ", ".join(outliers[:_NAMED])

@@ -179,9 +179,9 @@ class FolderRun:
             self.output.remove_tables()
         with closing(self._blocks(ledger)) as blocks:
             for block in blocks:
-                indices = [index for index, _ in block]
-                entries = [entry_of(row, self.inputs.stamp(index)) for index, row in block]
-                ledger.places[indices] = journal.append(entries)
+                indices, rows = map(list, zip(*block, strict=True))
+                stamps = self.inputs.stamps[indices].tolist()
+                ledger.places[indices] = journal.append(list(map(entry_of, rows, stamps)))
                 for _ in block:
                     self.done += 1
                     self.progress.advance(1, {})

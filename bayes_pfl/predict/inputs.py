@@ -41,11 +41,6 @@ class InputImages:
         """Path of an image within the folder, with forward slashes."""
         return self.paths[index].relative_to(self.folder).as_posix()
 
-    def stamp(self, index: int) -> tuple[int, int]:
-        """Size and time of change of an image."""
-        size, time = self.stamps[index].tolist()
-        return size, time
-
 
 def read_input(
     model: BayesPFLNetwork, folder: Path, out: Path, class_name: str | ClassNames
