@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Sequence
+from collections.abc import Collection
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -57,12 +58,12 @@ def read_input(
 
 
 def names_of(
-    model: BayesPFLNetwork,
-    class_name: str | ClassNames,
-    folder: Path,
-    paths: Sequence[str | Path],
+    model: BayesPFLNetwork, class_name: str | ClassNames, folder: Path, paths: Collection[Any]
 ) -> list[str]:
     """The class name of each image; each name is checked once.
+
+    Args:
+        paths: of anything whose text is a path.
 
     Raises:
         DataError: one that cannot be used.
@@ -70,7 +71,7 @@ def names_of(
     if isinstance(class_name, str):
         names = [class_name] * len(paths)
     else:
-        names = class_name.resolve(folder, [Path(path) for path in paths])
+        names = class_name.resolve(folder, [Path(str(path)) for path in paths])
     for name in dict.fromkeys(names):
         check_class_name(model, name)
     return names

@@ -93,7 +93,7 @@ def predict_ray(
     device = device or ("cuda" if pool.gpus else "cpu")
     job = Job(checkpoint, pretrained, device, fingerprint(model), here, there, settings, rule)
     listing = list_images(here, there)
-    names = names_of(model, class_name, Path(), listing["path"].to_pylist())
+    names = names_of(model, class_name, Path(), listing["path"])
     listing = listing.append_column("class_name", pa.array(names, pa.string()))
     header = run_header(model, here.name, settings, rule)
     header.pop("device")  # workers may differ
