@@ -101,10 +101,7 @@ def _file(entry: Any, accept: Callable[[str], Path]) -> dict[str, Any]:
 
 
 def _plain(content: dict[str, Any]) -> dict[str, Any]:
-    return {key: _scalar(value) for key, value in content.items()}
-
-
-def _scalar(value: Any) -> Any:
-    if isinstance(value, (list, dict)):
-        raise Malformed(f"{short(value)}: a text, a number or nothing is wanted")
-    return value
+    for value in content.values():
+        if isinstance(value, (list, dict)):
+            raise Malformed(f"{short(value)}: a text, a number or nothing is wanted")
+    return content

@@ -193,7 +193,8 @@ class FolderRun:
         never stopped.
         """
         waiting: deque[list[Drawn]] = deque()
-        with ThreadPoolExecutor(_threads()) as pool:
+        # Threads that draw spend most of their time in libraries that run in parallel.
+        with ThreadPoolExecutor(max(2, min(8, (os.cpu_count() or 2) // 2))) as pool:
             try:
                 for chosen in (ledger.retried, ledger.waiting):
                     with closing(self._scored(chosen)) as batches:
@@ -263,8 +264,3 @@ class FolderRun:
         if self.settings.report:
             report_of_run(self.out)
         journal.end()
-
-
-def _threads() -> int:
-    """Threads that draw: most of their time is spent in libraries that run in parallel."""
-    return max(2, min(8, (os.cpu_count() or 2) // 2))
