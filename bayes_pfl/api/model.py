@@ -142,26 +142,22 @@ class BayesPFL(BayesPFLNetwork):
             DataError: an image that cannot be read (the message names it), or an unusable class
                 name.
         """
-        settings = ScoringSettings(
-            samples=samples,
-            precision=precision,
-            seed=seed,
-            smoothing=smoothing,
-            batch_size=batch_size,
-            compile=compile,
-        )
         one = is_single(images)
         if one and not isinstance(class_name, str):
             raise ConfigError(f"class_name = {class_name!r}: for one image, give one name")
-        stream = predict_stream(
-            self,
+        stream = self.predict_stream(
             [cast(ImageLike, images)] if one else cast(Iterable[ImageLike], images),
             class_name,
-            settings,
+            samples=samples,
+            precision=precision,
+            batch_size=batch_size,
             generator=generator,
+            seed=seed,
+            smoothing=smoothing,
             threshold=threshold,
             calibration=calibration,
             uncertainty=uncertainty,
+            compile=compile,
         )
         results = list(stream)
         return results[0] if one else results

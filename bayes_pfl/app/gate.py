@@ -19,7 +19,6 @@ from bayes_pfl.app.inspection import AppSettings
 from bayes_pfl.app.question import FILE, MAX_BODY, UPLOAD, Refused, check_address, read_body
 from bayes_pfl.app.uploads import Uploads
 from bayes_pfl.data.image_files import is_image_name
-from bayes_pfl.errors import DataError
 
 # The three types of an ASGI application.
 Scope = MutableMapping[str, Any]
@@ -70,20 +69,13 @@ class Gate:
         elif path == UPLOAD:
             await self._take(scope, receive, send, visitor)
         elif path.startswith(FILE):
-            self._check_shown(path.removeprefix(FILE), visitor)
+            if not is_image_name(self.uploads.check(path.removeprefix(FILE), visitor).name):
+                raise Refused(403, "not an image")
             await self.app(scope, receive, send)
         elif method == "POST":
             await self._ask(scope, receive, send, visitor)
         else:
             await self.app(scope, receive, send)
-
-    def _check_shown(self, path: str, visitor: str) -> None:
-        try:
-            shown = is_image_name(self.uploads.check(path, visitor).name)
-        except DataError as error:
-            raise Refused(403, str(error)) from error
-        if not shown:
-            raise Refused(403, "not an image")
 
     async def _ask(self, scope: Scope, receive: Receive, send: Send, visitor: str) -> None:
         """Pass on a JSON body, read here and written again."""

@@ -114,38 +114,35 @@ class Inspector:
                     )
 
     def _inspect(self, paths: Sequence[str], request: InspectionRequest) -> Iterator[Inspected]:
-        names: deque[str] = deque()
-        failed: deque[Inspected] = deque()
+        opened: deque[Inspected] = deque()
         calibration = self.settings.calibration if request.threshold is None else None
         results = predict_stream(
             self.model(request.checkpoint),
-            self._readable(paths, names, failed),
+            self._readable(paths, opened),
             request.class_name.strip(),
             ScoringSettings(samples=request.samples, batch_size=1),
             threshold=request.threshold,
             calibration=calibration,
         )
         for result in results:
-            while failed:
-                yield failed.popleft()
-            name = names.popleft()
+            while opened[0].error:
+                yield opened.popleft()
+            name = opened.popleft().name
             shown = result.overlay(title=name, uncertainty=True, max_side=_OVERLAY_SIDE)
             yield Inspected(name, result, shown)
-        yield from failed
+        yield from opened
 
-    def _readable(
-        self, paths: Sequence[str], names: deque[str], failed: deque[Inspected]
-    ) -> Iterator[Image.Image]:
-        """The images that can be read; adds their names, and the others with their errors."""
+    def _readable(self, paths: Sequence[str], opened: deque[Inspected]) -> Iterator[Image.Image]:
+        """The images that can be read; adds all to ``opened``, the others with their errors."""
         for path in map(Path, paths):
             try:
                 self._check_size(path)
                 image = read_image(path, max_pixels=self.settings.max_pixels)
             except DataError as error:
                 reason = str(error).removeprefix(f"{path}: ")
-                failed.append(Inspected(path.name, error=reason))
+                opened.append(Inspected(path.name, error=reason))
                 continue
-            names.append(path.name)
+            opened.append(Inspected(path.name))
             yield image
 
     def _check_size(self, path: Path) -> None:

@@ -13,6 +13,7 @@ from bayes_pfl.app.gate import visitor_of
 from bayes_pfl.app.inspection import Inspected, InspectionRequest, Inspector
 from bayes_pfl.app.uploads import Uploads
 from bayes_pfl.data.image_files import IMAGE_SUFFIXES
+from bayes_pfl.detect.results import AnomalyResult
 from bayes_pfl.errors import BayesPFLError, ConfigError
 from bayes_pfl.support.parsing import short
 
@@ -141,12 +142,12 @@ def _answer(
             uploads.check(path, visitor)  # the gate did so; Gradio may have changed them since
         request = InspectionRequest(checkpoint, class_name, int(samples), _number(threshold))
         for done, item in enumerate(inspector.inspect(paths, request), start=1):
-            if item.overlay is not None:
+            if item.result is not None:
                 # Written once: Gradio would write an image again with every answer, possibly while
                 # a browser is reading it.
                 file = save_pil_to_cache(item.overlay, str(uploads.folder), format="webp")
                 uploads.add(file, visitor)
-                pictures.append((file, _caption(item)))
+                pictures.append((file, _caption(item.name, item.result)))
             rows.append(_row(item, inspector.settings.calibration is not None))
             yield f"{done} of {len(paths)} inspected", rows, pictures
     except BayesPFLError as error:
@@ -167,27 +168,22 @@ def _number(text: str) -> float | None:
 
 
 def _row(item: Inspected, calibrated: bool) -> list[str]:
-    result = item.result
-    if result is None:
-        return [item.name, "", "", "", "", *([""] if calibrated else []), item.error]
-    numbers = [f"{result.score:.3f}", _interval(item), f"{result.uncertainty:.3f}"]
-    if calibrated:
-        numbers.append("" if result.p_value is None else f"{result.p_value:.3f}")
-    return [item.name, _verdict(item), *numbers, ""]
+    cells, result = [""] * (4 + calibrated), item.result
+    if result is not None:
+        interval = "{:.3f} to {:.3f}".format(*result.interval)
+        cells = [_verdict(result), f"{result.score:.3f}", interval, f"{result.uncertainty:.3f}"]
+        if calibrated:
+            cells.append("" if result.p_value is None else f"{result.p_value:.3f}")
+    return [item.name, *cells, item.error]
 
 
-def _verdict(item: Inspected) -> str:
-    result = item.result
-    if result is None or result.label is None:
+def _verdict(result: AnomalyResult) -> str:
+    if result.label is None:
         return ""
     return ("flagged" if result.label else "below") + (", review" if result.needs_review else "")
 
 
-def _interval(item: Inspected) -> str:
-    return "" if item.result is None else "{:.3f} to {:.3f}".format(*item.result.interval)
-
-
-def _caption(item: Inspected) -> str:
-    score = 0.0 if item.result is None else item.result.score
-    verdict = _verdict(item)
-    return f"{item.name}: {score:.3f} ({_interval(item)})" + (f", {verdict}" if verdict else "")
+def _caption(name: str, result: AnomalyResult) -> str:
+    verdict = _verdict(result)
+    figures = "{:.3f} ({:.3f} to {:.3f})".format(result.score, *result.interval)
+    return f"{name}: {figures}" + (f", {verdict}" if verdict else "")

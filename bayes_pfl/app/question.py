@@ -8,7 +8,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from bayes_pfl.errors import BayesPFLError, DataError
+from bayes_pfl.errors import DataError
 from bayes_pfl.support.parsing import Malformed, parse_json, short
 
 API = "/gradio_api"
@@ -28,7 +28,7 @@ _SHOWN = re.compile(
 _SESSION = re.compile(r"\w{1,64}", re.ASCII)
 
 
-class Refused(BayesPFLError):
+class Refused(DataError):
     """A request that is not answered: an HTTP status, and why in one line."""
 
     def __init__(self, status: int, reason: str) -> None:
@@ -56,7 +56,7 @@ def read_body(path: str, body: bytes, accept: Callable[[str], Path], max_files: 
 
     Args:
         path: the address of the request.
-        accept: returns a path that may be used; raises DataError for all others.
+        accept: returns a path that may be used; raises Refused for all others.
         max_files: files that one question may name.
 
     Raises:
@@ -70,8 +70,6 @@ def read_body(path: str, body: bytes, accept: Callable[[str], Path], max_files: 
         return json.dumps(kept, ensure_ascii=False, allow_nan=False).encode("utf-8")
     except Refused:
         raise
-    except DataError as error:
-        raise Refused(403, str(error)) from error
     except ValueError as error:  # Malformed, NaN, not UTF-8, half a pair of surrogates
         reason = str(error) if isinstance(error, Malformed) else "not JSON in UTF-8"
         raise Refused(400, f"request body: {reason}") from error
@@ -103,10 +101,7 @@ def _file(entry: Any, accept: Callable[[str], Path]) -> dict[str, Any]:
 
 
 def _plain(content: dict[str, Any]) -> dict[str, Any]:
-    return {key: _scalar(value) for key, value in content.items()}
-
-
-def _scalar(value: Any) -> Any:
-    if isinstance(value, (list, dict)):
-        raise Malformed(f"{short(value)}: a text, a number or nothing is wanted")
-    return value
+    for value in content.values():
+        if isinstance(value, (list, dict)):
+            raise Malformed(f"{short(value)}: a text, a number or nothing is wanted")
+    return content

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import stat
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from bayes_pfl.errors import DataError
+from bayes_pfl.app.question import Refused
 from bayes_pfl.support.parsing import short
 
 _MOST = 20_000  # files that are remembered; those that were deleted are forgotten first
@@ -41,11 +42,12 @@ class Uploads:
         """A path that a request names, if this visitor may use it.
 
         Raises:
-            DataError: the visitor did not upload it, it is not a regular file in the folder of
+            Refused: the visitor did not upload it, it is not a regular file in the folder of
                 this run, or a link is part of its path.
         """
         if visitor not in self._owners.get(path, ()) or not self._holds(path):
-            raise DataError(f"{short(os.path.basename(path))}: not a file that was dropped here")
+            name = short(os.path.basename(path))
+            raise Refused(403, f"{name}: not a file that was dropped here")
         return Path(path)
 
     def _holds(self, path: str) -> bool:
@@ -61,8 +63,6 @@ class Uploads:
         used = 0
         for where, _, names in os.walk(self.folder):
             for name in names:
-                try:
+                with contextlib.suppress(OSError):  # deleted meanwhile
                     used += os.lstat(os.path.join(where, name)).st_size
-                except OSError:  # deleted meanwhile
-                    continue
         return self.max_bytes - used

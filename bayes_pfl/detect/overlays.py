@@ -6,8 +6,6 @@ provides the colour map and the font.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
 
@@ -66,11 +64,12 @@ def overlay(
     Raises:
         DataError: a map that is not two-dimensional, not finite or outside [0, 1]; wrong limits.
     """
-    values = _checked(anomaly_map, limits)
-    size = _shown_size(image.size, max_side)
+    size = fitted(image.size, min(max(*image.size, _MIN_SIDE), max_side))
     picture = np.asarray(image.convert("RGB").resize(size, Image.Resampling.BICUBIC)).copy()
-    values = cv2.resize(values, size, interpolation=cv2.INTER_LINEAR)
+    values = stretched(_checked(anomaly_map, limits), size)
     heat = blend(picture, values, limits)
+    points = int(np.clip(max(size) // 34, 13, 26))  # size of the letters
+    gap, stacked = points // 2, size[0] > 2 * size[1]
     legend = []
     if mask is not None:
         outline(picture, np.asarray(mask) > 0, MASK_LINE)
@@ -78,11 +77,15 @@ def overlay(
     if threshold is not None:
         outline(heat, values >= threshold, _LIMIT_LINE)
         legend.append((f"map at or above {threshold:.3g}", _LIMIT_LINE))
-    third = None
+    body = _joined(Image.fromarray(picture), Image.fromarray(heat), gap, stacked)
+    body = _with_colour_bar(body, points, limits, threshold)
     if uncertainty is not None:
-        third = _uncertainty_panel(picture, _checked(uncertainty, limits), limits)
+        span, doubt = spread_limits(limits), stretched(_checked(uncertainty, limits), size)
+        third = Image.fromarray(blend(picture, doubt, span, UNCERTAINTY_COLOUR_MAP))
+        third = _with_colour_bar(third, points, span, None, UNCERTAINTY_COLOUR_MAP)
+        body = _joined(body, third, gap, stacked)
         legend.append(("last panel: uncertainty, sd over prompt pairs", _UNCERTAINTY_LINE))
-    return _compose(picture, heat, _Text(title, note, tuple(legend)), limits, threshold, third)
+    return _page(body, plain_text(title), plain_text(note), legend, points)
 
 
 def blend(
@@ -113,13 +116,6 @@ def _premultiplied(colour_map: str) -> tuple[np.ndarray, np.ndarray]:
     return colour * opacity, 1 - opacity
 
 
-@dataclass(frozen=True)
-class _Text:
-    title: str
-    note: str
-    legend: tuple[tuple[str, tuple[int, int, int]], ...]
-
-
 def spread_limits(limits: tuple[float, float]) -> tuple[float, float]:
     """Standard deviations at the two ends of the uncertainty's colours.
 
@@ -127,23 +123,6 @@ def spread_limits(limits: tuple[float, float]) -> tuple[float, float]:
         limits: map values at the two ends of the map's colours.
     """
     return 0.0, (limits[1] - limits[0]) / 2
-
-
-def _uncertainty_panel(
-    picture: np.ndarray, values: np.ndarray, limits: tuple[float, float]
-) -> Image.Image:
-    """The panel of the uncertainty with its colour bar."""
-    height, width = picture.shape[:2]
-    span, points = spread_limits(limits), _points(picture)
-    values = cv2.resize(values, (width, height), interpolation=cv2.INTER_LINEAR)
-    bar = _colour_bar(max(height, 8 * points), points, span, None, UNCERTAINTY_COLOUR_MAP)
-    panel = Image.fromarray(blend(picture, values, span, UNCERTAINTY_COLOUR_MAP))
-    return _joined([panel, bar], 0, stacked=False)
-
-
-def _points(picture: np.ndarray) -> int:
-    """Size of the letters next to a picture."""
-    return int(np.clip(max(picture.shape[:2]) // 34, 13, 26))
 
 
 def _checked(anomaly_map: np.ndarray, limits: tuple[float, float]) -> np.ndarray:
@@ -156,12 +135,6 @@ def _checked(anomaly_map: np.ndarray, limits: tuple[float, float]) -> np.ndarray
     if not limits[0] < limits[1]:
         raise DataError(f"limits {limits} are not in rising order; give e.g. (0, 1)")
     return values
-
-
-def _shown_size(size: tuple[int, int], max_side: int) -> tuple[int, int]:
-    longest = max(size)
-    scale = min(max(longest, _MIN_SIDE), max_side) / longest
-    return max(1, round(size[0] * scale)), max(1, round(size[1] * scale))
 
 
 def outline(
@@ -197,47 +170,36 @@ def widened(mask: np.ndarray, size: tuple[int, int], pixels: int) -> np.ndarray:
     return cv2.dilate(area.astype(np.uint8), np.ones((pixels, pixels), np.uint8)) > 0
 
 
-def _compose(
-    picture: np.ndarray,
-    heat: np.ndarray,
-    text: _Text,
+def fitted(size: tuple[int, int], side: int) -> tuple[int, int]:
+    """Width and height with the same proportions and ``side`` as the longer of the two."""
+    scale = side / max(size)
+    return max(1, round(size[0] * scale)), max(1, round(size[1] * scale))
+
+
+def stretched(values: np.ndarray, size: tuple[int, int]) -> np.ndarray:
+    """A map (h, w) as float32 (H, W) for a size of W and H pixels."""
+    return cv2.resize(np.asarray(values, np.float32), size, interpolation=cv2.INTER_LINEAR)
+
+
+def _joined(first: Image.Image, second: Image.Image, gap: int, stacked: bool) -> Image.Image:
+    """Two pictures side by side, or one below the other, on white paper."""
+    x, y = (0, first.height + gap) if stacked else (first.width + gap, 0)
+    size = max(first.width, x + second.width), max(first.height, y + second.height)
+    page = Image.new("RGB", size, _PAPER)
+    page.paste(first)
+    page.paste(second, (x, y))
+    return page
+
+
+def _with_colour_bar(
+    panel: Image.Image,
+    points: int,
     limits: tuple[float, float],
     threshold: float | None,
-    third: Image.Image | None,
+    colour_map: str = COLOUR_MAP,
 ) -> Image.Image:
-    """The page: panels and colour bar, title and note above, legend below."""
-    height, width = picture.shape[:2]
-    points = _points(picture)
-    gap, line = points // 2, 2 * points
-    stacked = width > 2 * height
-    panels = _joined([Image.fromarray(picture), Image.fromarray(heat)], gap, stacked)
-    bar = _colour_bar(max(panels.height, 8 * points), points, limits, threshold)
-    body = _joined([panels, bar], 0, stacked=False)
-    if third is not None:
-        body = _joined([body, third], gap, stacked)
-    head = line if text.title or text.note else gap
-    foot = line if text.legend else gap
-    size = (max(body.width + 2 * gap, 20 * points), body.height + head + foot)
-    page = Image.new("RGB", size, _PAPER)
-    page.paste(body, (gap, head))
-    draw = ImageDraw.Draw(page)
-    _write_head(draw, text, points, page.width - 2 * gap, gap)
-    _write_legend(draw, text, points, page.height - foot + points // 2, gap)
-    return page
-
-
-def _joined(parts: Sequence[Image.Image], gap: int, stacked: bool) -> Image.Image:
-    """Pictures side by side, or one below the other, on white paper."""
-    places, end = [], 0
-    for part in parts:
-        places.append((0, end) if stacked else (end, 0))
-        end += (part.height if stacked else part.width) + gap
-    width = max(x + part.width for part, (x, _) in zip(parts, places, strict=True))
-    height = max(y + part.height for part, (_, y) in zip(parts, places, strict=True))
-    page = Image.new("RGB", (width, height), _PAPER)
-    for part, place in zip(parts, places, strict=True):
-        page.paste(part, place)
-    return page
+    bar = _colour_bar(max(panel.height, 8 * points), points, limits, threshold, colour_map)
+    return _joined(panel, bar, 0, stacked=False)
 
 
 @lru_cache(maxsize=64)
@@ -246,7 +208,7 @@ def _colour_bar(
     points: int,
     limits: tuple[float, float],
     threshold: float | None,
-    colour_map: str = COLOUR_MAP,
+    colour_map: str,
 ) -> Image.Image:
     """The bar with its ticks, as the colours look over middle grey; white paper around it."""
     font, (low, high) = label_font(points), limits
@@ -275,21 +237,31 @@ def _colour_bar(
     return bar
 
 
-def _write_head(draw: ImageDraw.ImageDraw, text: _Text, points: int, width: int, x: int) -> None:
-    font = label_font(points)
-    note = shorten(plain_text(text.note), font, width)
+def _page(
+    body: Image.Image,
+    title: str,
+    note: str,
+    legend: list[tuple[str, tuple[int, int, int]]],
+    points: int,
+) -> Image.Image:
+    """The panels, title and note above them, legend below."""
+    gap, line, font = points // 2, 2 * points, label_font(points)
+    head, foot = (line if title or note else gap), (line if legend else gap)
+    size = (max(body.width + 2 * gap, 20 * points), body.height + head + foot)
+    page = Image.new("RGB", size, _PAPER)
+    page.paste(body, (gap, head))
+    draw, width = ImageDraw.Draw(page), page.width - 2 * gap
+    note = shorten(note, font, width)
     room = width - font.getlength(note) - (points if note else 0)
-    draw.text((x, points), shorten(plain_text(text.title), font, room), _INK, font, anchor="lm")
-    draw.text((x + width, points), note, _INK, font, anchor="rm")
-
-
-def _write_legend(draw: ImageDraw.ImageDraw, text: _Text, points: int, y: int, x: float) -> None:
-    font, middle = label_font(points), y + points // 2
-    for label, colour in text.legend:
+    draw.text((gap, points), shorten(title, font, room), _INK, font, anchor="lm")
+    draw.text((gap + width, points), note, _INK, font, anchor="rm")
+    x, middle = float(gap), page.height - foot + points // 2 + points // 2
+    for label, colour in legend:
         draw.line((x, middle, x + 2 * points, middle), _INK, 5)
         draw.line((x + 1, middle, x + 2 * points - 1, middle), colour, 3)
         draw.text((x + 2.5 * points, middle), label, _INK, font, anchor="lm")
         x += 4 * points + font.getlength(label)
+    return page
 
 
 def plain_text(text: str) -> str:

@@ -8,19 +8,30 @@ import os
 from base64 import b64encode
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import NamedTuple
 
+import cv2
 import numpy as np
 import torch
 import torch.nn.functional as F
 from PIL import Image
 
 from bayes_pfl.data.images import read_image
-from bayes_pfl.detect.overlays import MAX_SIDE, overlay
-from bayes_pfl.detect.regions import Box, boxes, contours
-from bayes_pfl.detect.result_files import save_result
+from bayes_pfl.detect.overlays import MAX_SIDE, overlay, plain_text
 from bayes_pfl.errors import ConfigError, DataError
+from bayes_pfl.support.files import raising_not_written, write_atomically
 
+_PICTURES = {".png": "PNG", ".jpg": "JPEG", ".jpeg": "JPEG"}
 _SHOWN_SIDE = 512  # of a panel in a notebook
+
+
+class Box(NamedTuple):
+    """A rectangle in pixels, right and lower edge exclusive, as `PIL.Image.crop` takes it."""
+
+    left: int
+    top: int
+    right: int
+    bottom: int
 
 
 @dataclass(frozen=True, eq=False)
@@ -111,16 +122,21 @@ class AnomalyResult:
     def contours(self, threshold: float | None = None) -> list[np.ndarray]:
         """Outlines of the regions at or above a threshold of the map, largest first.
 
+        Outer outlines alone: holes have none. Pixels that touch at a corner are one region.
+
         Args:
             threshold: None for the calibration's.
 
         Returns:
-            int32 (n, 2) each: x and y in pixels of the image.
+            int32 (n, 2) each: x and y of the region's border pixels, in pixels of the image.
 
         Raises:
-            ConfigError: no threshold is known.
+            ConfigError: no threshold is known, or it is no number.
         """
-        return contours(self.anomaly_map, self._threshold(threshold))
+        area = self._area(threshold)
+        found, _ = cv2.findContours(area, cv2.RETR_EXTERNAL, cv2.CHAIN_APPROX_NONE)
+        lines = [line[:, 0].astype(np.int32) for line in found]
+        return sorted(lines, key=lambda line: -cv2.contourArea(line))
 
     def boxes(self, threshold: float | None = None, min_area: int = 1) -> list[Box]:
         """Rectangles (left, top, right, bottom) around these regions, the most anomalous first.
@@ -130,9 +146,20 @@ class AnomalyResult:
             min_area: regions of fewer pixels are left out.
 
         Raises:
-            ConfigError: no threshold is known.
+            ConfigError: no threshold is known, it is no number, or ``min_area`` is below 1.
         """
-        return boxes(self.anomaly_map, self._threshold(threshold), min_area)
+        if not min_area >= 1:
+            raise ConfigError(f"min_area = {min_area!r}: a number of pixels, 1 at least")
+        area = self._area(threshold)
+        count, labels, stats, _ = cv2.connectedComponentsWithStats(area, connectivity=8)
+        found = []
+        for region in range(1, count):
+            left, top, width, height, pixels = (int(value) for value in stats[region])
+            if pixels >= min_area:
+                part = np.s_[top : top + height, left : left + width]
+                peak = float(self.anomaly_map[part][labels[part] == region].max())
+                found.append((peak, Box(left, top, left + width, top + height)))
+        return [box for _, box in sorted(found, key=lambda entry: (-entry[0], entry[1]))]
 
     def save(self, target: str | os.PathLike[str]) -> list[Path]:
         """Write the overlay (a name that ends in .png or .jpg), the map (.npy), or both.
@@ -146,16 +173,38 @@ class AnomalyResult:
         Raises:
             ConfigError: they cannot be written; a folder, for an image without a name.
         """
-        return save_result(Path(target), self.path, self.anomaly_map, self.overlay)
+        place = Path(target)
+        with raising_not_written(place, "choose another place", ConfigError):
+            if not place.is_dir() and place.suffix.lower() in (*_PICTURES, ".npy"):
+                files = [place]
+            elif self.path is not None:
+                name = Path(self.path).name
+                files = [place / f"{name}.{kind}" for kind in ("overlay.png", "map.npy")]
+            else:
+                raise ConfigError(
+                    f"{place}: an image from memory has no name for its files; give a file's name, "
+                    f"such as {place / 'part.png'}"
+                )
+            files[0].parent.mkdir(parents=True, exist_ok=True)
+            for file in files:
+                write_atomically(file, self._encoded(file.suffix.lower()))
+        return files
+
+    def _encoded(self, kind: str, max_side: int | None = None) -> bytes:
+        """The map or the overlay as the bytes of a file, by how its name ends."""
+        buffer = io.BytesIO()
+        if kind == ".npy":
+            np.save(buffer, self.anomaly_map)
+        else:
+            self.overlay(max_side=max_side).save(buffer, _PICTURES[kind])
+        return buffer.getvalue()
 
     def _repr_png_(self) -> bytes | None:
         """The overlay, for notebooks; None if the image's file is gone."""
-        buffer = io.BytesIO()
         try:
-            self.overlay(max_side=_SHOWN_SIDE).save(buffer, "PNG")
+            return self._encoded(".png", _SHOWN_SIDE)
         except DataError:
             return None
-        return buffer.getvalue()
 
     def _repr_html_(self) -> str:
         """Overlay and figures, for notebooks; names are shown, never executed."""
@@ -166,22 +215,27 @@ class AnomalyResult:
         if self.p_value is not None:
             rows.append(("p-value", f"{self.p_value:.3g}"))
         cells = "".join(
-            f"<tr><th>{key}</th><td>{html.escape(plain(value))}</td></tr>" for key, value in rows
+            f"<tr><th>{key}</th><td>{html.escape(plain_text(value))}</td></tr>"
+            for key, value in rows
         )
-        name, png = html.escape(plain(self.path or "image")), self._repr_png_()
+        name, png = html.escape(plain_text(self.path or "image")), self._repr_png_()
         picture = f"<p>{name}</p>"
         if png is not None:
             source = f"data:image/png;base64,{b64encode(png).decode('ascii')}"
-            picture = f'<img alt="{name} beside its anomaly map" src="{source}">'
+            picture = f'<img alt="{name} next to its anomaly map" src="{source}">'
         return f"<div>{picture}<table>{cells}</table></div>"
 
-    def _threshold(self, threshold: float | None) -> float:
+    def _area(self, threshold: float | None) -> np.ndarray:
+        """uint8 (H, W): 1 where the map is at or above the threshold, else 0."""
         known = self.map_threshold if threshold is None else threshold
         if known is None:
             raise ConfigError(
                 "no threshold of the map is known: give one, or predict with a calibration"
             )
-        return known
+        number = isinstance(known, int | float | np.number) and not isinstance(known, bool)
+        if not number or not np.isfinite(known):
+            raise ConfigError(f"threshold = {known!r}: give a value of the map, such as 0.5")
+        return (self.anomaly_map >= known).astype(np.uint8)
 
     def _picture(self) -> Image.Image:
         if self.image is not None:
@@ -198,11 +252,6 @@ def score_note(score: float, interval: tuple[float, float]) -> str:
     'score 0.812 (0.770 to 0.850)'
     """
     return f"score {score:.3f} ({interval[0]:.3f} to {interval[1]:.3f})"
-
-
-def plain(name: str) -> str:
-    """A file name that any encoding can hold; bytes that are not UTF-8 become question marks."""
-    return name.encode("utf-8", "replace").decode("utf-8")
 
 
 def resize_map(values: torch.Tensor, size: tuple[int, int]) -> np.ndarray:

@@ -18,6 +18,7 @@ from torch import Tensor
 from bayes_pfl.clip.frozen_clip import ImageFeatures
 from bayes_pfl.data.decoding import Decoded
 from bayes_pfl.data.transforms import normalise
+from bayes_pfl.detect.inputs import Loaded
 from bayes_pfl.detect.settings import ScoringSettings
 from bayes_pfl.errors import ConfigError
 from bayes_pfl.model.network import BayesPFLNetwork
@@ -47,6 +48,12 @@ class ScoredImage:
     high: float
     map: Tensor | None
     spread: Tensor | None
+
+    @property
+    def figures(self) -> dict[str, Any]:
+        """The four scores of an image that all results have, by their names."""
+        names = ("score", "text_score", "map_score", "uncertainty")
+        return {name: getattr(self, name) for name in names}
 
     @property
     def finite(self) -> bool:
@@ -94,9 +101,9 @@ class Scorer:
             return self._images(self.batch(pixels, class_names))
 
     def decoded(
-        self, items: Sequence[Decoded], class_names: Sequence[str]
+        self, items: Sequence[Decoded | Loaded], class_names: Sequence[str]
     ) -> list[ScoredImage | None]:
-        """Score the files that could be read; None for each of the others."""
+        """Score the images that could be read; None for each of the others."""
         pixels = [item.pixels for item in items if item.pixels is not None]
         pairs = zip(items, class_names, strict=True)
         names = [name for item, name in pairs if item.pixels is not None]

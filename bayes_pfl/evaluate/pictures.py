@@ -27,10 +27,12 @@ from bayes_pfl.data.transforms import resize_image
 from bayes_pfl.detect.overlays import (
     MASK_LINE,
     blend,
+    fitted,
     label_font,
     outline,
     plain_text,
     shorten,
+    stretched,
     widened,
 )
 from bayes_pfl.detect.scorer import ScoredImage, Scorer, smoothing_sigma
@@ -38,7 +40,7 @@ from bayes_pfl.evaluate.records import CategoryRecord, ImageRow
 from bayes_pfl.evaluate.scoring import EvaluationSettings
 from bayes_pfl.model.network import BayesPFLNetwork
 from bayes_pfl.model.scoring import BatchScores, gaussian_smooth
-from bayes_pfl.report.pictures import ReportPictures, fitted, picture_name
+from bayes_pfl.report.pictures import ReportPictures, picture_name
 
 MOST_PICTURES = 5000
 """Images of an evaluation whose report has pictures; a larger one has tables and figures only."""
@@ -154,7 +156,7 @@ def _tile(sample: Sample, row: ImageRow, scored: ScoredImage, limits: tuple[floa
     size = fitted(image.size, SIDE)
     picture = np.asarray(image.resize(size, Image.Resampling.BICUBIC)).copy()
     values = np.asarray(scored.map).astype(np.float32)
-    heat = blend(picture, cv2.resize(values, size, interpolation=cv2.INTER_LINEAR), limits)
+    heat = blend(picture, stretched(values, size), limits)
     if mask is not None and mask.any():
         area = widened(mask, size, _AROUND)
         outline(picture, area, MASK_LINE)

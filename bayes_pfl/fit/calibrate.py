@@ -3,18 +3,18 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterable, Sized
+from collections.abc import Iterable, Iterator, Sequence, Sized
 from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 
 from bayes_pfl.checkpoints.fingerprint import fingerprint
-from bayes_pfl.data.decoding import decode
+from bayes_pfl.data.decoding import Decoded, decode
 from bayes_pfl.data.image_files import find_images
 from bayes_pfl.detect.class_names import check_class_name
-from bayes_pfl.detect.inputs import ImageLike, batched, load_pixels
-from bayes_pfl.detect.scorer import ScoredImage, Scorer
+from bayes_pfl.detect.inputs import ImageLike, Loaded, batched, load_pixels
+from bayes_pfl.detect.scorer import Scorer
 from bayes_pfl.detect.settings import ScoringSettings
 from bayes_pfl.errors import ConfigError, DataError
 from bayes_pfl.fit.calibration import MIN_IMAGES, CalibratedCheckpoint, Calibration, settings_of
@@ -86,18 +86,12 @@ def calibrate(
         ConfigError: an option that cannot be used.
         DataError: too few images, unreadable ones, or some that look abnormal.
     """
-    run = _Calibration(model, class_name, options)
     if isinstance(images, Sized):
         options.check_count(len(images))
-    progress = progress or NullProgress()
     side = model.backbone.image_size
-    loaded = ((str(at), load_pixels(image, at, side)) for at, image in enumerate(images))
-    for batch in batched(loaded, options.batch_size):
-        scored = run.scorer([item.pixels for _, item in batch], [class_name] * len(batch))
-        for (at, item), one in zip(batch, scored, strict=True):
-            run.add(os.fspath(item.path) if item.path else f"image {at}", one)
-        progress.advance(len(batch), {})
-    return run.finished(checkpoint)
+    loaded = (load_pixels(image, at, side) for at, image in enumerate(images))
+    batches = batched(loaded, options.batch_size)
+    return _calibrated(model, batches, class_name, options, checkpoint, progress)
 
 
 def calibrate_folder(
@@ -114,70 +108,72 @@ def calibrate_folder(
     Returns:
         The calibration; paths and reasons of files that could not be read and were left out.
     """
-    folder = Path(folder)
-    paths = find_images(folder)
-    run, skipped = _Calibration(model, class_name, options), []
+    paths = find_images(Path(folder))
     options.check_count(len(paths))
     progress = progress or NullProgress()
     progress.start("calibration", len(paths))
-    side, size = model.backbone.image_size, options.batch_size
-    for batch in decode(paths, side, batch_size=size, workers=options.workers):
-        skipped += [(str(item.path), item.error) for item in batch if item.pixels is None]
-        found = run.scorer.decoded(batch, [class_name] * len(batch))
+    skipped: list[tuple[str, str]] = []
+
+    def batches() -> Iterator[list[Decoded]]:
+        side, size = model.backbone.image_size, options.batch_size
+        for batch in decode(paths, side, batch_size=size, workers=options.workers):
+            skipped.extend((str(item.path), item.error) for item in batch if item.pixels is None)
+            yield batch
+
+    found = _calibrated(model, batches(), class_name, options, checkpoint, progress)
+    return found, skipped
+
+
+def _calibrated(
+    model: BayesPFLNetwork,
+    batches: Iterable[Sequence[Decoded | Loaded]],
+    class_name: str,
+    options: CalibrationOptions,
+    checkpoint: str | None,
+    progress: Progress | None,
+) -> Calibration:
+    """The calibration on the images that could be read."""
+    check_class_name(model, class_name)
+    scorer = Scorer(model, options, spread=False)
+    scores: list[float] = []
+    names: list[str] = []
+    pixels = PixelRates()
+    for batch in batches:
+        found = scorer.decoded(batch, [class_name] * len(batch))
         for item, scored in zip(batch, found, strict=True):
-            if scored is not None:
-                run.add(str(item.path), scored)
-        progress.advance(len(batch), {})
-    return run.finished(checkpoint), skipped
+            if scored is None:
+                continue
+            names.append(str(item.path) if item.path else f"image {len(names)}")
+            if not scored.finite or scored.map is None:
+                raise ConfigError(
+                    f"the score of {names[-1]} is not finite: use bfloat16 or float32"
+                )
+            scores.append(scored.score)
+            pixels.add(scored.map.clamp(0, 1).numpy())
+        if progress:
+            progress.advance(len(batch), {})
+    options.check_count(len(scores))
+    if not options.keep_outliers:
+        refuse_outliers(names, scores)
+    return Calibration(
+        checkpoint=CalibratedCheckpoint(checkpoint, fingerprint(model)),
+        settings=settings_of(model, class_name, options),
+        n=len(scores),
+        fpr=float(options.fpr),
+        scores=tuple(sorted(scores)),
+        threshold=score_threshold(scores, options.fpr),
+        pixel_fpr=float(options.of_pixels),
+        pixel_threshold=pixels.threshold(options.of_pixels),
+    )
 
 
-class _Calibration:
-    """Scores and counts of pixels, taken in batch by batch."""
-
-    def __init__(
-        self, model: BayesPFLNetwork, class_name: str, options: CalibrationOptions
-    ) -> None:
-        check_class_name(model, class_name)
-        self.model, self.class_name, self.options = model, class_name, options
-        self.scorer = Scorer(model, options, spread=False)
-        self.scores: list[float] = []
-        self.names: list[str] = []
-        self.pixels = PixelRates()
-
-    def add(self, name: str, scored: ScoredImage) -> None:
-        """Take in an image by its name."""
-        if not scored.finite or scored.map is None:
-            raise ConfigError(f"the score of {name} is not finite: use bfloat16 or float32")
-        self.scores.append(scored.score)
-        self.names.append(name)
-        self.pixels.add(scored.map.clamp(0, 1).numpy())
-
-    def finished(self, checkpoint: str | None) -> Calibration:
-        """The calibration of all that was added."""
-        options, count = self.options, len(self.scores)
-        options.check_count(count)
-        if not options.keep_outliers:
-            refuse_outliers(self.names, self.scores)
-        settings = settings_of(self.model, self.class_name, options)
-        return Calibration(
-            checkpoint=CalibratedCheckpoint(checkpoint, fingerprint(self.model)),
-            settings=settings,
-            n=count,
-            fpr=float(options.fpr),
-            scores=tuple(sorted(self.scores)),
-            threshold=score_threshold(self.scores, options.fpr),
-            pixel_fpr=float(options.of_pixels),
-            pixel_threshold=self.pixels.threshold(options.of_pixels),
-        )
-
-
-def refuse_outliers(names: list[str], scores: list[float], limit: float = OUTLIER_Z) -> None:
+def refuse_outliers(names: list[str], scores: list[float]) -> None:
     """Raise DataError naming the images whose scores lie far above the others'.
 
     One abnormal image among n normal ones can lift the threshold over every anomaly.
     """
     z = upward_z(scores)
-    found = sorted(np.flatnonzero(z > limit), key=lambda at: -z[at])
+    found = sorted(np.flatnonzero(z > OUTLIER_Z), key=lambda at: -z[at])
     if found:
         outliers = [f"{names[at]} (score {scores[at]:.3f}, z {z[at]:.0f})" for at in found]
         named = ", ".join(outliers[:_NAMED])

@@ -20,7 +20,8 @@ from bayes_pfl.detect.settings import ScoringSettings
 from bayes_pfl.errors import ConfigError
 from bayes_pfl.fit.conformal import p_values, score_threshold
 from bayes_pfl.model.network import BayesPFLNetwork
-from bayes_pfl.support.files import write_atomically
+from bayes_pfl.support.differences import differences
+from bayes_pfl.support.files import raising_not_written, write_atomically
 from bayes_pfl.support.parsing import Malformed, read_json
 
 FORMAT, VERSION = "bayes-pfl calibration", 1
@@ -92,12 +93,7 @@ class Calibration:
         Raises:
             ConfigError: naming every setting that differs.
         """
-        mine, theirs = asdict(self.settings), asdict(settings)
-        differing = [
-            f"{name} = {theirs[name]!r} where it was made with {mine[name]!r}"
-            for name in mine
-            if mine[name] != theirs[name]
-        ]
+        differing = differences(asdict(self.settings), asdict(settings), "made")
         if not differing and known_fingerprint(model) != self.checkpoint.sha256:
             made = f" ({self.checkpoint.name})" if self.checkpoint.name else ""
             differing = [f"other weights or scoring settings than the checkpoint's{made}"]
@@ -115,13 +111,10 @@ class Calibration:
         """
         path = Path(path)
         text = json.dumps({"format": FORMAT, "version": VERSION} | asdict(self), indent=2)
-        try:
+        with raising_not_written(path, "choose another file", ConfigError):
             path.parent.mkdir(parents=True, exist_ok=True)
-            return write_atomically(path, text + "\n")
-        except OSError as error:
-            raise ConfigError(
-                f"{path}: calibration not written ({error.strerror}); choose another file"
-            ) from error
+            write_atomically(path, text + "\n")
+        return path
 
 
 def load_calibration(path: str | os.PathLike[str]) -> Calibration:

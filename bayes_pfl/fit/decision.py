@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 from dataclasses import dataclass
+from typing import NamedTuple
 
 import torch
 
@@ -13,8 +14,7 @@ from bayes_pfl.fit.calibration import Calibration, load_calibration, settings_of
 from bayes_pfl.model.network import BayesPFLNetwork
 
 
-@dataclass(frozen=True)
-class Verdict:
+class Verdict(NamedTuple):
     """What a threshold and a calibration say about an image; None without them.
 
     Attributes:
@@ -75,10 +75,10 @@ def resolve_decision(
         return Decision(threshold, map_threshold)
     if threshold is not None:
         raise ConfigError(
-            f"threshold = {threshold} beside a calibration, which brings its own: give one of them"
+            f"threshold = {threshold} with a calibration, which brings its own: give one of them"
         )
     if generator is not None:
-        raise ConfigError("generator beside a calibration: its draws would differ; give the seed")
+        raise ConfigError("generator with a calibration: its draws would differ; give the seed")
     if not isinstance(class_name, str):
         raise ConfigError("a calibration is for one class name: give one for all images")
     if not isinstance(calibration, Calibration):

@@ -1,20 +1,39 @@
-"""Folders of images: scores in a table, with maps and overlays. Engine of tools/predict.py."""
+"""Folders of images: scored batch by batch, journalled, then a table, maps, overlays, a page."""
 
 from __future__ import annotations
 
 import os
+import time
+from collections import deque
+from collections.abc import Generator
+from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import closing
+from dataclasses import dataclass, replace
 from pathlib import Path
 
+from bayes_pfl.data.decoding import Decoded, decode
 from bayes_pfl.data.wording import ClassNames
+from bayes_pfl.detect.scorer import ScoredImage, Scorer
+from bayes_pfl.errors import ConfigError, DataError
 from bayes_pfl.fit.calibration import Calibration
-from bayes_pfl.fit.decision import resolve_decision
+from bayes_pfl.fit.decision import Decision
 from bayes_pfl.model.network import BayesPFLNetwork
-from bayes_pfl.predict.run import FolderRun
+from bayes_pfl.predict.inputs import InputImages, read_input
+from bayes_pfl.predict.ledger import RESTART, Ledger, run_header
+from bayes_pfl.predict.output import OutputFolder, table_of_rows, writing_to
+from bayes_pfl.predict.rows import Row, entry_of, row_of, scored_row
 from bayes_pfl.predict.settings import FolderSettings
-from bayes_pfl.predict.summary import Summary
-from bayes_pfl.support.progress import Progress
+from bayes_pfl.predict.summary import Counts, Summary, read_summary
+from bayes_pfl.report.runs import report_of_run
+from bayes_pfl.support.files import write_atomically
+from bayes_pfl.support.journal import Journal, is_end
+from bayes_pfl.support.progress import NullProgress, Progress
+from bayes_pfl.support.run_names import CSV_NAME, JOURNAL_NAME, SUMMARY_NAME
+
+Drawn = tuple[int, Row, "Future[str | None] | None"]
 
 _DEFAULTS = FolderSettings()
+_BATCHES_BEING_DRAWN = 2
 
 
 def predict_folder(
@@ -56,24 +75,192 @@ def predict_folder(
             folder that cannot be written or is full; a stopped run in ``out`` without ``resume``
             or ``overwrite``; ``resume`` of a run with other settings, or whose images have changed.
     """
-    rule = resolve_decision(
-        model,
-        class_name,
-        settings,
-        threshold=settings.threshold,
-        map_threshold=settings.map_threshold,
-        calibration=calibration,
-    )
-    run = FolderRun(
-        model,
-        Path(folder),
-        Path(out),
-        settings.resolved(model, class_name, rule, maps="png16"),
-        class_name,
-        rule,
-        progress,
-        resume=resume,
-        overwrite=overwrite,
-    )
-    run.summary.checkpoint = checkpoint
-    return run()
+    if resume and overwrite:
+        raise ConfigError("resume and overwrite exclude each other: give one of them")
+    settings, rule = settings.resolved(model, class_name, calibration, maps="png16")
+    folder, out = Path(folder), Path(out)
+    inputs = read_input(model, folder, out, class_name)
+    summary = Summary.begun(str(folder), str(out), len(inputs), checkpoint, model, settings, rule)
+    progress = progress or NullProgress()
+    return FolderRun(model, inputs, settings, rule, summary, progress, resume, overwrite)()
+
+
+@dataclass
+class FolderRun:
+    """A run over a folder. Everything that can be refused without writing is, at once.
+
+    Attributes:
+        settings: every default filled in.
+        summary: filled in as the run goes on.
+        resume: resume a stopped run; begin where there is none.
+        overwrite: begin although a run was stopped here.
+    """
+
+    model: BayesPFLNetwork
+    inputs: InputImages
+    settings: FolderSettings
+    rule: Decision
+    summary: Summary
+    progress: Progress
+    resume: bool
+    overwrite: bool
+
+    def __post_init__(self) -> None:
+        settings, model, self.done = self.settings, self.model, 0
+        self.folder, self.out = self.inputs.folder, Path(self.summary.out)
+        self.scorer = Scorer(
+            model,
+            settings,
+            maps=bool(settings.overlays or settings.map_suffix or settings.report),
+            spread=settings.report or (settings.overlays and settings.overlay_uncertainty),
+        )
+        colours = model.config.scoring.map_range
+        self.output = OutputFolder(self.out, settings, colours, len(self.inputs))
+        self.header = run_header(model, str(self.folder.resolve()), settings, self.rule)
+
+    def __call__(self) -> Summary:
+        """Score the images that are not done, then write the files of all.
+
+        Raises:
+            KeyboardInterrupt: with how much is done as its message.
+        """
+        try:
+            with Journal(self.out / JOURNAL_NAME, "prediction", RESTART) as journal:
+                ledger = self._opened(journal)
+                self.done = self.summary.resumed = int(ledger.good.sum())
+                self.summary.dropped = ledger.gone
+                if self._nothing_to_do(ledger):
+                    before = read_summary(self.out / SUMMARY_NAME)
+                    here = replace(before, out=str(self.out), folder=str(self.folder))
+                    return replace(here, resumed=len(self.inputs))
+                started = time.perf_counter()
+                self.progress.start("prediction", len(self.inputs))
+                self.progress.advance(self.done, {})
+                self._score(journal, ledger)
+                self._write_files(journal, ledger, time.perf_counter() - started)
+        except KeyboardInterrupt as stop:
+            stop.args = (f"{self.done} of {len(self.inputs)} images are done",)
+            raise
+        return self.summary
+
+    # What was done before ------------------------------------------------------------------------
+
+    def _opened(self, journal: Journal) -> Ledger:
+        """What the journal holds of a run to be resumed; else nothing, for a new run."""
+        ledger = Ledger(self.inputs)
+        if self.resume and journal.header is not None:
+            journal.check_same(self.header)
+            self.output.prepare(resume=True)
+            ledger.read(journal, self.output.has_pictures)
+            return ledger
+        if not self.overwrite:
+            self._refuse_unfinished(journal)
+        self.output.prepare(resume=False)
+        journal.begin(self.header)
+        return ledger
+
+    def _refuse_unfinished(self, journal: Journal) -> None:
+        entries = [is_end(entry) for block in journal.blocks() for _, entry in block]
+        if entries and not entries[-1]:
+            raise ConfigError(
+                f"{self.out}: holds a run that was stopped after {len(entries)} images; add "
+                "--resume to go on, --overwrite to start again, or choose another --out"
+            )
+
+    def _nothing_to_do(self, ledger: Ledger) -> bool:
+        left = ledger.gone or ledger.retried or ledger.waiting
+        return ledger.finished and not left and self.output.has_tables()
+
+    # Scoring -------------------------------------------------------------------------------------
+
+    def _score(self, journal: Journal, ledger: Ledger) -> None:
+        """Score the images that are not done; one is done when its row and pictures are kept."""
+        if ledger.retried or ledger.waiting:
+            self.output.remove_tables()
+        with closing(self._blocks(ledger)) as blocks:
+            for block in blocks:
+                indices, rows = map(list, zip(*block, strict=True))
+                stamps = self.inputs.stamps[indices].tolist()
+                ledger.places[indices] = journal.append(list(map(entry_of, rows, stamps)))
+                for _ in block:
+                    self.done += 1
+                    self.progress.advance(1, {})
+
+    def _blocks(self, ledger: Ledger) -> Generator[list[tuple[int, Row]], None, None]:
+        """Batches in order; meanwhile the pictures of some are still being written.
+
+        Images that failed before come first: the other batches are then those of a run that was
+        never stopped.
+        """
+        waiting: deque[list[Drawn]] = deque()
+        # Threads that draw spend most of their time in libraries that run in parallel.
+        with ThreadPoolExecutor(max(2, min(8, (os.cpu_count() or 2) // 2))) as pool:
+            try:
+                for chosen in (ledger.retried, ledger.waiting):
+                    with closing(self._scored(chosen)) as batches:
+                        for batch in batches:
+                            waiting.append([self._drawn(pool, *image) for image in batch])
+                            while len(waiting) > _BATCHES_BEING_DRAWN:
+                                yield self._finished(waiting.popleft())
+                while waiting:
+                    yield self._finished(waiting.popleft())
+            except BaseException:
+                pool.shutdown(wait=False, cancel_futures=True)
+                raise
+
+    def _drawn(
+        self, pool: ThreadPoolExecutor, index: int, item: Decoded, scored: ScoredImage | None
+    ) -> Drawn:
+        path, name = self.inputs.inside(index), self.inputs.names[index]
+        row = scored_row(path, name, item, scored, self.rule)
+        if scored is None or scored.map is None or item.size is None or row.error:
+            return index, row, None
+        return index, row, pool.submit(self.output.write_pictures, item, row, scored)
+
+    def _finished(self, block: list[Drawn]) -> list[tuple[int, Row]]:
+        """Rows whose pictures are written."""
+        rows = []
+        for index, row, work in block:
+            with writing_to(self.out):  # where there is no room for one there is none for the next
+                error = work.result() if work else None
+            rows.append((index, replace(row, error=error) if error else row))
+        if any(row.error for _, row in rows) and not self.folder.is_dir():
+            raise DataError(
+                f"{self.folder}: has vanished while the run went on; bring it back, then go on "
+                "with --resume"
+            )
+        return rows
+
+    def _scored(
+        self, chosen: list[int]
+    ) -> Generator[list[tuple[int, Decoded, ScoredImage | None]], None, None]:
+        batches = decode(
+            [self.inputs.paths[index] for index in chosen],
+            self.model.backbone.image_size,
+            preview_side=self.output.preview_side,
+            batch_size=self.settings.batch_size,
+            workers=self.settings.workers,
+        )
+        indices = iter(chosen)
+        with closing(batches):
+            for batch in batches:
+                places = [next(indices) for _ in batch]
+                scored = self.scorer.decoded(batch, [self.inputs.names[at] for at in places])
+                yield list(zip(places, batch, scored, strict=True))
+
+    # Files ---------------------------------------------------------------------------------------
+
+    def _write_files(self, journal: Journal, ledger: Ledger, seconds: float) -> None:
+        """The table, the summary and the page, from the journal: one row is held at a time."""
+        counts = Counts()
+        with table_of_rows(self.out / CSV_NAME) as write:
+            for entry in journal.entries_at(ledger.places.tolist()):
+                row = row_of(entry)
+                write(row)
+                counts.add(Counts.of(row))
+        self.summary.finish(counts, seconds, self.model.device.type)
+        with writing_to(self.out):
+            write_atomically(self.out / SUMMARY_NAME, self.summary.as_json())
+        if self.settings.report:
+            report_of_run(self.out)
+        journal.end()

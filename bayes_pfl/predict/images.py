@@ -8,6 +8,7 @@ from __future__ import annotations
 import os
 from collections.abc import Iterable, Iterator
 from itertools import repeat, zip_longest
+from operator import length_hint
 from typing import Any
 
 import numpy as np
@@ -50,7 +51,7 @@ def predict_stream(
     scorer = Scorer(model, settings, generator=generator, spread=uncertainty)
     if isinstance(class_name, str):
         check_class_name(model, class_name)
-    elif None not in (lengths := (_length(images), _length(class_name))) and len(set(lengths)) > 1:
+    elif len({length_hint(items, -1) for items in (images, class_name)} - {-1}) > 1:
         raise _unequal()
     rule = resolve_decision(
         model,
@@ -69,43 +70,36 @@ def _stream(
     rule: Decision,
 ) -> Iterator[AnomalyResult]:
     side = scorer.model.backbone.image_size
-    colours = scorer.model.config.scoring.map_range
     loaded = ((load_pixels(image, at, side), name) for at, (image, name) in enumerate(named))
     for batch in batched(loaded, scorer.settings.batch_size):
         scored = scorer([item.pixels for item, _ in batch], [name for _, name in batch])
         for (item, name), scores in zip(batch, scored, strict=True):
-            yield _result(item, name, scores, rule, colours)
+            yield _result(item, name, scores, scorer, rule)
 
 
 def _result(
     item: Loaded,
     class_name: str,
     scores: ScoredImage,
+    scorer: Scorer,
     rule: Decision,
-    colours: tuple[float, float],
 ) -> AnomalyResult:
     if not scores.finite:
         raise ConfigError(
             f"the score of {item.path or 'an image'} is not finite: the precision overflowed; "
             "use bfloat16 or float32"
         )
-    verdict = rule.verdict(scores.score, scores.low, scores.high)
     return AnomalyResult(
-        score=scores.score,
-        text_score=scores.text_score,
-        map_score=scores.map_score,
-        uncertainty=scores.uncertainty,
+        **scores.figures,
+        **rule.verdict(scores.score, scores.low, scores.high)._asdict(),
         interval=(scores.low, scores.high),
         anomaly_map=resize_map(scores.map, item.size),  # type: ignore[arg-type]
         uncertainty_map=None if scores.spread is None else resize_map(scores.spread, item.size),
         class_name=class_name,
         size=item.size,
         path=item.path,
-        label=verdict.label,
-        needs_review=verdict.needs_review,
-        p_value=verdict.p_value,
         image=item.image,
-        map_range=colours,
+        map_range=scorer.model.config.scoring.map_range,
         map_threshold=rule.map_threshold,
     )
 
@@ -138,7 +132,3 @@ def _unequal() -> ConfigError:
     return ConfigError(
         "images and class names differ in number; give one name for all, or one for each image"
     )
-
-
-def _length(items: Any) -> int | None:
-    return len(items) if hasattr(items, "__len__") else None

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Collection
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -23,31 +25,22 @@ class InputImages:
     """The images of a run in the order of their paths.
 
     Attributes:
-        names: class name of each, or one for all.
+        names: class name of each.
         stamps: (n, 2) int64: size in bytes and time of change in ns of each when the run began;
             -1 and 0 of a file that is out of reach.
     """
 
     folder: Path
     paths: list[Path]
-    names: str | list[str]
+    names: list[str]
     stamps: np.ndarray
 
     def __len__(self) -> int:
         return len(self.paths)
 
-    def name(self, index: int) -> str:
-        """Class name of an image."""
-        return self.names if isinstance(self.names, str) else self.names[index]
-
     def inside(self, index: int) -> str:
         """Path of an image within the folder, with forward slashes."""
         return self.paths[index].relative_to(self.folder).as_posix()
-
-    def stamp(self, index: int) -> tuple[int, int]:
-        """Size and time of change of an image."""
-        size, time = self.stamps[index].tolist()
-        return size, time
 
 
 def read_input(
@@ -58,16 +51,30 @@ def read_input(
     Raises:
         DataError: no images, or class names that cannot be used.
     """
-    if isinstance(class_name, str):
-        check_class_name(model, class_name)
     paths = input_images(folder, out)
-    names: str | list[str] = class_name if isinstance(class_name, str) else []
-    if not isinstance(class_name, str):
-        names = class_name.resolve(folder, paths)
-        for name in dict.fromkeys(names):
-            check_class_name(model, name)
+    names = names_of(model, class_name, folder, paths)
     stamps = np.array([stamp_or_unreadable(path) for path in paths], np.int64)
     return InputImages(folder, paths, names, stamps)
+
+
+def names_of(
+    model: BayesPFLNetwork, class_name: str | ClassNames, folder: Path, paths: Collection[Any]
+) -> list[str]:
+    """The class name of each image; each name is checked once.
+
+    Args:
+        paths: of anything whose text is a path.
+
+    Raises:
+        DataError: one that cannot be used.
+    """
+    if isinstance(class_name, str):
+        names = [class_name] * len(paths)
+    else:
+        names = class_name.resolve(folder, [Path(str(path)) for path in paths])
+    for name in dict.fromkeys(names):
+        check_class_name(model, name)
+    return names
 
 
 def input_images(folder: Path, out: Path) -> list[Path]:
@@ -84,11 +91,16 @@ def input_images(folder: Path, out: Path) -> list[Path]:
     if written:
         paths = [p for p in paths if written.isdisjoint(p.relative_to(folder).parents)]
     if not paths:
-        raise DataError(
-            f"{folder}: no images; files that end in {' '.join(IMAGE_SUFFIXES)} are looked for, "
-            "in the folder and those below it"
-        )
+        raise no_images(folder)
     return paths
+
+
+def no_images(place: Path | str) -> DataError:
+    """The error for a folder or store without images."""
+    return DataError(
+        f"{place}: no images; files that end in {' '.join(IMAGE_SUFFIXES)} are looked for, in the "
+        "folder and those below it"
+    )
 
 
 def _is_output(place: Path, out: Path) -> bool:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Sequence
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
@@ -13,10 +13,10 @@ import numpy as np
 
 from bayes_pfl.checkpoints.fingerprint import fingerprint
 from bayes_pfl.errors import ConfigError
-from bayes_pfl.fit.calibration import Calibration
+from bayes_pfl.fit.decision import Decision
 from bayes_pfl.model.network import BayesPFLNetwork
 from bayes_pfl.predict.inputs import InputImages
-from bayes_pfl.predict.rows import Row, row_of
+from bayes_pfl.predict.rows import row_of
 from bayes_pfl.predict.settings import FolderSettings
 from bayes_pfl.support.journal import Journal, is_end
 from bayes_pfl.support.version import __version__
@@ -24,19 +24,26 @@ from bayes_pfl.support.version import __version__
 _FREE = ("batch_size", "workers", "compile")
 """Settings that may change when a run is resumed: they change no result beyond its last digits."""
 
+RESTART = "start again with --overwrite or another --out"
+CHANGED, RENAMED = "have changed since", "have another class name than when"
+
 
 def run_header(
-    model: BayesPFLNetwork, folder: Path, settings: FolderSettings, calibration: Calibration | None
+    model: BayesPFLNetwork, folder: str, settings: FolderSettings, rule: Decision
 ) -> dict[str, Any]:
-    """All that shapes the results of a run, for the first line of its journal."""
+    """All that shapes the results of a run: those of a run that is resumed must be the same.
+
+    Args:
+        folder: the same for every way to write it.
+    """
     fixed = {name: value for name, value in asdict(settings).items() if name not in _FREE}
     digest = None
-    if calibration:
-        text = json.dumps(asdict(calibration), sort_keys=True)
+    if rule.calibration:
+        text = json.dumps(asdict(rule.calibration), sort_keys=True)
         digest = hashlib.sha256(text.encode()).hexdigest()
     return {
         "version": __version__,
-        "folder": str(folder.resolve()),
+        "folder": folder,
         "checkpoint_sha256": fingerprint(model),
         "device": model.device.type,
         "settings": fixed,
@@ -44,10 +51,25 @@ def run_header(
     }
 
 
+def refuse_images(place: Path | str, what: str, paths: Sequence[str]) -> None:
+    """Raise ConfigError where there are such images, naming one.
+
+    Args:
+        place: where the run is kept.
+    """
+    if paths:
+        raise ConfigError(
+            f"{place}: {len(paths)} images {what} they were scored, such as {paths[0]!r}; "
+            f"restore them, or {RESTART}"
+        )
+
+
 class Ledger:
     """Where in the journal the row of each image stands.
 
     Attributes:
+        places: byte offset of each image's row, int64 (n,); -1 if it has none.
+        good: whether each image is done, bool (n,).
         gone: images that were done and do not exist any more.
         finished: whether the run came to its end.
     """
@@ -78,36 +100,25 @@ class Ledger:
                 self.finished = is_end(entry)
                 if self.finished:
                     continue
-                row = _row(journal, entry)
+                try:
+                    row = row_of(entry)
+                except TypeError as error:
+                    raise journal.damaged(f"an entry ({error})") from error
                 index = where.get(row.path)
                 if index is None:
                     gone.add(row.path)
                     continue
                 self.places[index], self.good[index] = place, not row.error
                 stamps[index] = entry.get("size", -1), entry.get("mtime_ns", 0)
-                if not row.error and row.class_name != self.inputs.name(index):
+                if not row.error and row.class_name != self.inputs.names[index]:
                     renamed.append(row.path)
         self.gone = len(gone)
-        changed = np.flatnonzero(self.good & (stamps != self.inputs.stamps).any(axis=1))
-        self._refuse(
-            journal,
-            "have changed since they were scored",
-            [self.inputs.inside(int(i)) for i in changed],
-        )
-        self._refuse(journal, "have another class name than when they were scored", renamed)
+        differ = self.good & (stamps != self.inputs.stamps).any(axis=1)
+        changed = [self.inputs.inside(index) for index in np.flatnonzero(differ).tolist()]
+        refuse_images(journal.path, CHANGED, changed)
+        refuse_images(journal.path, RENAMED, renamed)
         for path, index in where.items():
             self.good[index] = self.good[index] and whole(path)
-
-    def _refuse(self, journal: Journal, what: str, paths: list[str]) -> None:
-        if paths:
-            raise ConfigError(
-                f"{journal.path}: {len(paths)} images {what}, such as "
-                f"{paths[0]!r}; restore them, or {journal.restart}"
-            )
-
-    def add(self, indices: list[int], places: list[int]) -> None:
-        """Note what was added to the journal."""
-        self.places[indices] = places
 
     @property
     def retried(self) -> list[int]:
@@ -118,15 +129,3 @@ class Ledger:
     def waiting(self) -> list[int]:
         """Images that have not been looked at."""
         return np.flatnonzero(self.places < 0).tolist()
-
-    def rows(self, journal: Journal) -> Iterator[Row]:
-        """The row of every image in order, one at a time; all have to be done."""
-        for entry in journal.entries_at(self.places.tolist()):
-            yield row_of(entry)
-
-
-def _row(journal: Journal, entry: dict[str, Any]) -> Row:
-    try:
-        return row_of(entry)
-    except TypeError as error:
-        raise journal.damaged(f"an entry ({error})") from error

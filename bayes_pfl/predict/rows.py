@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, fields, replace
 from typing import Any
 
@@ -68,11 +68,8 @@ def scored_row(
     verdict = rule.verdict(scored.score, scored.low, scored.high)
     return replace(
         row,
-        score=scored.score,
+        **scored.figures,
         label=verdict.label,
-        uncertainty=scored.uncertainty,
-        text_score=scored.text_score,
-        map_score=scored.map_score,
         score_low=scored.low,
         score_high=scored.high,
         needs_review=None if verdict.needs_review is None else int(verdict.needs_review),
@@ -80,7 +77,7 @@ def scored_row(
     )
 
 
-def entry_of(row: Row, stamp: tuple[int, int]) -> dict[str, Any]:
+def entry_of(row: Row, stamp: Sequence[int]) -> dict[str, Any]:
     """A row as the journal keeps it, in full precision, with its file's size and time of change."""
     known = {name: value for name, value in asdict(row).items() if value != _FIELDS[name]}
     return {**known, "size": stamp[0], "mtime_ns": stamp[1]}

@@ -2,13 +2,18 @@
 
 from __future__ import annotations
 
+import os
 from dataclasses import dataclass, replace
+from typing import Literal
 
 from bayes_pfl.detect.settings import ScoringSettings
 from bayes_pfl.errors import ConfigError
-from bayes_pfl.fit.decision import Decision
+from bayes_pfl.fit.calibration import Calibration
+from bayes_pfl.fit.decision import Decision, resolve_decision
 from bayes_pfl.model.network import BayesPFLNetwork
-from bayes_pfl.predict.files import MAP_SUFFIX, MapFormat
+
+MapFormat = Literal["png16", "npy", "none"]
+MAP_SUFFIX = {"png16": ".png", "npy": ".npy"}
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -48,15 +53,29 @@ class FolderSettings(ScoringSettings):
         return MAP_SUFFIX.get(self.maps or "none")
 
     def resolved(
-        self, model: BayesPFLNetwork, class_name: object, rule: Decision, maps: MapFormat
-    ) -> FolderSettings:
-        """The settings with every default filled in.
+        self,
+        model: BayesPFLNetwork,
+        class_name: object,
+        calibration: Calibration | str | os.PathLike[str] | None,
+        maps: MapFormat,
+    ) -> tuple[FolderSettings, Decision]:
+        """The settings with every default filled in, and what makes labels of scores.
 
         Args:
-            rule: has the thresholds.
             maps: the engine's default.
+
+        Raises:
+            ConfigError: a calibration that does not fit, or comes with a threshold.
         """
-        return replace(
+        rule = resolve_decision(
+            model,
+            class_name,
+            self,
+            threshold=self.threshold,
+            map_threshold=self.map_threshold,
+            calibration=calibration,
+        )
+        settings = replace(
             self,
             class_name=str(class_name),
             samples=self.sample_count(model),
@@ -64,3 +83,4 @@ class FolderSettings(ScoringSettings):
             map_threshold=rule.map_threshold,
             maps=self.maps or maps,
         )
+        return settings, rule

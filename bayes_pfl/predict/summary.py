@@ -10,7 +10,11 @@ from pathlib import Path
 from typing import Any
 
 from bayes_pfl.errors import DataError
+from bayes_pfl.fit.decision import Decision
+from bayes_pfl.model.network import BayesPFLNetwork
 from bayes_pfl.predict.rows import Row
+from bayes_pfl.predict.settings import FolderSettings
+from bayes_pfl.support.environment import environment
 from bayes_pfl.support.run_names import CSV_NAME
 
 FAILURES_LISTED, HIGHEST_LISTED = 20, 5
@@ -104,12 +108,35 @@ class Summary:
     calibration: dict[str, Any] | None = None
     environment: dict[str, Any] = field(default_factory=dict)
 
-    def finish(self, counts: Counts, seconds: float) -> None:
+    @classmethod
+    def begun(
+        cls,
+        folder: str,
+        out: str,
+        images: int,
+        checkpoint: str | None,
+        model: BayesPFLNetwork,
+        settings: FolderSettings,
+        rule: Decision,
+    ) -> Summary:
+        """The summary of a run that begins: how it is made."""
+        return cls(
+            folder,
+            out,
+            images,
+            checkpoint=checkpoint,
+            settings=asdict(settings),
+            model=asdict(model.config),
+            calibration=rule.calibration.summary_dict() if rule.calibration else None,
+        )
+
+    def finish(self, counts: Counts, seconds: float, device: str) -> None:
         """Fill in what the rows of the run add up to; verdicts only where there is a threshold.
 
         Args:
             seconds: that the run took.
         """
+        self.environment = environment(device)
         self.images, self.failed = counts.images, counts.failed
         self.succeeded = counts.images - counts.failed
         if self.settings.get("threshold") is not None:

@@ -23,8 +23,10 @@ from bayes_pfl.detect.overlays import (
     MASK_LINE,
     UNCERTAINTY_COLOUR_MAP,
     blend,
+    fitted,
     outline,
     spread_limits,
+    stretched,
     widened,
 )
 from bayes_pfl.errors import ConfigError
@@ -172,7 +174,7 @@ def strip(
     height, width = picture.shape[:2]
     size = fitted((width, height), min(side, max(height, width)))
     small = cv2.resize(np.ascontiguousarray(picture), size, interpolation=cv2.INTER_AREA)
-    heat = _stretched(anomaly_map, size)
+    heat = stretched(anomaly_map, size)
     overlay = blend(small, heat, limits)
     if mask is not None and mask.any():
         outline(overlay, widened(mask, size, _AROUND), MASK_LINE, _LINE)
@@ -180,22 +182,12 @@ def strip(
         small,
         overlay,
         _coloured(heat, limits),
-        blend(small, _stretched(spread, size), spread_limits(limits), UNCERTAINTY_COLOUR_MAP),
+        blend(small, stretched(spread, size), spread_limits(limits), UNCERTAINTY_COLOUR_MAP),
     ]
     buffer = io.BytesIO()
     whole = Image.fromarray(np.concatenate(panels, axis=1))
     whole.save(buffer, "WEBP", quality=_QUALITY, method=_EFFORT)
     return buffer.getvalue()
-
-
-def fitted(size: tuple[int, int], side: int) -> tuple[int, int]:
-    """Width and height with the same proportions and ``side`` as the longer of the two."""
-    scale = side / max(size)
-    return max(1, round(size[0] * scale)), max(1, round(size[1] * scale))
-
-
-def _stretched(values: np.ndarray, size: tuple[int, int]) -> np.ndarray:
-    return cv2.resize(np.asarray(values, np.float32), size, interpolation=cv2.INTER_LINEAR)
 
 
 def _coloured(values: np.ndarray, limits: tuple[float, float]) -> np.ndarray:

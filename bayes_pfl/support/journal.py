@@ -20,7 +20,7 @@ from pathlib import Path
 from typing import Any
 
 from bayes_pfl.errors import ConfigError
-from bayes_pfl.support.differences import differences
+from bayes_pfl.support.differences import check_same
 from bayes_pfl.support.files import raising_not_written
 from bayes_pfl.support.locks import lock
 
@@ -134,21 +134,9 @@ class Journal:
                 yield entry
 
     def check_same(self, now: Mapping[str, Any]) -> None:
-        """Refuse to resume a run with other settings than it was begun with.
-
-        Args:
-            now: the header that a new run would get.
-
-        Raises:
-            ConfigError: settings differ; the message names them all.
-        """
+        """As :func:`check_same`; ``now`` is the header that a new run would get."""
         own = {k: v for k, v in (self.header or {}).items() if k not in ("journal", "format")}
-        # The header was read from JSON, which turns tuples into lists.
-        if differing := differences(own, json.loads(json.dumps(now))):
-            raise ConfigError(
-                f"{self.path}: begun as another run: {'; '.join(differing)}; give what it was "
-                f"begun with, or {self.restart}"
-            )
+        check_same(self.path, own, now, self.restart)
 
     def damaged(self, what: str) -> ConfigError:
         """The error for a damaged part, named by ``what``."""

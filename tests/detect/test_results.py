@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from bayes_pfl.detect.regions import Box, boxes, contours
+from bayes_pfl.detect.results import AnomalyResult, Box
 from bayes_pfl.errors import ConfigError, DataError
 from tests.helpers.folders import picture
 
@@ -23,6 +23,20 @@ def two_regions():
     values[5:15, 10:30] = 0.6
     values[30:33, 50:54] = 0.9
     return values
+
+
+def of_map(values):
+    """A result with this map."""
+    height, width = values.shape
+    return AnomalyResult(0.5, 0.5, 0.5, 0.0, (0.5, 0.5), values, None, "nut", (width, height))
+
+
+def boxes(values, *arguments, **options):
+    return of_map(values).boxes(*arguments, **options)
+
+
+def contours(values, threshold):
+    return of_map(values).contours(threshold)
 
 
 def test_boxes_are_tight_and_the_hottest_comes_first():
@@ -96,7 +110,7 @@ def test_places_that_cannot_be_written(result, tmp_path):
     with pytest.raises(ConfigError, match="no name.*part.png"):
         result.save(tmp_path)
     (tmp_path / "file").touch()
-    with pytest.raises(ConfigError, match="not written"):
+    with pytest.raises(ConfigError, match="a.png: cannot be written .*choose another place"):
         result.save(tmp_path / "file" / "a.png")
 
 

@@ -117,7 +117,7 @@ def test_folders_are_labelled_by_it(tiny_model, calibration, stored, tmp_path):
         ({"seed": 5}, "seed = 5 where it was made with 0"),
         ({"precision": "bf16"}, "precision = 'bfloat16' where"),
         ({"smoothing": False}, "smoothing = False where"),
-        ({"threshold": 0.5}, "threshold = 0.5 beside a calibration"),
+        ({"threshold": 0.5}, "threshold = 0.5 with a calibration"),
     ],
 )
 def test_other_settings_are_refused(tiny_model, normals, calibration, options, told):

@@ -11,7 +11,7 @@ import zipfile
 from collections.abc import Callable
 from pathlib import Path
 
-from bayes_pfl.app.question import JOIN, read_body
+from bayes_pfl.app.question import JOIN, Refused, read_body
 from bayes_pfl.checkpoints.format import read_config, read_weights
 from bayes_pfl.clip.architecture import read_clip_config
 from bayes_pfl.clip.load import load_backbone
@@ -21,7 +21,7 @@ from bayes_pfl.data.cards import load_card
 from bayes_pfl.data.images import read_image, read_mask
 from bayes_pfl.data.layouts import fits, read_layout
 from bayes_pfl.data.meta import read_meta
-from bayes_pfl.errors import BayesPFLError, DataError
+from bayes_pfl.errors import BayesPFLError
 from bayes_pfl.support.parsing import short
 
 MAX_SECONDS = 10.0
@@ -120,7 +120,7 @@ def question(folder: Path, data: bytes) -> None:
 
     def accept(path: str) -> Path:
         if path != "/uploads/a.png":
-            raise DataError(f"{short(path)}: not uploaded")
+            raise Refused(403, f"{short(path)}: not uploaded")
         return Path(path)
 
     files, *values = json.loads(read_body(JOIN, data, accept, 4))["data"]

@@ -12,8 +12,8 @@ from PIL import Image
 
 from bayes_pfl.data import decoding
 from bayes_pfl.detect.overlays import MAX_SIDE
-from bayes_pfl.predict.files import encode_map, table_of_rows
 from bayes_pfl.predict.folder import predict_folder
+from bayes_pfl.predict.output import encode_map, table_of_rows
 from bayes_pfl.predict.rows import Row
 from bayes_pfl.predict.settings import FolderSettings
 from bayes_pfl.support.files import mirrored

@@ -2,27 +2,41 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
-from collections.abc import Mapping
-from dataclasses import replace
+import time
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, replace
+from pathlib import Path
 from typing import Any
+
+import pyarrow as pa
 
 from bayes_pfl.checkpoints.fingerprint import fingerprint
 from bayes_pfl.checkpoints.load import load_checkpoint
 from bayes_pfl.data.wording import ClassNames
 from bayes_pfl.detect.scorer import run_draws
 from bayes_pfl.detect.settings import check_whole
+from bayes_pfl.errors import ConfigError
 from bayes_pfl.fit.calibration import Calibration
-from bayes_pfl.fit.decision import resolve_decision
-from bayes_pfl.predict.ray.pool import Pool
-from bayes_pfl.predict.ray.run import ClusterRun
+from bayes_pfl.predict.inputs import names_of
+from bayes_pfl.predict.ledger import run_header
+from bayes_pfl.predict.ray.listing import list_images
+from bayes_pfl.predict.ray.parts import PARTS, SUFFIX, part_name
+from bayes_pfl.predict.ray.pool import Pool, connected, scored_parts
+from bayes_pfl.predict.ray.resuming import Before, begin
 from bayes_pfl.predict.ray.storage import Place
-from bayes_pfl.predict.ray.worker import Job
+from bayes_pfl.predict.ray.worker import ATTEMPTS, Job
 from bayes_pfl.predict.settings import FolderSettings
 from bayes_pfl.predict.summary import Summary
 from bayes_pfl.support.progress import NullProgress, Progress
+from bayes_pfl.support.run_names import SUMMARY_NAME
+
+MOST_IMAGES = 1_000
+"""Of a part, unless the user says otherwise: what a worker that is lost may have done in vain."""
 
 _DEFAULTS, _ANY_POOL = FolderSettings(), Pool()
+_PARTS_EACH = 8  # at least so many for each worker, so that all end at about the same time
 
 
 def predict_ray(
@@ -68,19 +82,104 @@ def predict_ray(
     """
     if part_images is not None:
         check_whole("part_images", part_images, 1)
+    if resume and overwrite:
+        raise ConfigError("resume and overwrite exclude each other: give one of them")
     options = dict(storage_options or {})
-    places = Place(os.fspath(source), options), Place(os.fspath(out), options)
+    here, there = Place(os.fspath(source), options), Place(os.fspath(out), options)
     model = load_checkpoint(checkpoint, device="cpu", pretrained=pretrained)
-    rule = resolve_decision(
-        model, class_name, settings, threshold=settings.threshold, calibration=calibration
-    )
-    settings = replace(settings, overlays=False, report=False)
-    settings = settings.resolved(model, class_name, rule, maps="none")
+    drawn_by_none = replace(settings, overlays=False, report=False, map_threshold=None)
+    settings, rule = drawn_by_none.resolved(model, class_name, calibration, maps="none")
     run_draws(model, settings)  # what cannot be drawn is refused before any work
     device = device or ("cuda" if pool.gpus else "cpu")
-    sha256 = fingerprint(model)
-    notes = {"checkpoint_sha256": sha256}
-    job = Job(checkpoint, pretrained, device, sha256, *places, settings, rule, notes)
-    run = ClusterRun(job, model, class_name, pool, part_images, progress or NullProgress())
+    job = Job(checkpoint, pretrained, device, fingerprint(model), here, there, settings, rule)
+    listing = list_images(here, there)
+    names = names_of(model, class_name, Path(), listing["path"])
+    listing = listing.append_column("class_name", pa.array(names, pa.string()))
+    header = run_header(model, here.name, settings, rule)
+    header.pop("device")  # workers may differ
+    images = listing.num_rows
+    summary = Summary.begun(here.url, there.url, images, checkpoint, model, settings, rule)
     del model  # the workers have their own
-    return run(resume, overwrite)
+    before = begin(there, header, listing, resume, overwrite)
+    del listing, names
+    progress = progress or NullProgress()
+    return ClusterRun(job, pool, part_images, before, summary, progress)()
+
+
+@dataclass
+class ClusterRun:
+    """A run from what was done before to its summary, which is filled in."""
+
+    job: Job
+    pool: Pool
+    part_images: int | None
+    before: Before
+    summary: Summary
+    progress: Progress
+
+    def __call__(self) -> Summary:
+        """Score the images that are not done.
+
+        Raises:
+            KeyboardInterrupt: with how much is done as its message.
+        """
+        counts, images = self.before.counts, self.summary.images
+        self.summary.resumed, self.summary.dropped = counts.images, self.before.dropped
+        self._remove_marks()
+        self.progress.start("prediction", images)
+        self.progress.advance(counts.images, {})
+        started = time.perf_counter()
+        try:
+            self._score()
+        except KeyboardInterrupt as stop:
+            stop.args = (f"{counts.images} of {images} images are done",)
+            raise
+        seconds = time.perf_counter() - started
+        self._check()
+        self.summary.finish(counts, seconds, "cpu")
+        self.job.out.write(SUMMARY_NAME, self.summary.as_json().encode("ascii"))
+        return self.summary
+
+    def _score(self) -> None:
+        """Send the images that are not done through the pool, and count their rows."""
+        before = self.before
+        if not before.waiting.num_rows:
+            return
+        with connected():
+            count = self.pool.size()
+            parts = list(_parts(before, count, self.part_images, self.job.settings.batch_size))
+            before.waiting = before.waiting.slice(0, 0)
+            for name, counts in scored_parts(self.job, parts, self.pool, count):
+                before.parts.add(name)
+                before.counts.add(counts)
+                self.progress.advance(counts.images, {})
+
+    def _remove_marks(self) -> None:
+        out = self.job.out
+        for name in out.names(ATTEMPTS, SUFFIX):
+            out.remove(name)
+        if out.folder:
+            with contextlib.suppress(OSError):
+                (out.folder / ATTEMPTS).rmdir()
+
+    def _check(self) -> None:
+        """Every image has one row: what a worker of a stopped run wrote since then is removed."""
+        out, rows = self.job.out, self.before.counts.images
+        for name in set(out.names(PARTS, SUFFIX)) - self.before.parts:
+            out.remove(name)
+        self._remove_marks()
+        if rows != self.summary.images:
+            raise ConfigError(
+                f"{out.url}: {rows} rows for {self.summary.images} images; run with --resume"
+            )
+
+
+def _parts(before: Before, actors: int, images: int | None, batch_size: int) -> Iterator[pa.Table]:
+    """Slices of the images that are not done, each with the name of its part file as a column."""
+    count = before.waiting.num_rows
+    share = -(-count // (actors * _PARTS_EACH))
+    size = images or min(MOST_IMAGES, max(batch_size, share))
+    for index, start in enumerate(range(0, count, size)):
+        part = before.waiting.slice(start, size)
+        name = part_name(before.generation, index)
+        yield part.append_column("part", pa.repeat(name, part.num_rows))

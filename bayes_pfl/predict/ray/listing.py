@@ -13,7 +13,7 @@ import pyarrow as pa
 from bayes_pfl.data.image_files import IMAGE_SUFFIXES
 from bayes_pfl.detect.inputs import batched
 from bayes_pfl.errors import DataError
-from bayes_pfl.predict.inputs import input_images
+from bayes_pfl.predict.inputs import input_images, no_images
 from bayes_pfl.predict.ray.storage import Place
 from bayes_pfl.support.error_text import error_reason
 from bayes_pfl.support.file_identity import UNREADABLE, stamp_or_unreadable
@@ -35,31 +35,28 @@ def list_images(source: Place, out: Place) -> pa.Table:
     """
     schema = pa.schema({"path": pa.string(), **STAMP})
     entries = _here(source.folder, out) if source.folder else _in_store(source, out)
-    blocks = [_block(rows, schema) for rows in batched(entries, _BLOCK)]
+    columns = (list(zip(*rows, strict=True)) for rows in batched(entries, _BLOCK))
+    blocks = [pa.table(block, schema=schema) for block in columns]
     if not blocks:
-        raise DataError(
-            f"{source.url}: no images; files that end in {' '.join(IMAGE_SUFFIXES)} are looked "
-            "for, in the folder and those below it"
-        )
+        raise no_images(source.url)
     return pa.concat_tables(blocks)
 
 
 Entry = tuple[str, int | None, int | None, str | None]
 
 
-def _block(rows: list[Entry], schema: pa.Schema) -> pa.Table:
-    columns = zip(zip(*rows, strict=True), schema, strict=True)
-    arrays = [pa.array(list(values), item.type) for values, item in columns]
-    return pa.Table.from_arrays(arrays, schema=schema)
-
-
 def _here(folder: Path, out: Place) -> Iterator[Entry]:
     for path in input_images(folder, out.folder or Path(os.devnull)):
         inside = path.relative_to(folder).as_posix()
         # Columns hold text: a name that is not UTF-8 has a row with an error, as out of reach.
-        text = inside.encode("utf-8", "backslashreplace").decode("utf-8")
         stamp = stamp_or_unreadable(path)
-        yield (text, None, None, None) if stamp == UNREADABLE else (text, *stamp, None)
+        known = (None, None) if stamp == UNREADABLE else stamp
+        yield arrow_text(inside), *known, None
+
+
+def arrow_text(text: str) -> str:
+    """Text that Arrow takes: bytes of a file name that are not UTF-8 become escapes."""
+    return text.encode("utf-8", "backslashreplace").decode("utf-8")
 
 
 def _in_store(source: Place, out: Place) -> Iterator[Entry]:

@@ -6,13 +6,12 @@ import heapq
 import io
 from collections.abc import Mapping, Sequence
 from dataclasses import fields
-from typing import Any
 
 import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
-from bayes_pfl.predict.ray.listing import STAMP
+from bayes_pfl.predict.ray.listing import STAMP, arrow_text
 from bayes_pfl.predict.ray.storage import Place
 from bayes_pfl.predict.rows import Row
 from bayes_pfl.predict.summary import FAILURES_LISTED, HIGHEST_LISTED, Counts
@@ -29,30 +28,21 @@ _TYPES = {
 """Of the columns of :class:`Row`; others are float32, which is what the model computes in."""
 
 
-def schema(notes: Mapping[str, str] | None = None) -> pa.Schema:
-    """Columns of a part file: those of :class:`Row`, then size, mtime_ns and etag of the file.
+def table_of(rows: Sequence[Row], stamps: pa.Table, notes: Mapping[str, str]) -> pa.Table:
+    """Rows as a table: columns of :class:`Row`, then size, mtime_ns and etag of the file.
 
     Args:
+        stamps: has these three for each row, in the same order.
         notes: kept in every part, such as the hash of the weights.
     """
     of_row = {item.name: _TYPES.get(item.name, pa.float32()) for item in fields(Row)}
-    return pa.schema({**of_row, **STAMP}, dict(notes) if notes else None)
-
-
-def table_of(rows: Sequence[Row], stamps: pa.Table, notes: Mapping[str, str]) -> pa.Table:
-    """Rows with the size, time and tag of their files, in the same order, as a table."""
-    whole = schema(notes)
     columns = {name: stamps[name] for name in STAMP}
-    for item in fields(Row):
-        values = [_text(getattr(row, item.name)) for row in rows]
-        columns[item.name] = pa.array(values, whole.field(item.name).type)
-    return pa.table(columns, schema=whole)
-
-
-def _text(value: Any) -> Any:
-    """Text that Arrow takes: a reason may quote a file name that is not UTF-8."""
-    is_text = isinstance(value, str)
-    return value.encode("utf-8", "backslashreplace").decode("utf-8") if is_text else value
+    for name, kind in of_row.items():
+        values = [getattr(row, name) for row in rows]
+        # A reason may quote a file name that is not UTF-8.
+        values = [arrow_text(value) if isinstance(value, str) else value for value in values]
+        columns[name] = pa.array(values, kind)
+    return pa.table(columns, schema=pa.schema({**of_row, **STAMP}, dict(notes)))
 
 
 def part_name(generation: int, index: int) -> str:

@@ -77,35 +77,27 @@ def connected() -> Iterator[None]:
     if ray.is_initialized():
         yield
         return
+    main = threading.current_thread() is threading.main_thread()
+    before = signal.getsignal(signal.SIGTERM) if main else None
     try:
-        with _own_signals():
-            ray.init(
-                include_dashboard=False,
-                configure_logging=True,
-                logging_level=logging.ERROR,
-                log_to_driver=False,
-            )
+        ray.init(
+            include_dashboard=False,
+            configure_logging=True,
+            logging_level=logging.ERROR,
+            log_to_driver=False,
+        )
     except Exception as error:
         raise ConfigError(
             f"no Ray cluster ({one_line(error)}); check RAY_ADDRESS, or unset it for one on this "
             "machine"
         ) from error
+    finally:
+        if before is not None:  # Ray's own, which replaced it, ends by a crash report
+            signal.signal(signal.SIGTERM, before)
     try:
         yield
     finally:
         ray.shutdown()
-
-
-@contextmanager
-def _own_signals() -> Iterator[None]:
-    """Restores what SIGTERM did before: Ray replaces it, and ends by a crash report."""
-    main = threading.current_thread() is threading.main_thread()
-    before = signal.getsignal(signal.SIGTERM) if main else None
-    try:
-        yield
-    finally:
-        if before is not None:
-            signal.signal(signal.SIGTERM, before)
 
 
 def scored_parts(

@@ -13,6 +13,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from bayes_pfl.errors import ConfigError
+from bayes_pfl.predict.ledger import CHANGED, RENAMED, RESTART, refuse_images
 from bayes_pfl.predict.ray.listing import STAMP
 from bayes_pfl.predict.ray.parts import (
     PARTS,
@@ -24,7 +25,7 @@ from bayes_pfl.predict.ray.parts import (
 )
 from bayes_pfl.predict.ray.storage import Place
 from bayes_pfl.predict.summary import Counts
-from bayes_pfl.support.differences import differences
+from bayes_pfl.support.differences import check_same
 
 HEADER = "run.json"
 FORMAT = 1
@@ -51,7 +52,7 @@ class Before:
 
 
 def begin(
-    out: Place, header: dict[str, Any], listing: pa.Table, *, resume: bool, overwrite: bool
+    out: Place, header: dict[str, Any], listing: pa.Table, resume: bool, overwrite: bool
 ) -> Before:
     """Make ``out`` ready for a run that is resumed, or begins.
 
@@ -63,8 +64,6 @@ def begin(
         ConfigError: there is a run and neither option was given, another run than this one, or
             images that have changed since they were scored.
     """
-    if resume and overwrite:
-        raise ConfigError("resume and overwrite exclude each other: give one of them")
     text, names = out.read(HEADER), out.names(PARTS, SUFFIX)
     if overwrite:
         for name in names:
@@ -76,7 +75,7 @@ def begin(
             "again with --overwrite, or choose another --out"
         )
     if text is not None:
-        _check_same(out, _parsed(out, text), header)
+        check_same(out.path(HEADER), _parsed(out, text), header, RESTART)
     elif names:
         raise ConfigError(f"{out.url}: parts without {HEADER}; choose another --out")
     whole = {"format": FORMAT, **header}
@@ -85,27 +84,15 @@ def begin(
 
 
 def _parsed(out: Place, text: bytes) -> dict[str, Any]:
+    """The header of a run, from its file."""
+    fault = "of another version"
     try:
         header = json.loads(text)
-    except ValueError as error:
-        raise _foreign(out, "damaged") from error
-    if not isinstance(header, dict) or header.get("format") != FORMAT:
-        raise _foreign(out, "of another version")
-    return header
-
-
-def _check_same(out: Place, before: dict[str, Any], now: dict[str, Any]) -> None:
-    own = {key: value for key, value in before.items() if key != "format"}
-    # What was written came through JSON, which knows no tuples.
-    if differing := differences(own, json.loads(json.dumps(now))):
-        raise ConfigError(
-            f"{out.path(HEADER)}: another run than this one: {'; '.join(differing)}; give what it "
-            "was begun with, or start again with --overwrite or another --out"
-        )
-
-
-def _foreign(out: Place, what: str) -> ConfigError:
-    return ConfigError(f"{out.path(HEADER)}: {what}; start again with --overwrite or another --out")
+        if isinstance(header, dict) and header.pop("format", None) == FORMAT:
+            return header
+    except ValueError:
+        fault = "damaged"
+    raise ConfigError(f"{out.path(HEADER)}: {fault}; {RESTART}")
 
 
 def _compare(out: Place, names: list[str], listing: pa.Table) -> Before:
@@ -115,16 +102,21 @@ def _compare(out: Place, names: list[str], listing: pa.Table) -> Before:
     stopped run has written although another one had been given its images.
     """
     columns = ["path", "class_name", "error", *STAMP]
+    before = Before(listing, generation=max(map(generation_of, names)) + 1)
     with ThreadPoolExecutor(_THREADS) as pool:
         tables = list(pool.map(lambda name: read_part(out, name, columns), names))
         broken = [name for name, table in zip(names, tables, strict=True) if table is None]
         list(pool.map(out.remove, broken))
         whole = {n: table for n, table in zip(names, tables, strict=True) if table is not None}
-        kept, dropped = _kept_rows(out, list(whole.values()), listing)
-        ends = np.cumsum([table.num_rows for table in whole.values()])
-        masks = np.split(kept, ends[:-1])
-        before = Before(_waiting(whole, masks, listing), dropped=dropped)
-        before.generation = max(map(generation_of, names), default=-1) + 1
+        if not whole:
+            return before
+        done = _numbered(pa.concat_tables(whole.values(), promote_options="permissive"))
+        kept, before.dropped = _kept_rows(out, done, listing)
+        rest = _numbered(listing).join(kept.select(["path"]), "path", join_type="left anti")
+        before.waiting = listing.take(pa.array(np.sort(rest["row"].to_numpy())))
+        stays = np.zeros(done.num_rows, bool)
+        stays[kept["row"].to_numpy()] = True
+        masks = np.split(stays, np.cumsum([table.num_rows for table in whole.values()])[:-1])
         counted = pool.map(partial(_reduce, out), whole, masks)
         for name, counts in zip(whole, counted, strict=True):
             if counts is not None:
@@ -133,46 +125,27 @@ def _compare(out: Place, names: list[str], listing: pa.Table) -> Before:
     return before
 
 
-def _kept_rows(out: Place, tables: list[pa.Table], listing: pa.Table) -> tuple[np.ndarray, int]:
-    """Which rows of the parts stay, bool (rows,); how many images are gone."""
-    if not tables:
-        return np.zeros(0, bool), 0
-    done = pa.concat_tables(tables, promote_options="permissive")
-    done = done.append_column("row", pa.array(np.arange(done.num_rows)))
+def _numbered(table: pa.Table) -> pa.Table:
+    """The table with the number of each row as a column."""
+    return table.append_column("row", pa.array(np.arange(table.num_rows)))
+
+
+def _kept_rows(out: Place, done: pa.Table, listing: pa.Table) -> tuple[pa.Table, int]:
+    """Paths and numbers of the rows that stay; how many images are gone.
+
+    Raises:
+        ConfigError: images have changed, or have another class name.
+    """
     good = done.filter(pc.equal(done["error"], ""))
     first = good.group_by("path").aggregate([("row", "min")])["row_min"]
     good = done.take(first)
     both = good.join(listing, "path", join_type="inner", right_suffix="_now")
-    for column, what in (*((name, "changed") for name in STAMP), ("class_name", "renamed")):
-        _refuse(out, both, column, what)
-    kept = np.zeros(done.num_rows, bool)
-    kept[both["row"].to_numpy()] = True
-    return kept, good.num_rows - both.num_rows
-
-
-def _refuse(out: Place, both: pa.Table, column: str, what: str) -> None:
-    then, now = both[column], both[f"{column}_now"]
-    nothing = "" if pa.types.is_string(then.type) else -1
-    differs = pc.not_equal(pc.fill_null(then, nothing), pc.fill_null(now, nothing))
-    paths = both.filter(differs)["path"]
-    if len(paths):
-        words = {"changed": "have changed since", "renamed": "have another class name than when"}
-        raise ConfigError(
-            f"{out.url}: {len(paths)} images {words[what]} they were scored, such as "
-            f"{pc.min(paths).as_py()!r}; restore them, or start again with --overwrite or another "
-            "--out"
-        )
-
-
-def _waiting(whole: dict[str, pa.Table], masks: list[np.ndarray], listing: pa.Table) -> pa.Table:
-    """Rows of the listing that no kept row stands for, in their order."""
-    if not whole:
-        return listing
-    pairs = zip(whole.values(), masks, strict=True)
-    done = [table.select(["path"]).filter(pa.array(mask)) for table, mask in pairs]
-    numbered = listing.append_column("row", pa.array(np.arange(listing.num_rows)))
-    rest = numbered.join(pa.concat_tables(done), "path", join_type="left anti")
-    return listing.take(pa.array(np.sort(rest["row"].to_numpy())))
+    for column, what in (*((name, CHANGED) for name in STAMP), ("class_name", RENAMED)):
+        then, now = both[column], both[f"{column}_now"]
+        nothing = "" if pa.types.is_string(then.type) else -1
+        differs = pc.not_equal(pc.fill_null(then, nothing), pc.fill_null(now, nothing))
+        refuse_images(out.url, what, sorted(both.filter(differs)["path"].to_pylist()))
+    return both.select(["path", "row"]), good.num_rows - both.num_rows
 
 
 def _reduce(out: Place, name: str, mask: np.ndarray) -> Counts | None:

@@ -6,7 +6,6 @@ import os
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
-from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -15,50 +14,42 @@ from fsspec.implementations.local import LocalFileSystem
 
 from bayes_pfl.errors import BayesPFLError, ConfigError
 from bayes_pfl.support.error_text import error_reason
-from bayes_pfl.support.files import write_atomically
+from bayes_pfl.support.files import not_written, write_atomically
 
 
-@dataclass(frozen=True)
+@dataclass
 class Place:
     """A folder by path or URL. It travels to other processes, which connect again.
 
     Attributes:
         url: as the user gave it.
         options: of the store, for fsspec; credentials are better left to the environment.
+        fs: the file system.
+        root: path of the folder within its file system.
+
+    Raises:
+        ConfigError: an unknown kind of store, or one whose package is missing.
     """
 
     url: str
     options: Mapping[str, Any] = field(default_factory=dict, repr=False)
+    fs: Any = field(init=False, repr=False)
+    root: str = field(init=False, repr=False)
 
-    @cached_property
-    def _connected(self) -> tuple[Any, str]:
-        """File system and root.
-
-        Raises:
-            ConfigError: an unknown kind of store, or one whose package is missing.
-        """
+    def __post_init__(self) -> None:
         if "://" not in self.url:
-            return LocalFileSystem(), os.path.abspath(self.url)
+            self.fs, self.root = LocalFileSystem(), os.path.abspath(self.url)
+            return
         if self.url.startswith("memory://"):
             raise ConfigError(f"{self.url}: lives in one process; give a folder or a store")
         try:
-            fs, root = url_to_fs(self.url, **self.options)
+            self.fs, root = url_to_fs(self.url, **self.options)
         except (ImportError, ValueError) as error:
             raise ConfigError(
                 f"{self.url}: no such store here ({error_reason(error)}); s3:// needs s3fs, gs:// "
                 "gcsfs, abfs:// adlfs, installed next to this package"
             ) from error
-        return fs, root.rstrip("/")
-
-    @property
-    def fs(self) -> Any:
-        """The file system."""
-        return self._connected[0]
-
-    @property
-    def root(self) -> str:
-        """Path of the folder within its file system."""
-        return self._connected[1]
+        self.root = root.rstrip("/")
 
     @property
     def folder(self) -> Path | None:
@@ -94,10 +85,8 @@ class Place:
             else:
                 self.fs.pipe_file(path, data)
         except Exception as error:  # stores raise errors of their own
-            raise ConfigError(
-                f"{self.url}: cannot be written ({error_reason(error)}); choose another output "
-                "folder, with room and the right to write"
-            ) from error
+            mend = "choose another output folder, with room and the right to write"
+            raise not_written(self.url, error, mend, ConfigError) from error
 
     def read(self, name: str) -> bytes | None:
         """The content of a file; None if there is no such file.

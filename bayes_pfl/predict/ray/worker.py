@@ -8,8 +8,9 @@ import tempfile
 from collections.abc import Generator, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing
-from dataclasses import asdict, dataclass, field, replace
+from dataclasses import asdict, dataclass, replace
 from functools import cached_property
+from itertools import islice
 from pathlib import Path
 
 import pyarrow as pa
@@ -22,7 +23,7 @@ from bayes_pfl.detect.results import resize_map
 from bayes_pfl.detect.scorer import ScoredImage, Scorer
 from bayes_pfl.errors import BayesPFLError, CheckpointError, ConfigError, DataError
 from bayes_pfl.fit.decision import Decision
-from bayes_pfl.predict.files import encode_map
+from bayes_pfl.predict.output import encode_map
 from bayes_pfl.predict.ray.parts import counts_of, table_of, write_part
 from bayes_pfl.predict.ray.storage import Place
 from bayes_pfl.predict.rows import Row, scored_row
@@ -38,8 +39,8 @@ MOST_ATTEMPTS = 5
 _FETCHED = 64  # files of a store that are fetched ahead at once
 _FETCHERS = 8
 
-Window = tuple[int, list[Path], dict[Path, str]]
-"""Place of the first file among the part's paths, the files, and why some are missing."""
+Window = tuple[list[Path], dict[Path, str]]
+"""Files of a part, in order, and why some are missing."""
 
 
 @dataclass(frozen=True)
@@ -50,7 +51,6 @@ class Job:
         checkpoint, pretrained, device: as of :func:`bayes_pfl.checkpoints.load.load_checkpoint`.
         fingerprint: SHA-256 that the weights must have where the worker runs.
         rule: makes labels of scores.
-        notes: kept in every part file.
     """
 
     checkpoint: str
@@ -61,7 +61,6 @@ class Job:
     out: Place
     settings: FolderSettings
     rule: Decision
-    notes: dict[str, str] = field(default_factory=dict)
 
 
 class PartScorer:
@@ -111,7 +110,8 @@ class PartScorer:
         attempt = self._attempt(name, part["path"][0].as_py())
         # What has killed a worker before is decoded in a process of its own.
         workers = max(self.job.settings.workers, int(attempt > 1))
-        table = table_of(list(self._rows(part, workers)), part, self.job.notes)
+        notes = {"checkpoint_sha256": self.job.fingerprint}
+        table = table_of(list(self._rows(part, workers)), part, notes)
         write_part(self.job.out, name, table)
         self.job.out.remove(_mark(name))
         return counts_of(table)
@@ -129,31 +129,28 @@ class PartScorer:
         return attempt
 
     def _rows(self, part: pa.Table, workers: int) -> Iterator[Row]:
-        settings = self.job.settings
         paths = part["path"].to_pylist()
-        names = part["class_name"].to_pylist()
-        with closing(self._files(paths)) as windows:
-            for start, files, faults in windows:
-                batches = decode(
-                    files,
-                    self.scorer.model.backbone.image_size,
-                    batch_size=settings.batch_size,
-                    workers=workers,
-                )
-                at = start
-                with closing(batches):
-                    for batch in batches:
-                        chosen = slice(at, at + len(batch))
-                        items = [_with_reason(item, faults) for item in batch]
-                        yield from self._scored(paths[chosen], names[chosen], items)
-                        at += len(batch)
+        named = zip(paths, part["class_name"].to_pylist(), strict=True)
+        with closing(self._decoded(paths, workers)) as batches:
+            for batch in batches:
+                chosen = list(islice(named, len(batch)))
+                found = self.scorer.decoded(batch, [name for _, name in chosen])
+                for (path, name), item, scored in zip(chosen, batch, found, strict=True):
+                    row = scored_row(path, name, item, scored, self.job.rule)
+                    error = self._write_map(row, scored, item) if scored and not row.error else None
+                    yield replace(row, error=error) if error else row
 
-    def _scored(self, paths: list[str], names: list[str], batch: list[Decoded]) -> Iterator[Row]:
-        found = self.scorer.decoded(batch, names)
-        for path, name, item, scored in zip(paths, names, batch, found, strict=True):
-            row = scored_row(path, name, item, scored, self.job.rule)
-            error = None if row.error or scored is None else self._write_map(row, scored, item)
-            yield replace(row, error=error) if error else row
+    def _decoded(self, paths: list[str], workers: int) -> Generator[list[Decoded], None, None]:
+        side, size = self.scorer.model.backbone.image_size, self.job.settings.batch_size
+        with closing(self._files(paths)) as windows:
+            for files, faults in windows:
+                with closing(decode(files, side, batch_size=size, workers=workers)) as batches:
+                    for batch in batches:
+                        reasons = [faults.get(item.path) for item in batch]
+                        yield [
+                            replace(item, error=f"could not be fetched: {why}") if why else item
+                            for item, why in zip(batch, reasons, strict=True)
+                        ]
 
     def _write_map(self, row: Row, scored: ScoredImage, item: Decoded) -> str | None:
         """Write the map of an image; returns why that failed, or None."""
@@ -172,7 +169,7 @@ class PartScorer:
     # Files ---------------------------------------------------------------------------------------
 
     def _files(self, paths: list[str]) -> Generator[Window, None, None]:
-        """Files of this machine: where they begin in ``paths``, and why some are missing."""
+        """Files of this machine, and why some are missing."""
         source = self.job.source
         if source.folder is not None:
             if not source.folder.is_dir():
@@ -180,32 +177,32 @@ class PartScorer:
                     f"{source.url}: no such folder on this machine; put it where all machines see "
                     "it, then go on with --resume"
                 )
-            yield 0, [source.folder / path for path in paths], {}
+            yield [source.folder / path for path in paths], {}
             return
         with (
             tempfile.TemporaryDirectory(prefix="bayes-pfl-") as folder,
             closing(read_ahead(self._fetched(paths, Path(folder)), depth=1)) as windows,
         ):
-            for start, files, faults in windows:
-                yield start, files, faults
+            for files, faults in windows:
+                yield files, faults
                 for file in files:
                     file.unlink(missing_ok=True)
 
     def _fetched(self, paths: list[str], folder: Path) -> Iterator[Window]:
-        start, good = 0, 0
+        count, good = 0, 0
         with ThreadPoolExecutor(_FETCHERS) as pool:
             for window in batched(paths, _FETCHED):
                 # Named by their number: what a store calls a file may be no name here.
-                files = [folder / f"{start + at}" for at in range(len(window))]
+                files = [folder / f"{count + at}" for at in range(len(window))]
                 reasons = list(pool.map(self._fetch, window, files))
                 faults = {file: why for file, why in zip(files, reasons, strict=True) if why}
-                start, good = start + len(window), good + len(window) - len(faults)
-                if start > 1 and not good:
+                count, good = count + len(window), good + len(window) - len(faults)
+                if count > 1 and not good:
                     raise DataError(
-                        f"{self.job.source.url}: none of {start} files could be fetched "
+                        f"{self.job.source.url}: none of {count} files could be fetched "
                         f"({reasons[0]}); check the store, then go on with --resume"
                     )
-                yield start - len(window), files, faults
+                yield files, faults
 
     def _fetch(self, path: str, file: Path) -> str | None:
         """Fetch one file; returns why that failed, or None."""
@@ -218,8 +215,3 @@ class PartScorer:
 
 def _mark(name: str) -> str:
     return f"{ATTEMPTS}/{os.path.basename(name)}"
-
-
-def _with_reason(item: Decoded, faults: dict[Path, str]) -> Decoded:
-    reason = faults.get(item.path)
-    return replace(item, error=f"could not be fetched: {reason}") if reason else item

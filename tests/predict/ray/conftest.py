@@ -32,7 +32,6 @@ def alone(monkeypatch, tiny_model):
     The model is not loaded anew by each, which would take most of the time.
     """
     from bayes_pfl.predict.ray import engine
-    from bayes_pfl.predict.ray import run as cluster_run
     from bayes_pfl.predict.ray import worker as worker_module
     from bayes_pfl.predict.ray.pool import Pool, counts_in
     from bayes_pfl.predict.ray.worker import PartScorer
@@ -43,8 +42,8 @@ def alone(monkeypatch, tiny_model):
             answer = worker(part.combine_chunks()).to_pylist()[0]
             yield answer["part"], counts_in(answer)
 
-    monkeypatch.setattr(cluster_run, "scored_parts", scored_parts)
-    monkeypatch.setattr(cluster_run, "connected", nullcontext)
+    monkeypatch.setattr(engine, "scored_parts", scored_parts)
+    monkeypatch.setattr(engine, "connected", nullcontext)
     for module in (engine, worker_module):
         monkeypatch.setattr(module, "load_checkpoint", lambda *_, **__: tiny_model)
     monkeypatch.setattr(Pool, "size", lambda self: self.actors or 2)

@@ -6,7 +6,7 @@ import os
 import pytest
 
 from bayes_pfl.errors import ConfigError
-from bayes_pfl.predict.ray import run as cluster_run
+from bayes_pfl.predict.ray import engine
 from bayes_pfl.predict.ray.parts import part_name, read_part, write_part
 from bayes_pfl.predict.ray.storage import Place
 from tests.predict.ray.runs import (
@@ -43,7 +43,7 @@ def test_second_resume_has_nothing_to_do(alone, run_ray, tmp_path, monkeypatch):
     folder, out = images_in(tmp_path / "in", 6, bad=0), tmp_path / "out"
     first = run_ray(folder, out)
     before = {path: path.read_bytes() for path in (out / "predictions").iterdir()}
-    monkeypatch.setattr(cluster_run, "connected", lambda: pytest.fail("a pool was asked for"))
+    monkeypatch.setattr(engine, "connected", lambda: pytest.fail("a pool was asked for"))
     again = run_ray(folder, out, resume=True)
     assert again.resumed == again.images == 6 and again.highest == first.highest
     assert {path: path.read_bytes() for path in (out / "predictions").iterdir()} == before

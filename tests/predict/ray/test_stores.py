@@ -5,7 +5,7 @@ import time
 import pytest
 
 from bayes_pfl.errors import ConfigError, DataError
-from bayes_pfl.predict.ray import run as cluster_run
+from bayes_pfl.predict.ray import engine
 from bayes_pfl.predict.ray.listing import _nanoseconds, list_images
 from bayes_pfl.predict.ray.storage import Place
 from bayes_pfl.predict.ray.worker import PartScorer
@@ -38,14 +38,14 @@ def test_from_a_store_to_a_store(alone, run_ray, plain_rows, folder, bucket, s3,
 
 def test_object_that_vanishes_is_a_row(alone, run_ray, bucket, s3, tmp_path, monkeypatch):
     url, fs = bucket
-    listed = cluster_run.list_images
+    listed = engine.list_images
 
     def then_remove(source, out):
         table = listed(source, out)
         fs.rm_file(f"{url}/images/kind 0/00003.png")
         return table
 
-    monkeypatch.setattr(cluster_run, "list_images", then_remove)
+    monkeypatch.setattr(engine, "list_images", then_remove)
     summary = run_ray(f"{url}/images", tmp_path / "out", storage_options=s3)
     assert ("kind 0/00003.png", "could not be fetched: no such file") in summary.failures
     assert summary.failed == 3

@@ -7,7 +7,6 @@ import pytest
 
 from bayes_pfl.errors import CheckpointError, ConfigError, DataError
 from bayes_pfl.predict.ray import engine
-from bayes_pfl.predict.ray import run as cluster_run
 from bayes_pfl.predict.ray.parts import counts_of
 from bayes_pfl.predict.ray.worker import MOST_ATTEMPTS
 from tests.predict.ray.runs import Parts
@@ -21,7 +20,7 @@ def test_part_that_killed_a_worker_is_decoded_apart(alone, run_ray, folder, tmp_
     monkeypatch.setattr(
         worker, "decode", lambda *x, workers, **k: seen.append(workers) or plain(*x, **k)
     )
-    monkeypatch.setattr(cluster_run.ClusterRun, "_remove_marks", lambda self: None)
+    monkeypatch.setattr(engine.ClusterRun, "_remove_marks", lambda self: None)
     marks = tmp_path / "out/.attempts"
     marks.mkdir(parents=True)
     (marks / "part-000-0000001.parquet").write_text("1")
