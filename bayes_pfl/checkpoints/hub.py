@@ -52,7 +52,7 @@ def fetch_checkpoint(
     check_download(weights, CheckpointError)
     if (wanted := read_raw_config(folder).get(CHECKSUM)) is not None:
         mend = "damaged or changed on its way; delete this file and load again"
-        check_sha256(weights, str(wanted), f"config.json of {name} says", mend, CheckpointError)
+        check_sha256(weights, str(wanted), f", config.json of {name} says", mend, CheckpointError)
     return folder
 
 

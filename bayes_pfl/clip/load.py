@@ -56,7 +56,7 @@ def load_backbone(
     source = _find_source(config)
     digest = file_sha256(source.weights) if source.weights else None
     if config.sha256 and source.weights:
-        said, mend = "the checkpoint was trained on", "get the original weights file"
+        said, mend = ", the checkpoint was trained on", "get the original weights file"
         check_sha256(source.weights, config.sha256, said, mend, BackboneError)
     size = config.image_size or source.native_size
     # Initial weights leave the caller's generator alone.

@@ -42,7 +42,7 @@ def check_embedded(path: Path, kind: type[BayesPFLError]) -> None:
     wanted = embedded_sha256().get(f"{path.parent.name}/{path.name}")
     if wanted is not None and path.is_file():
         mend = "damaged or changed; install bayes-pfl again, or check the file out again"
-        check_sha256(path, wanted, "it was shipped as", mend, kind)
+        check_sha256(path, wanted, ", it was shipped as", mend, kind)
 
 
 def embedded_sha256() -> dict[str, str]:
@@ -67,18 +67,18 @@ def check_download(path: Path, kind: type[BayesPFLError], url: str = "") -> None
     wanted = next(filter(_DIGEST.fullmatch, [blob, *reversed(url.split("/"))]), None)
     if wanted is not None:
         mend = "damaged or changed on its way; delete the file and load again"
-        check_sha256(path, wanted, "it was published as", mend, kind)
+        check_sha256(path, wanted, ", it was published as", mend, kind)
 
 
 def check_sha256(path: Path, wanted: str, said: str, mend: str, kind: type[BayesPFLError]) -> None:
     """Compare a file with the checksum that it should have.
 
     Args:
-        said: who says so, for the message, such as "it was published as".
+        said: who says so, as the message goes on, such as ", it was published as".
         mend: why it may differ, and what the user can do about it.
 
     Raises:
         kind: it has another.
     """
     if (found := file_sha256(path)) != wanted:
-        raise kind(f"{path}: SHA-256 is {found[:12]}..., {said} {wanted[:12]}...: {mend}")
+        raise kind(f"{path}: SHA-256 is {found[:12]}...{said} {wanted[:12]}...: {mend}")
