@@ -12,8 +12,7 @@ from bayes_pfl.config import StageConfig, TrainConfig
 from bayes_pfl.data.sources import read_source
 from bayes_pfl.detect.scorer import Scorer
 from bayes_pfl.detect.settings import ScoringSettings
-from bayes_pfl.evaluate.categories import evaluate
-from bayes_pfl.evaluate.scoring import EvaluationSettings
+from bayes_pfl.evaluate.scoring import EvaluationSettings, evaluate
 from bayes_pfl.rendering import TRAIN_CATEGORIES, write_mvtec_tree
 from bayes_pfl.train.run_files import RunFiles
 from bayes_pfl.train.trainer import Trainer

@@ -1,4 +1,4 @@
-"""Which words reach the tokenizer: those of the card or the user, never a category's or folder's."""
+"""The words that reach the tokenizer: of the card or the user, never a category or a folder."""
 
 from __future__ import annotations
 
