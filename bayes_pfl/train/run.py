@@ -9,6 +9,7 @@ from typing import Any
 
 import torch
 
+from bayes_pfl.checkpoints.authors import AUTHORS_VALIDATION
 from bayes_pfl.checkpoints.load import build_model
 from bayes_pfl.config import (
     AblationConfig,
@@ -34,7 +35,6 @@ from bayes_pfl.support.processes import (
 )
 from bayes_pfl.support.progress import NullProgress, Progress
 from bayes_pfl.train.devices import count_processes, join_devices
-from bayes_pfl.train.recipes import AUTHORS_VALIDATION
 from bayes_pfl.train.run_files import SETTINGS_NAME, STATE_NAME
 from bayes_pfl.train.spawning import spawn
 from bayes_pfl.train.state import TrainingState
