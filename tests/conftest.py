@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import pickle
 
 import pytest
 import torch
@@ -10,6 +11,7 @@ import torch
 from bayes_pfl import BayesPFL
 from bayes_pfl.checkpoints.load import build_model
 from bayes_pfl.config import BackboneConfig, ModelConfig, ScoringConfig
+from bayes_pfl.train import spawning
 from tests.helpers.commands import command
 
 TINY_CLIP = {
@@ -83,6 +85,19 @@ def tiny_model(tiny_config) -> BayesPFL:
 def checkpoint_dir(tiny_model, tmp_path_factory):
     """`tiny_model`, saved; its backbone is found beside it."""
     return tiny_model.save_pretrained(tmp_path_factory.mktemp("tiny-checkpoint"))
+
+
+@pytest.fixture
+def forked(monkeypatch):
+    """What `spawn` starts are forks: all is imported there, which takes new processes seconds."""
+    start = spawning.multiprocessing.start_processes
+
+    def fork(enter, arguments, *, start_method, **options):
+        *others, work = arguments
+        work = pickle.loads(pickle.dumps(work))  # as a new process would get it
+        return start(enter, (*others, work), start_method="fork", **options)
+
+    monkeypatch.setattr(spawning.multiprocessing, "start_processes", fork)
 
 
 @pytest.fixture
