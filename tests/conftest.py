@@ -33,6 +33,20 @@ TINY_CLIP = {
 }
 
 
+# Files whose single tests take long. They come first, so that none is left over at the end, when
+# the other processes have nothing more to do.
+LONG_FILES = {
+    *(
+        "test_demo.py",
+        "test_embedded.py",
+        "test_kill.py",
+        "test_parallel.py",
+        "test_pretraining.py",
+    ),
+    *("test_run.py", "test_signals.py", "test_trainer.py", "test_tuning_state.py", "test_wheel.py"),
+}
+
+
 def pytest_addoption(parser):
     parser.addoption("--slow", action="store_true", help="also run tests marked slow")
 
@@ -47,6 +61,7 @@ def pytest_collection_modifyitems(config, items):
         for mark, reason in reasons.items():
             if mark in item.keywords:
                 item.add_marker(pytest.mark.skip(reason=reason))
+    items.sort(key=lambda item: item.path.name not in LONG_FILES)
 
 
 @pytest.fixture(scope="session")
