@@ -14,7 +14,8 @@ from typing import Annotated
 import typer
 
 ROOT = Path(__file__).resolve().parent.parent
-NAMES = ("card", "meta", "config", "image", "safetensors", "pickle", "backbone")
+NAMES = ("card", "meta", "config", "image", "safetensors", "pickle", "backbone", "question")
+NAMES += ("tree", "run_line")
 MEMORY = 3000  # MB of the process; torch alone takes some hundreds
 
 

@@ -68,8 +68,29 @@ def seeds(target: str) -> list[bytes]:
         "safetensors": _tensors,
         "pickle": _pickles,
         "question": _questions,
+        "tree": _trees,
+        "run_line": _lines,
         "backbone": lambda: [b"\x80\x02}q\x00.", *_archives()],
     }[target]()
+
+
+def _trees() -> list[bytes]:
+    good = b"\1nut/test/good/0.png\n\1nut/test/bent/1.png\n\2nut/ground_truth/bent/1_mask.png\n"
+    odd = b"\1.ipynb_checkpoints/test/bad/0.png\n\1nut/test/good/._0.png\n\4nut/test/Thumbs.db"
+    return [good, good + odd, b"\1nut/test/Good /0.PNG\n\3nut/test/bent/1.jfif"]
+
+
+def _lines() -> list[bytes]:
+    lines = [
+        (0, "tree", "--class-name", "nut", "--out", "o", "--threshold", "nan", "--seed", "9"),
+        (1, "--data", "tree", "--out", "o", "--seeds", "0,1", "--samples", "2"),
+        (2, "--data", "tree", "--out", "o", "--layers", "6,12", "--held-out", "0.5"),
+        (3, "tree", "--out", "o", "--resamples", "0", "--samples", "0"),
+        (4, "tree", "--class-name", "a|b", "--fpr", "0.05", "--device", "cuda:7"),
+        (5, "tree", "--class-name", "nut|bolt"),
+        (6, "tree"),
+    ]
+    return [bytes([first]) + "\0".join(rest).encode() for first, *rest in lines]
 
 
 def _questions() -> list[bytes]:
@@ -137,7 +158,7 @@ def _pickles() -> list[bytes]:
 
 def write_words(target: str, path: Path) -> Path | None:
     """The words of a text format, which chance alone would hardly write; None for others."""
-    if target not in ("card", "meta", "config", "question"):
+    if target not in ("card", "meta", "config", "question", "tree", "run_line"):
         return None
     text = " ".join(data.decode("ascii", "ignore") for data in seeds(target))
     words = sorted(set(re.findall(r"[\w./{}*-]{2,40}", text)) | set(_WORDS))

@@ -2,14 +2,19 @@
 
 from __future__ import annotations
 
+import contextlib
 import io
 import json
+import os
+import shutil
 import struct
 import tempfile
 import time
 import zipfile
 from collections.abc import Callable
 from pathlib import Path
+
+from PIL import Image
 
 from bayes_pfl.app.question import JOIN, Refused, read_body
 from bayes_pfl.checkpoints.format import read_config, read_weights
@@ -18,17 +23,27 @@ from bayes_pfl.clip.load import load_backbone
 from bayes_pfl.clip.weights import read_state_dict
 from bayes_pfl.config import BackboneConfig, TrainConfig, load_json
 from bayes_pfl.data.cards import load_card
+from bayes_pfl.data.image_files import find_images
 from bayes_pfl.data.images import read_image, read_mask
 from bayes_pfl.data.layouts import fits, read_layout
 from bayes_pfl.data.meta import read_meta
+from bayes_pfl.data.samples import load_mask
+from bayes_pfl.data.sources import read_source
 from bayes_pfl.errors import BayesPFLError
 from bayes_pfl.support.parsing import short
+from tests.fuzz.command_line import run_line
 
 MAX_SECONDS = 10.0
 MAX_MESSAGE = 8000
 _PIXELS = 2_000_000
 
 Target = Callable[[Path, bytes], None]
+
+
+def _png(size: tuple[int, int], value: int) -> bytes:
+    buffer = io.BytesIO()
+    Image.new("L", size, value).save(buffer, "PNG")
+    return buffer.getvalue()
 
 
 def card(folder: Path, data: bytes) -> None:
@@ -131,9 +146,48 @@ def question(folder: Path, data: bytes) -> None:
         raise AssertionError(f"passed on: {files!r} {values!r}")
 
 
+def tree(folder: Path, data: bytes) -> None:
+    """Names of files and folders, one in a line; what their first byte says is written into them.
+
+    The tree is read as data to evaluate on or to train with, and listed as a folder to predict on.
+    """
+    root = folder / "tree"
+    shutil.rmtree(root, ignore_errors=True)
+    root.mkdir()
+    for line in data[:4000].split(b"\n")[:40]:
+        _write(root, line)
+    listed = find_images(root)
+    if len(set(listed)) < len(listed):
+        raise AssertionError("an image is listed twice")
+    for sample in read_source(root):
+        inside = sample.path.relative_to(root)
+        if any(part.startswith(".") or part == "__MACOSX" for part in inside.parts):
+            raise AssertionError(f"a leftover is an image: {inside}")
+        if sample.mask is not None and not sample.mask.is_relative_to(root):
+            raise AssertionError(f"{sample.mask} leaves the folder")
+        if sample.label and sample.mask and read_image(sample.path).size[0] > 4:
+            load_mask(sample, read_image(sample.path).size)
+
+
+_CONTENTS = (b"", _png((6, 6), 0), _png((6, 6), 255), _png((4, 6), 17), b"text")
+
+
+def _write(root: Path, line: bytes) -> None:
+    name = os.fsdecode(line[1:].replace(b"\0", b""))
+    path = root / name.lstrip("/")
+    if not line or not name or ".." in path.parts:
+        return
+    with contextlib.suppress(OSError):  # a name of a folder and of a file, or too long
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_bytes(_CONTENTS[line[0] % len(_CONTENTS)])
+
+
 TARGETS: dict[str, Target] = {
     target.__name__: target
-    for target in (card, meta, config, image, safetensors, pickle, backbone, question)
+    for target in (
+        *(card, meta, config, image, safetensors, pickle, backbone, question, tree),
+        run_line,
+    )
 }
 
 

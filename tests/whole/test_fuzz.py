@@ -98,8 +98,9 @@ def test_good_files_are_taken(target):
 @pytest.mark.parametrize("target", TARGETS)
 def test_damaged_files(target, tmp_path):
     good = seeds(target)
+    examples = 8 if target == "run_line" else 40  # a command line takes half a second
 
-    @FEW
+    @settings(FEW, max_examples=examples)
     @given(st.data())
     def check(data):
         content = bytearray(data.draw(st.sampled_from(good)))
