@@ -170,7 +170,7 @@ MUTANTS = (
         "data/labelled_batches.py",
         "return sample, str(error)",
         "return sample, *(np.zeros((image_size,) * 2 + n, np.uint8) for n in ((3,), ()))",
-        ("evaluate/test_categories.py", "evaluate/test_run.py"),
+        ("whole/test_prompt_words.py",),
     ),
     Mutant(
         "unreadable file without its reason",
@@ -203,7 +203,7 @@ MUTANTS = (
         "evaluate/scoring.py",
         "names = [sample.class_name for sample in batch.samples]",
         "names = [sample.category for sample in batch.samples]",
-        ("evaluate/test_categories.py", "evaluate/test_run.py"),
+        ("whole/test_prompt_words.py",),
     ),
     Mutant(
         "subfolders' names as they are",
