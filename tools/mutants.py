@@ -170,7 +170,7 @@ MUTANTS = (
         "data/labelled_batches.py",
         "return sample, str(error)",
         "return sample, *(np.zeros((image_size,) * 2 + n, np.uint8) for n in ((3,), ()))",
-        ("whole/test_prompt_words.py",),
+        ("evaluate/test_categories.py", "evaluate/test_run.py"),
     ),
     Mutant(
         "unreadable file without its reason",
@@ -219,7 +219,7 @@ MUTANTS = (
         "train/batches.py",
         "self.dataset.samples[i].class_name",
         "self.dataset.samples[i].category",
-        ("train/test_trainer.py",),
+        ("whole/test_prompt_words.py",),
     ),
     Mutant(
         "scoreboard prompts with the category",
@@ -227,7 +227,7 @@ MUTANTS = (
         "scoreboard/board.py",
         "[s.class_name for s in batch.samples]",
         "[s.category for s in batch.samples]",
-        ("scoreboard/test_scoreboard.py",),
+        ("whole/test_prompt_words.py",),
     ),
     Mutant(
         "path that leaves the root accepted",
