@@ -211,7 +211,7 @@ MUTANTS = (
         "data/wording.py",
         "return prompt_word(inside.parts[0])",
         "return inside.parts[0]",
-        ("predict/test_folder.py", "cli/test_cli.py"),
+        ("whole/test_prompt_words.py",),
     ),
     Mutant(
         "training prompts with the category",

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import shutil
+
 import pytest
 
 from bayes_pfl.rendering import TRAIN_CATEGORIES, write_mvtec_tree
@@ -72,3 +74,16 @@ def test_prediction(data, prompted, run, checkpoint_dir, tmp_path):
     )
     assert code == 0, error
     assert prompted == set(WORDS)
+
+
+def test_prediction_by_folder(data, prompted, run, checkpoint_dir, tmp_path):
+    picture = next(data[0].rglob("*.png"))
+    for folder in ("metal_nut", "pcb3"):
+        (tmp_path / "photos" / folder).mkdir(parents=True)
+        shutil.copy(picture, tmp_path / "photos" / folder)
+    code, _, error = run(
+        *("predict", tmp_path / "photos", "--class-name-from", "folder", "--no-report"),
+        *("--checkpoint", checkpoint_dir, "--out", tmp_path / "out", "--samples", 1),
+    )
+    assert code == 0, error
+    assert prompted == {"metal nut", "printed circuit board"}
