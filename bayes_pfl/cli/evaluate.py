@@ -50,6 +50,9 @@ def evaluate(
     compare: Annotated[
         str | None, Option(help="'published', or a YAML file of scores to compare with.")
     ] = None,
+    include_trained: Annotated[
+        bool, Option("--include-trained", help="Count categories of the training in means.")
+    ] = False,
     calibration: CalibrationFile = None,
     curves: Annotated[
         bool, Option("--curves", help="ROC, PR and PRO curves and scores as PNG.")
@@ -109,6 +112,7 @@ def evaluate(
         cache=None if no_cache else cache or out / "cache",
         skipped=tuple(skipped),
         resume=resume,
+        include_trained=include_trained,
         calibration=load_calibration(calibration) if calibration else None,
     )
     with opt.bars() as progress:

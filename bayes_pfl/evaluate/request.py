@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -22,6 +22,7 @@ class EvaluationRequest:
         protocols: "deploy", "authors" or both; the files of the first have the plain names.
         seeds: of the random draws; figures are means over them, with their standard deviation.
         cache: folder for the scores, so that a stopped run can be resumed; None for no cache.
+        include_trained: count categories that a checkpoint was trained on in its means.
         resume: refuse to continue where checkpoints, settings or images have changed.
         curves, sheets: whether to draw curves and contact sheets.
         calibration: its threshold is tried on the category of its class name.
@@ -42,12 +43,28 @@ class EvaluationRequest:
     report: bool = False
     skipped: tuple[Skipped, ...] = ()
     calibration: Calibration | None = None
+    include_trained: bool = False
     resume: bool = False
 
     @property
     def images(self) -> int:
         """Number of images in all datasets."""
         return sum(len(data.samples) for data in self.data)
+
+    def for_its_protocol(self) -> EvaluationRequest:
+        """With the authors' words and masks, where their protocol is the only one."""
+        if self.protocols != ("authors",):
+            return self
+        data = tuple(
+            replace(
+                one,
+                samples=tuple(
+                    replace(s, class_name=s.authors_word or s.class_name) for s in one.samples
+                ),
+            )
+            for one in self.data
+        )
+        return replace(self, data=data, settings=replace(self.settings, smooth_masks=True))
 
     def suffix(self, protocol: Protocol) -> str:
         """End of the names of a protocol's files: nothing for the first one, else "_authors"."""

@@ -15,6 +15,7 @@ from bayes_pfl.evaluate.datasets import EvaluationData
 from bayes_pfl.evaluate.records import CategoryRecord
 from bayes_pfl.evaluate.request import EvaluationRequest
 from bayes_pfl.fit.calibration import Calibration, settings_of
+from bayes_pfl.fit.decision import reaches
 from bayes_pfl.model.network import BayesPFLNetwork
 
 
@@ -52,7 +53,7 @@ def add_rates(
     names = {sample.category: sample.class_name for sample in data.samples}
     for category, record in records.items():
         if names.get(category) == calibration.settings.class_name and record.rows:
-            reached = record.image_scores("deploy") >= calibration.threshold
+            reached = reaches(record.image_scores("deploy"), calibration.threshold)
             false, true = reached[record.labels == 0], reached[record.labels == 1]
             result["categories"][category]["at_threshold"] = {
                 "threshold": calibration.threshold,

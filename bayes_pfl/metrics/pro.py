@@ -62,12 +62,35 @@ def aupro(levels: Levels, limit: float) -> float:
     """
     fpr, pro = pro_curve(levels)
     inside = int(np.searchsorted(fpr, limit, side="right"))
-    area = np.dot(np.diff(fpr[:inside]), pro[1:inside] + pro[: inside - 1]) / 2
+    area = _area(fpr[:inside], pro[:inside])
     if inside < len(fpr):
         rest, step = limit - fpr[inside - 1], fpr[inside] - fpr[inside - 1]
         rise = (pro[inside] - pro[inside - 1]) * rest / step
         area += rest * (pro[inside - 1] + rise / 2)
     return float(min(area / limit, 1.0))
+
+
+def aupro_authors(levels: Levels) -> float:
+    """The estimate behind the published AUPRO, in [0, 1], to be compared with published figures.
+
+    A pixel is found where its score is above a threshold. Of 200 thresholds in equal steps, from
+    the lowest score on, those with a false positive rate below 0.3 are kept, and these rates are
+    stretched to [0, 1]. NaN where AUPRO is undefined or the rates are equal.
+    """
+    if pro_reason(levels):
+        return float("nan")
+    lowest, highest = levels.thresholds[-1], levels.thresholds[0]
+    steps = np.linspace(highest, lowest, 201)[1:]
+    above = np.searchsorted(-levels.thresholds, -steps)  # levels above each step
+    fpr, pro = (curve[above] for curve in pro_curve(levels))
+    kept = int(np.searchsorted(fpr, DEFAULT_FPR_LIMIT))
+    span = fpr[kept - 1] - fpr[0] if kept else 0.0
+    return _area(fpr[:kept], pro[:kept]) / float(span) if span else float("nan")
+
+
+def _area(x: np.ndarray, y: np.ndarray) -> float:
+    """Area under a curve of straight pieces through the points (n,)."""
+    return float(np.dot(np.diff(x), y[1:] + y[:-1]) / 2)
 
 
 def aupro_bound(levels: Levels, limit: float) -> float:
