@@ -39,19 +39,15 @@ class LabelledBatch:
 
 
 def read_batches(
-    samples: Sequence[Sample],
-    image_size: int,
-    batch_size: int,
-    workers: int,
-    smooth_masks: bool = False,
+    samples: Sequence[Sample], image_size: int, batch_size: int, workers: int, smooth: bool = False
 ) -> Iterator[LabelledBatch]:
     """Read the samples in order, in ``workers`` other processes or (0) in this one.
 
     Args:
         image_size: S.
-        smooth_masks: whether masks are resized by :func:`smooth_mask`, not to the nearest pixel.
+        smooth: whether masks are resized by :func:`smooth_mask`, not to the nearest pixel.
     """
-    read = functools.partial(_read, image_size=image_size, smooth=smooth_masks)
+    read = functools.partial(_read, image_size=image_size, smooth=smooth)
     for items in decoding_loader(samples, read, batch_size, workers) if samples else ():
         found = [item for item in items if len(item) == 3]
         masks = np.stack([item[2] for item in found]) if found else np.empty((0, 0, 0), bool)

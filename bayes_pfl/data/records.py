@@ -22,7 +22,7 @@ class Sample:
         mask: its mask file; None for normal pictures, and for others without a mask.
         defect: "good", or the kind of defect.
         dataset: the name of the set, "" if it has none.
-        authors_word: the word in the published run's prompt; "" for the same as ``class_name``.
+        authors_word: the word in the prompts of the published run, "" if it is ``class_name``.
     """
 
     path: Path

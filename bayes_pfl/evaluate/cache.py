@@ -1,10 +1,9 @@
 """Scores kept on disk while an evaluation runs, so that a stopped run can be resumed.
 
 There is one file per category. Its folder is named by a hash of all that shapes a score: the
-model's weights and settings (backbone included), samples R, seed, precision, way of resizing masks,
-kind of device and version; so results of different settings never mix. A file holds the row of each
-image that was scored, by the identity of its files and prompt word, and the pixel counts of exactly
-these images.
+model's weights and settings (backbone included), samples R, seed, precision, kind of device and
+version; so results of different settings never mix. A file holds the row of each image that was
+scored, by the identity of its files and its word, and the pixel counts of exactly these images.
 
 The pixel counts are too large to be written after every batch. So each batch scored since then is
 a file of its own, in a folder next to it: its rows, and its maps and masks, from which the same
@@ -166,14 +165,11 @@ class DatasetCache:
         return self._path(category).with_suffix(".batches")
 
 
-def cache_key(
-    model: BayesPFLNetwork, fingerprint: str, settings: ScoringSettings, smooth_masks: bool = False
-) -> str:
+def cache_key(model: BayesPFLNetwork, fingerprint: str, settings: ScoringSettings) -> str:
     """Hash of everything that shapes a score; batch size and workers do not.
 
     Args:
         fingerprint: of the model's weights and settings.
-        smooth_masks: whether masks are resized as the authors do it.
     """
     parts = {
         "format": CACHE_FORMAT,
@@ -183,7 +179,6 @@ def cache_key(
         "seed": settings.seed,
         "precision": settings.precision,
         "device": model.device.type,
-        "smooth_masks": smooth_masks,
     }
     if not settings.smoothing:
         parts["smoothing"] = False

@@ -47,12 +47,11 @@ from bayes_pfl.support.progress import NullProgress, Progress
 
 Load = Callable[[str], BayesPFLNetwork]
 _DEFAULTS = EvaluationSettings()
-_SHOWN = 10
 _LEFT_OUT = "left out of means (--include-trained counts them)"
 _NO_MASK = "anomalous without a mask, so left out of pixel figures"
 _BOTH = (
-    "One pass serves both protocols, with the cards' words in the prompts and masks resized to the "
-    "nearest pixel; --protocol authors alone has the authors' words and masks."
+    "One pass serves both protocols, with the words and masks of deploy; --protocol authors alone "
+    "has those of the authors."
 )
 
 
@@ -179,8 +178,8 @@ class _CheckpointRun:
         return replace(self.request.settings, seed=seed)
 
     def _key(self, seed: int) -> str:
-        settings = self._settings(seed)
-        return cache_key(self.model, self.fingerprint, settings, settings.smooth_masks)
+        key = cache_key(self.model, self.fingerprint, self._settings(seed))
+        return f"{key}-smooth-masks" if self.request.settings.smooth_masks else key
 
     def evaluate(self) -> None:
         """Score every image with every seed; the first process keeps the results."""
@@ -205,16 +204,13 @@ class _CheckpointRun:
     def _about(self, data: EvaluationData) -> dict[str, dict[str, Any]]:
         """The word of each category, and whether the checkpoint was trained or validated on it."""
         training = self.model.config.training
-        known = (training.trained, training.validated) if training else ((), ())
-        return {
-            sample.category: {"class_name": sample.class_name}
-            | {
-                k: True
-                for k, seen in zip(MARKS, known, strict=True)
-                if f"{sample.dataset}/{sample.category}" in seen
-            }
-            for sample in data.samples
-        }
+        seen = (training.trained, training.validated) if training else ((), ())
+        about: dict[str, dict[str, Any]] = {}
+        for sample in data.samples:
+            name = f"{sample.dataset}/{sample.category}"
+            learnt = {key: True for key, names in zip(MARKS, seen, strict=True) if name in names}
+            about[sample.category] = {"class_name": sample.class_name} | learnt
+        return about
 
     def _records(self, data: EvaluationData, seed: int) -> Iterator[CategoryRecord]:
         """The records of a dataset, sealed; with the first seed their pictures are drawn."""
@@ -271,19 +267,23 @@ class _CheckpointRun:
     def _notes(self, protocol: Protocol, datasets: Mapping[str, Any]) -> list[str]:
         """What a reader of the tables must know, one line each."""
         kept = "counted in means, as asked" if self.request.include_trained else _LEFT_OUT
-        chosen = "was stopped where it did best on these categories"
-        learnt = {"trained_on": f"was trained on these categories, {kept}", "validated_on": chosen}
-        found = {_NO_MASK.capitalize(): [item.path for item in self.unmasked]}
+        learnt = {
+            "trained_on": f"was trained on these categories, {kept}",
+            "validated_on": "was stopped where it did best on these categories",
+        }
+        notes = [_BOTH] if protocol == "authors" and len(self.request.protocols) > 1 else []
+        if self.unmasked:
+            more = f" and {len(self.unmasked) - 1} more" if len(self.unmasked) > 1 else ""
+            notes.append(f"{_NO_MASK.capitalize()}: {self.unmasked[0].path}{more}.")
         for key, text in learnt.items():
-            found[f"{MARKS[key]} {self.checkpoint} {text}"] = [
+            names = [
                 f"{dataset}/{category}"
                 for dataset, result in datasets.items()
                 for category, entry in result["categories"].items()
                 if entry.get(key)
             ]
-        both = protocol == "authors" and len(self.request.protocols) > 1
-        notes = [f"{text}: {_listed(names)}." for text, names in found.items() if names]
-        return notes + [_BOTH] * both
+            notes += [f"{MARKS[key]} {self.checkpoint} {text}: {', '.join(names)}."] * bool(names)
+        return notes
 
     def _report(self, protocol: Protocol, by_dataset: dict[str, list[Any]]) -> dict[str, Any]:
         """The object of metrics.json."""
@@ -308,11 +308,6 @@ class _CheckpointRun:
                 for place, seed in enumerate(self.request.seeds)
             }
         return report
-
-
-def _listed(names: Sequence[str]) -> str:
-    more = f" and {len(names) - _SHOWN} more" if len(names) > _SHOWN else ""
-    return ", ".join(names[:_SHOWN]) + more
 
 
 def _config(request: EvaluationRequest) -> dict[str, Any]:

@@ -62,7 +62,7 @@ def aupro(levels: Levels, limit: float) -> float:
     """
     fpr, pro = pro_curve(levels)
     inside = int(np.searchsorted(fpr, limit, side="right"))
-    area = _area(fpr[:inside], pro[:inside])
+    area = np.dot(np.diff(fpr[:inside]), pro[1:inside] + pro[: inside - 1]) / 2
     if inside < len(fpr):
         rest, step = limit - fpr[inside - 1], fpr[inside] - fpr[inside - 1]
         rise = (pro[inside] - pro[inside - 1]) * rest / step
@@ -84,13 +84,10 @@ def aupro_authors(levels: Levels) -> float:
     above = np.searchsorted(-levels.thresholds, -steps)  # levels above each step
     fpr, pro = (curve[above] for curve in pro_curve(levels))
     kept = int(np.searchsorted(fpr, DEFAULT_FPR_LIMIT))
-    span = fpr[kept - 1] - fpr[0] if kept else 0.0
-    return _area(fpr[:kept], pro[:kept]) / float(span) if span else float("nan")
-
-
-def _area(x: np.ndarray, y: np.ndarray) -> float:
-    """Area under a curve of straight pieces through the points (n,)."""
-    return float(np.dot(np.diff(x), y[1:] + y[:-1]) / 2)
+    widths = np.diff(fpr[:kept])  # as weights they need no stretching
+    if not widths.any():
+        return float("nan")
+    return float(np.average((pro[1:kept] + pro[: kept - 1]) / 2, weights=widths))
 
 
 def aupro_bound(levels: Levels, limit: float) -> float:

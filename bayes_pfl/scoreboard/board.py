@@ -227,7 +227,6 @@ def _reasons(
         for level in LEVELS
     }
     masks = [sample.mask for sample in samples if sample.label == 1]
-    lost = (
-        method.reason if any(masks) or not masks else f"{len(masks)} anomalous images have no mask"
-    )
+    bare = f"{len(masks)} anomalous images have no mask"
+    lost = bare if masks and not any(masks) else method.reason
     return reasons | {"pixel": reasons["pixel"] or lost}
