@@ -28,7 +28,6 @@ LEVEL_KEYS = {"pixel": (*PIXEL_KEYS, AUTHORS_KEY), "image": IMAGE_KEYS}
 MARKS = {"trained_on": "†", "validated_on": "‡"}
 """Signs of categories that a checkpoint has learnt from, by their key in an entry."""
 TRAINED_REASON = "the checkpoint was trained on these images"
-_NOTHING: dict[str, dict[str, Any]] = {}
 
 
 @dataclass(frozen=True, slots=True)  # slots: there is one for every image
@@ -200,7 +199,7 @@ class CategoryRecord:
 def dataset_result(
     records: dict[str, CategoryRecord],
     protocol: Protocol,
-    about: Mapping[str, dict[str, Any]] = _NOTHING,
+    about: Mapping[str, dict[str, Any]] | None = None,
     include_trained: bool = False,
 ) -> dict[str, Any]:
     """{"categories": ..., "mean": ...} of one dataset; means leave undefined figures out.
@@ -209,7 +208,8 @@ def dataset_result(
         about: what else the entry of a category says.
         include_trained: whether categories with "trained_on" count in the mean.
     """
-    categories = {name: r.result(protocol) | about.get(name, {}) for name, r in records.items()}
+    known = about or {}
+    categories = {name: r.result(protocol) | known.get(name, {}) for name, r in records.items()}
     counted = [
         {level: undefined(list(entry[level]), TRAINED_REASON) for level in LEVEL_KEYS}
         if entry.get("trained_on") and not include_trained

@@ -6,6 +6,7 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
+from bayes_pfl.data.records import Sample
 from bayes_pfl.evaluate.datasets import EvaluationData
 from bayes_pfl.evaluate.published import Published
 from bayes_pfl.evaluate.records import Protocol, Skipped
@@ -55,15 +56,11 @@ class EvaluationRequest:
         """With the authors' words and masks, where their protocol is the only one."""
         if self.protocols != ("authors",):
             return self
-        data = tuple(
-            replace(
-                one,
-                samples=tuple(
-                    replace(s, class_name=s.authors_word or s.class_name) for s in one.samples
-                ),
-            )
-            for one in self.data
-        )
+
+        def as_published(sample: Sample) -> Sample:
+            return replace(sample, class_name=sample.authors_word or sample.class_name)
+
+        data = tuple(replace(d, samples=tuple(map(as_published, d.samples))) for d in self.data)
         return replace(self, data=data, settings=replace(self.settings, smooth_masks=True))
 
     def suffix(self, protocol: Protocol) -> str:

@@ -38,7 +38,7 @@ from bayes_pfl.evaluate.records import (
 from bayes_pfl.evaluate.request import EvaluationOutcome, EvaluationRequest
 from bayes_pfl.evaluate.scoring import EvaluationSettings
 from bayes_pfl.evaluate.tables import categories_csv, categories_markdown
-from bayes_pfl.evaluate.threshold import add_rates, check_calibration
+from bayes_pfl.evaluate.threshold import add_rates, check_calibration, threshold_line
 from bayes_pfl.model.network import BayesPFLNetwork
 from bayes_pfl.report.pictures import ReportPictures
 from bayes_pfl.report.runs import report_of_run
@@ -266,24 +266,23 @@ class _CheckpointRun:
 
     def _notes(self, protocol: Protocol, datasets: Mapping[str, Any]) -> list[str]:
         """What a reader of the tables must know, one line each."""
-        kept = "counted in means, as asked" if self.request.include_trained else _LEFT_OUT
-        learnt = {
-            "trained_on": f"was trained on these categories, {kept}",
-            "validated_on": "was stopped where it did best on these categories",
+        entries = {
+            f"{dataset}/{category}": entry
+            for dataset, result in datasets.items()
+            for category, entry in result["categories"].items()
         }
+        kept = "counted in means, as asked" if self.request.include_trained else _LEFT_OUT
+        chosen = "was stopped where it did best on these categories"
         notes = [_BOTH] if protocol == "authors" and len(self.request.protocols) > 1 else []
         if self.unmasked:
             more = f" and {len(self.unmasked) - 1} more" if len(self.unmasked) > 1 else ""
             notes.append(f"{_NO_MASK.capitalize()}: {self.unmasked[0].path}{more}.")
-        for key, text in learnt.items():
-            names = [
-                f"{dataset}/{category}"
-                for dataset, result in datasets.items()
-                for category, entry in result["categories"].items()
-                if entry.get(key)
-            ]
-            notes += [f"{MARKS[key]} {self.checkpoint} {text}: {', '.join(names)}."] * bool(names)
-        return notes
+        texts = (f"was trained on these categories, {kept}", chosen)
+        for (key, sign), text in zip(MARKS.items(), texts, strict=True):
+            if names := [name for name, entry in entries.items() if entry.get(key)]:
+                notes.append(f"{sign} {self.checkpoint} {text}: {', '.join(names)}.")
+        rated = {name: entry for name, entry in entries.items() if "at_threshold" in entry}
+        return notes + [f"{name}: {threshold_line(entry)}" for name, entry in rated.items()]
 
     def _report(self, protocol: Protocol, by_dataset: dict[str, list[Any]]) -> dict[str, Any]:
         """The object of metrics.json."""

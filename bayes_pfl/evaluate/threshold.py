@@ -65,22 +65,9 @@ def add_rates(
             }
 
 
-def threshold_lines(reports: Mapping[str, Mapping[str, Any]]) -> list[str]:
-    """One line for each category with rates.
-
-    Args:
-        reports: metrics.json objects by name.
-    """
-    lines = []
-    for report in reports.values():
-        for dataset, result in report["datasets"].items():
-            for category, entry in result["categories"].items():
-                if rates := entry.get("at_threshold"):
-                    lines.append(f"{dataset} / {category}: {_line(rates, entry)}")
-    return lines
-
-
-def _line(rates: Mapping[str, Any], entry: Mapping[str, Any]) -> str:
+def threshold_line(entry: Mapping[str, Any]) -> str:
+    """What an entry of metrics.json says "at_threshold"."""
+    rates = entry["at_threshold"]
     return (
         f"at the calibrated threshold {rates['threshold']:.4f} "
         f"{rates['false_positives']} of {entry['n_normal']} normal images are called anomalous "
