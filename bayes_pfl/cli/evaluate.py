@@ -50,6 +50,9 @@ def evaluate(
     compare: Annotated[
         str | None, Option(help="'published', or a YAML file of scores to compare with.")
     ] = None,
+    include_trained: Annotated[
+        bool, Option("--include-trained", help="Count categories of the training in means.")
+    ] = False,
     calibration: CalibrationFile = None,
     curves: Annotated[
         bool, Option("--curves", help="ROC, PR and PRO curves and scores as PNG.")
@@ -81,7 +84,6 @@ def evaluate(
     from bayes_pfl.evaluate.request import EvaluationRequest
     from bayes_pfl.evaluate.run import run_benchmark
     from bayes_pfl.evaluate.scoring import EvaluationSettings
-    from bayes_pfl.evaluate.threshold import threshold_lines
     from bayes_pfl.fit.calibration import load_calibration
 
     published = load_published(compare) if compare else None
@@ -109,6 +111,7 @@ def evaluate(
         cache=None if no_cache else cache or out / "cache",
         skipped=tuple(skipped),
         resume=resume,
+        include_trained=include_trained,
         calibration=load_calibration(calibration) if calibration else None,
     )
     with opt.bars() as progress:
@@ -122,8 +125,6 @@ def evaluate(
     whole = sum(len({sample.category for sample in one.samples}) for one in found) <= _LISTED
     for name, table in (outcome.tables if whole else outcome.summaries).items():
         opt.say(f"protocol {name}\n\n{table}")
-    for line in threshold_lines(outcome.reports.get("deploy", {})):
-        opt.say(line)
     opt.say(f"written to {out}" + ("" if whole else "; every category: table.md"))
     reasons = [item.reason for item in outcome.skipped]
     opt.exit_if_skipped(reasons, "skipped: listed under 'skipped' in metrics.json")

@@ -18,7 +18,7 @@ from bayes_pfl.data.decoding import decoding_loader
 from bayes_pfl.data.images import read_image
 from bayes_pfl.data.records import Sample
 from bayes_pfl.data.samples import load_mask
-from bayes_pfl.data.transforms import resize_image, resize_mask
+from bayes_pfl.data.transforms import resize_image, resize_mask, smooth_mask
 from bayes_pfl.errors import DataError
 from bayes_pfl.support.file_identity import stamp_or_unreadable
 
@@ -39,14 +39,15 @@ class LabelledBatch:
 
 
 def read_batches(
-    samples: Sequence[Sample], image_size: int, batch_size: int, workers: int
+    samples: Sequence[Sample], image_size: int, batch_size: int, workers: int, smooth: bool = False
 ) -> Iterator[LabelledBatch]:
     """Read the samples in order, in ``workers`` other processes or (0) in this one.
 
     Args:
         image_size: S.
+        smooth: whether masks are resized by :func:`smooth_mask`, not to the nearest pixel.
     """
-    read = functools.partial(_read, image_size=image_size)
+    read = functools.partial(_read, image_size=image_size, smooth=smooth)
     for items in decoding_loader(samples, read, batch_size, workers) if samples else ():
         found = [item for item in items if len(item) == 3]
         masks = np.stack([item[2] for item in found]) if found else np.empty((0, 0, 0), bool)
@@ -56,7 +57,7 @@ def read_batches(
         )
 
 
-def _read(sample: Sample, image_size: int) -> tuple[Any, ...]:
+def _read(sample: Sample, image_size: int, smooth: bool) -> tuple[Any, ...]:
     """(sample, pixels, mask), or (sample, why it cannot be read)."""
     try:
         image = read_image(sample.path)
@@ -64,7 +65,8 @@ def _read(sample: Sample, image_size: int) -> tuple[Any, ...]:
     except DataError as error:
         return sample, str(error)
     size = (image_size, image_size)
-    return sample, resize_image(image, image_size), resize_mask(mask, size)
+    small = smooth_mask(mask, image_size) if smooth else resize_mask(mask, size)
+    return sample, resize_image(image, image_size), small
 
 
 def file_identity(sample: Sample) -> str:

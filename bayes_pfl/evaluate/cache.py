@@ -3,7 +3,7 @@
 There is one file per category. Its folder is named by a hash of all that shapes a score: the
 model's weights and settings (backbone included), samples R, seed, precision, kind of device and
 version; so results of different settings never mix. A file holds the row of each image that was
-scored, by the identity of its files, and the pixel counts of exactly these images.
+scored, by the identity of its files and its word, and the pixel counts of exactly these images.
 
 The pixel counts are too large to be written after every batch. So each batch scored since then is
 a file of its own, in a folder next to it: its rows, and its maps and masks, from which the same
@@ -44,7 +44,7 @@ from bayes_pfl.support.version import __version__
 
 logger = logging.getLogger(__name__)
 
-CACHE_FORMAT = 2
+CACHE_FORMAT = 3
 MOST_BYTES = 256 * 2**20
 """Batches of this size, together, are kept; later ones wait until the counts are written."""
 

@@ -41,17 +41,23 @@ class EvaluationData:
 def read_trees(sources: Sequence[Path]) -> list[EvaluationData]:
     """MVTec-style trees and meta.json files by folder name; equal ones get their parent's before.
 
+    A source without any mask is meant for image-level results.
+
     Raises:
         DataError: one that cannot be read, or given twice.
     """
     datasets: dict[str, EvaluationData] = {}
-    for source in sources:
-        root = source.resolve()
+    places = [source.resolve() for source in sources]
+    for source, root in zip(sources, places, strict=True):
+        if places.count(root) > 1:
+            raise DataError(f"{source} is given twice; name each once")
         root = root.parent if root.is_file() else root
         name = root.name if root.name not in datasets else f"{root.parent.name}/{root.name}"
         if name in datasets:
             raise DataError(f"{source}: given twice, or named like another; rename its folder")
-        datasets[name] = EvaluationData(name, tuple(read_source(source, dataset=name)))
+        samples = tuple(read_source(source, dataset=name))
+        masked = any(s.mask for s in samples) or not any(s.label for s in samples)
+        datasets[name] = EvaluationData(name, samples, levels=LEVELS if masked else LEVELS[:1])
     return list(datasets.values())
 
 
@@ -101,11 +107,6 @@ def read_sets(names: Sequence[str], root: Path | None = None) -> list[Evaluation
     lost = [name for name in cards if "/" in name and not name.endswith(_CARDS)]
     if lost:
         raise DataError(f"{lost[0]} does not exist; give a folder of categories, or a card")
-    places = [path.resolve() for path in trees]
-    if twice := [
-        tree for tree, place in zip(trees, places, strict=True) if places.count(place) > 1
-    ]:
-        raise DataError(f"set {twice[0]} is given twice; name each once")
     from_trees = iter(read_trees(trees))
     from_cards = iter([read_cards([name], root)[0][0] for name in cards])
     found = [next(from_trees if _is_tree(name) else from_cards) for name in names]

@@ -76,6 +76,8 @@ def write_tables(
         summary += f"\n{published.method}{measured}: {published.source}.\n"
         if published.protocol not in ("", protocol):
             summary += f"Ours is of protocol {protocol}, another way of measuring.\n"
+    notes = dict.fromkeys(note for report in reports.values() for note in report["notes"])
+    summary += "".join(f"\n{note}\n" for note in notes)
     text = summary
     for method, report in reports.items():
         title = "By category" if len(reports) == 1 else f"By category: {method}"

@@ -25,7 +25,7 @@ CheckWeights = Callable[[str, str], None]
 
 @contextmanager
 def evaluation_journal(request: EvaluationRequest) -> Iterator[CheckWeights]:
-    """The journal of a run, marked as finished at the end; without a cache nothing is written.
+    """The journal of a run, marked as finished at the end; without a cache it is only a lock.
 
     Raises:
         ConfigError: the run is resumed with other settings than it was started with, or without a
@@ -33,10 +33,13 @@ def evaluation_journal(request: EvaluationRequest) -> Iterator[CheckWeights]:
     """
     if request.cache is None and request.resume:
         raise ConfigError("--resume reads the scores from the cache: leave --no-cache out")
-    if request.cache is None or not is_first_process():
+    if not is_first_process():
         yield lambda checkpoint, sha256: None
         return
     with Journal(request.out / JOURNAL_NAME, "evaluation", "leave --resume out") as journal:
+        if request.cache is None:
+            yield lambda checkpoint, sha256: None
+            return
         known = _begin(journal, request)
 
         def check_weights(checkpoint: str, sha256: str) -> None:

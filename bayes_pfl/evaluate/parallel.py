@@ -147,12 +147,10 @@ def evaluate_together(
                 pictures.add(theirs)
         if team.first:
             records_of_all = [record for record, _ in shares]
-            yield merge_records(records_of_all, samples, settings.batch_size)
+            yield merge_records(records_of_all, samples)
 
 
-def merge_records(
-    records: Sequence[CategoryRecord], samples: Sequence[Sample], batch_size: int
-) -> CategoryRecord:
+def merge_records(records: Sequence[CategoryRecord], samples: Sequence[Sample]) -> CategoryRecord:
     """The record that one process would have made of a category's samples; the first is changed.
 
     Args:
@@ -167,11 +165,4 @@ def merge_records(
     merged.rows = sorted(rows, key=lambda row: place[row.path])
     skipped = [item for record in records for item in record.skipped]
     merged.skipped = sorted(skipped, key=lambda item: place[item[0]])
-    unmasked = [place[row.path] for row in merged.rows if not row.has_mask]
-    if unmasked:  # a single process would have measured no pixels from that batch on
-        end = min(unmasked) // batch_size * batch_size
-        merged.rows = [
-            replace(row, pixel_ap=float("nan")) if place[row.path] >= end else row
-            for row in merged.rows
-        ]
     return merged

@@ -9,20 +9,25 @@ from __future__ import annotations
 
 import math
 import statistics
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
 import numpy as np
 
 from bayes_pfl.metrics import ImageMetrics, PixelMetrics
+from bayes_pfl.metrics.pro import aupro_authors
 from bayes_pfl.model.scoring import authors_scores, deploy_score
 
 Protocol = Literal["deploy", "authors"]
 LEVELS = ("image", "pixel")
+AUTHORS_KEY = "aupro_authors"
 PIXEL_KEYS = ("auroc", "aupro", "ap", "f1_max", "iou")
 IMAGE_KEYS = ("auroc", "ap", "f1_max")
-LEVEL_KEYS = {"pixel": PIXEL_KEYS, "image": IMAGE_KEYS}
+LEVEL_KEYS = {"pixel": (*PIXEL_KEYS, AUTHORS_KEY), "image": IMAGE_KEYS}
+MARKS = {"trained_on": "†", "validated_on": "‡"}
+"""Signs of categories that a checkpoint has learnt from, by their key in an entry."""
+TRAINED_REASON = "the checkpoint was trained on these images"
 
 
 @dataclass(frozen=True, slots=True)  # slots: there is one for every image
@@ -63,8 +68,9 @@ class Counted:
 
     Attributes:
         unread: identities of images that could not be read.
-        maps: (B, H, W) float32, smoothed; None where pixels are not counted.
-        masks: (B, H, W) bool; None where pixels are not counted.
+        maps: (b, H, W) float32, smoothed, of the rows that have a mask; None where pixels are not
+            counted.
+        masks: (b, H, W) bool, likewise.
     """
 
     rows: tuple[ImageRow, ...] = ()
@@ -101,7 +107,7 @@ class CategoryRecord:
     unread: set[str] = field(default_factory=set)
     settled: bool = True
     pixel_curves: dict[str, np.ndarray] = field(default_factory=dict)
-    _pixel_result: dict[str, Any] | None = None
+    _computed: dict[str, Any] | None = None
 
     def add(self, batch: Counted) -> None:
         """Count a batch: pixels first, because counting them can fail.
@@ -111,7 +117,8 @@ class CategoryRecord:
         """
         self.settled = False
         if batch.maps is not None and batch.masks is not None:
-            self.pixel.update(batch.maps, batch.masks, [row.path for row in batch.rows])
+            names = [row.path for row in batch.rows if row.has_mask]
+            self.pixel.update(batch.maps, batch.masks, names)
         self.rows.extend(batch.rows)
         self.unread.difference_update(row.identity for row in batch.rows)
         self.unread.update(batch.unread)
@@ -128,21 +135,16 @@ class CategoryRecord:
         return self._column("text_score")
 
     @property
-    def unmasked(self) -> int:
-        """Anomalous images without a mask."""
-        return sum(not row.has_mask for row in self.rows)
-
-    @property
-    def counts_pixels(self) -> bool:
-        """Whether pixel figures are wanted and possible: every anomalous image has a mask."""
-        return "pixel" in self.levels and self.unmasked == 0
+    def unmasked(self) -> list[str]:
+        """Paths of the anomalous images without a mask, if masks are wanted."""
+        return [row.path for row in self.rows if not row.has_mask and "pixel" in self.levels]
 
     def image_scores(self, protocol: Protocol) -> np.ndarray:
-        """One score per image (n,); the protocol `authors` uses the text score alone where there
-        are no pixel figures."""
+        """One score per image (n,); the protocol `authors` uses the text score alone in a dataset
+        that is meant for image-level results only."""
         if protocol == "deploy":
             return self._column("deploy_score")
-        if not self.counts_pixels:
+        if "pixel" not in self.levels:
             return self.text_scores
         return authors_scores(self.text_scores, self._column("top_mean"))
 
@@ -159,7 +161,7 @@ class CategoryRecord:
         """The category's entry of metrics.json; undefined figures are None, with a reason."""
         anomalous = int(self.labels.sum())
         entry: dict[str, Any] = {
-            "pixel": self.pixel_result(),
+            "pixel": self.pixel_result(protocol),
             "image": undefined(IMAGE_KEYS, "the dataset is meant for pixel-level results only"),
             "n_normal": len(self.rows) - anomalous,
             "n_anomalous": anomalous,
@@ -168,29 +170,58 @@ class CategoryRecord:
             entry["image"] = figures(self.image_metrics(protocol).compute(), IMAGE_KEYS)
         return entry | ({"n_skipped": len(self.skipped)} if self.skipped else {})
 
-    def pixel_result(self) -> dict[str, Any]:
-        """The figures of all pixels, the same in both protocols."""
-        if self._pixel_result is not None:
-            return self._pixel_result
+    def pixel_result(self, protocol: Protocol = "deploy") -> dict[str, Any]:
+        """The figures of all pixels; `authors` adds their estimate of AUPRO."""
+        keys = (*PIXEL_KEYS, AUTHORS_KEY) if protocol == "authors" else PIXEL_KEYS
         if "pixel" not in self.levels:
-            return undefined(PIXEL_KEYS, "the dataset is meant for image-level results only")
-        if self.unmasked:
-            return undefined(PIXEL_KEYS, f"{self.unmasked} anomalous images have no mask")
-        return figures(self.pixel.compute(), PIXEL_KEYS)
+            return undefined(keys, "the dataset is meant for image-level results only")
+        if 0 < len(self.unmasked) == self.labels.sum():
+            return undefined(keys, f"{len(self.unmasked)} anomalous images have no mask")
+        return figures(self._computed or self._compute_pixels(), keys)
+
+    def _compute_pixels(self) -> dict[str, Any]:
+        computed = self.pixel.compute()
+        estimate = aupro_authors(self.pixel.levels())
+        reasons = {"aupro": "undefined: all false positive rates below 0.3 are equal"}
+        if math.isnan(estimate):
+            computed["reason"][AUTHORS_KEY] = (reasons | computed["reason"])["aupro"]
+        return computed | {AUTHORS_KEY: estimate}
 
     def seal(self) -> None:
         """Compute the pixel figures and curves, then free the counts (24 MB)."""
-        if self._pixel_result is None:
-            self._pixel_result = self.pixel_result()
-            if self.counts_pixels:
+        if self._computed is None:
+            self._computed = self._compute_pixels()
+            if "pixel" in self.levels:
                 self.pixel_curves = self.pixel.curves(points=500)
             self.pixel = PixelMetrics("exact")
 
 
-def dataset_result(records: dict[str, CategoryRecord], protocol: Protocol) -> dict[str, Any]:
-    """{"categories": ..., "mean": ...} of one dataset; means leave undefined figures out."""
-    categories = {name: record.result(protocol) for name, record in records.items()}
-    return {"categories": categories, "mean": mean_figures(list(categories.values()))}
+def dataset_result(
+    records: dict[str, CategoryRecord],
+    protocol: Protocol,
+    about: Mapping[str, dict[str, Any]] | None = None,
+    include_trained: bool = False,
+) -> dict[str, Any]:
+    """{"categories": ..., "mean": ...} of one dataset; means leave undefined figures out.
+
+    Args:
+        about: what else the entry of a category says.
+        include_trained: whether categories with "trained_on" count in the mean.
+    """
+    known = about or {}
+    categories = {name: r.result(protocol) | known.get(name, {}) for name, r in records.items()}
+    counted = [
+        {level: undefined(list(entry[level]), TRAINED_REASON) for level in LEVEL_KEYS}
+        if entry.get("trained_on") and not include_trained
+        else entry
+        for entry in categories.values()
+    ]
+    return {"categories": categories, "mean": mean_figures(counted)}
+
+
+def marks(*entries: Mapping[str, Any]) -> str:
+    """The signs of what the checkpoint has learnt from, in any of the entries."""
+    return "".join(sign for key, sign in MARKS.items() if any(e.get(key) for e in entries))
 
 
 def figures(computed: dict[str, Any], keys: Sequence[str]) -> dict[str, Any]:
@@ -205,7 +236,8 @@ def figures(computed: dict[str, Any], keys: Sequence[str]) -> dict[str, Any]:
 def mean_figures(entries: Sequence[dict[str, Any]]) -> dict[str, Any]:
     """Means of entries with "pixel" and "image" figures, each over those where it is defined."""
     means: dict[str, Any] = {}
-    for level, keys in LEVEL_KEYS.items():
+    for level, known in LEVEL_KEYS.items():
+        keys = [key for key in known if not entries or key in entries[0][level]]
         means[level] = {key: mean([entry[level][key] for entry in entries]) for key in keys}
         missing = [key for key in keys if means[level][key] is None]
         if missing:
@@ -260,5 +292,5 @@ def _combine(entries: Sequence[dict[str, Any]]) -> dict[str, Any]:
             largest = {key: max(bound.get(key, 0.0) for bound in bounds) for key in bound_keys}
             combined[level]["bound"] = largest
         spreads = {key: statistics.stdev(column) for key, column in defined.items()}
-        combined["sd"][level] = {**dict.fromkeys(keys), **spreads}
+        combined["sd"][level] = {**dict.fromkeys(n for n in names if n in keys), **spreads}
     return combined

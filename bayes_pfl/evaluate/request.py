@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
+from bayes_pfl.data.records import Sample
 from bayes_pfl.evaluate.datasets import EvaluationData
 from bayes_pfl.evaluate.published import Published
 from bayes_pfl.evaluate.records import Protocol, Skipped
@@ -22,6 +23,7 @@ class EvaluationRequest:
         protocols: "deploy", "authors" or both; the files of the first have the plain names.
         seeds: of the random draws; figures are means over them, with their standard deviation.
         cache: folder for the scores, so that a stopped run can be resumed; None for no cache.
+        include_trained: count categories that a checkpoint was trained on in its means.
         resume: refuse to continue where checkpoints, settings or images have changed.
         curves, sheets: whether to draw curves and contact sheets.
         calibration: its threshold is tried on the category of its class name.
@@ -42,12 +44,24 @@ class EvaluationRequest:
     report: bool = False
     skipped: tuple[Skipped, ...] = ()
     calibration: Calibration | None = None
+    include_trained: bool = False
     resume: bool = False
 
     @property
     def images(self) -> int:
         """Number of images in all datasets."""
         return sum(len(data.samples) for data in self.data)
+
+    def for_its_protocol(self) -> EvaluationRequest:
+        """With the authors' words and masks, where their protocol is the only one."""
+        if self.protocols != ("authors",):
+            return self
+
+        def as_published(sample: Sample) -> Sample:
+            return replace(sample, class_name=sample.authors_word or sample.class_name)
+
+        data = tuple(replace(d, samples=tuple(map(as_published, d.samples))) for d in self.data)
+        return replace(self, data=data, settings=replace(self.settings, smooth_masks=True))
 
     def suffix(self, protocol: Protocol) -> str:
         """End of the names of a protocol's files: nothing for the first one, else "_authors"."""

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
 from bayes_pfl.checkpoints.fingerprint import fingerprint
 from bayes_pfl.checkpoints.load import load_checkpoint
+from bayes_pfl.detect.class_names import check_class_name
 from bayes_pfl.errors import DataError
 from bayes_pfl.evaluate.cache import DatasetCache, cache_key
 from bayes_pfl.evaluate.curves import category_curves
@@ -27,6 +28,7 @@ from bayes_pfl.evaluate.journal import CheckWeights, evaluation_journal
 from bayes_pfl.evaluate.parallel import Team, evaluate_together, working_together
 from bayes_pfl.evaluate.pictures import MOST_PICTURES, category_sheet
 from bayes_pfl.evaluate.records import (
+    MARKS,
     CategoryRecord,
     Protocol,
     Skipped,
@@ -36,7 +38,7 @@ from bayes_pfl.evaluate.records import (
 from bayes_pfl.evaluate.request import EvaluationOutcome, EvaluationRequest
 from bayes_pfl.evaluate.scoring import EvaluationSettings
 from bayes_pfl.evaluate.tables import categories_csv, categories_markdown
-from bayes_pfl.evaluate.threshold import add_rates, check_calibration
+from bayes_pfl.evaluate.threshold import add_rates, check_calibration, threshold_line
 from bayes_pfl.model.network import BayesPFLNetwork
 from bayes_pfl.report.pictures import ReportPictures
 from bayes_pfl.report.runs import report_of_run
@@ -45,6 +47,12 @@ from bayes_pfl.support.progress import NullProgress, Progress
 
 Load = Callable[[str], BayesPFLNetwork]
 _DEFAULTS = EvaluationSettings()
+_LEFT_OUT = "left out of means (--include-trained counts them)"
+_NO_MASK = "anomalous without a mask, so left out of pixel figures"
+_BOTH = (
+    "One pass serves both protocols, with the words and masks of deploy; --protocol authors alone "
+    "has those of the authors."
+)
 
 
 def run_evaluation(
@@ -94,7 +102,7 @@ def run_benchmark(
     progress = progress or NullProgress()
     if not request.images:
         raise DataError("nothing to evaluate on: give datasets with test images")
-    with working_together(request) as (team, own):
+    with working_together(request.for_its_protocol()) as (team, own):
         prepare_folder(own.out)
         with evaluation_journal(own) as check_weights:
             return _run(own, check_weights, team, progress if team.first else NullProgress(), load)
@@ -143,7 +151,7 @@ class _CheckpointRun:
 
     Raises:
         ConfigError: the calibration does not fit.
-        DataError: ``out`` cannot be written.
+        DataError: ``out`` cannot be written, or a word cannot be in a prompt.
     """
 
     model: BayesPFLNetwork
@@ -156,9 +164,12 @@ class _CheckpointRun:
     def __post_init__(self) -> None:
         request = self.request
         check_calibration(request, self.model)
+        for word in dict.fromkeys(s.class_name for data in request.data for s in data.samples):
+            check_class_name(self.model, word)
         prepare_folder(self.out)
         self.fingerprint = fingerprint(self.model)
         self.skipped = list(request.skipped)
+        self.unmasked: list[Skipped] = []
         self.image_rows: list[list[Any]] = []
         self.results: dict[Protocol, dict[str, list[Any]]] = {p: {} for p in request.protocols}
         self.pictures: ReportPictures | None = None
@@ -167,7 +178,8 @@ class _CheckpointRun:
         return replace(self.request.settings, seed=seed)
 
     def _key(self, seed: int) -> str:
-        return cache_key(self.model, self.fingerprint, self._settings(seed))
+        key = cache_key(self.model, self.fingerprint, self._settings(seed))
+        return f"{key}-smooth-masks" if self.request.settings.smooth_masks else key
 
     def evaluate(self) -> None:
         """Score every image with every seed; the first process keeps the results."""
@@ -177,16 +189,28 @@ class _CheckpointRun:
             self.pictures = ReportPictures(self.out, limits, request.images)
             self.pictures.prepare(self._key(request.seeds[0]))
         for data in request.data:
+            about = self._about(data)
             for seed in request.seeds:
                 records = {record.category: record for record in self._records(data, seed)}
                 if not self.team.first:
                     continue
                 self.image_rows += image_rows(data.name, seed, records)
                 for protocol, by_dataset in self.results.items():
-                    result = dataset_result(records, protocol)
+                    result = dataset_result(records, protocol, about, request.include_trained)
                     if protocol == "deploy" and request.calibration:
                         add_rates(result, records, data, request.calibration)
                     by_dataset.setdefault(data.name, []).append(result)
+
+    def _about(self, data: EvaluationData) -> dict[str, dict[str, Any]]:
+        """The word of each category, and whether the checkpoint was trained or validated on it."""
+        training = self.model.config.training
+        seen = (training.trained, training.validated) if training else ((), ())
+        about: dict[str, dict[str, Any]] = {}
+        for sample in data.samples:
+            name = f"{sample.dataset}/{sample.category}"
+            learnt = {key: True for key, names in zip(MARKS, seen, strict=True) if name in names}
+            about[sample.category] = {"class_name": sample.class_name} | learnt
+        return about
 
     def _records(self, data: EvaluationData, seed: int) -> Iterator[CategoryRecord]:
         """The records of a dataset, sealed; with the first seed their pictures are drawn."""
@@ -208,6 +232,9 @@ class _CheckpointRun:
             record.seal()
             failures = [Skipped(data.name, record.category, *item) for item in record.skipped]
             self.skipped += [item for item in failures if item not in self.skipped]
+            if draws:
+                own = data.name, record.category
+                self.unmasked += [Skipped(*own, path, _NO_MASK) for path in record.unmasked]
             if draws and record.rows:
                 self._draw(record, data, settings)
             yield record
@@ -237,6 +264,26 @@ class _CheckpointRun:
         write_images(self.out, self.image_rows)
         outcome.skipped += [item for item in self.skipped if item not in outcome.skipped]
 
+    def _notes(self, protocol: Protocol, datasets: Mapping[str, Any]) -> list[str]:
+        """What a reader of the tables must know, one line each."""
+        entries = {
+            f"{dataset}/{category}": entry
+            for dataset, result in datasets.items()
+            for category, entry in result["categories"].items()
+        }
+        kept = "counted in means, as asked" if self.request.include_trained else _LEFT_OUT
+        chosen = "was stopped where it did best on these categories"
+        notes = [_BOTH] if protocol == "authors" and len(self.request.protocols) > 1 else []
+        if self.unmasked:
+            more = f" and {len(self.unmasked) - 1} more" if len(self.unmasked) > 1 else ""
+            notes.append(f"{_NO_MASK.capitalize()}: {self.unmasked[0].path}{more}.")
+        texts = (f"was trained on these categories, {kept}", chosen)
+        for (key, sign), text in zip(MARKS.items(), texts, strict=True):
+            if names := [name for name, entry in entries.items() if entry.get(key)]:
+                notes.append(f"{sign} {self.checkpoint} {text}: {', '.join(names)}.")
+        rated = {name: entry for name, entry in entries.items() if "at_threshold" in entry}
+        return notes + [f"{name}: {threshold_line(entry)}" for name, entry in rated.items()]
+
     def _report(self, protocol: Protocol, by_dataset: dict[str, list[Any]]) -> dict[str, Any]:
         """The object of metrics.json."""
         datasets = {}
@@ -251,6 +298,8 @@ class _CheckpointRun:
             "seeds": list(self.request.seeds),
             "datasets": datasets,
             "skipped": [asdict(item) for item in self.skipped],
+            "unmasked": [asdict(item) for item in self.unmasked],
+            "notes": self._notes(protocol, datasets),
         }
         if len(self.request.seeds) > 1:
             report["per_seed"] = {

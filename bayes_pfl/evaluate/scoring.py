@@ -1,6 +1,7 @@
 """The benchmark loop: samples in, a record of each category out.
 
 Masks are compared at the model's own size S x S, as in the published protocol; maps are smoothed.
+An anomalous image without a mask is left out of what is counted of pixels.
 Symbols: B images, S the model's image side.
 """
 
@@ -41,9 +42,11 @@ class EvaluationSettings(ScoringSettings):
 
     Attributes:
         skip_unreadable: images that cannot be read are listed in the record instead of raised.
+        smooth_masks: masks are resized as the authors do it, not to the nearest pixel.
     """
 
     skip_unreadable: bool = False
+    smooth_masks: bool = False
 
 
 _DEFAULTS = EvaluationSettings()
@@ -126,7 +129,9 @@ class _CategoryScoring:
             self.on_progress(len(samples) - len(missing))
         try:
             for part in (again, fresh):
-                for batch in read_batches(part, side, settings.batch_size, settings.workers):
+                for batch in read_batches(
+                    part, side, settings.batch_size, settings.workers, settings.smooth_masks
+                ):
                     self._take(batch, record)
         finally:  # also when the user stops the run
             if self.cache and missing:
@@ -177,17 +182,18 @@ class _CategoryScoring:
         self, batch: LabelledBatch, scores: BatchScores, record: CategoryRecord
     ) -> Counted:
         """What the record keeps of a batch."""
-        has_mask = [sample.label == 0 or sample.mask is not None for sample in batch.samples]
-        pixel_aps = [float("nan")] * len(has_mask)
+        has_mask = np.array([s.label == 0 or s.mask is not None for s in batch.samples])
+        pixel_aps = np.full(len(has_mask), np.nan)
         maps = masks = None
-        if record.counts_pixels and all(has_mask):
-            maps, masks = self.scorer.smoothed(scores.map).cpu().numpy(), batch.masks
-            pixel_aps = [image_pixel_ap(*pair) for pair in zip(maps, masks, strict=True)]
+        if "pixel" in record.levels:
+            maps = self.scorer.smoothed(scores.map).cpu().numpy()[has_mask]
+            masks = batch.masks[has_mask]
+            pixel_aps[has_mask] = [image_pixel_ap(*pair) for pair in zip(maps, masks, strict=True)]
         found, k = deploy_scores(scores), top_k_at(record.category, self.model.backbone.image_size)
         top_means = top_mean(scores.map, k=k)
         columns = (found.text_score, found.map_score, top_means, found.uncertainty)
         values = torch.stack([column.float() for column in columns], dim=1).tolist()
-        images = zip(batch.samples, has_mask, values, pixel_aps, strict=True)
+        images = zip(batch.samples, has_mask.tolist(), values, pixel_aps.tolist(), strict=True)
         rows = tuple(
             ImageRow(self._identity[s], str(s.path), s.label, masked, text, mapped, top, spread, ap)
             for s, masked, (text, mapped, top, spread), ap in images

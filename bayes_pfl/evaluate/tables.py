@@ -15,7 +15,7 @@ from typing import Any, NamedTuple
 
 from bayes_pfl.evaluate.datasets import EvaluationData
 from bayes_pfl.evaluate.published import Published
-from bayes_pfl.evaluate.records import IMAGE_KEYS, PIXEL_KEYS, mean
+from bayes_pfl.evaluate.records import LEVEL_KEYS, MARKS, marks, mean
 from bayes_pfl.report.tables import METRIC_NAMES, csv_text, latex_table, markdown_table, percent
 
 METRICS = {"image": ("auroc", "f1_max", "ap"), "pixel": ("auroc", "aupro", "ap")}
@@ -23,15 +23,15 @@ METRICS = {"image": ("auroc", "f1_max", "ap"), "pixel": ("auroc", "aupro", "ap")
 DOMAINS = ("industrial", "medical", "other")
 MEAN = "mean"
 
-_COLUMNS = [("image", key) for key in IMAGE_KEYS] + [("pixel", key) for key in PIXEL_KEYS]
 _PAPER_KEYS = ("auroc", "aupro", "ap", "f1_max")
 
 
 class Cell(NamedTuple):
-    """A figure in [0, 1] and its standard deviation over seeds; None where there is none."""
+    """A figure in [0, 1] and its standard deviation over seeds, None where there is none; signs."""
 
     value: float | None = None
     sd: float | None = None
+    marks: str = ""
 
 
 PaperRow = dict[tuple[str, str], Cell]
@@ -150,7 +150,7 @@ def blocks_latex(blocks: Sequence[Block]) -> str:
 def _block_rows(block: Block) -> list[list[str]]:
     """The name of each dataset and its cells in percent."""
     return [
-        [name, *(percent(cell.value, cell.sd) for cell in row.values())]
+        [name, *(percent(cell.value, cell.sd) + cell.marks for cell in row.values())]
         for name, row in block.rows.items()
     ]
 
@@ -158,24 +158,28 @@ def _block_rows(block: Block) -> list[list[str]]:
 def categories_markdown(report: dict[str, Any]) -> str:
     """A metrics.json object as a markdown table in percent; a dash where undefined."""
     head = ["dataset", "category", "normal", "anomalous"]
-    head += [f"{level} {METRIC_NAMES[key]}" for level, key in _COLUMNS]
+    columns = _columns(report)
+    head += [f"{level} {METRIC_NAMES[key]}" for level, key in columns]
     rows = []
     for dataset, category, entry in _entries(report):
         counts = [str(entry.get("n_normal", "")), str(entry.get("n_anomalous", ""))]
-        values = [percent(entry[level][key], _sd(entry, level, key)) for level, key in _COLUMNS]
-        rows.append([dataset, category, *counts, *values])
+        values = [percent(entry[level][key], _sd(entry, level, key)) for level, key in columns]
+        rows.append([dataset, category + marks(entry), *counts, *values])
     return markdown_table(head, rows, texts=2)
 
 
 def categories_csv(report: dict[str, Any]) -> str:
     """The same as CSV, values in [0, 1], empty where undefined; with seeds, columns of their sd."""
     seeds = any("sd" in entry for _, _, entry in _entries(report))
-    names = [f"{level}_{key}" for level, key in _COLUMNS]
+    columns = _columns(report)
+    names = [f"{level}_{key}" for level, key in columns]
     spreads = [f"{name}_sd" for name in names] if seeds else []
-    rows: list[list[Any]] = [["dataset", "category", "n_normal", "n_anomalous", *names, *spreads]]
+    about = ("dataset", "category", "n_normal", "n_anomalous")
+    rows: list[list[Any]] = [[*about, *names, *spreads, *MARKS]]
     for dataset, category, entry in _entries(report):
-        values = [entry[level][key] for level, key in _COLUMNS]
-        values += [_sd(entry, level, key) for level, key in _COLUMNS] if seeds else []
+        values = [entry[level][key] for level, key in columns]
+        values += [_sd(entry, level, key) for level, key in columns] if seeds else []
+        values += [entry.get(key) for key in MARKS]
         rows.append([dataset, category, entry.get("n_normal"), entry.get("n_anomalous"), *values])
     return csv_text(rows)
 
@@ -196,9 +200,10 @@ def _row(dataset: str, level: str, reports: Mapping[str, Mapping[str, Any]]) -> 
     row: PaperRow = {}
     for method, report in reports.items():
         figures = report["datasets"][dataset]["mean"]
+        signs = marks(*report["datasets"][dataset]["categories"].values())
         spreads = figures.get("sd", {}).get(level, {})
         for key in METRICS[level]:
-            row[method, key] = Cell(figures[level][key], spreads.get(key))
+            row[method, key] = Cell(figures[level][key], spreads.get(key), signs)
     return row
 
 
@@ -253,6 +258,12 @@ def _entries(report: dict[str, Any]) -> Iterator[tuple[str, str, dict[str, Any]]
         for category, entry in result["categories"].items():
             yield dataset, category, entry
         yield dataset, MEAN, result["mean"]
+
+
+def _columns(report: dict[str, Any]) -> list[tuple[str, str]]:
+    """Level and key of every figure that the report has, images first."""
+    known = [(level, key) for level in METRICS for key in LEVEL_KEYS[level]]
+    return [(level, k) for level, k in known if any(k in e[level] for *_, e in _entries(report))]
 
 
 def _sd(entry: dict[str, Any], level: str, key: str) -> float | None:

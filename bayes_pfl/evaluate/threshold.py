@@ -15,6 +15,7 @@ from bayes_pfl.evaluate.datasets import EvaluationData
 from bayes_pfl.evaluate.records import CategoryRecord
 from bayes_pfl.evaluate.request import EvaluationRequest
 from bayes_pfl.fit.calibration import Calibration, settings_of
+from bayes_pfl.fit.decision import reaches
 from bayes_pfl.model.network import BayesPFLNetwork
 
 
@@ -52,7 +53,7 @@ def add_rates(
     names = {sample.category: sample.class_name for sample in data.samples}
     for category, record in records.items():
         if names.get(category) == calibration.settings.class_name and record.rows:
-            reached = record.image_scores("deploy") >= calibration.threshold
+            reached = reaches(record.image_scores("deploy"), calibration.threshold)
             false, true = reached[record.labels == 0], reached[record.labels == 1]
             result["categories"][category]["at_threshold"] = {
                 "threshold": calibration.threshold,
@@ -64,22 +65,9 @@ def add_rates(
             }
 
 
-def threshold_lines(reports: Mapping[str, Mapping[str, Any]]) -> list[str]:
-    """One line for each category with rates.
-
-    Args:
-        reports: metrics.json objects by name.
-    """
-    lines = []
-    for report in reports.values():
-        for dataset, result in report["datasets"].items():
-            for category, entry in result["categories"].items():
-                if rates := entry.get("at_threshold"):
-                    lines.append(f"{dataset} / {category}: {_line(rates, entry)}")
-    return lines
-
-
-def _line(rates: Mapping[str, Any], entry: Mapping[str, Any]) -> str:
+def threshold_line(entry: Mapping[str, Any]) -> str:
+    """What an entry of metrics.json says "at_threshold"."""
+    rates = entry["at_threshold"]
     return (
         f"at the calibrated threshold {rates['threshold']:.4f} "
         f"{rates['false_positives']} of {entry['n_normal']} normal images are called anomalous "

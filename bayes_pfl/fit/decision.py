@@ -6,12 +6,21 @@ import os
 from dataclasses import dataclass
 from typing import NamedTuple
 
+import numpy as np
 import torch
 
 from bayes_pfl.detect.settings import ScoringSettings
 from bayes_pfl.errors import ConfigError
 from bayes_pfl.fit.calibration import Calibration, load_calibration, settings_of
 from bayes_pfl.model.network import BayesPFLNetwork
+
+
+def reaches(scores: float | np.ndarray, threshold: float) -> np.ndarray:
+    """Whether scores are at or above a threshold: the one comparison behind labels and rates.
+
+    Scores (any shape) are rounded to float32, as the model gives them; the threshold is not.
+    """
+    return np.asarray(np.asarray(scores, np.float32).astype(np.float64) >= threshold)
 
 
 class Verdict(NamedTuple):
@@ -47,8 +56,8 @@ class Decision:
         if self.threshold is None:
             return Verdict()
         return Verdict(
-            int(score >= self.threshold),
-            low < self.threshold <= high,
+            int(reaches(score, self.threshold)),
+            bool(reaches(high, self.threshold) and not reaches(low, self.threshold)),
             self.calibration.p_value(score) if self.calibration else None,
         )
 

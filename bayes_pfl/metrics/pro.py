@@ -70,6 +70,26 @@ def aupro(levels: Levels, limit: float) -> float:
     return float(min(area / limit, 1.0))
 
 
+def aupro_authors(levels: Levels) -> float:
+    """The estimate behind the published AUPRO, in [0, 1], to be compared with published figures.
+
+    A pixel is found where its score is above a threshold. Of 200 thresholds in equal steps, from
+    the lowest score on, those with a false positive rate below 0.3 are kept, and these rates are
+    stretched to [0, 1]. NaN where AUPRO is undefined or the rates are equal.
+    """
+    if pro_reason(levels):
+        return float("nan")
+    lowest, highest = levels.thresholds[-1], levels.thresholds[0]
+    steps = np.linspace(highest, lowest, 201)[1:]
+    above = np.searchsorted(-levels.thresholds, -steps)  # levels above each step
+    fpr, pro = (curve[above] for curve in pro_curve(levels))
+    kept = int(np.searchsorted(fpr, DEFAULT_FPR_LIMIT))
+    widths = np.diff(fpr[:kept])  # as weights they need no stretching
+    if not widths.any():
+        return float("nan")
+    return float(np.average((pro[1:kept] + pro[: kept - 1]) / 2, weights=widths))
+
+
 def aupro_bound(levels: Levels, limit: float) -> float:
     """How far a binned AUPRO can be from the exact one; for the idea see curves.py.
 

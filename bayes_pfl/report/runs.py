@@ -119,7 +119,7 @@ def _evaluation(folder: Path) -> Report:
         table_file=IMAGES_NAME,
         skipped=skipped,
         facts=_facts(about | {"root": root}, _config(folder)),
-        notes=_notes(folder),
+        notes=_notes(folder) + metrics.get("notes", []),
         figures=_categories_table(metrics["datasets"]),
     )
 

@@ -8,11 +8,12 @@ from collections.abc import Iterable, Sequence
 from typing import Any
 
 METRIC_NAMES = {"auroc": "AUROC", "aupro": "AUPRO", "ap": "AP", "f1_max": "F1-max", "iou": "IoU"}
+METRIC_NAMES["aupro_authors"] = "AUPRO as published"
 UNDEFINED = "–"
 
 _LATEX = {"\\": r"\textbackslash{}", "~": r"\textasciitilde{}", "^": r"\textasciicircum{}"}
 _LATEX |= {character: f"\\{character}" for character in "&%$#_{}"}
-_LATEX |= {"±": r"$\pm$", UNDEFINED: "--"}
+_LATEX |= {"±": r"$\pm$", UNDEFINED: "--", "†": r"$\dagger$", "‡": r"$\ddagger$"}
 
 
 def percent(

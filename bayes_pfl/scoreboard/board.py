@@ -226,6 +226,7 @@ def _reasons(
         level: None if level in data.levels else f"the set is not meant for {level}-level results"
         for level in LEVELS
     }
-    unmasked = sum(sample.label == 1 and sample.mask is None for sample in samples)
-    lost = f"{unmasked} anomalous images have no mask" if unmasked else method.reason
+    masks = [sample.mask for sample in samples if sample.label == 1]
+    bare = f"{len(masks)} anomalous images have no mask"
+    lost = bare if masks and not any(masks) else method.reason
     return reasons | {"pixel": reasons["pixel"] or lost}

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
+from itertools import compress
 from typing import Any
 
 import numpy as np
@@ -64,15 +65,19 @@ class Tally:
         self.reasons = reasons
         self._scores: list[float] = []
         self._labels: list[int] = []
+        self._masked: list[bool] = []
         self._pixels = PixelMetrics()
         self._counter = PixelCounter()
 
     def add(self, scores: Tensor, maps: Tensor | None, batch: LabelledBatch) -> None:
         """Count the scores (B,) and maps (B, S, S) of a batch."""
         if self.reasons["pixel"] is None and maps is not None:
-            found = maps.float().cpu().numpy()
-            self._pixels.update(found, batch.masks, [str(one.path) for one in batch.samples])
-            for anomaly_map, mask in zip(found, batch.masks, strict=True):
+            known = [one.label == 0 or one.mask is not None for one in batch.samples]
+            self._masked += known
+            found, masks = maps.float().cpu().numpy()[known], batch.masks[known]
+            names = [str(one.path) for one in compress(batch.samples, known)]
+            self._pixels.update(found, masks, names)
+            for anomaly_map, mask in zip(found, masks, strict=True):
                 self._counter.add(anomaly_map, mask)
         self._scores += scores.double().tolist()
         self._labels += [sample.label for sample in batch.samples]
@@ -91,7 +96,9 @@ class Tally:
             "pixel": self._level(
                 "pixel",
                 self._pixels,
-                lambda: pixel_replicates(self._counter.counts(), weights, DEFAULT_FPR_LIMIT),
+                lambda: pixel_replicates(
+                    self._counter.counts(), weights[:, self._masked], DEFAULT_FPR_LIMIT
+                ),
             ),
             "image": self._level(
                 "image", images, lambda: image_replicates(scores, labels, weights)

@@ -130,6 +130,21 @@ def no_category(world: World) -> str:
     return message_of(lambda: read_mvtec(world.folder))
 
 
+def tree_twice(world: World) -> str:
+    data = tree(world.folder / "data")
+    least = ("--checkpoint", world.checkpoint, "--out", world.folder / "out")
+    return world.refused("evaluate", "--data", data, "--data", data / "nut" / "..", *least)
+
+
+def no_prompt(world: World) -> str:
+    data, out = tree(world.folder / "data"), world.folder / "out"
+    tree(world.folder / "other")
+    (world.folder / "other" / "nut").rename(data / "\x01")
+    said = world.refused("evaluate", "--data", data, "--checkpoint", world.checkpoint, "--out", out)
+    assert not list(out.rglob("*.npz"))
+    return said
+
+
 MASKS = (
     Case(
         "mask of another size than its image",
@@ -139,8 +154,14 @@ MASKS = (
     Case("mask of 0 and 1 in place of 255", "every value above 0 is anomalous", same_figures(1)),
     Case("mask of grey values", "every value above 0 is anomalous", same_figures(77)),
     Case("truncated mask", "the image is left out: `damaged or cut short`", cut_mask),
-    Case("mask missing", "the image counts for image metrics alone", mask_is(None, skipped=False)),
+    Case(
+        "mask missing",
+        "the image counts for image metrics alone: `anomalous without a mask, so left out`",
+        mask_is(None, skipped=False),
+    ),
     Case("folder that is no dataset", "`holds no category: expected`", no_category),
+    Case("tree given to evaluate twice", "`is given twice; name each once`", tree_twice),
+    Case("category that no prompt can name", "`has no token`, before any work", no_prompt),
 )
 
 BROKEN = '{"test": {"nut": ['

@@ -82,7 +82,7 @@ def test_shares_add_up_to_the_whole(tiny_model, data, count, one_thread):
     samples = [replace(sample, category="all") for sample in data.samples]
     (whole,) = evaluate_categories(tiny_model, samples, SETTINGS, None, data.levels)
     shares = list(shares_of(tiny_model, data, count, samples))
-    record = merge_records(shares, samples, BATCH)
+    record = merge_records(shares, samples)
     assert_same_record(record, whole)
     assert len(record.skipped) == 1
     assert_same_figures(record.result("deploy"), whole.result("deploy"))
@@ -101,7 +101,7 @@ def test_category_with_a_missing_mask(tiny_model, data, one_thread):
     samples[at] = replace(samples[at], mask=None)
     (whole,) = evaluate_categories(tiny_model, samples, SETTINGS, None, data.levels)
     shares = list(shares_of(tiny_model, data, 2, samples))
-    record = merge_records(shares, samples, BATCH)
+    record = merge_records(shares, samples)
     assert repr(record.rows) == repr(whole.rows)
     assert record.result("deploy") == whole.result("deploy")
 

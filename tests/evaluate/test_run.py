@@ -16,10 +16,12 @@ from bayes_pfl.evaluate.datasets import read_cards, read_trees
 from bayes_pfl.evaluate.files import folder_names
 from bayes_pfl.evaluate.pictures import pick
 from bayes_pfl.evaluate.records import CategoryRecord, ImageRow
-from bayes_pfl.evaluate.run import run_evaluation
+from bayes_pfl.evaluate.request import EvaluationRequest
+from bayes_pfl.evaluate.run import run_benchmark, run_evaluation
 from bayes_pfl.evaluate.scoring import EvaluationSettings
 from bayes_pfl.support.resources import resource_dir
 from tests.helpers.commands import command
+from tests.helpers.killing import ended, started
 from tests.helpers.layout_trees import BUILDERS, Painter, write_meta
 
 PIXEL_ONLY = ("isic", "colondb", "clinicdb", "endo", "kvasir")
@@ -143,7 +145,7 @@ def test_the_run_folder_tells_how_it_was_made(everything):
     config = read(everything / "config.json")
     assert config["seeds"] == [0] and config["protocols"] == ["deploy", "authors"]
     assert read(everything / "environment.json")["packages"]["torch"]
-    assert len(list((everything / "cache").rglob("*.npz"))) == 22
+    assert len(list((everything / "cache").rglob("*.npz"))) == 23
 
 
 def test_the_standardised_form_gives_the_same_command_the_same_shape(evaluate, tmp_path):
@@ -308,8 +310,11 @@ def test_names_that_clash_are_refused(tmp_path, tree):
     BUILDERS["mvtec"](Painter(tmp_path / "mvtec"))
     with pytest.raises(DataError, match="both describe 'mvtec'"):
         read_cards([str(card), "mvtec"], tmp_path)
-    with pytest.raises(DataError, match="given twice"):
-        read_trees([tree, tree, tree])
+    alias = tmp_path / "alias"
+    alias.symlink_to(tree)
+    for twice in ([tree, tree], [tree, tree / "bottle" / ".."], [alias, tree]):
+        with pytest.raises(DataError, match="given twice"):
+            read_trees(twice)
     with pytest.raises(ConfigError, match="--dataset all"):
         read_cards(["all"], None)
 
@@ -327,6 +332,35 @@ def test_the_function_evaluates_a_loaded_model(tiny_model, tree, tmp_path):
     (tree / "bottle" / "test" / "good" / "cut.png").write_bytes(b"x")
     with pytest.raises(DataError, match="cut.png"):
         run_evaluation(tiny_model, "mine", [tree], tmp_path / "o2")
+
+
+@pytest.mark.parametrize("category", ["\x01", "a b" + " a b" * 60])
+def test_a_name_that_cannot_be_a_prompt_is_refused_before_any_work(
+    evaluate, tree, tmp_path, capsys, monkeypatch, category
+):
+    (tree / "metal_nut").rename(tree / category)
+    monkeypatch.setattr("bayes_pfl.evaluate.run.evaluate_together", lambda *_: pytest.fail("work"))
+    assert evaluate("--data", tree) == (2, None)
+    assert "class name" in capsys.readouterr().err
+
+
+def test_two_runs_without_a_cache_do_not_write_to_one_folder(
+    tiny_model, tree, tmp_path, checkpoint_dir
+):
+    request = EvaluationRequest(("a",), tuple(read_trees([tree])), tmp_path / "out")
+
+    def second(*_):
+        def refused():
+            with pytest.raises(ConfigError, match="another run is writing there.*--out"):
+                run_benchmark(request, load=lambda _: pytest.fail("work"))
+
+        assert ended(started(refused)) == 0
+        return tiny_model
+
+    run_benchmark(request, load=second)
+    names = {path.name for path in (tmp_path / "out").iterdir()}
+    assert "metrics.json" in names and "evaluation.journal.jsonl" not in names
+    run_benchmark(request, load=lambda _: tiny_model)  # when the first has ended
 
 
 def test_checkpoints_get_short_names_that_differ():

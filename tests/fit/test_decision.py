@@ -6,11 +6,14 @@ import math
 from types import SimpleNamespace
 
 import numpy as np
+import torch
 
+from bayes_pfl.evaluate.records import ImageRow
 from bayes_pfl.evaluate.threshold import add_rates
-from bayes_pfl.fit.decision import Decision, Verdict
+from bayes_pfl.fit.decision import Decision, Verdict, reaches
+from bayes_pfl.model.scoring import deploy_score
 
-BELOW = math.nextafter(0.5, 0)
+BELOW = float(np.nextafter(np.float32(0.5), np.float32(0)))
 
 
 def test_a_score_at_the_threshold_is_anomalous():
@@ -24,6 +27,19 @@ def test_an_interval_is_straddling_if_its_ends_get_different_labels():
     assert rule.verdict(0.5, BELOW, 0.5).needs_review is True
     assert rule.verdict(0.6, 0.5, 0.7).needs_review is False
     assert rule.verdict(0.4, 0.3, BELOW).needs_review is False
+    assert rule.verdict(0.6, 0.5, 0.6).needs_review is False
+    assert rule.verdict(0.5, 0.4, 0.5).needs_review is True
+
+
+def test_prediction_and_evaluation_agree_at_a_tie():
+    """A row keeps the two halves of the score, prediction their mean as float32."""
+    rng = np.random.default_rng(0)
+    for text, mapped in rng.random((200, 2), dtype=np.float32):
+        predicted = deploy_score(torch.tensor(text), torch.tensor(mapped)).item()
+        row = ImageRow("", "", 0, True, float(text), float(mapped), 0.0, 0.0, 0.0)
+        for threshold in (predicted, math.nextafter(predicted, 1), math.nextafter(predicted, 0)):
+            label = Decision(threshold).verdict(predicted, predicted, predicted).label
+            assert reaches(row.deploy_score, threshold) == label == (predicted >= threshold)
 
 
 def test_nothing_is_decided_without_a_threshold():

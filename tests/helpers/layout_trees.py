@@ -97,7 +97,7 @@ def dagm(paint: Painter) -> Counts:
             for number in ("0001", "0002", "0003"):
                 paint.image(f"{folder}/{split}/{number}.PNG")
             paint.mask(f"{folder}/{split}/Label/0002_label.PNG")
-    return {"Class1": (2, 1), "Class8": (2, 1)}
+    return {"Class1": (2, 1), "Class8": (2, 1), "Class10": (2, 1)}
 
 
 def dtd_synthetic(paint: Painter) -> Counts:
