@@ -28,6 +28,7 @@ from bayes_pfl.cli import (
 )
 from bayes_pfl.cli import options as opt
 from bayes_pfl.errors import BayesPFLError
+from bayes_pfl.support.error_text import printable
 from bayes_pfl.support.processes import (
     StoppedElsewhere,
     Terminated,
@@ -109,9 +110,7 @@ def _complain(error: BayesPFLError | OSError) -> None:
         message = f"{error.filename or 'file system'}: {error.strerror or error}"
     elif "Original Traceback" in message:  # from a worker process: its last line is the error
         message = message.strip().splitlines()[-1].partition(": ")[2]
-    # Names of files and texts from them may hold what a terminal would obey.
-    line = "".join(c if c.isprintable() else repr(c)[1:-1] for c in " ".join(message.split()))
-    opt.warn(f"error: {line}", style="red")
+    opt.warn(f"error: {printable(' '.join(message.split()))}", style="red")
 
 
 for command in (

@@ -10,6 +10,10 @@ from pathlib import Path
 from bayes_pfl.errors import DataError
 
 
+class DatasetWarning(UserWarning):
+    """A dataset differs from its card or holds what can be read in several ways; it is read."""
+
+
 @dataclass(frozen=True)
 class Sample:
     """One picture of a dataset.
@@ -22,6 +26,7 @@ class Sample:
         mask: its mask file; None for normal pictures, and for others without a mask.
         defect: "good", or the kind of defect.
         dataset: the name of the set, "" if it has none.
+        authors_word: the word in the prompts of the published run, "" if it is ``class_name``.
     """
 
     path: Path
@@ -31,6 +36,7 @@ class Sample:
     mask: Path | None = None
     defect: str = "good"
     dataset: str = ""
+    authors_word: str = ""
 
 
 def count_labels(samples: Iterable[Sample]) -> dict[str, tuple[int, int]]:
