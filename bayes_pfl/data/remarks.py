@@ -45,7 +45,7 @@ def _of_tree(files: Files, samples: Sequence[Sample], used: set[Path], root: Pat
     homes.discard(root)
     others = [path for path in files.images if path not in used]
     nested = [path for path in others if not homes.isdisjoint(path.parent.parents)]
-    what = "images in folders below those that are read: left out"
+    what = "left out, in folders below those that are read"
     return [*files.remarks(root), *remark(nested, what, root)]
 
 

@@ -141,7 +141,7 @@ def test_pictures_of_a_report_are_no_input(tiny_model, run, tmp_path):
         settings=FolderSettings(overlays=False, maps="none"),
     )
     assert list((out / "report" / "pictures").glob("*.webp"))
-    assert [path.name for path in input_files(images, tmp_path / "elsewhere")] == ["a.png"]
+    assert [path.name for path in input_files(images, tmp_path / "elsewhere").images] == ["a.png"]
 
 
 def test_many_images_stay_beside_the_page(tmp_path):
