@@ -22,7 +22,10 @@ IMAGE_SUFFIXES = (
 """Names of files that are read; where several files fit one name, the first of these is taken."""
 
 # What other programs leave in a folder, besides names that begin with a dot.
-_LEFTOVERS = ("thumbs.db", "ehthumbs.db", "desktop.ini", "__macosx", "$recycle.bin")
+_LEFTOVERS = (
+    *("thumbs.db", "ehthumbs.db", "desktop.ini", "$recycle.bin", "system volume information"),
+    *("__macosx", "lost+found"),
+)
 
 # Files that lie beside images and hold none: nobody misses them.
 _DOCUMENTS = (

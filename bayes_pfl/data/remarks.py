@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import functools
 from collections import defaultdict
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 
-from bayes_pfl.data.image_files import Files, images_in, is_good, list_files, remark
+from bayes_pfl.data.image_files import IMAGE_SUFFIXES, Files, images_in, is_good, list_files, remark
 from bayes_pfl.data.records import Sample
 from bayes_pfl.support.error_text import printable
 
@@ -24,16 +25,9 @@ def remarks(samples: Sequence[Sample], root: Path | None = None) -> list[str]:
     odd = {s.path.parent.name for s in samples if not s.label and is_good(s.path.parent.name)}
     if odd := odd - {"good"}:
         lines.append(f"images in folders called {_several(map(repr, sorted(odd)))} count as normal")
-    owners: defaultdict[Path, list[str]] = defaultdict(list)
-    for sample in samples:
-        if sample.mask:
-            owners[sample.mask].append(sample.path.name)
-    for several in (
-        [f"{mask}: one mask for {_several(all)}" for mask, all in owners.items() if len(all) > 1],
-        _rivals(samples),
-    ):
-        lines += several[:_SHOWN]
-        lines += [f"{len(several) - _SHOWN} more images alike"] if len(several) > _SHOWN else []
+    doubles = _doubles(samples)
+    lines += doubles[:_SHOWN]
+    lines += [f"{len(doubles) - _SHOWN} more masks alike"] if len(doubles) > _SHOWN else []
     return [printable(line) for line in lines]
 
 
@@ -49,21 +43,24 @@ def _of_tree(files: Files, samples: Sequence[Sample], used: set[Path], root: Pat
     return [*files.remarks(root), *remark(nested, what, root)]
 
 
-def _rivals(samples: Sequence[Sample]) -> list[str]:
-    """Images for which several masks lie in one folder."""
-    images = {sample.path for sample in samples}
-    owners = {sample.mask: sample for sample in samples if sample.mask}
-    masks = [path for home in sorted({m.parent for m in owners}) for path in images_in(home)]
-    found: defaultdict[tuple[Path, str], list[Path]] = defaultdict(list)
-    for mask in masks:
-        if mask not in images:
-            found[mask.parent, mask.stem.removesuffix("_mask").casefold()].append(mask)
+def _doubles(samples: Sequence[Sample]) -> list[str]:
+    """Masks that several images share, and those that were chosen of several for an image."""
+    names_in = functools.cache(lambda home: {path.name for path in images_in(home)})
+    pictures = {sample.path for sample in samples}
+    owners: defaultdict[Path, list[str]] = defaultdict(list)
+    for sample in samples:
+        if sample.mask:
+            owners[sample.mask].append(sample.path.name)
     lines = []
-    for same in found.values():
-        read = [mask for mask in same if mask in owners]
-        if len(same) > 1 and read:
-            names = _several(mask.name for mask in same)
-            lines.append(f"{owners[read[0]].path}: of the masks {names}, {read[0].name} is read")
+    for mask, names in owners.items():
+        if len(names) > 1:
+            lines.append(f"{mask}: one mask for {_several(names)}")
+        stem, kinds = mask.stem.removesuffix("_mask"), (mask.suffix, *IMAGE_SUFFIXES)
+        fits = dict.fromkeys(stem + end + kind for end in ("_mask", "") for kind in kinds)
+        found = [name for name in fits if name in names_in(mask.parent)]
+        others = [n for n in found if n != mask.name and mask.with_name(n) not in pictures]
+        if others:
+            lines.append(f"{mask}: read as the mask of {names[0]}, not {_several(others)}")
     return lines
 
 

@@ -208,7 +208,7 @@ MASKS = (
     ),
     Case(
         "two masks for one image",
-        "`of the masks 000.png, 000_mask.png, 000_mask.png is read`",
+        "`000_mask.png: read as the mask of 000.png, not 000.png`",
         same_figures(lambda data: save_mask(data / MASK.replace("_mask", ""), marked()[::-1])),
     ),
     Case(

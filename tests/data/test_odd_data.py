@@ -175,8 +175,8 @@ def test_of_several_masks_the_stated_one_is_read(tree, way, image, masks, read_o
     samples, lines = read(tree, way)
     (sample,) = (s for s in samples if s.path.name == image)
     assert sample.mask.name == read_one
-    assert len(lines) == 1 and f"{image}: of the masks" in lines[0]
-    assert f"{read_one} is read" in lines[0] and check_of(tree).lines() == lines
+    assert len(lines) == 1 and f"{read_one}: read as the mask of {image}, not" in lines[0]
+    assert all(name in lines[0] for name in masks) and check_of(tree).lines() == lines
 
 
 # What a mask holds --------------------------------------------------------------------------------

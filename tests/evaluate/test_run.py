@@ -143,7 +143,7 @@ def test_the_run_folder_tells_how_it_was_made(everything):
     config = read(everything / "config.json")
     assert config["seeds"] == [0] and config["protocols"] == ["deploy", "authors"]
     assert read(everything / "environment.json")["packages"]["torch"]
-    assert len(list((everything / "cache").rglob("*.npz"))) == 22
+    assert len(list((everything / "cache").rglob("*.npz"))) == 23
 
 
 def test_the_standardised_form_gives_the_same_command_the_same_shape(evaluate, tmp_path):
