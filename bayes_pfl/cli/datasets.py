@@ -35,7 +35,7 @@ def datasets(
     data: Annotated[Path | None, Option(help="Folder that holds the datasets.")] = None,
     json_out: Json = None,
 ) -> None:
-    """List the benchmarks, with what is found of each below --data."""
+    """List the benchmarks, and apart from them further sets; with what is found below --data."""
     if context.invoked_subcommand is not None:
         if data or json_out:
             raise ConfigError(
@@ -43,18 +43,22 @@ def datasets(
                 f"{context.invoked_subcommand} NAME --data ROOT"
             )
         return
-    rows = _listing(data)
+    groups = [_listing(data), _listing(data, further=True)]
     table = Table("name", "title", "domain", "results", *(["found", "images"] if data else []))
-    for row in rows:
-        cells = [row["name"], row["title"], row["domain"], " ".join(row["supports"])]
-        table.add_row(*cells, *([row["form"] or "–", row["images"]] if data else []))
+    for rows in groups:
+        for row in rows:
+            cells = [row["name"], row["title"], row["domain"], " ".join(row["supports"])]
+            table.add_row(*cells, *([row["form"] or "–", row["images"]] if data else []))
+        table.add_section()
     console.print(table)
+    say("below the line: further sets, by name only; --dataset all leaves them out")
     if data:
-        say(f"{sum(bool(row['form']) for row in rows)} of {len(rows)} found in {data}")
+        there = [f"{sum(bool(row['form']) for row in rows)} of {len(rows)}" for rows in groups]
+        say(f"{there[0]} found in {data}, and {there[1]} further sets")
     else:
         say("give --data ROOT to see which are there; where to get each: datasets/README.md")
     if json_out:
-        write_json(json_out, rows)
+        write_json(json_out, [*groups[0], *groups[1]])
 
 
 @app.command()
@@ -111,16 +115,16 @@ def export(
     say(f"{counts} images: {written}")
 
 
-def _listing(data: Path | None) -> list[dict[str, Any]]:
+def _listing(data: Path | None, further: bool = False) -> list[dict[str, Any]]:
     from bayes_pfl.data.cards import card_names, find_datasets, load_card
 
-    found = find_datasets(data) if data else {}
+    found = find_datasets(data, further) if data else {}
     rows = []
-    for name in card_names():
+    for name in card_names(further):
         card, place = load_card(name), found.get(name)
         facts = ("name", "title", "domain", "supports", "licence", "home")
         row = {fact: getattr(card, fact) for fact in facts}
-        row |= {"form": place and place.form, "path": place and place.path}
+        row |= {"further": further, "form": place and place.form, "path": place and place.path}
         rows.append({**row, "images": _counted(place) if place else ""})
     return rows
 

@@ -8,6 +8,7 @@ from __future__ import annotations
 import logging
 import signal
 import sys
+import warnings
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -27,7 +28,9 @@ from bayes_pfl.cli import (
     train,
 )
 from bayes_pfl.cli import options as opt
+from bayes_pfl.data.records import DatasetWarning
 from bayes_pfl.errors import BayesPFLError
+from bayes_pfl.support.error_text import printable
 from bayes_pfl.support.processes import (
     StoppedElsewhere,
     Terminated,
@@ -36,6 +39,7 @@ from bayes_pfl.support.processes import (
 )
 
 _RESUMABLE = ("predict", "evaluate", "train")
+_PYTHONS_WARNING = warnings.formatwarning
 
 
 class _Stopped(Exception):
@@ -84,8 +88,22 @@ def run_tool(command: str) -> None:
     run_app(app, [command, *sys.argv[1:]])
 
 
+def _one_line(
+    message: Warning | str,
+    category: type[Warning],
+    filename: str,
+    lineno: int,
+    line: str | None = None,
+) -> str:
+    """What is odd in the data as a note in one line; other warnings as Python writes them."""
+    if issubclass(category, DatasetWarning):
+        return f"note: {message}\n"
+    return _PYTHONS_WARNING(message, category, filename, lineno, line)
+
+
 def run_app(app: Typer, arguments: list[str]) -> None:
     """Run a command line; what a user can mend ends in one line and an exit code."""
+    warnings.formatwarning = _one_line
     logging.basicConfig(level=logging.WARNING, format="%(levelname)s: %(message)s")
     try:
         with terminable():
@@ -109,9 +127,7 @@ def _complain(error: BayesPFLError | OSError) -> None:
         message = f"{error.filename or 'file system'}: {error.strerror or error}"
     elif "Original Traceback" in message:  # from a worker process: its last line is the error
         message = message.strip().splitlines()[-1].partition(": ")[2]
-    # Names of files and texts from them may hold what a terminal would obey.
-    line = "".join(c if c.isprintable() else repr(c)[1:-1] for c in " ".join(message.split()))
-    opt.warn(f"error: {line}", style="red")
+    opt.warn(f"error: {printable(' '.join(message.split()))}", style="red")
 
 
 for command in (

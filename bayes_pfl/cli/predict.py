@@ -126,6 +126,8 @@ def predict(
                 model, folder, out, checkpoint=checkpoint, progress=progress, **common
             )
     _say_resumed(summary)
+    for line in summary.remarks:
+        opt.say(line)
     if summary.anomalous is not None:
         opt.say(f"{summary.anomalous} labelled anomalous, {summary.review} need review")
     opt.say(f"{summary.succeeded} images scored, {summary.failed} failed; written to {out}")

@@ -24,29 +24,14 @@ Counts = tuple[int, int]
 
 _SHOWN = 40  # faults of one card
 
-_MVTEC: dict[str, Any] = {
-    "name": "MVTec tree",
-    "test": [
-        {"images": "{category}/test/good/*", "label": "normal"},
-        {
-            "images": "{category}/test/{defect}/*",
-            "label": "anomalous",
-            "mask": [
-                "{category}/ground_truth/{defect}/{stem}_mask.*",
-                "{category}/ground_truth/{defect}/{stem}.*",
-            ],
-        },
-    ],
-    "train": [{"images": "{category}/train/good/*", "label": "normal"}],
-}
-
 
 @dataclass(frozen=True)
 class Category(Checked):
-    """One category: its prompt word, other names its folder may have, its test images."""
+    """One category: its prompt words, other names its folder may have, its test images."""
 
     name: str
     word: Text = ""
+    authors_word: Text = ""
     folders: Texts = ()
     test: Annotated[Counts | None, rules.counts] = None
 
@@ -151,13 +136,28 @@ class Layout(Checked):
             faults.add(where, "must have either patterns for test and train, or a table")
 
 
+def mvtec_layout(split: str = "test", above: str = "{category}/") -> Layout:
+    """An MVTec tree, whose folders good hold normal images.
+
+    Args:
+        split: the folder of the test split.
+        above: the folders above it.
+    """
+    masks = [f"{above}ground_truth/{{defect}}/{{stem}}{end}.*" for end in ("_mask", "")]
+    test = Group((f"{above}{split}/{{defect}}/*",), "anomalous", tuple(masks))
+    train = Group((f"{above}train/good/*",), "normal")
+    return Layout("MVTec tree", test=(test,), train=(train,))
+
+
 def _layouts(faults: Faults, where: str, value: object) -> tuple[Layout, ...]:
     if not isinstance(value, list) or not value:
         faults.add(where, f"is {short(value)}; a list of at least one layout is wanted")
         return ()
     places = [f"{where}[{k}]" for k in range(len(value))]
-    items = zip(places, (_MVTEC if item == "mvtec" else item for item in value), strict=True)
-    found = [(place, faults.read(place, item, Layout)) for place, item in items]
+    found = [
+        (place, mvtec_layout() if item == "mvtec" else faults.read(place, item, Layout))
+        for place, item in zip(places, value, strict=True)
+    ]
     return tuple(replace(layout, name=layout.name or place) for place, layout in found)
 
 

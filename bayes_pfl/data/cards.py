@@ -11,10 +11,12 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from bayes_pfl.data.card_schema import SPLITS, Card, Counts, Layout, parse_card
+from bayes_pfl.data.card_schema import SPLITS, Card, Category, Counts, Layout, parse_card
 from bayes_pfl.data.layouts import fits, read_layout
 from bayes_pfl.data.meta import read_meta
-from bayes_pfl.data.records import Sample, count_labels, select_categories
+from bayes_pfl.data.records import DatasetWarning, Sample, count_labels, select_categories
+from bayes_pfl.data.remarks import remarks
+from bayes_pfl.data.wording import prompt_word
 from bayes_pfl.errors import DataError
 from bayes_pfl.support.parsing import MAX_CARD, Malformed, parse_yaml, read_text
 from bayes_pfl.support.resources import resource_dir
@@ -22,13 +24,14 @@ from bayes_pfl.support.resources import resource_dir
 FORMS = ("auto", "standardised", "distributed")
 
 
-class DatasetWarning(UserWarning):
-    """A dataset differs from its card, but can be read."""
+def card_names(further: bool = False) -> list[str]:
+    """The names of the cards that come with the package, industrial sets first.
 
-
-def card_names() -> list[str]:
-    """The names of the cards that come with the package, industrial sets first."""
-    cards = [load_card(path) for path in resource_dir("datasets").glob("*.yaml")]
+    Args:
+        further: those of sets that the paper does not report, in place of its fifteen.
+    """
+    folder = resource_dir("datasets") / ("further" if further else "")
+    cards = [load_card(path) for path in folder.glob("*.yaml")]
     return [card.name for card in sorted(cards, key=lambda card: (card.domain, card.name))]
 
 
@@ -40,10 +43,12 @@ def load_card(name_or_path: str | Path) -> Card:
     """
     text, path = str(name_or_path), Path(name_or_path)
     if path.suffix.lower() not in (".yaml", ".yml"):
-        path = resource_dir("datasets") / f"{text.lower()}.yaml"
-        if "/" in text or not path.is_file():
-            known = ", ".join(sorted(card.stem for card in path.parent.glob("*.yaml")))
+        cards = {card.stem: card for card in resource_dir("datasets").glob("**/*.yaml")}
+        cards = {name: card for name, card in cards.items() if card.parent.name != "published"}
+        if text.lower() not in cards:
+            known = ", ".join(sorted(cards))
             raise DataError(f"no dataset card {text!r}; known are {known}, or give a .yaml file")
+        path = cards[text.lower()]
     try:
         content = parse_yaml(read_text(path, MAX_CARD))
     except OSError as error:
@@ -86,6 +91,10 @@ class Found:
             raise DataError(f"{card.name} in {self.path} has no {split} images")
         return samples
 
+    def remarks(self, samples: list[Sample]) -> list[str]:
+        """What reading passed over or chose, one line each: see `remarks.remarks`."""
+        return remarks(samples, self.path if self.layout else None)
+
     def differences(self, samples: list[Sample], split: str = "test") -> list[str]:
         """One line for each number of images that differs from the card's, with both numbers.
 
@@ -121,8 +130,8 @@ def read_dataset(
 ) -> list[Sample]:
     """Read one split of a dataset, wherever it lies below the root, in the card's order.
 
-    Warns (`DatasetWarning`) where the numbers of images differ from the card's, or categories are
-    not in the card.
+    Warns (`DatasetWarning`) where the numbers of images differ from the card's, categories are not
+    in the card, or files are passed over.
 
     Args:
         card, root, form: those of `locate`.
@@ -134,8 +143,8 @@ def read_dataset(
     """
     found = locate(card, root, form)
     samples = found.read(split)
-    for difference in found.differences(samples, split):
-        warnings.warn(difference, DatasetWarning, stacklevel=2)
+    for line in found.differences(samples, split) + found.remarks(samples):
+        warnings.warn(line, DatasetWarning, stacklevel=2)
     if categories is not None:
         samples = select_categories(samples, categories, found.card.name)
     absent = [sample.path for sample in samples if not sample.path.is_file()]
@@ -219,10 +228,10 @@ def _find_meta(root: Path, names: list[str], places: list[Path]) -> Path | None:
     return next((path for path in candidates if path and path.is_file()), None)
 
 
-def find_datasets(root: str | Path) -> dict[str, Found | None]:
-    """Every card of the package by name, with where its dataset is below the root, or None."""
+def find_datasets(root: str | Path, further: bool = False) -> dict[str, Found | None]:
+    """Every one of `card_names` with where its dataset is below the root, or None."""
     found: dict[str, Found | None] = {}
-    for name in card_names():
+    for name in card_names(further):
         try:
             found[name] = locate(load_card(name), root, own_folder=True)
         except DataError:
@@ -243,7 +252,11 @@ def _as_in_card(card: Card, sample: Sample) -> Sample:
     """The sample with the card's category and prompt word, which differ between publishers."""
     category = card.category_of(sample.category)
     if category is not None:
-        sample = replace(sample, category=category.name, class_name=category.word)
+        sample = replace(sample, category=category.name)
     elif len(card.categories) == 1:
-        sample = replace(sample, class_name=next(iter(card.categories.values())).word)
-    return replace(sample, dataset=card.name)
+        category = next(iter(card.categories.values()))
+    else:
+        word = sample.class_name
+        category = Category(sample.category, prompt_word(word), word)
+    word, authors = category.word, category.authors_word
+    return replace(sample, class_name=word, authors_word=authors, dataset=card.name)

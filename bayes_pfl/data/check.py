@@ -10,7 +10,8 @@ from bayes_pfl.data.card_schema import Card
 from bayes_pfl.data.cards import locate
 from bayes_pfl.data.images import read_image, read_mask
 from bayes_pfl.data.records import Sample, count_labels
-from bayes_pfl.errors import DataError
+from bayes_pfl.data.samples import mask_and_doubts
+from bayes_pfl.errors import DataError, ImageReadError
 from bayes_pfl.support.checksums import file_sha256
 from bayes_pfl.support.progress import NullProgress, Progress
 
@@ -26,6 +27,8 @@ class CheckReport:
         missing_masks: anomalous images without a mask, if the card supports pixel results.
         wrong_sizes: masks whose size differs from their image's, one line each.
         empty_masks: masks of anomalous images in which nothing is marked.
+        doubts: lines about masks that can be read in several ways, by kind of doubt.
+        remarks: files that are passed over, and other choices of `remarks.remarks`.
         duplicates: groups of image files with the same bytes.
     """
 
@@ -39,6 +42,8 @@ class CheckReport:
     missing_masks: list[Path] = field(default_factory=list)
     wrong_sizes: list[str] = field(default_factory=list)
     empty_masks: list[Path] = field(default_factory=list)
+    doubts: dict[str, list[str]] = field(default_factory=dict)
+    remarks: list[str] = field(default_factory=list)
     duplicates: list[tuple[Path, ...]] = field(default_factory=list)
 
     @property
@@ -54,6 +59,8 @@ class CheckReport:
             *(f"{path}: anomalous, but it has no mask" for path in self.missing_masks),
             *self.wrong_sizes,
             *(f"{path}: the mask of an anomalous image is empty" for path in self.empty_masks),
+            *(f"{lines[0]} ({len(lines)} masks)" for lines in self.doubts.values()),
+            *self.remarks,
             *(f"the same picture: {', '.join(map(str, group))}" for group in self.duplicates),
         ]
 
@@ -77,6 +84,7 @@ def check(
     card, samples = found.card, found.read(split)
     report = CheckReport(card.name, found.form, found.path, split, count_labels(samples))
     report.differences = found.differences(samples, split)
+    report.remarks = found.remarks(samples)
     progress = progress or NullProgress()
     progress.start(f"check {card.name}", len(samples))
     for sample in samples:
@@ -100,9 +108,9 @@ def duplicates(paths: Iterable[Path]) -> list[tuple[Path, ...]]:
 
 
 def _check_sample(sample: Sample, wants_mask: bool, report: CheckReport) -> None:
-    size = None
+    image, doubts = None, dict[str, str]()
     try:
-        size = read_image(sample.path).size
+        image = read_image(sample.path)
     except DataError as error:
         report.unreadable.append(str(error))
     if sample.label == 0:
@@ -111,14 +119,12 @@ def _check_sample(sample: Sample, wants_mask: bool, report: CheckReport) -> None
         report.missing_masks += [sample.path] if wants_mask else []
         return
     try:
-        mask = read_mask(sample.mask)
+        mask, doubts = mask_and_doubts(sample, image) if image else (read_mask(sample.mask), doubts)
     except DataError as error:
-        report.unreadable.append(str(error))
+        unread = isinstance(error, ImageReadError)
+        (report.unreadable if unread else report.wrong_sizes).append(str(error))
         return
-    if size and mask.shape != size[::-1]:
-        report.wrong_sizes.append(
-            f"{sample.mask}: the mask is {mask.shape[1]}x{mask.shape[0]}, its image "
-            f"{size[0]}x{size[1]}"
-        )
+    for kind, line in doubts.items():
+        report.doubts.setdefault(kind, []).append(line)
     if not mask.any():
         report.empty_masks.append(sample.mask)

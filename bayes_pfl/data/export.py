@@ -10,16 +10,20 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from PIL import Image
+from PIL import ExifTags, Image
 
-from bayes_pfl.data.images import read_mask
+from bayes_pfl.data.images import TURN, read_image
 from bayes_pfl.data.meta import confined, safe_name
 from bayes_pfl.data.records import Sample
+from bayes_pfl.data.samples import mask_and_doubts
 from bayes_pfl.errors import DataError
 from bayes_pfl.support.files import raising_not_written, write_atomically
 
 Splits = Mapping[str, Sequence[Sample]]
 """Samples by split: "train", "test"."""
+
+_UPRIGHT = Image.Exif()  # masks lie as the picture does after its EXIF has turned it
+_UPRIGHT[ExifTags.Base.Orientation] = 1
 
 
 def export_mvtec(splits: Splits, out: str | Path) -> Path:
@@ -77,8 +81,10 @@ def _copy(sample: Sample, split: str, out: Path, taken: set[tuple[Path, str]]) -
     if sample.mask is not None:
         masks = category / "ground_truth" / defect
         masks.mkdir(parents=True, exist_ok=True)
-        pixels = read_mask(sample.mask).astype(np.uint8) * 255
-        Image.fromarray(pixels).save(masks / f"{stem}_mask.png")
+        image = read_image(sample.path)
+        pixels = mask_and_doubts(sample, image)[0].astype(np.uint8) * 255
+        upright = _UPRIGHT if TURN in image.info else None
+        Image.fromarray(pixels).save(masks / f"{stem}_mask.png", exif=upright)
 
 
 def _item(sample: Sample, folder: Path) -> dict[str, Any]:

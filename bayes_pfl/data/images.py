@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import os
 from collections.abc import Iterator
+from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
@@ -17,8 +18,13 @@ from bayes_pfl.support.error_text import error_reason
 MAX_PIXELS = 178_956_970
 """Images with more pixels are refused: Pillow's own limit against decompression bombs."""
 
+TURN = "turned by EXIF"
+"""Key in the `info` of a picture that was turned; the value is a Pillow transposition."""
+
 # Listed, because Pillow would otherwise give a PostScript file named .png to Ghostscript.
-_FORMATS = ("BMP", "DIB", "GIF", "JPEG", "JPEG2000", "MPO", "PNG", "PPM", "TIFF", "WEBP")
+_FORMATS = ("AVIF", "BMP", "DIB", "GIF", "JPEG", "JPEG2000", "MPO", "PNG", "PPM", "TIFF", "WEBP")
+
+_NUMBERED = 32  # a mask whose values are all below it holds numbers of kinds of defects
 
 _TIFF_MAGIC = (b"II*\x00", b"MM\x00*")
 _DEEP_MAGIC = (b"\x89PNG", *_TIFF_MAGIC)
@@ -41,28 +47,68 @@ def read_image(path: str | os.PathLike[str], *, max_pixels: int = MAX_PIXELS) ->
     Depths above 8 bits are scaled as `bayes_pfl.data.pixels.to_uint8` says; transparency is
     composited on white; the EXIF rotation is applied; an animation gives its first frame.
 
+    Its `info` has one entry at most: TURN, the transposition by which EXIF made it upright.
+
     Raises:
         ImageReadError: the file is missing, empty, truncated, too large, or no image.
     """
     path = Path(path)
     with _reading(path), _open(path, max_pixels) as image:
         rgb = _decode(path, image)
-        turn = _orientation(image)
-    return rgb.transpose(turn) if turn is not None else rgb
+        turn = _EXIF_TURNS.get(_orientation(image) or 1)
+    if turn is not None:
+        rgb = rgb.transpose(turn)
+        rgb.info[TURN] = turn
+    return rgb
+
+
+@dataclass(frozen=True)
+class MaskFile:
+    """What a mask file holds.
+
+    Attributes:
+        marked: bool (H, W), true where the picture is anomalous; turned as its own EXIF says.
+        highest: its highest value if it holds grey values, of which those above half of that
+            count; None if each value above 0 counts.
+        oriented: whether its EXIF says how it lies.
+    """
+
+    marked: np.ndarray
+    highest: float | None
+    oriented: bool
 
 
 def read_mask(path: str | os.PathLike[str], *, max_pixels: int = MAX_PIXELS) -> np.ndarray:
-    """Read a mask: bool (H, W), true where the picture is anomalous.
+    """Read a mask: bool (H, W), true where the picture is anomalous; see :func:`read_mask_file`.
 
-    Any value above 0 counts (in any channel; fully transparent pixels do not). A JPEG mask is
-    blurred by its compression: there, grey values above 127 count.
+    Raises:
+        ImageReadError: as `read_image`.
+    """
+    return read_mask_file(path, max_pixels=max_pixels).marked
+
+
+def read_mask_file(path: str | os.PathLike[str], *, max_pixels: int = MAX_PIXELS) -> MaskFile:
+    """Read a mask by these rules.
+
+    Any value above 0 counts (in any channel; fully transparent pixels do not) if there is one such
+    value (0 and 255, 0 and 1), if all are from 1 to 31 (numbers of kinds of defects), and in
+    colour. Of other grey values, which come from noise or soft edges, those above half of the
+    highest count; of a JPEG mask, which is blurred by its compression, those above 127. A palette
+    whose entries all look alike is not used: the numbers of the entries are the values.
 
     Raises:
         ImageReadError: as `read_image`.
     """
     path = Path(path)
     with _reading(path), _open(path, max_pixels) as image:
-        return _mask_values(image)
+        marked, highest = _mask_values(image)
+        orientation = _orientation(image)
+    return MaskFile(turned(marked, _EXIF_TURNS.get(orientation or 1)), highest, bool(orientation))
+
+
+def turned(mask: np.ndarray, turn: Image.Transpose | None) -> np.ndarray:
+    """A mask, bool (H, W), turned as its picture was; ``turn`` None leaves it."""
+    return mask if turn is None else np.asarray(Image.fromarray(mask).transpose(turn))
 
 
 @contextlib.contextmanager
@@ -152,17 +198,30 @@ def _decode_deep(path: Path) -> np.ndarray | None:
     return values[..., order] if values.shape[2] in (3, 4) else None
 
 
-def _orientation(image: Image.Image) -> Image.Transpose | None:
+def _orientation(image: Image.Image) -> int | None:
+    """The orientation in EXIF, 1 to 8; None without one."""
     try:
-        return _EXIF_TURNS.get(image.getexif().get(ExifTags.Base.Orientation, 1))
+        return image.getexif().get(ExifTags.Base.Orientation)
     except Exception:  # a damaged EXIF block does not make the picture unreadable
         return None
 
 
-def _mask_values(image: Image.Image) -> np.ndarray:
+def _mask_values(image: Image.Image) -> tuple[np.ndarray, float | None]:
+    """The `marked` and `highest` of a MaskFile, not turned."""
     if image.format in ("JPEG", "MPO"):
-        return np.asarray(image.convert("L")) > 127
+        return np.asarray(image.convert("L")) > 127, None
     if image.mode.startswith("I") or image.mode in ("F", "L", "1"):
-        return np.asarray(image) > 0
-    rgba = np.asarray(image.convert("RGBA"))
-    return (rgba[..., :3] > 0).any(axis=2) & (rgba[..., 3] > 0)
+        values = np.asarray(image)
+    else:
+        rgba = np.asarray(image.convert("RGBA"))
+        values = rgba[..., :3].max(axis=2) * (rgba[..., 3] > 0)
+        if image.mode == "P" and np.ptp(values) == 0:
+            entries = np.asarray(image)
+            values = entries if np.ptp(entries) else values
+        elif (np.ptp(rgba[..., :3], axis=2) > 0).any():
+            return values > 0, None
+    marked = values > 0
+    low, high = np.min(values[marked], initial=values.max()), values.max()
+    if low == high or (low >= 1 and high < _NUMBERED):
+        return marked, None
+    return values > high / 2, float(high)

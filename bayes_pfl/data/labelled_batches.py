@@ -17,7 +17,7 @@ import numpy as np
 from bayes_pfl.data.decoding import decoding_loader
 from bayes_pfl.data.images import read_image
 from bayes_pfl.data.records import Sample
-from bayes_pfl.data.samples import load_mask
+from bayes_pfl.data.samples import mask_and_doubts, warn_of_first
 from bayes_pfl.data.transforms import resize_image, resize_mask, smooth_mask
 from bayes_pfl.errors import DataError
 from bayes_pfl.support.file_identity import stamp_or_unreadable
@@ -49,24 +49,26 @@ def read_batches(
     """
     read = functools.partial(_read, image_size=image_size, smooth=smooth)
     for items in decoding_loader(samples, read, batch_size, workers) if samples else ():
-        found = [item for item in items if len(item) == 3]
+        found = [item for item in items if len(item) == 4]
         masks = np.stack([item[2] for item in found]) if found else np.empty((0, 0, 0), bool)
         failures = [item for item in items if len(item) == 2]
+        for sample, _, _, doubts in found:  # here, because each worker would warn for itself
+            warn_of_first(sample, doubts)
         yield LabelledBatch(
             [item[1] for item in found], masks, [item[0] for item in found], failures
         )
 
 
 def _read(sample: Sample, image_size: int, smooth: bool) -> tuple[Any, ...]:
-    """(sample, pixels, mask), or (sample, why it cannot be read)."""
+    """(sample, pixels, mask, its doubts), or (sample, why it cannot be read)."""
     try:
         image = read_image(sample.path)
-        mask = load_mask(sample, image.size)
+        mask, doubts = mask_and_doubts(sample, image)
     except DataError as error:
         return sample, str(error)
     size = (image_size, image_size)
     small = smooth_mask(mask, image_size) if smooth else resize_mask(mask, size)
-    return sample, resize_image(image, image_size), small
+    return sample, resize_image(image, image_size), small, doubts
 
 
 def file_identity(sample: Sample) -> str:

@@ -11,7 +11,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from bayes_pfl.data.card_schema import Card, Category, Group, Layout, Table
-from bayes_pfl.data.image_files import IMAGE_SUFFIXES, is_image_name
+from bayes_pfl.data.image_files import IMAGE_SUFFIXES, is_good, is_image_name, is_leftover
 from bayes_pfl.data.images import read_mask
 from bayes_pfl.data.meta import confined
 from bayes_pfl.data.records import Sample
@@ -57,18 +57,21 @@ class _Tree:
         self._folders: dict[Path, defaultdict[str, list[str]]] = {}
 
     def names(self, folder: Path) -> dict[str, list[str]]:
-        """Names in a folder by their lower-case form, sorted; {} if it cannot be listed."""
+        """Names in a folder by their lower-case form without blanks around it, sorted.
+
+        {} if it cannot be listed.
+        """
         if folder not in self._folders:
             found = self._folders[folder] = defaultdict[str, list[str]](list)
             with contextlib.suppress(OSError):
                 for name in sorted(os.listdir(folder)):
-                    if not name.startswith("."):
-                        found[name.casefold()].append(name)
+                    if not is_leftover(name):
+                        found[name.strip().casefold()].append(name)
         return self._folders[folder]
 
     def child(self, folder: Path, name: str) -> Path | None:
         """The path of the entry with that name, or else with that name in other cases, or None."""
-        same = self.names(folder).get(name.casefold(), ())
+        same = self.names(folder).get(name.strip().casefold(), ())
         return folder / (name if name in same else same[0]) if same else None
 
     def match(self, pattern: str) -> Iterator[tuple[Path, dict[str, str]]]:
@@ -79,7 +82,7 @@ class _Tree:
             places = [hit for place in places for hit in self._step(*place, part)]
         for place in places:
             for path, values in self._step(*place, last):
-                if is_image_name(path.name) and path.is_file():
+                if is_image_name(path.name) and not path.is_dir():  # pipes, dead links: told later
                     yield path, values
 
     def _step(
@@ -93,8 +96,13 @@ class _Tree:
         hits = ((name, expression.fullmatch(name)) for name in names)
         return [(folder / name, {**values, **hit.groupdict()}) for name, hit in hits if hit]
 
-    def find(self, path: str) -> Path | None:
-        """The file of that path below the root; the extension ".*" stands for any image's."""
+    def find(self, path: str, image: Path | None = None) -> Path | None:
+        """The file of that path below the root; the extension ".*" stands for any image's.
+
+        Args:
+            image: whose mask is looked for: ".*" is its extension, else one of IMAGE_SUFFIXES in
+                their order, but never the image itself.
+        """
         *folders, last = path.split("/")
         place: Path | None = self.root
         for part in folders:
@@ -104,8 +112,9 @@ class _Tree:
         if not last.endswith(".*"):
             found = self.child(place, last)
             return found if found and found.is_file() else None
-        candidates = (self.child(place, last[:-2] + suffix) for suffix in IMAGE_SUFFIXES)
-        return next((path for path in candidates if path and path.is_file()), None)
+        suffixes = (*((image.suffix,) if image else ()), *IMAGE_SUFFIXES)
+        candidates = (self.child(place, last[:-2] + suffix) for suffix in suffixes)
+        return next((p for p in candidates if p and p != image and p.is_file()), None)
 
 
 def _expression(part: str, values: dict[str, str]) -> re.Pattern[str]:
@@ -162,17 +171,25 @@ def _sample(
     values: dict[str, str],
 ) -> Sample:
     names = {"stem": path.stem, **values}
-    found = (tree.find(_fill(pattern, names)) for pattern in group.mask)
-    mask = None if group.label == "normal" else next((m for m in found if m), None)
+    found = (tree.find(_fill(pattern, names), path) for pattern in group.mask)
+    normal = group.label == "normal" or is_good(values.get("defect", ""))
+    mask = None if normal else next((m for m in found if m), None)
     if group.label == "mask exists":
         label = int(mask is not None)
     elif group.label == "mask content":
         label = int(mask is not None and bool(read_mask(mask).any()))
     else:
-        label = int(group.label == "anomalous")
+        label = int(not normal)
     defect = values.get("defect", "anomaly") if label else "good"
+    return _labelled(card, category, path, label, mask, defect)
+
+
+def _labelled(
+    card: Card, category: Category, path: Path, label: int, mask: Path | None, defect: str
+) -> Sample:
+    word, authors = category.word, category.authors_word
     mask = mask if label else None
-    return Sample(path, category.name, category.word, label, mask, defect, card.name)
+    return Sample(path, category.name, word, label, mask, defect, card.name, authors)
 
 
 def _read_table(card: Card, table: Table, tree: _Tree, split: str) -> list[Sample]:
@@ -223,5 +240,4 @@ def _row_sample(
     if label and table.mask and (named := row[table.mask]):
         confined(tree.root, named)
         mask = tree.find(named.replace("\\", "/"))
-    defect = "anomaly" if label else "good"
-    return Sample(image, category.name, category.word, label, mask, defect, card.name)
+    return _labelled(card, category, image, label, mask, "anomaly" if label else "good")

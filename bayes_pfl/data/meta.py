@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import os
+import warnings
 from pathlib import Path, PurePosixPath, PureWindowsPath
 from typing import Any
 
-from bayes_pfl.data.records import Sample
-from bayes_pfl.data.wording import prompt_word
+from bayes_pfl.data.image_files import LEFT_OUT, is_leftover, remark
+from bayes_pfl.data.records import DatasetWarning, Sample
+from bayes_pfl.data.wording import published_word
 from bayes_pfl.errors import DataError
 from bayes_pfl.support.parsing import MAX_LISTING, Malformed, read_json, short
 
@@ -20,6 +22,8 @@ def read_meta(meta_json: str | Path, split: str = "test", dataset: str = "") -> 
     `{"train": {category: [item]}, "test": {category: [item]}}`, item = {"img_path", "mask_path",
     "cls_name", "specie_name", "anomaly"}. Placeholders (img_path "") are skipped; a mask that does
     not exist becomes None, because image-level sets list such masks. Pictures are not opened.
+    The prompt word is the item's "cls_name", as in the published run: see `published_word`. Items
+    that name leftovers of other programs are left out, with a DatasetWarning.
 
     Args:
         dataset: the name of the set; an item's own "dataset_name" comes first.
@@ -28,13 +32,14 @@ def read_meta(meta_json: str | Path, split: str = "test", dataset: str = "") -> 
         DataError: not such a JSON, or paths that leave the folder; all faults together.
     """
     path = Path(meta_json)
+    root = path.parent
     categories = _load(path, split)
     samples: list[Sample] = []
     faults: list[str] = []
     for name, items in categories.items():
         for index, item in enumerate(_item_list(name, items, faults)):
             try:
-                sample = _sample(path.parent, name, item, dataset)
+                sample = _sample(root, name, item, dataset)
             except DataError as error:
                 faults.append(f"{split}/{name}[{index}]: {error}")
             else:
@@ -42,7 +47,10 @@ def read_meta(meta_json: str | Path, split: str = "test", dataset: str = "") -> 
     if faults:
         more = f" (and {len(faults) - _SHOWN} more)" if len(faults) > _SHOWN else ""
         raise DataError(f"{path}: {'; '.join(faults[:_SHOWN])}{more}")
-    return samples
+    kept = [s for s in samples if not any(map(is_leftover, s.path.relative_to(root).parts))]
+    for line in remark([s.path for s in samples if s not in kept], LEFT_OUT, root):
+        warnings.warn(line, DatasetWarning, stacklevel=2)
+    return kept
 
 
 def confined(root: Path, relative: object) -> Path:
@@ -121,7 +129,7 @@ def _sample(root: Path, category: str, item: object, dataset: str) -> Sample | N
     named = item.get("mask_path") or None
     mask = confined(root, named) if named is not None else None
     mask = mask if mask is not None and label and os.path.isfile(mask) else None
-    word = prompt_word(safe_name(item.get("cls_name") or category, "cls_name"))
+    word = published_word(safe_name(item.get("cls_name") or category, "cls_name"))
     default = "anomaly" if label else "good"
     defect = safe_name(item.get("specie_name") or default, "specie_name")
     name = item.get("dataset_name") or dataset

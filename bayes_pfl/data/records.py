@@ -10,6 +10,10 @@ from pathlib import Path
 from bayes_pfl.errors import DataError
 
 
+class DatasetWarning(UserWarning):
+    """A dataset differs from its card or holds what can be read in several ways; it is read."""
+
+
 @dataclass(frozen=True)
 class Sample:
     """One picture of a dataset.

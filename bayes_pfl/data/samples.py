@@ -2,43 +2,90 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import warnings
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
 import torch
 from PIL import Image
-from torch.utils.data import Dataset
+from torch.utils.data import Dataset, get_worker_info
 
-from bayes_pfl.data.images import read_image, read_mask
-from bayes_pfl.data.records import Sample
+from bayes_pfl.data.images import TURN, read_image, read_mask_file, turned
+from bayes_pfl.data.records import DatasetWarning, Sample
 from bayes_pfl.data.transforms import InferenceTransform
 from bayes_pfl.errors import DataError
+from bayes_pfl.support.error_text import printable
+
+_TOLD: set[tuple[str, str]] = set()
+"""Dataset and kind of each doubt of which a warning was given."""
 
 
-def load_mask(sample: Sample, size: tuple[int, int]) -> np.ndarray:
+def load_mask(sample: Sample, image: Image.Image) -> np.ndarray:
     """The mask of a sample, bool (H, W); all false for normal pictures.
 
     It is all false for an anomalous picture without a mask too (image-level sets have such ones),
-    and must not enter pixel metrics then.
+    and must not enter pixel metrics then. Warns of `mask_and_doubts`, see `warn_of_first`.
 
     Args:
-        size: (width, height) of the picture, as Pillow gives it.
+        image: the picture, as `read_image` gives it.
 
     Raises:
         DataError: the size of the mask differs from the picture's.
         ImageReadError: the mask cannot be read.
     """
-    width, height = size
-    if sample.label == 0 or sample.mask is None:
-        return np.zeros((height, width), bool)
-    mask = read_mask(sample.mask)
-    if mask.shape != (height, width):
-        raise DataError(
-            f"{sample.mask}: the mask is {mask.shape[1]}x{mask.shape[0]}, its image {sample.path} "
-            f"is {width}x{height}; they must agree"
-        )
+    mask, doubts = mask_and_doubts(sample, image)
+    warn_of_first(sample, doubts)
     return mask
+
+
+def mask_and_doubts(sample: Sample, image: Image.Image) -> tuple[np.ndarray, dict[str, str]]:
+    """The mask of a sample as `load_mask` gives it, and what is doubtful in it: a line by its kind.
+
+    Of a picture that EXIF turns, a mask without EXIF lies as the file of the picture is stored,
+    and is turned alike, unless its size fits the upright picture alone. Where the size tells
+    nothing, as of squares, that is a doubt. Grey values are another: see `read_mask_file`.
+    """
+    width, height = image.size
+    if sample.label == 0 or sample.mask is None:
+        return np.zeros((height, width), bool), {}
+    file, turn = read_mask_file(sample.mask), image.info.get(TURN)
+    mask, doubts = file.marked, {}
+    if turn is not None and not file.oriented:
+        as_stored = turned(mask, turn)
+        if as_stored.shape == (height, width):
+            if mask.shape == (height, width):
+                doubts["EXIF"] = (
+                    f"{sample.mask}: EXIF turns its image {sample.path.name}; the mask has no EXIF "
+                    "and is turned alike (if it was drawn on the upright image, save that image "
+                    "without EXIF)"
+                )
+            mask = as_stored
+    if mask.shape != (height, width):
+        exif = ", turned by EXIF," if turn is not None else ""
+        raise DataError(
+            f"{sample.mask}: the mask is {mask.shape[1]}x{mask.shape[0]}, its image {sample.path}"
+            f"{exif} is {width}x{height}; they must agree"
+        )
+    if file.highest is not None:
+        doubts["grey"] = (
+            f"{sample.mask}: holds more than two grey values; those above half of the highest, "
+            f"{file.highest:g}, count as anomalous, the others as noise or soft edges"
+        )
+    return mask, doubts
+
+
+def warn_of_first(sample: Sample, doubts: Mapping[str, str]) -> None:
+    """Give a DatasetWarning for the first mask of a dataset with each kind of doubt.
+
+    Of several worker processes, the first one alone warns.
+    """
+    worker = get_worker_info()
+    for kind, line in doubts.items() if worker is None or worker.id == 0 else ():
+        if (sample.dataset, kind) not in _TOLD:
+            _TOLD.add((sample.dataset, kind))
+            text = f"{line}; this is said of the first such mask of {sample.dataset} alone"
+            warnings.warn(printable(text), DatasetWarning, stacklevel=3)
 
 
 class SampleDataset(Dataset[dict[str, Any]]):
@@ -77,7 +124,7 @@ class SampleDataset(Dataset[dict[str, Any]]):
                 f"{sample.path}: anomalous, but it has no mask; add the mask, or ask for "
                 "image-level results only"
             )
-        return image, load_mask(sample, image.size)
+        return image, load_mask(sample, image)
 
     def _item(self, index: int, image: torch.Tensor, mask: torch.Tensor) -> dict[str, Any]:
         sample = self.samples[index]

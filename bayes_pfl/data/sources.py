@@ -3,12 +3,16 @@
 from __future__ import annotations
 
 import random
+import warnings
 from collections.abc import Sequence
 from pathlib import Path
 
-from bayes_pfl.data.image_files import check_folder, images_in
+from bayes_pfl.data.card_schema import Card, Category, mvtec_layout
+from bayes_pfl.data.image_files import check_folder
+from bayes_pfl.data.layouts import read_layout
 from bayes_pfl.data.meta import read_meta
-from bayes_pfl.data.records import Sample
+from bayes_pfl.data.records import DatasetWarning, Sample
+from bayes_pfl.data.remarks import remarks
 from bayes_pfl.data.wording import prompt_word
 from bayes_pfl.errors import DataError
 
@@ -16,17 +20,22 @@ from bayes_pfl.errors import DataError
 def read_source(path: Path, split: str = "test", dataset: str = "") -> list[Sample]:
     """Samples of an MVTec-style tree, or of a standardised meta.json (or its folder).
 
+    Warns (`DatasetWarning`) where files are passed over, or can be read in several ways.
+
     Raises:
         DataError: there is neither, or it has no images.
     """
+    tree = None
     if path.is_file():
         samples = read_meta(path, split, dataset or path.parent.name)
     elif (path / "meta.json").is_file():
         samples = read_meta(path / "meta.json", split, dataset or path.name)
     else:
-        samples = read_mvtec(path, split, dataset or path.name)
+        samples, tree = read_mvtec(path, split, dataset or path.name), path
     if not samples:
         raise DataError(f"{path}: no images in split {split!r}; see docs/datasets.md for layouts")
+    for line in remarks(samples, tree):
+        warnings.warn(line, DatasetWarning, stacklevel=2)
     return samples
 
 
@@ -35,35 +44,22 @@ def read_mvtec(root: str | Path, split: str = "test", dataset: str = "") -> list
 
     `<category>/<split>/{good,<defect>}/<stem>.<ext>` with masks
     `<category>/ground_truth/<defect>/<stem>_mask.<ext>` or `<stem>.<ext>`. A root that is itself
-    one category is read as that category.
+    one category is read as that category. Cards read such trees in the same way.
 
     Raises:
         DataError: the root is missing or holds no such tree.
     """
     root = Path(root)
     check_folder(root, "the folder that holds the categories")
-    if (root / split).is_dir():
-        folders = {root.resolve().name: root}
-    else:
-        folders = {p.name: p for p in sorted(root.iterdir()) if (p / split).is_dir()}
-    if not folders:
+    alone = (root / split).is_dir()
+    if not alone and not any((folder / split).is_dir() for folder in root.iterdir()):
         raise DataError(f"{root} holds no category: expected <category>/{split}/good/<image>")
-    samples = [x for name in folders for x in _read_category(folders[name], name, split, dataset)]
+    name, above = root.resolve().name, "" if alone else "{category}/"
+    categories = {name: Category(name, prompt_word(name))} if alone else {}
+    card = Card(dataset, (mvtec_layout(split, above),), categories)
+    samples = read_layout(card, card.layouts[0], root, "test")
     if not samples:
         raise DataError(f"{root} has no images in <category>/{split}/good or /<defect>")
-    return samples
-
-
-def _read_category(folder: Path, name: str, split: str, dataset: str) -> list[Sample]:
-    samples = []
-    for defect in sorted(p for p in (folder / split).iterdir() if p.is_dir()):
-        label = int(defect.name != "good")
-        truth = images_in(folder / "ground_truth" / defect.name) if label else []
-        masks = {path.stem: path for path in truth}
-        for image in images_in(defect):
-            mask = masks.get(f"{image.stem}_mask") or masks.get(image.stem)
-            word = prompt_word(name)
-            samples.append(Sample(image, name, word, label, mask, defect.name, dataset))
     return samples
 
 

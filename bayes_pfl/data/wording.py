@@ -12,14 +12,24 @@ from bayes_pfl.errors import DataError
 
 SEPARATOR = "|"
 
-# Words of the published implementation that follow no rule.
+# The names that the published implementation replaces; it asks for all others as they are.
 PUBLISHED_WORDS = {
+    "metal_nut": "metal nut",
     "chewinggum": "chewing gum",
-    "pcb1": "printed circuit board",
-    "pcb2": "printed circuit board",
-    "pcb3": "printed circuit board",
-    "pcb4": "printed circuit board",
+    "macaroni1": "macaroni",
+    "macaroni2": "macaroni",
+    "pipe_fryum": "pipe fryum",
+    **dict.fromkeys(("pcb1", "pcb2", "pcb3", "pcb4"), "printed circuit board"),
 }
+
+
+def published_word(name: str) -> str:
+    """The words in the published run's prompts for a name of a meta.json.
+
+    >>> published_word("Metal_nut"), published_word("fabric2")
+    ('metal nut', 'fabric2')
+    """
+    return PUBLISHED_WORDS.get(name.lower(), name.lower())
 
 
 def prompt_word(category: str) -> str:

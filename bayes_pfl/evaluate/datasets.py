@@ -151,7 +151,7 @@ def _read(card: Card, root: Path | None, form: str, own_folder: bool = False) ->
             f"{found.path} names {len(samples)} images and none of them is there, first "
             f"{samples[0].path}; put the images beside it"
         )
-    notes = tuple(found.differences(samples))
+    notes = (*found.differences(samples), *found.remarks(samples))
     return EvaluationData(card.name, tuple(samples), card.domain, card.supports, notes)
 
 

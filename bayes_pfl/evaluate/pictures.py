@@ -151,7 +151,7 @@ def _limits(maps: Sequence[torch.Tensor | None]) -> tuple[float, float]:
 
 def _tile(sample: Sample, row: ImageRow, scored: ScoredImage, limits: tuple[float, float]) -> Tile:
     image = read_image(sample.path)
-    mask = load_mask(sample, image.size) if sample.mask else None
+    mask = load_mask(sample, image) if sample.mask else None
     image.thumbnail((2 * SIDE, 2 * SIDE))
     size = fitted(image.size, SIDE)
     picture = np.asarray(image.resize(size, Image.Resampling.BICUBIC)).copy()

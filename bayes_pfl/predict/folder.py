@@ -81,6 +81,7 @@ def predict_folder(
     folder, out = Path(folder), Path(out)
     inputs = read_input(model, folder, out, class_name)
     summary = Summary.begun(str(folder), str(out), len(inputs), checkpoint, model, settings, rule)
+    summary.remarks = inputs.remarks
     progress = progress or NullProgress()
     return FolderRun(model, inputs, settings, rule, summary, progress, resume, overwrite)()
 

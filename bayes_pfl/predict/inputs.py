@@ -10,7 +10,7 @@ from typing import Any
 
 import numpy as np
 
-from bayes_pfl.data.image_files import IMAGE_SUFFIXES, find_images
+from bayes_pfl.data.image_files import IMAGE_SUFFIXES, Files, list_files
 from bayes_pfl.data.wording import ClassNames
 from bayes_pfl.detect.class_names import check_class_name
 from bayes_pfl.errors import DataError
@@ -28,12 +28,14 @@ class InputImages:
         names: class name of each.
         stamps: (n, 2) int64: size in bytes and time of change in ns of each when the run began;
             -1 and 0 of a file that is out of reach.
+        remarks: what else lies in the folder, one line each.
     """
 
     folder: Path
     paths: list[Path]
     names: list[str]
     stamps: np.ndarray
+    remarks: list[str]
 
     def __len__(self) -> int:
         return len(self.paths)
@@ -51,10 +53,10 @@ def read_input(
     Raises:
         DataError: no images, or class names that cannot be used.
     """
-    paths = input_images(folder, out)
-    names = names_of(model, class_name, folder, paths)
-    stamps = np.array([stamp_or_unreadable(path) for path in paths], np.int64)
-    return InputImages(folder, paths, names, stamps)
+    files = input_files(folder, out)
+    names = names_of(model, class_name, folder, files.images)
+    stamps = np.array([stamp_or_unreadable(path) for path in files.images], np.int64)
+    return InputImages(folder, files.images, names, stamps, files.remarks(folder))
 
 
 def names_of(
@@ -77,22 +79,26 @@ def names_of(
     return names
 
 
-def input_images(folder: Path, out: Path) -> list[Path]:
-    """The images below ``folder``, except those that a run has written there.
+def input_files(folder: Path, out: Path) -> Files:
+    """The images below ``folder`` and its other files, except those that a run has written there.
 
     These are maps/, overlays/ and report/ of ``out``, and of a folder with files of an earlier run.
 
     Raises:
-        DataError: there are none, or no such folder.
+        DataError: there are no images, or no such folder.
     """
-    paths = find_images(folder)
-    below = {parent for path in paths for parent in path.relative_to(folder).parents}
+    files = list_files(folder)
+    every = (*files.images, *files.unread)
+    below = {parent for path in every for parent in path.relative_to(folder).parents}
     written = {place for place in below if _is_output(folder / place, out)}
-    if written:
-        paths = [p for p in paths if written.isdisjoint(p.relative_to(folder).parents)]
-    if not paths:
+
+    def given(paths: list[Path]) -> list[Path]:
+        return [p for p in paths if written.isdisjoint(p.relative_to(folder).parents)]
+
+    files = Files(given(files.images), given(files.unread), files.leftovers)
+    if not files.images:
         raise no_images(folder)
-    return paths
+    return files
 
 
 def no_images(place: Path | str) -> DataError:

@@ -81,6 +81,7 @@ class Summary:
             since it was resumed. ``images_per_second`` counts what was done in that time.
         highest: paths and scores of the five most anomalous images, highest first.
         failures: paths and reasons of the first twenty failures.
+        remarks: what else lies in the folder and is not read, one line each.
         checkpoint: as it was named.
         settings: see :class:`FolderSettings`, with the number of samples resolved.
         model: the model's config.
@@ -102,6 +103,7 @@ class Summary:
     images_per_second: float = 0.0
     highest: list[tuple[str, float]] = field(default_factory=list)
     failures: list[tuple[str, str]] = field(default_factory=list)
+    remarks: list[str] = field(default_factory=list)
     checkpoint: str | None = None
     settings: dict[str, Any] = field(default_factory=dict)
     model: dict[str, Any] = field(default_factory=dict)

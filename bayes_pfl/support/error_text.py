@@ -16,6 +16,15 @@ def one_line(error: BaseException, limit: int = 200) -> str:
     return f"{kind}: {text}" if isinstance(error, LookupError) else text or kind
 
 
+def printable(text: str) -> str:
+    """A text without what a terminal would obey: names of files may hold such characters.
+
+    >>> printable("a\x1b[2Jb")
+    'a\\x1b[2Jb'
+    """
+    return "".join(c if c.isprintable() else repr(c)[1:-1] for c in text)
+
+
 def error_reason(error: BaseException) -> str:
     """Why something failed, in one line: for an OSError the operating system's own words, such as
     "No space left on device".

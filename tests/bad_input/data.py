@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import warnings
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -12,11 +13,13 @@ from PIL import Image
 
 from bayes_pfl.data.cards import load_card
 from bayes_pfl.data.meta import read_meta
+from bayes_pfl.data.records import DatasetWarning
 from bayes_pfl.data.sources import read_mvtec
-from tests.bad_input.case import Case, World, message_of, picture, write_json
+from tests.bad_input.case import Case, World, message_of, one_image, picture, write_json
 
 See = Callable[[World], str]
 MASK = "nut/ground_truth/bent/000_mask.png"
+FIGURES = ("image", "pixel", "n_normal", "n_anomalous")
 
 
 def tree(root: Path) -> Path:
@@ -75,22 +78,64 @@ def cut_mask(world: World) -> str:
     return json.dumps(metrics) + said
 
 
-def same_figures(value: int) -> See:
-    """Masks of another value give the figures of masks of 255."""
+def same_figures(change: Callable[[Path], object]) -> See:
+    """A changed tree gives the figures of the plain one: what the user is warned of."""
 
     def see(world: World) -> str:
         wanted, _ = evaluated(world, tree(world.folder / "plain"))
         other = tree(world.folder / "other")
-        for number in ("000", "001", "002"):
-            save_mask(other / MASK.replace("000", number), marked(value))
-        found, _ = evaluated(world, other)
+        change(other)
+        with warnings.catch_warnings(record=True) as caught:
+            warnings.simplefilter("always", DatasetWarning)
+            found, _ = evaluated(world, other)
         for metrics in (wanted, found):
             (figures,) = metrics["datasets"].values()
-            metrics["figures"] = figures["categories"]["nut"]["pixel"]
+            metrics["figures"] = [figures["categories"]["nut"][key] for key in FIGURES]
         assert found["figures"] == wanted["figures"]
-        return ""
+        return " ".join(str(warning.message) for warning in caught)
 
     return see
+
+
+def masks_of(values: np.ndarray) -> Callable[[Path], None]:
+    """All masks of a tree replaced."""
+
+    def change(data: Path) -> None:
+        for number in ("000", "001", "002"):
+            save_mask(data / MASK.replace("000", number), values)
+
+    return change
+
+
+def noise() -> np.ndarray:
+    """The mask, with values of 1 to 20 in its background and of 200 to 255 in its corner."""
+    rng = np.random.default_rng(0)
+    low, high = (rng.integers(*span, (30, 40)) for span in ((1, 21), (200, 256)))
+    return np.where(marked(), high, low).astype(np.uint8)
+
+
+def black_palette(data: Path) -> None:
+    image = Image.fromarray(marked(1))
+    image.putpalette([0, 0, 0] * 2)
+    for number in ("000", "001", "002"):
+        image.save(data / MASK.replace("000", number))
+
+
+def turned_by_exif(data: Path) -> None:
+    """All pictures as a camera stores them; the masks with them, as square pictures."""
+    exif = Image.Exif()
+    exif[0x0112] = 3
+    for path in data.glob("nut/test/bent/*.png"):
+        with Image.open(path) as image:
+            image.transpose(Image.Transpose.ROTATE_180).save(path, exif=exif)
+    masks_of(marked()[::-1, ::-1])(data)
+
+
+def leftovers(data: Path) -> None:
+    for place in (".ipynb_checkpoints", "nut/test/.trash", "__MACOSX/test/bent"):
+        one_image(data / place)
+    one_image(data / "nut/test/bent", "._000.png")
+    (data / "nut/test/bent/Thumbs.db").touch()
 
 
 def meta(content: Any) -> See:
@@ -151,8 +196,56 @@ MASKS = (
         "`the mask is 20x10, its image`",
         mask_is(marked(size=(10, 20))),
     ),
-    Case("mask of 0 and 1 in place of 255", "every value above 0 is anomalous", same_figures(1)),
-    Case("mask of grey values", "every value above 0 is anomalous", same_figures(77)),
+    Case(
+        "mask of 0 and 1 in place of 255",
+        "every value above 0 is anomalous",
+        same_figures(masks_of(marked(1))),
+    ),
+    Case(
+        "mask of one grey value",
+        "every value above 0 is anomalous",
+        same_figures(masks_of(marked(77))),
+    ),
+    Case(
+        "noise or soft edges in a mask",
+        "`those above half of the highest, 255, count as anomalous`, said once for a dataset",
+        same_figures(masks_of(noise())),
+    ),
+    Case(
+        "palette mask whose colours are all black",
+        "the numbers of its entries are read",
+        same_figures(black_palette),
+    ),
+    Case(
+        "picture turned by EXIF, mask without EXIF",
+        "`the mask has no EXIF and is turned alike`, said where the size does not tell",
+        same_figures(turned_by_exif),
+    ),
+    Case(
+        "two masks for one image",
+        "`000_mask.png: read as the mask of 000.png, not 000.png`",
+        same_figures(lambda data: save_mask(data / MASK.replace("_mask", ""), marked()[::-1])),
+    ),
+    Case(
+        "hidden folders and leftovers in a tree",
+        "`other: 5 files left out as hidden, or as leftovers of other programs, first`",
+        same_figures(leftovers),
+    ),
+    Case(
+        "folder of a tree called Good",
+        "`images in folders called 'Good' count as normal`",
+        same_figures(lambda data: (data / "nut/test/good").rename(data / "nut/test/Good")),
+    ),
+    Case(
+        "files of other kinds in a tree",
+        "`1 file of kinds that are not read (.npy), first nut/test/bent/a.npy`",
+        same_figures(lambda data: (data / "nut/test/bent/a.npy").touch()),
+    ),
+    Case(
+        "images of a tree in deeper folders",
+        "`1 file left out, in folders below those that are read`",
+        same_figures(lambda data: one_image(data / "nut/test/bent/deep")),
+    ),
     Case("truncated mask", "the image is left out: `damaged or cut short`", cut_mask),
     Case(
         "mask missing",

@@ -139,9 +139,20 @@ def hidden(world: World) -> str:
     images = one_image(world.folder / "images")
     one_image(images, ".b.png")
     one_image(images / ".trash")
-    world.predict(images)
+    (images / "Thumbs.db").touch()
+    said = world.predict(images)
     assert list(rows(world)) == ["a.png"]
-    return ""
+    return said
+
+
+def other_kinds(world: World) -> str:
+    images = one_image(world.folder / "images")
+    for name in ("b.npy", "c.dcm", "notes.txt"):
+        (images / name).touch()
+    said = world.predict(images)
+    summary = json.loads((world.folder / "out" / "summary.json").read_text(encoding="utf-8"))
+    assert list(rows(world)) == ["a.png"] and summary["remarks"][0] in said
+    return said
 
 
 def empty(world: World) -> str:
@@ -233,7 +244,16 @@ FILES = (
     Case("name that begins with a dash", "scored", dash),
     Case("HTML in a name", "shown as text in report.html", markup),
     Case("name that begins with =", "quoted in predictions.csv, as it is", formula),
-    Case("hidden files and folders", "left out", hidden),
+    Case(
+        "hidden files and folders, leftovers of other programs",
+        "`3 files left out as hidden, or as leftovers of other programs, first`",
+        hidden,
+    ),
+    Case(
+        "files of other kinds",
+        "`2 files of kinds that are not read (.dcm .npy), first b.npy`; also in summary.json",
+        other_kinds,
+    ),
     Case("empty folder", "`no images; files that end in`", empty),
     Case("folder without images", "`no images; files that end in`", without_images),
     Case("no such folder", "`does not exist; give a folder of images`", nowhere),

@@ -9,8 +9,9 @@ import pytest
 from bayes_pfl.data.cards import read_dataset
 from bayes_pfl.data.meta import read_meta
 from bayes_pfl.data.sources import read_mvtec
+from bayes_pfl.evaluate.datasets import read_cards
 from tests.helpers.commands import command
-from tests.helpers.layout_trees import BUILDERS, Painter
+from tests.helpers.layout_trees import BUILDERS, FURTHER, Painter
 from tests.helpers.paths import ROOT
 
 TOOLS = ROOT / "tools"
@@ -18,9 +19,10 @@ TOOLS = ROOT / "tools"
 
 @pytest.fixture
 def root(tmp_path):
-    """MVTec and two medical sets."""
+    """MVTec, two medical sets and a further one."""
     for name in ("mvtec", "isic", "br35h"):
         BUILDERS[name](Painter(tmp_path / "data" / name))
+    FURTHER["mpdd"](Painter(tmp_path / "data" / "MPDD"))
     return tmp_path / "data"
 
 
@@ -28,13 +30,16 @@ def test_the_list_names_all_and_what_is_found(root, tmp_path, capsys, monkeypatc
     monkeypatch.setenv("COLUMNS", "200")
     assert command("datasets") == 0
     text = capsys.readouterr().out
-    assert all(name in text for name in BUILDERS) and "--data ROOT" in text
+    assert all(name in text for name in (*BUILDERS, *FURTHER)) and "--data ROOT" in text
+    assert text.index("visa") < text.index("kvasir") < text.index("mpdd")  # apart, at the end
     out = tmp_path / "list.json"
     assert command("datasets", "--data", root, "--json", out) == 0
     text = capsys.readouterr().out
-    assert "3 of 15 found" in text
+    assert "3 of 15 found" in text and "and 1 of 5 further sets" in text
     rows = {row["name"]: row for row in json.loads(out.read_text())}
     assert rows["mvtec"]["form"] == "distributed" and rows["visa"]["form"] is None
+    assert rows["mpdd"]["further"] and not rows["mvtec"]["further"]
+    assert rows["mpdd"]["images"] == "2 normal, 2 anomalous (not as expected)"
     assert rows["mvtec"]["path"] == str(root / "mvtec")
     assert rows["mvtec"]["images"] == "2 normal, 4 anomalous (not as expected)"
 
@@ -56,6 +61,22 @@ def test_check_lists_every_finding(root, tmp_path, capsys):
     assert "skin: 0 normal, 2 anomalous test images" in text and "2 findings" in text
     report = json.loads(out.read_text())
     assert report["ok"] is False and len(report["unreadable"]) == 1
+
+
+def test_further_sets_are_checked_by_name_and_left_out_of_all(root, capsys):
+    assert command("datasets", "check", "mpdd", "--data", root) == 1
+    assert "found 2 normal and 2 anomalous test images, expected 176 and 282" in (
+        capsys.readouterr().out
+    )
+    found, _ = read_cards(["all"], root)
+    assert {data.name for data in found} == {"mvtec", "isic", "br35h"}
+    (data,), _ = read_cards(["mpdd"], root)
+    (root / "MPDD" / "tubes" / "test" / "good" / "x.npy").touch()
+    (again,), _ = read_cards(["mpdd"], root)
+    assert again.samples == data.samples
+    assert [note for note in again.notes if note not in data.notes] == [
+        f"{root / 'MPDD'}: 1 file of kinds that are not read (.npy), first tubes/test/good/x.npy"
+    ]
 
 
 def test_check_of_a_sound_card_file(root, tmp_path, capsys):

@@ -1,4 +1,4 @@
-"""The fifteen cards: each layout in both forms, counts, pairs, and what they refuse."""
+"""The cards: each layout in both forms, counts, pairs, and what they refuse."""
 
 import json
 import warnings
@@ -16,9 +16,17 @@ from bayes_pfl.data.cards import (
 from bayes_pfl.data.images import read_mask
 from bayes_pfl.data.records import count_labels
 from bayes_pfl.errors import DataError
-from tests.helpers.layout_trees import BUILDERS, WORDS, Painter, write_meta
+from tests.helpers.layout_trees import (
+    AUTHORS_WORDS,
+    BUILDERS,
+    FURTHER,
+    WORDS,
+    Painter,
+    write_meta,
+)
 
-IMAGE_ONLY = {"headct", "brainmri", "br35h"}
+ALL = {**BUILDERS, **FURTHER}
+IMAGE_ONLY = {"headct", "brainmri", "br35h", "mvtec_loco"}
 
 # Standardised files name categories as they please: some as the card, some otherwise.
 OTHER_NAMES = {"metal1": "01", "Class8": "fabric8", "metal_nut": "Metal_Nut", "head_ct": "headct"}
@@ -36,6 +44,7 @@ def assert_pairs(samples, name, counts):
     for sample in samples:
         assert sample.dataset == name
         assert sample.class_name == WORDS[name][sample.category]
+        assert sample.authors_word == AUTHORS_WORDS.get((name, sample.category), "")
         assert sample.path.is_file()
         if sample.label and name not in IMAGE_ONLY:
             # Each mask was painted right after its picture and shows the same square.
@@ -60,22 +69,32 @@ def test_there_are_fifteen_cards_with_all_their_facts():
             assert (sum(n for n, _ in known), sum(a for _, a in known)) == card.standardised.test
 
 
-@pytest.mark.parametrize("name", BUILDERS)
+def test_further_cards_are_known_by_name_and_stay_apart():
+    assert set(card_names(further=True)) == set(FURTHER) and not set(FURTHER) & set(BUILDERS)
+    for name in FURTHER:
+        card = load_card(name)
+        assert card.name == name and card.title and card.licence and card.citation and card.home
+    with pytest.raises(DataError, match="'bayes-pfl'; known are br35h, .*mpdd.*visa"):
+        load_card("bayes-pfl")  # a table of scores that lies in a folder of the cards
+
+
+@pytest.mark.parametrize("name", ALL)
 def test_layout_as_distributed(tmp_path, name):
-    counts = BUILDERS[name](Painter(tmp_path / name))
+    counts = ALL[name](Painter(tmp_path / name))
     assert_pairs(read_dataset(name, tmp_path), name, counts)
     assert_pairs(read_dataset(name, tmp_path, form="distributed"), name, counts)
     assert_pairs(read_dataset(name, tmp_path / name), name, counts)
     with pytest.raises(DataError, match="not found"):
         read_dataset(name, tmp_path, form="standardised")
-    assert [key for key, found in find_datasets(tmp_path).items() if found] == [name]
+    found = find_datasets(tmp_path, further=name in FURTHER)
+    assert [key for key, place in found.items() if place] == [name]
 
 
-@pytest.mark.parametrize("name", BUILDERS)
+@pytest.mark.parametrize("name", ALL)
 @pytest.mark.parametrize("place", ["meta_{}.json", "{}/meta.json", "{}/meta_{}.json"])
 def test_standardised_form(tmp_path, name, place):
     folder = tmp_path / name
-    counts = BUILDERS[name](Painter(tmp_path / "elsewhere"))
+    counts = ALL[name](Painter(tmp_path / "elsewhere"))
     named = {OTHER_NAMES.get(key, key): value for key, value in counts.items()}
     folder.mkdir()
     write_meta(Painter(folder), tmp_path / place.format(name, name), named, name in IMAGE_ONLY)
@@ -113,9 +132,10 @@ def test_table_paths_that_leave_the_root_are_refused(tmp_path, column):
 
 
 def test_train_splits(tmp_path):
-    wanted = {"mvtec": (2, 0), "visa": (3, 0), "btad": (3, 0), "ksdd2": (2, 1), "dagm": (4, 2)}
+    wanted = {"mvtec": (2, 0), "visa": (3, 0), "btad": (3, 0), "ksdd2": (2, 1), "dagm": (6, 3)}
+    wanted |= {"mpdd": (2, 0), "mvtec_loco": (1, 0), "mvtec_ad_2": (1, 0), "tn3k": (0, 1)}
     for name, count in wanted.items():
-        BUILDERS[name](Painter(tmp_path / name))
+        ALL[name](Painter(tmp_path / name))
         pairs = count_labels(read_dataset(name, tmp_path, split="train")).values()
         assert (sum(n for n, _ in pairs), sum(a for _, a in pairs)) == count
 
@@ -135,11 +155,20 @@ def test_other_published_layouts(tmp_path):
     assert_pairs(read_dataset("headct", tmp_path), "headct", {"head_ct": (1, 1)})
     assert_pairs(read_dataset("brainmri", tmp_path), "brainmri", {"brain": (1, 1)})
 
-    paint = Painter(tmp_path / "RSDDs")
-    for kind in ("Type-I", "Type-II"):
-        paint.image(f"{kind}/rail_1.jpg")
-        paint.mask(f"{kind}/rail_1.png")
-    assert_pairs(read_dataset("rsdd", tmp_path), "rsdd", {"metal": (0, 2)})
+    paint = Painter(tmp_path / "Br35H")
+    paint.image("brain/test/good/1.png")
+    paint.image("brain/test/tumor/2.png")
+    assert_pairs(read_dataset("br35h", tmp_path), "br35h", {"brain": (1, 1)})
+
+    for root, images, masks in (
+        ("RSDDs", "", "{}.png"),
+        ("RSDDs dataset", "Rail surface images/", "GroundTruth/{}.jpg"),
+    ):
+        paint = Painter(tmp_path / root / root)
+        for kind in ("Type-I RSDDs dataset", "Type-II RSDDs dataset"):
+            paint.image(f"{kind}/{images}rail_1.jpg")
+            paint.mask(f"{kind}/{masks.format('rail_1')}")
+        assert_pairs(read_dataset("rsdd", tmp_path / root), "rsdd", {"metal": (0, 2)})
 
     paint = Painter(tmp_path / "CVC-ClinicDB" / "PNG")
     paint.image("Original/1.png")
@@ -180,7 +209,7 @@ def test_categories_that_the_card_lacks_are_kept_and_told(tmp_path):
     )
     with pytest.warns(DatasetWarning, match="not in its card: glass_2"):
         samples = read_dataset("mvtec", tmp_path)
-    assert {sample.class_name for sample in samples} == {"glass"}
+    assert {(s.class_name, s.authors_word) for s in samples} == {("glass", "glass_2")}
 
 
 def test_missing_images_of_a_listing_are_counted_before_any_work(tmp_path):

@@ -1,4 +1,4 @@
-"""Tiny trees in the layouts of the fifteen benchmarks as distributed, and their meta.json."""
+"""Tiny trees in the layouts of the benchmarks and further sets as distributed, and meta.json."""
 
 from __future__ import annotations
 
@@ -80,6 +80,8 @@ def ksdd2(paint: Painter) -> Counts:
         for number, marked in ((20000, False), (20001, True), (20002, False)):
             paint.image(f"{split}/{number}.png")
             paint.mask(f"{split}/{number}_GT.png", marked)
+    paint.image("train/10301 (copy).png")
+    paint.mask("train/10301_GT (copy).png")
     return {"metal": (2, 1)}
 
 
@@ -141,6 +143,52 @@ def colon(images: str, masks: str, image_type: str, mask_type: str) -> Callable[
     return build
 
 
+def mpdd(paint: Painter) -> Counts:
+    for category in ("bracket_black", "tubes"):
+        paint.image(f"{category}/train/good/000.png")
+        paint.image(f"{category}/test/good/000.png")
+        paint.image(f"{category}/test/anomalous/001.png")
+        paint.mask(f"{category}/ground_truth/anomalous/001_mask.png")
+    return {"bracket_black": (1, 1), "tubes": (1, 1)}
+
+
+def mvtec_loco(paint: Painter) -> Counts:
+    for split in ("train", "validation", "test"):
+        paint.image(f"pushpins/{split}/good/000.png")
+    for defect in ("logical_anomalies", "structural_anomalies"):
+        paint.image(f"pushpins/test/{defect}/000.png")
+        paint.mask(f"pushpins/ground_truth/{defect}/000/000.png")
+    return {"pushpins": (1, 2)}
+
+
+def mvtec_ad_2(paint: Painter) -> Counts:
+    for folder in ("train", "validation", "test_public"):
+        paint.image(f"sheet_metal/{folder}/good/000_regular.png")
+    paint.image("sheet_metal/test_public/bad/001_regular.png")
+    paint.mask("sheet_metal/test_public/ground_truth/bad/001_regular_mask.png")
+    paint.image("sheet_metal/test_private/000_regular.png")
+    return {"sheet_metal": (1, 1)}
+
+
+def real_iad(paint: Painter) -> Counts:
+    for category in ("pcb", "vcpill"):
+        paint.image(f"{category}/OK/S0001/{category}_0001_OK_C1.jpg")
+        paint.image(f"{category}/NG/QS/S0002/{category}_0002_NG_C1.jpg")
+        paint.mask(f"{category}/NG/QS/S0002/{category}_0002_NG_C1.png")
+        paint.image(
+            f"{category}/NG/QS/S0002/{category}_0002_NG_C2.jpg"
+        )  # the defect is out of view
+    return {"pcb": (2, 1), "vcpill": (2, 1)}
+
+
+def tn3k(paint: Painter) -> Counts:
+    for split, count in (("trainval", 1), ("test", 2)):
+        for k in range(count):
+            paint.image(f"{split}-image/{k:04d}.jpg")
+            paint.mask(f"{split}-mask/{k:04d}.jpg")
+    return {"thyroid": (0, 2)}
+
+
 BUILDERS: dict[str, Callable[[Painter], Counts]] = {
     "mvtec": mvtec,
     "visa": visa,
@@ -159,13 +207,21 @@ BUILDERS: dict[str, Callable[[Painter], Counts]] = {
     "kvasir": colon("images", "masks", "jpg", "jpg"),
 }
 
+FURTHER: dict[str, Callable[[Painter], Counts]] = {
+    "mpdd": mpdd,
+    "mvtec_loco": mvtec_loco,
+    "mvtec_ad_2": mvtec_ad_2,
+    "real_iad": real_iad,
+    "tn3k": tn3k,
+}
+
 WORDS = {
     "mvtec": {"bottle": "bottle", "metal_nut": "metal nut"},
     "visa": {"candle": "candle", "macaroni2": "macaroni", "chewinggum": "chewing gum"},
     "btad": {"metal1": "metal1", "wood": "wood", "metal2": "metal2"},
     "ksdd2": {"metal": "metal"},
     "rsdd": {"metal": "metal"},
-    "dagm": {"Class1": "fabric", "Class8": "fabric"},
+    "dagm": {"Class1": "fabric", "Class8": "fabric", "Class10": "fabric"},
     "dtd_synthetic": {"blotchy": "blotchy", "Woven_127": "woven"},
     "headct": {"head_ct": "head ct"},
     "brainmri": {"brain": "brain"},
@@ -175,6 +231,21 @@ WORDS = {
     "clinicdb": {"colon": "colon"},
     "endo": {"colon": "colon"},
     "kvasir": {"colon": "colon"},
+    "mpdd": {"bracket_black": "bracket black", "tubes": "tubes"},
+    "mvtec_loco": {"pushpins": "pushpins"},
+    "mvtec_ad_2": {"sheet_metal": "sheet metal"},
+    "real_iad": {"pcb": "printed circuit board", "vcpill": "pill"},
+    "tn3k": {"thyroid": "thyroid"},
+}
+
+# The words of the published run, where they are others.
+AUTHORS_WORDS = {
+    ("dagm", "Class1"): "fabric1",
+    ("dagm", "Class8"): "fabric8",
+    ("dagm", "Class10"): "fabric10",
+    ("dtd_synthetic", "Woven_127"): "woven5",
+    ("rsdd", "metal"): "metal15",
+    ("brainmri", "brain"): "brain ct",
 }
 
 

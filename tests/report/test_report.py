@@ -16,7 +16,7 @@ from PIL import Image
 
 from bayes_pfl.errors import ConfigError, DataError
 from bayes_pfl.predict.folder import predict_folder
-from bayes_pfl.predict.inputs import input_images
+from bayes_pfl.predict.inputs import input_files
 from bayes_pfl.predict.settings import FolderSettings
 from bayes_pfl.report.html import NAME, data_island, render
 from bayes_pfl.report.pictures import FEW, PANELS, ReportPictures, picture_name, strip
@@ -141,7 +141,7 @@ def test_pictures_of_a_report_are_no_input(tiny_model, run, tmp_path):
         settings=FolderSettings(overlays=False, maps="none"),
     )
     assert list((out / "report" / "pictures").glob("*.webp"))
-    assert [path.name for path in input_images(images, tmp_path / "elsewhere")] == ["a.png"]
+    assert [path.name for path in input_files(images, tmp_path / "elsewhere").images] == ["a.png"]
 
 
 def test_many_images_stay_beside_the_page(tmp_path):

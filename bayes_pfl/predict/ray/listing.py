@@ -10,10 +10,10 @@ from typing import Any
 
 import pyarrow as pa
 
-from bayes_pfl.data.image_files import IMAGE_SUFFIXES
+from bayes_pfl.data.image_files import is_image_name, is_leftover
 from bayes_pfl.detect.inputs import batched
 from bayes_pfl.errors import DataError
-from bayes_pfl.predict.inputs import input_images, no_images
+from bayes_pfl.predict.inputs import input_files, no_images
 from bayes_pfl.predict.ray.storage import Place
 from bayes_pfl.support.error_text import error_reason
 from bayes_pfl.support.file_identity import UNREADABLE, stamp_or_unreadable
@@ -46,7 +46,7 @@ Entry = tuple[str, int | None, int | None, str | None]
 
 
 def _here(folder: Path, out: Place) -> Iterator[Entry]:
-    for path in input_images(folder, out.folder or Path(os.devnull)):
+    for path in input_files(folder, out.folder or Path(os.devnull)).images:
         inside = path.relative_to(folder).as_posix()
         # Columns hold text: a name that is not UTF-8 has a row with an error, as out of reach.
         stamp = stamp_or_unreadable(path)
@@ -92,8 +92,8 @@ def _files(fs: Any, root: str) -> Iterator[tuple[str, dict[str, Any]]]:
 
 
 def _is_image(inside: str) -> bool:
-    hidden = any(part.startswith(".") for part in inside.split("/"))
-    return not hidden and inside.lower().endswith(IMAGE_SUFFIXES)
+    *folders, name = inside.split("/")
+    return is_image_name(name) and not any(map(is_leftover, folders))
 
 
 def _stamp(info: dict[str, Any]) -> tuple[int | None, int | None, str | None]:
