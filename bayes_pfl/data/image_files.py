@@ -7,6 +7,7 @@ from pathlib import Path
 
 from bayes_pfl.errors import DataError
 
+_DEEPEST = 200  # folders below each other: paths become too long, and makers of folders recurse
 IMAGE_SUFFIXES = (".png", ".jpg", ".jpeg", ".bmp", ".tif", ".tiff", ".webp")
 
 
@@ -22,7 +23,8 @@ def find_images(folder: str | os.PathLike[str]) -> list[Path]:
     followed, each real folder once.
 
     Raises:
-        DataError: the folder is missing, is no folder, or a folder below it cannot be listed.
+        DataError: the folder is missing, is no folder, or a folder below it cannot be listed or is
+            nested too deeply.
     """
     folder = Path(folder)
     check_folder(folder, "a folder of images")
@@ -30,6 +32,8 @@ def find_images(folder: str | os.PathLike[str]) -> list[Path]:
     seen: set[str] = set()
     for where, folders, files in os.walk(folder, followlinks=True, onerror=_refuse_listing):
         real = os.path.realpath(where)
+        if len(Path(where).parts) - len(folder.parts) > _DEEPEST:
+            raise DataError(f"{folder}: more than {_DEEPEST} folders below each other; flatten it")
         # Sorted, so that every machine takes the same of two ways to one real folder.
         folders[:] = [] if real in seen else sorted(n for n in folders if not n.startswith("."))
         if real not in seen:
