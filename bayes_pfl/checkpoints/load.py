@@ -23,12 +23,15 @@ from bayes_pfl.clip.load import load_backbone
 from bayes_pfl.clip.weights import refuse_unused
 from bayes_pfl.config import BackboneConfig, ModelConfig
 from bayes_pfl.errors import CheckpointError, ConfigError
+from bayes_pfl.model.cost import scoring_bytes
 from bayes_pfl.model.network import BayesPFLNetwork
 from bayes_pfl.support.checksums import check_embedded
+from bayes_pfl.support.memory import GIB, check_memory
 from bayes_pfl.support.parsing import short
 from bayes_pfl.support.resources import resource_dir
 
 DEFAULT_CHECKPOINT = "bayes-pfl-tiny"
+_MOST = 4 * GIB
 _LONGEST = 4000  # bytes of a path
 _REPOSITORY = re.compile(r"[\w.-]+/[\w.-]+(@[\w./-]+)?")
 _FLOATS = (torch.float64, torch.float32, torch.bfloat16, torch.float16)
@@ -63,7 +66,8 @@ def load_checkpoint(
         model_class: the class to build, the network or a subclass of it.
 
     Raises:
-        ConfigError: no such device here, or ``pretrained`` for a backbone that brings its weights.
+        ConfigError: no such device here, ``pretrained`` for a backbone that brings its weights, or
+            a config that would fill the memory: more than 4 GiB for random weights, or one image.
         CheckpointError: not found, not to be fetched, damaged, or made for another backbone.
         BackboneError: its backbone cannot be loaded.
     """
@@ -78,7 +82,13 @@ def load_checkpoint(
     config = replace(config, backbone=replace(backbone, **chosen))
     state = read_weights(folder / WEIGHTS_NAME)
     with torch.random.fork_rng(devices=[]):  # initial weights leave the caller's generator alone
-        model = build_model(config, model_class)
+        tower, resolved = load_backbone(config.backbone, most=_MOST)
+        config = replace(config, backbone=resolved)
+        with torch.device("meta"):  # sizes that the weights do not have are refused without memory
+            _check_names(model_class(config, tower), state, folder / WEIGHTS_NAME)
+        costs = scoring_bytes(config, tower, config.scoring.samples)
+        check_memory(f"{folder / CONFIG_NAME}: scoring an image", costs, _MOST)
+        model = model_class(config, tower)
     load_learned(model, state, folder / WEIGHTS_NAME)
     return model.to(place).eval()
 

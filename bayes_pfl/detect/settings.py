@@ -55,6 +55,7 @@ class ScoringSettings:
 
 def check_whole(name: str, value: Any, low: int, high: float = math.inf) -> None:
     """Raise ConfigError unless ``value`` is a whole number from ``low`` to ``high``."""
-    if isinstance(value, bool) or not isinstance(value, Integral) or not low <= value <= high:
+    whole = isinstance(value, Integral) and not isinstance(value, bool)
+    if not (whole and low <= value <= high):
         most = "" if high == math.inf else f", {high} at most"
         raise ConfigError(f"{name} = {short(value)}: must be a whole number, {low} at least{most}")
