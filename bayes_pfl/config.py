@@ -18,6 +18,10 @@ ConfigT = TypeVar("ConfigT")
 
 MAX_IMAGE_SIZE = 4096
 """Largest side of the model's input, in pixels."""
+MAX_SAMPLES = 10_000
+"""Most Monte Carlo samples R."""
+MAX_WORKERS = 1000
+"""Most processes that decode images."""
 
 _SHOWN = 40  # faults of one config
 _MANY = 1_000_000
@@ -46,16 +50,19 @@ def _outside(item: Field[Any], name: str, value: Any) -> list[str]:
 
 @dataclass(frozen=True)
 class _Settings:
-    """Base of the configs: raises :class:`ConfigError` with all faults of its own fields."""
+    """Base of the configs: raises :class:`ConfigError` with all faults of its own fields.
+
+    Each fault begins with the name of a field; "; " stands between two of them.
+    """
 
     def __post_init__(self) -> None:
         values = [(item, item.name, getattr(self, item.name)) for item in fields(self)]
         faults = [fault for value in values for fault in _outside(*value)]
-        if faults := faults or self._conflicts():
+        if faults := faults + self._conflicts():
             raise ConfigError("; ".join(faults))
 
     def _conflicts(self) -> list[str]:
-        """Faults of values within their bounds, such as two that do not go together."""
+        """Faults of values that do not go together; of any values, also out of their bounds."""
         return []
 
 
@@ -94,7 +101,7 @@ class BackboneConfig(_Settings):
             return []
         if not self.layers:
             return ["layers = []: name at least one, or leave it out for the default"]
-        return [f"layers: {len(self.layers)} of them; at most 1000"]
+        return [f"layers: {len(self.layers)} of them, at most 1000"]
 
 
 @dataclass(frozen=True)
@@ -143,7 +150,7 @@ class ScoringConfig(_Settings):
             validation maps. Maps and scores do not depend on it.
     """
 
-    samples: int = field(default=10, metadata=_within(1, 10_000))
+    samples: int = field(default=10, metadata=_within(1, MAX_SAMPLES))
     stage: Literal[1, 2] = 2
     smoothing: float = field(default=8 / 518, metadata=_within(0, 1))
     map_range: tuple[float, float] = field(default=(0.0, 1.0), metadata=_within(0, 1))
@@ -256,7 +263,7 @@ class TrainConfig(_Settings):
     every_pair: bool = False
     validation: Literal["held-out", "authors"] = "held-out"
     held_out: float = field(default=0.2, metadata=_within(0, 1))
-    validation_samples: int = field(default=3, metadata=_within(0, 10_000))
+    validation_samples: int = field(default=3, metadata=_within(0, MAX_SAMPLES))
     validation_draws: Literal["fixed", "new"] = "fixed"
     validation_smoothing: bool = True
     augment: bool = True
@@ -265,16 +272,17 @@ class TrainConfig(_Settings):
     mosaic_of_all: bool = False
     text_checkpointing: bool = False
     precision: Literal["32-true", "bf16-mixed", "16-mixed"] = "32-true"
-    workers: int = field(default=0, metadata=_within(0, 1000))
+    workers: int = field(default=0, metadata=_within(0, MAX_WORKERS))
     seed: int = field(default=0, metadata=_within(0, 2**63 - 1))
     augmentation_seed: int | None = field(default=None, metadata=_within(0, 2**63 - 1))
 
     def _conflicts(self) -> list[str]:
-        if self.batch_size % self.accumulate:
-            return [f"accumulate = {self.accumulate}: must divide batch_size = {self.batch_size}"]
+        faults = []
+        if self.accumulate > 0 and self.batch_size % self.accumulate:
+            faults = [f"accumulate = {self.accumulate}: must divide batch_size = {self.batch_size}"]
         if self.last_batch == "short" and self.accumulate > 1:
-            return [f"accumulate = {self.accumulate}: a short last batch is not divided; use 1"]
-        return []
+            faults += [f"accumulate = {self.accumulate}: a short last batch is not divided, use 1"]
+        return faults
 
     @property
     def views_seed(self) -> int:
@@ -318,22 +326,28 @@ def _build(cls: Any, data: Any, where: str, faults: list[str]) -> Any:
     if not isinstance(data, dict):
         faults.append(f"{where}: expected an object, found {type(data).__name__}")
         return None
-    before = len(faults)
     hints = typing.get_type_hints(cls)
     known = {item.name: item for item in fields(cls)}
-    faults += _wrong_names(known, data, where)
-    values = {
-        name: _entry(known[name], hints[name], value, f"{where}.{name}", faults)
-        for name, value in data.items()
-        if name in known
-    }
-    if len(faults) > before:
+    found = _wrong_names(known, data, where)
+    values: dict[str, Any] = {}
+    for name in [name for name in data if name in known]:
+        before = len(found)
+        value = _convert(hints[name], data[name], f"{where}.{name}", found)
+        if len(found) == before:
+            values[name] = value
+    faults += found
+    settings = issubclass(cls, _Settings)
+    if found and not settings:
         return None
+    # Entries that cannot be used stay out, so that what is wrong with the others is said too.
+    absent = {name: None for name, item in known.items() if _is_required(item)}
     try:
-        return cls(**values)
+        made = cls(**absent | values)
     except ConfigError as error:  # of __post_init__
-        faults.append(f"{where}: {error}")
+        own = [f"{where}.{fault}" for fault in str(error).split("; ")]
+        faults += own if settings else [f"{where}: {error}"]
         return None
+    return None if found else made
 
 
 def _wrong_names(known: dict[str, Field[Any]], data: dict[str, Any], where: str) -> list[str]:
@@ -344,18 +358,13 @@ def _wrong_names(known: dict[str, Field[Any]], data: dict[str, Any], where: str)
     missing = [
         f"{where}: missing entry {name!r}"
         for name, item in known.items()
-        if name not in data and item.default is MISSING and item.default_factory is MISSING
+        if name not in data and _is_required(item)
     ]
     return unknown + missing
 
 
-def _entry(item: Field[Any], hint: Any, value: Any, where: str, faults: list[str]) -> Any:
-    """The value of one field, of its type and within its bounds."""
-    before = len(faults)
-    converted = _convert(hint, value, where, faults)
-    if len(faults) == before:
-        faults += _outside(item, where, converted)
-    return converted
+def _is_required(item: Field[Any]) -> bool:
+    return item.default is MISSING and item.default_factory is MISSING
 
 
 def _convert(hint: Any, value: Any, where: str, faults: list[str]) -> Any:

@@ -6,7 +6,13 @@ import re
 from pathlib import Path
 
 from bayes_pfl.checkpoints.format import CHECKSUM, CONFIG_NAME, WEIGHTS_NAME, read_raw_config
-from bayes_pfl.clip.downloads import cache_to_copy, cached_hub_file, fetch, why_unreachable
+from bayes_pfl.clip.downloads import (
+    cache_to_copy,
+    cached_hub_file,
+    check_repository,
+    fetch,
+    why_unreachable,
+)
 from bayes_pfl.errors import CheckpointError
 from bayes_pfl.support.checksums import check_download, check_sha256
 
@@ -28,9 +34,11 @@ def fetch_checkpoint(
         token: None for the one of `hf auth login` or HF_TOKEN, if there is one.
 
     Raises:
-        CheckpointError: they cannot be fetched, or the weights are not those that were pushed.
+        CheckpointError: no name of a repository; they cannot be fetched, or the weights are not
+            those that were pushed.
     """
     repository, pinned = split_revision(name, revision)
+    check_repository(repository, pinned, CheckpointError)
     cached = [cached_hub_file(repository, (x,), pinned) for x in (CONFIG_NAME, WEIGHTS_NAME)]
     folder = cached[0].parent if cached[0] and all(cached) else None
     if folder is None or not _COMMIT.fullmatch(pinned or ""):

@@ -20,14 +20,18 @@ from bayes_pfl.checkpoints.format import (
 )
 from bayes_pfl.checkpoints.hub import fetch_checkpoint
 from bayes_pfl.clip.load import load_backbone
+from bayes_pfl.clip.weights import refuse_unused
 from bayes_pfl.config import BackboneConfig, ModelConfig
-from bayes_pfl.errors import CheckpointError
+from bayes_pfl.errors import CheckpointError, ConfigError
+from bayes_pfl.model.cost import scoring_bytes
 from bayes_pfl.model.network import BayesPFLNetwork
 from bayes_pfl.support.checksums import check_embedded
+from bayes_pfl.support.memory import GIB, check_memory
 from bayes_pfl.support.parsing import short
 from bayes_pfl.support.resources import resource_dir
 
 DEFAULT_CHECKPOINT = "bayes-pfl-tiny"
+_MOST = 4 * GIB
 _LONGEST = 4000  # bytes of a path
 _REPOSITORY = re.compile(r"[\w.-]+/[\w.-]+(@[\w./-]+)?")
 _FLOATS = (torch.float64, torch.float32, torch.bfloat16, torch.float16)
@@ -52,7 +56,7 @@ def load_checkpoint(
         name_or_path: an embedded name (``bayes-pfl-tiny``), a checkpoint folder or the
             model.safetensors in one, a run folder of training (its best checkpoint), or a hub
             repository ``org/name`` or ``org/name@revision``.
-        device: "cpu", "cuda", "mps", ...; None for the best available.
+        device: "cpu", "cuda", "cuda:1", "mps", ...; None for the best available.
         pretrained: where the backbone's weights are now, if not where the config says.
         revision: of a hub repository: branch, tag or commit hash, as ``@revision``.
         local_files_only: take a hub repository from the cache alone.
@@ -62,9 +66,12 @@ def load_checkpoint(
         model_class: the class to build, the network or a subclass of it.
 
     Raises:
+        ConfigError: no such device here, ``pretrained`` for a backbone that brings its weights, or
+            a config that would fill the memory: more than 4 GiB for random weights, or one image.
         CheckpointError: not found, not to be fetched, damaged, or made for another backbone.
         BackboneError: its backbone cannot be loaded.
     """
+    place = find_device(device)
     folder = find_checkpoint(
         name_or_path, revision=revision, local_files_only=local_files_only, token=token
     )
@@ -75,9 +82,15 @@ def load_checkpoint(
     config = replace(config, backbone=replace(backbone, **chosen))
     state = read_weights(folder / WEIGHTS_NAME)
     with torch.random.fork_rng(devices=[]):  # initial weights leave the caller's generator alone
-        model = build_model(config, model_class)
+        tower, resolved = load_backbone(config.backbone, most=_MOST)
+        config = replace(config, backbone=resolved)
+        with torch.device("meta"):  # sizes that the weights do not have are refused without memory
+            _check_names(model_class(config, tower), state, folder / WEIGHTS_NAME)
+        costs = scoring_bytes(config, tower, config.scoring.samples)
+        check_memory(f"{folder / CONFIG_NAME}: scoring an image", costs, _MOST)
+        model = model_class(config, tower)
     load_learned(model, state, folder / WEIGHTS_NAME)
-    return model.to(device or best_device()).eval()
+    return model.to(place).eval()
 
 
 def _relocated(backbone: BackboneConfig, pretrained: str) -> BackboneConfig:
@@ -86,6 +99,7 @@ def _relocated(backbone: BackboneConfig, pretrained: str) -> BackboneConfig:
         return replace(backbone, name=f"local-dir:{pretrained}")
     if Path(backbone.name).suffix in (".pt", ".pth", ".bin", ".safetensors"):
         return replace(backbone, name=pretrained)
+    refuse_unused(backbone.name, pretrained)
     return replace(backbone, pretrained=pretrained)
 
 
@@ -99,17 +113,32 @@ def build_model(
 
 def untrained_model(backbone: BackboneConfig, device: str | None = None) -> BayesPFLNetwork:
     """A backbone with a head of random weights, in eval mode; the same weights every time."""
+    place = find_device(device)
+    refuse_unused(backbone.name, backbone.pretrained)
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(0)
         model = build_model(ModelConfig(backbone=backbone))
-    return model.to(device or best_device()).eval()
+    return model.to(place).eval()
 
 
-def best_device() -> str:
-    """ "cuda", else "mps", else "cpu"."""
-    if torch.cuda.is_available():
-        return "cuda"
-    return "mps" if torch.backends.mps.is_available() else "cpu"
+def find_device(name: str | None = None) -> torch.device:
+    """The device of a name; for None "cuda", else "mps", else "cpu".
+
+    Raises:
+        ConfigError: torch knows no such device, or there is none here.
+    """
+    here = ["cuda"] * torch.cuda.is_available() + ["mps"] * torch.backends.mps.is_available()
+    here.append("cpu")
+    device = here[0] if name is None else name
+    try:
+        torch.zeros(1, device=device).item()  # whether a number comes back from there
+        return torch.device(device)
+    except Exception as error:  # each kind of device raises types of its own
+        numbered = f", cuda:0 to cuda:{torch.cuda.device_count() - 1}" * (here[0] == "cuda")
+        raise ConfigError(
+            f"device = {short(name)}: there is none here; use {', '.join(here)}{numbered}, or "
+            "leave it out for the best of them"
+        ) from error
 
 
 def find_checkpoint(

@@ -16,7 +16,7 @@ from bayes_pfl.checkpoints.format import (
     read_weights,
 )
 from bayes_pfl.checkpoints.load import find_checkpoint
-from bayes_pfl.clip.downloads import why_unreachable
+from bayes_pfl.clip.downloads import check_repository, why_unreachable
 from bayes_pfl.config import ModelConfig
 from bayes_pfl.errors import CheckpointError
 from bayes_pfl.support.checksums import file_sha256
@@ -94,7 +94,7 @@ def push_checkpoint(
     from huggingface_hub import HfApi, constants
 
     folder = find_checkpoint(checkpoint)
-    _check_name(repository)
+    check_repository(repository, revision, CheckpointError)
     if reason := why_unreachable():
         raise CheckpointError(f"cannot push to {repository}: {reason}")
     api = HfApi(endpoint=constants.ENDPOINT, token=token, library_name="bayes-pfl")
@@ -115,17 +115,6 @@ def push_checkpoint(
         except Exception as error:  # network libraries raise many unrelated types
             raise CheckpointError(f"cannot push to {repository}: {hub_reason(error)}") from error
     return f"{repository}@{commit.oid}"
-
-
-def _check_name(repository: str) -> None:
-    from huggingface_hub.utils import validate_repo_id
-
-    try:
-        validate_repo_id(repository)
-    except ValueError as error:
-        raise CheckpointError(f"repository {repository!r}: {hub_reason(error)}") from error
-    if repository.count("/") != 1:
-        raise CheckpointError(f"repository {repository!r}: give org/name, with one slash")
 
 
 def _stage(folder: Path, staging: Path, repository: str, license: str | None) -> None:

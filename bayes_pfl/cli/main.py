@@ -29,7 +29,7 @@ from bayes_pfl.cli import (
 )
 from bayes_pfl.cli import options as opt
 from bayes_pfl.data.records import DatasetWarning
-from bayes_pfl.errors import BayesPFLError
+from bayes_pfl.errors import BayesPFLError, ConfigError
 from bayes_pfl.support.error_text import printable
 from bayes_pfl.support.processes import (
     StoppedElsewhere,
@@ -106,6 +106,7 @@ def run_app(app: Typer, arguments: list[str]) -> None:
     warnings.formatwarning = _one_line
     logging.basicConfig(level=logging.WARNING, format="%(levelname)s: %(message)s")
     try:
+        _refuse_empty(arguments)
         with terminable():
             app(arguments)
     except StoppedElsewhere:
@@ -119,6 +120,20 @@ def run_app(app: Typer, arguments: list[str]) -> None:
         if is_first_process():
             opt.warn(str(stopped), style="yellow")
         sys.exit(stopped.code)
+
+
+def _refuse_empty(arguments: list[str]) -> None:
+    """Raise ConfigError for a value without a character: as a path it is the working folder.
+
+    A class name has a refusal of its own.
+    """
+    for before, value in zip(["bayes-pfl", *arguments], arguments, strict=False):
+        name = before if not value else value.removesuffix("=")
+        if (not value or (name != value and value.startswith("--"))) and name != "--class-name":
+            raise ConfigError(
+                f"an empty value after {name}: give one, or leave the option out; perhaps a "
+                "variable of the shell is not set"
+            )
 
 
 def _complain(error: BayesPFLError | OSError) -> None:
@@ -168,7 +183,10 @@ def convert(
     authors: Annotated[Path, Argument(help="The authors' .pth.")],
     out: opt.Out,
     backbone: opt.Backbone = "ViT-L-14-336",
-    pretrained: opt.Pretrained = "openai",
+    pretrained: Annotated[
+        str | None,
+        Option(help="open_clip tag or a weights file.  [default: openai, where one is needed]"),
+    ] = None,
     image_size: opt.ImageSize = 518,
     layers: opt.Layers = None,
     stage: Annotated[
@@ -179,7 +197,10 @@ def convert(
     """Turn a checkpoint of the authors' research code into one of this package."""
     from bayes_pfl.checkpoints.authors import convert_authors_checkpoint
     from bayes_pfl.checkpoints.format import save_checkpoint
+    from bayes_pfl.clip.weights import brings_weights
 
+    if pretrained is None and not brings_weights(backbone):
+        pretrained = "openai"
     known = opt.backbone_config(backbone, pretrained, image_size, layers)
     save_checkpoint(convert_authors_checkpoint(authors, known, stage), out)
     opt.say(f"written to {out}")

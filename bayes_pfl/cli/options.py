@@ -108,8 +108,12 @@ def bars() -> Bars:
 
 
 def say(text: object) -> None:
-    """Print text unchanged: no markup, no colours, no wrapping."""
-    console.print(str(text), markup=False, highlight=False, soft_wrap=True)
+    """Print text unchanged: no markup, no colours, no wrapping.
+
+    Bytes of names that are not UTF-8 become escapes.
+    """
+    printable = str(text).encode("utf-8", "backslashreplace").decode("utf-8")
+    console.print(printable, markup=False, highlight=False, soft_wrap=True)
 
 
 def warn(text: str, style: str | None = None) -> None:
@@ -144,9 +148,12 @@ def backbone_config(
     """The backbone of --backbone, --pretrained, --image-size and --layers.
 
     Raises:
-        ConfigError: layers that are not numbers.
+        ConfigError: layers that are not numbers, or weights for a name that brings its own.
     """
+    from bayes_pfl.clip.weights import refuse_unused
     from bayes_pfl.config import BackboneConfig
+
+    refuse_unused(name, pretrained)
 
     try:
         taps = tuple(int(part) for part in layers.split(",")) if layers else None

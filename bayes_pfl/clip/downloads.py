@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import urllib.error
 import urllib.request
 from collections.abc import Callable
@@ -12,7 +13,10 @@ from bayes_pfl.clip.weights import CONFIG_FILE, EMBEDDED_BACKBONE, WEIGHTS_FILES
 from bayes_pfl.errors import BackboneError, BayesPFLError
 from bayes_pfl.support.checksums import check_download
 from bayes_pfl.support.error_text import hub_reason
+from bayes_pfl.support.parsing import short
 
+_REPOSITORY = re.compile(r"[A-Za-z0-9_][\w.-]{0,95}/[A-Za-z0-9_][\w.-]{0,95}", re.ASCII)
+_REVISION = re.compile(r"[A-Za-z0-9_][\w./-]{0,250}", re.ASCII)
 _OPENAI_CACHE = Path("~/.cache/clip")
 _CONNECT_SECONDS = 5  # hub clients retry for minutes; one short question comes first
 
@@ -60,12 +64,27 @@ def _tagged_file(what: str, settings: dict[str, Any]) -> Path:
     )
 
 
+def check_repository(name: str, revision: str | None, kind: type[BayesPFLError]) -> None:
+    """Refuse names that would lead elsewhere, before they become part of a path or an address.
+
+    Raises:
+        kind: ``name`` is not org/name, or ``revision`` is no branch, tag or commit.
+    """
+    if not _REPOSITORY.fullmatch(name) or any(mark in name for mark in ("..", "--")):
+        raise kind(
+            f"repository {short(name)}: give org/name, as on the hub: letters, digits, - _ ."
+        )
+    if revision is not None and (not _REVISION.fullmatch(revision) or ".." in revision):
+        raise kind(f"revision {short(revision)} of {name}: give a branch, a tag or a commit")
+
+
 def hub_folder(repository: str) -> Path:
     """Folder with the config and weights of an open_clip model on the Hugging Face hub.
 
     Raises:
-        BackboneError: not in the cache, and cannot be fetched; or damaged.
+        BackboneError: no name of a repository; not in the cache, and cannot be fetched; or damaged.
     """
+    check_repository(repository, None, BackboneError)
     config = cached_hub_file(repository, (CONFIG_FILE,))
     if config and cached_hub_file(repository, WEIGHTS_FILES):
         folder = config.parent

@@ -113,7 +113,7 @@ class FrozenCLIP(nn.Module):
                 f"layers = {list(self.layers)}: this image tower has {depth} blocks; "
                 f"name different ones from 1 to {depth}, in order"
             )
-        self.embed_dim, self.vision_widths, self.grid = self._probe()
+        self.embed_dim, self.vision_widths, self.grid, self.cells = self._probe()
 
     def train(self, mode: bool = True) -> Self:
         """Stay in eval mode: a frozen tower neither updates batch norms nor drops activations."""
@@ -171,8 +171,8 @@ class FrozenCLIP(nn.Module):
         return _cat([x["image_features"] for x in outputs]), [_cat(parts) for parts in stages]
 
     @torch.no_grad()
-    def _probe(self) -> tuple[int, tuple[int, ...], tuple[int, int]]:
-        """Joint width, widths and common grid, measured on one black image.
+    def _probe(self) -> tuple[int, tuple[int, ...], tuple[int, int], int]:
+        """Joint width, widths, common grid and cells of the finest tap, measured on a black image.
 
         No attribute gives them for towers of every library.
         """
@@ -188,7 +188,7 @@ class FrozenCLIP(nn.Module):
         widths = tuple(int(x.shape[1]) for x in stages)
         if self.joined:
             widths = (sum(widths) + UNLIKENESS_CHANNELS * len(widths) + 1,)
-        return int(pooled.shape[-1]), widths, grid
+        return int(pooled.shape[-1]), widths, grid, max(h * w for h, w in grids)
 
 
 def _cat(parts: Sequence[Tensor]) -> Tensor:

@@ -6,6 +6,7 @@ import difflib
 import functools
 import json
 import logging
+import math
 import os.path
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -34,26 +35,31 @@ from bayes_pfl.config import MAX_IMAGE_SIZE, BackboneConfig
 from bayes_pfl.errors import BackboneError
 from bayes_pfl.support.checksums import check_embedded, check_sha256, file_sha256
 from bayes_pfl.support.error_text import one_line
+from bayes_pfl.support.memory import check_memory
 from bayes_pfl.support.parsing import short
 from bayes_pfl.support.resources import resource_dir
 
 logger = logging.getLogger(__name__)
 
+_FLOAT = 4  # bytes
+
 
 def load_backbone(
-    config: BackboneConfig, tokenizer: Any = None
+    config: BackboneConfig, tokenizer: Any = None, most: float = math.inf
 ) -> tuple[FrozenCLIP, BackboneConfig]:
     """Build the backbone that ``config`` names.
 
     Args:
         config: see :class:`BackboneConfig`.
         tokenizer: replaces the one that belongs to the model.
+        most: bytes that random weights may take, where more is available.
 
     Returns:
         The backbone, and the config with every default resolved: what a checkpoint should keep.
 
     Raises:
         BackboneError: unknown name, missing or wrong weights, unusable settings.
+        ConfigError: random weights that would fill the memory.
     """
     source = _find_source(config)
     digest = file_sha256(source.weights) if source.weights else None
@@ -61,9 +67,14 @@ def load_backbone(
         said, mend = ", the checkpoint was trained on", "get the original weights file"
         check_sha256(source.weights, config.sha256, said, mend, BackboneError)
     size = config.image_size or source.native_size
+    label = str(source.weights or "this architecture")
+    if not source.state:  # weights of a file are no larger than the file
+        with torch.device("meta"):
+            blank = build_clip(source.model_cfg, {}, source.native_size, label)
+        weights = _FLOAT * sum(x.numel() for x in blank.parameters())
+        check_memory("random weights", {f"backbone.name = {short(config.name)}": weights}, most)
     # Initial weights leave the caller's generator alone.
     with torch.random.fork_rng(devices=[]):
-        label = str(source.weights or "this architecture")
         clip = build_clip(source.model_cfg, source.state, size, label)
     activation = config.activation
     if activation == "auto":

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import re
+from os.path import isfile
 from pathlib import Path
 
 import torch
 from torch import Tensor
 
 from bayes_pfl.clip.torchscript import check_archive, is_torchscript, read_torchscript
-from bayes_pfl.errors import BackboneError, BayesPFLError
+from bayes_pfl.errors import BackboneError, BayesPFLError, ConfigError
 from bayes_pfl.support.parsing import short
 
 EMBEDDED_BACKBONE = "bayes-pfl-clip-tiny"
@@ -20,6 +21,20 @@ WEIGHTS_FILES = (
     "open_clip_pytorch_model.bin",
 )
 """Names in open_clip's folders and repositories, the preferred first."""
+
+
+def brings_weights(name: str) -> bool:
+    """Whether a backbone's name says where its weights are, so that ``pretrained`` is not used."""
+    return name == EMBEDDED_BACKBONE or name.startswith(("local-dir:", "hf-hub:")) or isfile(name)
+
+
+def refuse_unused(name: str, pretrained: str | None) -> None:
+    """Raise ConfigError for weights that a user names for a backbone that brings its own."""
+    if pretrained is not None and brings_weights(name):
+        raise ConfigError(
+            f"pretrained = {short(pretrained)}: backbone {name} brings its weights; leave it out, "
+            "or give the folder of an open_clip model in its place"
+        )
 
 
 def weights_in(folder: Path) -> Path | None:

@@ -34,6 +34,7 @@ _DOCUMENTS = (
     *(".ipynb", ".sh", ".zip", ".gz", ".tar", ".rar", ".7z"),
 )
 
+_DEEPEST = 200  # folders below each other: paths become too long, and makers of folders recurse
 LEFT_OUT = "left out as hidden, or as leftovers of other programs"
 
 
@@ -91,7 +92,8 @@ def list_files(folder: str | os.PathLike[str]) -> Files:
     Linked folders are followed, each real folder once.
 
     Raises:
-        DataError: the folder is missing, is no folder, or a folder below it cannot be listed.
+        DataError: the folder is missing, is no folder, or a folder below it cannot be listed or is
+            nested too deeply.
     """
     folder = Path(folder)
     check_folder(folder, "a folder of images")
@@ -99,6 +101,8 @@ def list_files(folder: str | os.PathLike[str]) -> Files:
     seen: set[str] = set()
     for where, folders, files in os.walk(folder, followlinks=True, onerror=_refuse_listing):
         real = os.path.realpath(where)
+        if len(Path(where).parts) - len(folder.parts) > _DEEPEST:
+            raise DataError(f"{folder}: more than {_DEEPEST} folders below each other; flatten it")
         # Sorted, so that every machine takes the same of two ways to one real folder.
         names = [] if real in seen else sorted(folders)
         folders[:] = [name for name in names if not is_leftover(name)]

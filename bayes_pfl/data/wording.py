@@ -106,11 +106,27 @@ def _subfolder(inside: Path) -> str | None:
 
 
 def _read_table(path: Path) -> dict[str, str]:
+    """Class names by path; an empty one for a path without."""
+    if path.exists() and not path.is_file():  # reading a pipe waits, a device never ends
+        raise DataError(f"{path}: not a regular file; give a CSV file")
+    names: dict[str, str] = {}
+    lines: dict[str, int] = {}
     try:
         with path.open(encoding="utf-8-sig", errors="surrogateescape", newline="") as file:
-            rows = list(csv.DictReader(file))
+            reader = csv.DictReader(file)
+            for row in reader:
+                inside = row["path"]
+                if inside in names:
+                    raise DataError(
+                        f"{path}: {inside!r} is in line {lines[inside]} and in line "
+                        f"{reader.line_num}; leave one of them"
+                    )
+                names[inside] = (row["class_name"] or "").strip()
+                lines[inside] = reader.line_num
     except (OSError, csv.Error) as error:
         raise DataError(f"{path}: not readable as CSV ({error})") from error
-    if not rows or not {"path", "class_name"} <= rows[0].keys():
+    except KeyError:
+        names = {}
+    if not names:
         raise DataError(f"{path}: a CSV file with the columns path and class_name is wanted")
-    return {row["path"]: (row["class_name"] or "").strip() for row in rows}
+    return names

@@ -21,10 +21,12 @@ from bayes_pfl.data.transforms import normalise
 from bayes_pfl.detect.inputs import Loaded
 from bayes_pfl.detect.settings import ScoringSettings
 from bayes_pfl.errors import ConfigError
+from bayes_pfl.model.cost import scoring_bytes
 from bayes_pfl.model.network import BayesPFLNetwork
 from bayes_pfl.model.sampling import PromptNoise, RunSamples
 from bayes_pfl.model.scoring import BatchScores, deploy_scores, gaussian_smooth
 from bayes_pfl.support.error_text import one_line
+from bayes_pfl.support.memory import available_memory
 from bayes_pfl.support.precision import autocast
 
 _DEFAULTS = ScoringSettings()
@@ -184,12 +186,23 @@ def normalised(model: BayesPFLNetwork, pixels: Sequence[np.ndarray]) -> Tensor:
 def out_of_memory_explained(
     model: BayesPFLNetwork, images: int, draws: RunSamples | None = None
 ) -> Iterator[None]:
-    """Within, a device without memory raises a ConfigError that says what to change."""
+    """Within, a device without memory raises a ConfigError that says what to change.
+
+    A processor's memory is looked at before: when it is full, the system ends the process.
+    """
+    count = draws.count if draws else 1
+    costs = scoring_bytes(model.config, model.backbone, count)
+    if model.device.type == "cpu" and images * sum(costs.values()) > available_memory():
+        raise _out_of_memory(model, images, draws)
     try:
         yield
     except torch.OutOfMemoryError as error:
-        samples = f" with {draws.count} samples" if draws else ""
-        raise ConfigError(
-            f"{model.device} has no memory for a batch of {images}{samples}; use a smaller batch "
-            "size, or fewer samples"
-        ) from error
+        raise _out_of_memory(model, images, draws) from error
+
+
+def _out_of_memory(model: BayesPFLNetwork, images: int, draws: RunSamples | None) -> ConfigError:
+    samples = f" with {draws.count} samples" if draws else ""
+    return ConfigError(
+        f"{model.device} has no memory for a batch of {images}{samples}; use a smaller batch "
+        "size, or fewer samples"
+    )

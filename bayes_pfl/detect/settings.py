@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
+from numbers import Integral
 from typing import Any
 
+from bayes_pfl.config import MAX_SAMPLES, MAX_WORKERS
 from bayes_pfl.errors import ConfigError
 from bayes_pfl.model.network import BayesPFLNetwork
+from bayes_pfl.support.parsing import short
 from bayes_pfl.support.precision import half_dtype
 
 
@@ -18,7 +22,7 @@ class ScoringSettings:
         samples: Monte Carlo samples R; 0 for the mean prompt, whose text is encoded once per class
             name; None for the checkpoint's.
         precision: float32 (exact), bfloat16 or float16; or fp32, bf16, fp16.
-        seed: of the random draws: the same seed gives the same scores.
+        seed: of the random draws, below 2^64: the same seed gives the same scores.
         smoothing: of the maps; scores are computed from the maps before smoothing.
         batch_size: images scored at once; scores do not depend on it.
         workers: processes that decode files; 0 decodes in a thread of this process.
@@ -38,9 +42,10 @@ class ScoringSettings:
 
     def __post_init__(self) -> None:
         if self.samples is not None:
-            check_whole("samples", self.samples, 0)
+            check_whole("samples", self.samples, 0, MAX_SAMPLES)
+        check_whole("seed", self.seed, 0, 2**64 - 1)
         check_whole("batch_size", self.batch_size, 1)
-        check_whole("workers", self.workers, 0)
+        check_whole("workers", self.workers, 0, MAX_WORKERS)
         half_dtype(self.precision)  # raises for an unknown name
 
     def sample_count(self, model: BayesPFLNetwork) -> int:
@@ -48,7 +53,9 @@ class ScoringSettings:
         return model.config.scoring.samples if self.samples is None else self.samples
 
 
-def check_whole(name: str, value: Any, low: int) -> None:
-    """Raise ConfigError unless ``value`` is a whole number of at least ``low``."""
-    if isinstance(value, bool) or not isinstance(value, int) or value < low:
-        raise ConfigError(f"{name} = {value!r}: must be a whole number, {low} at least")
+def check_whole(name: str, value: Any, low: int, high: float = math.inf) -> None:
+    """Raise ConfigError unless ``value`` is a whole number from ``low`` to ``high``."""
+    whole = isinstance(value, Integral) and not isinstance(value, bool)
+    if not (whole and low <= value <= high):
+        most = "" if high == math.inf else f", {high} at most"
+        raise ConfigError(f"{name} = {short(value)}: must be a whole number, {low} at least{most}")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import os
 from dataclasses import dataclass
 from typing import NamedTuple
@@ -45,11 +46,20 @@ class Decision:
     Attributes:
         threshold: of the score.
         map_threshold: of the map, to be outlined.
+
+    Raises:
+        ConfigError: one that is not a finite number.
     """
 
     threshold: float | None = None
     map_threshold: float | None = None
     calibration: Calibration | None = None
+
+    def __post_init__(self) -> None:
+        for name in ("threshold", "map_threshold"):
+            value = getattr(self, name)
+            if value is not None and not math.isfinite(value):
+                raise ConfigError(f"{name} = {value}: give a number; scores lie within 0 and 1")
 
     def verdict(self, score: float, low: float, high: float) -> Verdict:
         """Judge a score with its credible interval."""
@@ -78,7 +88,8 @@ def resolve_decision(
         class_name: with a calibration, one word for all images.
 
     Raises:
-        ConfigError: a calibration that is unreadable, does not fit, or comes with a threshold.
+        ConfigError: a threshold that is no number; a calibration that is unreadable, does not fit,
+            or comes with a threshold.
     """
     if calibration is None:
         return Decision(threshold, map_threshold)

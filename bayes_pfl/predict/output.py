@@ -128,10 +128,10 @@ class OutputFolder:
 
     def _map_file(self, path: str) -> Path | None:
         suffix = self.settings.map_suffix
-        return mirrored(self.out / MAPS, path, suffix) if suffix else None
+        return self.out / MAPS / mirrored(path, suffix) if suffix else None
 
     def _overlay_file(self, path: str) -> Path | None:
-        return mirrored(self.out / OVERLAYS, path, ".png") if self.settings.overlays else None
+        return self.out / OVERLAYS / mirrored(path, ".png") if self.settings.overlays else None
 
     def _overlay(
         self, row: Row, scored: ScoredImage, anomaly_map: Tensor, preview: np.ndarray

@@ -165,5 +165,5 @@ def read_summary(path: Path) -> Summary:
     """
     try:
         return Summary(**json.loads(path.read_text(encoding="ascii")))
-    except (OSError, ValueError, TypeError) as error:
+    except (OSError, ValueError, TypeError, RecursionError) as error:
         raise DataError(f"{path}: cannot be read ({error}); remove it and run again") from error

@@ -18,9 +18,11 @@ from bayes_pfl.metrics import ImageMetrics
 from bayes_pfl.report.html import Report, ReportEntry, write_report
 from bayes_pfl.report.pictures import FOLDER, picture_limits, picture_name
 from bayes_pfl.report.tables import METRIC_NAMES, percent
+from bayes_pfl.support.files import mirrored
 from bayes_pfl.support.run_names import CSV_NAME, OVERLAYS, SUMMARY_NAME
 
 IMAGES_NAME, METRICS_NAME = "images.csv", "metrics.json"
+_DAMAGED = (KeyError, ValueError, TypeError, AttributeError, ArithmeticError, RecursionError)
 _FLAGGED_SHARE = 0.05
 _NO_FACTS = ("seconds", "images_per_second", "resumed", "dropped")
 _LISTS = ("highest", "failures")
@@ -48,7 +50,7 @@ def read_run(folder: Path) -> Report:
             return _prediction(folder)
         if (folder / METRICS_NAME).is_file() and (folder / IMAGES_NAME).is_file():
             return _evaluation(folder)
-    except (KeyError, ValueError, TypeError, AttributeError, csv.Error) as error:
+    except (*_DAMAGED, csv.Error) as error:
         reason = " ".join(f"{type(error).__name__}: {error}".split())
         raise DataError(f"{folder}: its tables cannot be read ({reason}); run it again") from error
     raise DataError(
@@ -79,7 +81,7 @@ def _prediction(folder: Path) -> Report:
 
 def _predicted(folder: Path, row: Mapping[str, str]) -> ReportEntry:
     path, width = row["path"], row.get("width")
-    overlay = Path(OVERLAYS, f"{path}.png")
+    overlay = f"{OVERLAYS}/{mirrored(path, '.png')}"
     return ReportEntry(
         name=path,
         group=row.get("class_name", ""),
@@ -92,7 +94,7 @@ def _predicted(folder: Path, row: Mapping[str, str]) -> ReportEntry:
         size=f"{width}×{row['height']}" if width and row.get("height") else "",
         error=row.get("error", ""),
         picture=_picture(path) if row.get("score") else "",
-        link=quote(os.fsencode(overlay)) if (folder / overlay).is_file() else "",
+        link=quote(os.fsencode(overlay)) if os.path.isfile(folder / overlay) else "",
     )
 
 
@@ -172,6 +174,8 @@ def _threshold(entries: Sequence[ReportEntry], given: float | None) -> tuple[flo
     """Where the threshold on the page starts, and where that value comes from."""
     scored = [entry for entry in entries if entry.score is not None]
     if given is not None:
+        if not math.isfinite(given):
+            raise ValueError(f"threshold = {given}")
         return float(given), "the run's own threshold"
     if not scored:
         return None, "no image has a score"

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import errno
+import hashlib
 import os
 import re
 import uuid
@@ -17,6 +18,7 @@ from bayes_pfl.support.error_text import error_reason
 Failure = TypeVar("Failure", bound=BayesPFLError)
 
 _LEFTOVER = re.compile(r"\..+\.[0-9a-f]{32}|\.(predictions\.csv\.\d+|\d+-\d+)\.tmp")
+_LONGEST_NAME = 255  # bytes
 _NO_ROOM = (errno.ENOSPC, errno.EROFS, getattr(errno, "EDQUOT", errno.ENOSPC))
 
 
@@ -75,13 +77,21 @@ def remove_leftovers(*folders: Path, below: bool = False) -> None:
                 inside.clear()
 
 
-def mirrored(base: Path, path: str, suffix: str) -> Path:
-    """The output of ``path`` below ``base``: its whole name is kept, so a.png and a.jpg differ.
+def mirrored(path: str, suffix: str) -> str:
+    """The output of ``path`` within a folder: its whole name is kept, so a.png and a.jpg differ.
 
-    >>> mirrored(Path("maps"), "left/a.jpg", ".png").as_posix()
-    'maps/left/a.jpg.png'
+    A name that would be longer than file systems take is cut, and a hash of it added.
+
+    >>> mirrored("left/a.jpg", ".png")
+    'left/a.jpg.png'
     """
-    return base / f"{path}{suffix}"
+    folder, slash, name = path.rpartition("/")
+    whole = os.fsencode(name)
+    if len(whole) + len(suffix) > _LONGEST_NAME:
+        digest = hashlib.sha256(whole).hexdigest()[:16]
+        kept = whole[: _LONGEST_NAME - len(suffix) - len(digest) - 1]
+        name = f"{kept.decode(errors='ignore')}-{digest}"
+    return f"{folder}{slash}{name}{suffix}"
 
 
 def reason_unless_disk_full(error: Exception) -> str:

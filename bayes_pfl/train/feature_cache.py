@@ -5,9 +5,12 @@ Symbols: n images, K views, N patches, V_l layer widths, D joint width, S image 
 
 from __future__ import annotations
 
+import errno
 import hashlib
 import json
+import math
 import os
+import shutil
 import zlib
 from collections.abc import Sequence
 from dataclasses import asdict
@@ -73,13 +76,15 @@ class FeatureCache:
         self._tokens = [f"tokens_{i}" for i in range(len(backbone.vision_widths))]
         for name, width in zip(self._tokens, backbone.vision_widths, strict=True):
             shapes[name] = ((rows, patches, width), np.float16)
+        sizes = (math.prod(shape) * np.dtype(kind).itemsize for shape, kind in shapes.values())
         try:
             folder.mkdir(parents=True, exist_ok=True)
             self._arrays = {k: _open(folder / f"{k}.npy", *v) for k, v in shapes.items()}
         except (OSError, ValueError) as error:
             raise DataError(
-                f"{folder}: feature cache cannot be used ({error}); remove the folder, or choose "
-                "another --cache-features"
+                f"{folder}: feature cache of {sum(sizes) / 2**30:.2f} GiB cannot be used "
+                f"({error_reason(error)}); remove the folder, or choose another --cache-features, "
+                "on a disk with room"
             ) from error
 
     def missing(self, view: int) -> list[int]:
@@ -150,6 +155,25 @@ def _open(path: Path, shape: tuple[int, ...], dtype: type) -> np.memmap:
         return array
     # Renamed when complete, because a run that is stopped here must not leave a short file.
     fresh = path.with_suffix(".new.npy")
-    np.lib.format.open_memmap(fresh, mode="w+", dtype=dtype, shape=shape)
-    os.replace(fresh, path)
+    try:
+        np.lib.format.open_memmap(fresh, mode="w+", dtype=dtype, shape=shape)
+        _reserve(fresh)
+        os.replace(fresh, path)
+    except BaseException:
+        fresh.unlink(missing_ok=True)
+        raise
     return np.lib.format.open_memmap(path, mode="r+")
+
+
+def _reserve(path: Path) -> None:
+    """Take the disk's space for a sparse file now: a write into a map has no error, but a signal.
+
+    Raises:
+        OSError: there is less.
+    """
+    size = path.stat().st_size
+    if hasattr(os, "posix_fallocate"):
+        with path.open("r+b") as file:
+            os.posix_fallocate(file.fileno(), 0, size)
+    elif shutil.disk_usage(path.parent).free < size:
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))

@@ -9,12 +9,13 @@ from tests.bad_input.case import Case
 
 def sections() -> dict[str, Sequence[Case]]:
     """All cases, under the headings of docs/robustness.md."""
-    from tests.bad_input import data, images, models, places
+    from tests.bad_input import data, images, models, places, settings
 
     return {
         "Image files": images.CASES,
         "Names and folders": places.FILES,
         "Class names": places.NAMES,
+        "Settings": settings.CASES,
         "Masks and trees": data.MASKS,
         "meta.json": data.META,
         "Dataset cards": data.CARDS,

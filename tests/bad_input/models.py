@@ -7,6 +7,7 @@ import os
 import shutil
 import struct
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +17,7 @@ from safetensors.torch import load_file, save_file
 from bayes_pfl.checkpoints.load import load_checkpoint
 from bayes_pfl.clip.load import load_backbone
 from bayes_pfl.config import BackboneConfig
+from bayes_pfl.support.resources import resource_dir
 from tests.bad_input.case import Case, World, message_of, one_image, write_json
 
 See = Callable[[World], str]
@@ -44,6 +46,16 @@ def refuses(change: Callable[[Path], object]) -> See:
         line = world.predict(images, "--checkpoint", folder, code=2)
         assert " ".join(message.split())[:80] in line
         return line
+
+    return see
+
+
+def shipped(**changes: Any) -> See:
+    """The embedded checkpoint with entries of its config replaced, as `config` does."""
+
+    def see(world: World) -> str:
+        embedded = resource_dir("checkpoints") / "bayes-pfl-tiny"
+        return config(**changes)(replace(world, checkpoint=embedded))
 
     return see
 
@@ -256,6 +268,32 @@ CONFIGS = (
         "`prompts.pairs = 1000000000: must be at most 1000`",
         config(prompts__pairs=10**9),
     ),
+    Case(
+        "token grid that would fill the memory",
+        "`scoring an image would take about...GiB of memory, at most...most of it is for "
+        "backbone.grid = 1024`",
+        shipped(backbone__grid=1024),
+    ),
+    Case(
+        "samples that would fill the memory",
+        "`most of it is for samples = 10000 with prompts.pairs = 3: lower it`",
+        shipped(scoring__samples=10_000),
+    ),
+    Case(
+        "prompts that would fill the memory",
+        "`other shape: prompts.context`; nothing is allocated for them",
+        config(prompts__pairs=1000, prompts__context_tokens=1000),
+    ),
+    Case(
+        "random weights that would fill the memory",
+        "`random weights would take about...GiB of memory...backbone.name = 'ViT-bigG-14'`",
+        shipped(backbone__name="ViT-bigG-14", backbone__random_weights=True),
+    ),
+    Case(
+        "config.json with a repository that leads elsewhere",
+        "`repository '../../x': give org/name`",
+        config(backbone__name="hf-hub:../../x"),
+    ),
     Case("config.json that is not JSON", "`not a checkpoint config of this package`", text("{")),
     Case("config.json nested 100,000 deep", "`nested too deeply`", text("[" * 100_000)),
     Case(
@@ -342,6 +380,11 @@ CHECKPOINTS = (
         given(pickle_file),
     ),
     Case("checkpoint name of 5,000 characters", "`is no path`", given(lambda world: "x" * 5000)),
+    Case(
+        "repository that leads elsewhere",
+        "`repository 'org/..': give org/name`; nothing is looked for",
+        given(lambda world: "org/.."),
+    ),
     Case(
         "empty checkpoint folder",
         "`not found: give a folder`",

@@ -103,11 +103,39 @@ def keeps(name: str | bytes) -> object:
 
 
 def long_name(world: World) -> str:
-    images = one_image(world.folder / "images", "x" * 251 + ".png")
-    world.predict(images, "--maps", "png16", code=1)
-    (row,) = rows(world).values()
-    assert row["score"]
-    return row["error"]
+    """Two names of 255 bytes that begin alike: each has its files, and the run can be resumed."""
+    images = world.folder / "images"
+    names = ["ä" * 125 + f"{end}.png" for end in "ab"]
+    for name in names:
+        assert len(os.fsencode(one_image(images, name).joinpath(name).name)) == 255
+    options = ("--maps", "png16", "--overlays", "--report")
+    for resume in ((), ("--resume",)):
+        world.predict(images, *options, *resume)
+        assert sorted(rows(world)) == names
+        assert not any(row["error"] for row in rows(world).values())
+        for folder in ("maps", "overlays"):
+            assert len(list((world.folder / "out" / folder).iterdir())) == 2
+    page = (world.folder / "out" / "report.html").read_text(encoding="utf-8")
+    assert page.count("overlays/%C3%A4") == 2
+    return ""
+
+
+def deep(world: World) -> str:
+    """Made one within the other: the whole path is longer than the system takes."""
+    images = one_image(world.folder / "images")
+    before = os.open(".", os.O_RDONLY)
+    try:
+        os.chdir(images)
+        for _ in range(1500):
+            os.mkdir("d")
+            os.chdir("d")
+    finally:
+        os.fchdir(before)
+        os.close(before)
+    try:
+        return world.predict(images, code=2)
+    finally:
+        subprocess.run(["rm", "-r", str(images)], check=True)  # Python's own would recurse
 
 
 def dash(world: World) -> str:
@@ -240,7 +268,8 @@ FILES = (
         "scored; the name is kept",
         keeps(" ä 漢字 \u202e.png"),
     ),
-    Case("name of 255 bytes", "scored; `map not written:` the system's reason", long_name),
+    Case("name of 255 bytes", "scored; its map and overlay have a shorter name", long_name),
+    Case("1,500 folders below each other", "`more than 200 folders below each other`", deep),
     Case("name that begins with a dash", "scored", dash),
     Case("HTML in a name", "shown as text in report.html", markup),
     Case("name that begins with =", "quoted in predictions.csv, as it is", formula),
@@ -283,6 +312,18 @@ def scored_name(name: str, written: str | None = None) -> object:
     return see
 
 
+def named_twice(world: World) -> str:
+    path = world.folder / "names.csv"
+    path.write_text('path,class_name\n"a\nb.png",nut\na.png,nut\na.png,bolt\n', encoding="utf-8")
+    return world.predict(one_image(world.folder / "images"), "--class-name-from", path, code=2)
+
+
+def pipe_of_names(world: World) -> str:
+    os.mkfifo(world.folder / "names.csv")
+    images = one_image(world.folder / "images")
+    return world.predict(images, "--class-name-from", world.folder / "names.csv", code=2)
+
+
 NAMES = (
     Case(
         "class name of 5,000 characters",
@@ -310,4 +351,6 @@ NAMES = (
     Case("emoji", "scored", scored_name("🔩")),
     Case("words of another script", "scored; `is unusual for the tokenizer`", scored_name("螺丝")),
     Case("empty synonym", "`a synonym is empty`", refused_name("screw||bolt")),
+    Case("path twice in a table", "`'a.png' is in line 4 and in line 5`", named_twice),
+    Case("named pipe for a table", "`not a regular file`; it is not opened", pipe_of_names),
 )

@@ -321,8 +321,8 @@ def test_faults_of_all_parts_of_a_config_are_reported_together():
         from_dict(TrainConfig, data, "here")
     assert str(error.value).split("; ") == [
         "here.stage1.epochs = -1: must be at least 0",
-        "here.stage2.epochs = -2: must be at least 0",
         "here.stage2.patience: expected int, found 'x'",
+        "here.stage2.epochs = -2: must be at least 0",
         "here.batch_size = 0: must be at least 1",
         "here.betas = 2.0: must be at most 1",
     ]

@@ -257,7 +257,7 @@ def test_odd_names_survive(tiny_model, tmp_path):
     assert sorted(row["path"] for row in rows_of(tmp_path / "out")) == sorted(names)
     for name in names:
         assert (folder / name).is_file()
-        assert mirrored(tmp_path / "out" / "maps", name, ".png").is_file()
+        assert (tmp_path / "out" / "maps" / mirrored(name, ".png")).is_file()
     highest = json.loads((tmp_path / "out/summary.json").read_text())["highest"]
     assert {path for path, _ in highest} <= set(names)
 

@@ -30,6 +30,7 @@ from bayes_pfl.predict.rows import Row, scored_row
 from bayes_pfl.predict.settings import FolderSettings
 from bayes_pfl.predict.summary import Counts
 from bayes_pfl.support.error_text import error_reason
+from bayes_pfl.support.files import mirrored
 from bayes_pfl.support.run_names import MAPS
 
 ATTEMPTS = ".attempts"
@@ -159,7 +160,7 @@ class PartScorer:
             return None
         try:
             data = encode_map(resize_map(scored.map, item.size), self.job.settings.maps)
-            self.job.out.write(f"{MAPS}/{row.path}{suffix}", data)
+            self.job.out.write(f"{MAPS}/{mirrored(row.path, suffix)}", data)
         except ConfigError:
             raise  # where no map can be written no rows could
         except Exception as error:  # a picture must not cost the scores of thousands of others
