@@ -249,12 +249,12 @@ FILES = (
     Case("name that begins with =", "quoted in predictions.csv, as it is", formula),
     Case(
         "hidden files and folders, leftovers of other programs",
-        "`3 files left out as hidden, or as leftovers of other programs, first`",
+        "`left out, being hidden or leftovers of other programs: 3, first`",
         hidden,
     ),
     Case(
         "files of other kinds",
-        "`2 files of kinds that are not read (.dcm .npy), first b.npy`; also in summary.json",
+        "`files of kinds that are not read (.dcm .npy): 2, first b.npy`; also in summary.json",
         other_kinds,
     ),
     Case("empty folder", "`no images; files that end in`", empty),

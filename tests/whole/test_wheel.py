@@ -71,5 +71,5 @@ def test_installed_wheel_predicts_from_any_folder(installed, tmp_path):
     )  # fmt: skip
     rows = list(csv.DictReader((tmp_path / "out" / "predictions.csv").open()))
     assert len(rows) == 1 and 0 <= float(rows[0]["score"]) <= 1
-    code = "from bayes_pfl.data.cards import card_names; print(len(card_names()))"
-    assert _call(installed, "-c", code, cwd=tmp_path).strip() == "15"
+    code = "from bayes_pfl.data.cards import card_names as all; print(len(all()), len(all(True)))"
+    assert _call(installed, "-c", code, cwd=tmp_path).strip() == "15 5"
