@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import pickle
 
 import pytest
 import torch
@@ -11,6 +12,7 @@ from bayes_pfl import BayesPFL
 from bayes_pfl.checkpoints.load import build_model
 from bayes_pfl.clip.text_tower import TextTower
 from bayes_pfl.config import BackboneConfig, ModelConfig, ScoringConfig
+from bayes_pfl.train import spawning
 from tests.helpers.commands import command
 
 TINY_CLIP = {
@@ -32,6 +34,20 @@ TINY_CLIP = {
 }
 
 
+# Files whose single tests take long. They come first, so that none is left over at the end, when
+# the other processes have nothing more to do.
+LONG_FILES = {
+    *(
+        "test_demo.py",
+        "test_embedded.py",
+        "test_kill.py",
+        "test_parallel.py",
+        "test_pretraining.py",
+    ),
+    *("test_run.py", "test_signals.py", "test_trainer.py", "test_tuning_state.py", "test_wheel.py"),
+}
+
+
 def pytest_addoption(parser):
     parser.addoption("--slow", action="store_true", help="also run tests marked slow")
 
@@ -46,6 +62,7 @@ def pytest_collection_modifyitems(config, items):
         for mark, reason in reasons.items():
             if mark in item.keywords:
                 item.add_marker(pytest.mark.skip(reason=reason))
+    items.sort(key=lambda item: item.path.name not in LONG_FILES)
 
 
 @pytest.fixture(scope="session")
@@ -98,6 +115,19 @@ def prompted(monkeypatch):
 
     monkeypatch.setattr(TextTower, "tokenize", recording)
     return names
+
+
+@pytest.fixture
+def forked(monkeypatch):
+    """What `spawn` starts are forks: all is imported there, which takes new processes seconds."""
+    start = spawning.multiprocessing.start_processes
+
+    def fork(enter, arguments, *, start_method, **options):
+        *others, work = arguments
+        work = pickle.loads(pickle.dumps(work))  # as a new process would get it
+        return start(enter, (*others, work), start_method="fork", **options)
+
+    monkeypatch.setattr(spawning.multiprocessing, "start_processes", fork)
 
 
 @pytest.fixture

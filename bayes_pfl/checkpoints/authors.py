@@ -13,13 +13,32 @@ from torch import Tensor
 from bayes_pfl.checkpoints.load import build_model, load_learned
 from bayes_pfl.clip.torchscript import check_archive
 from bayes_pfl.clip.weights import checked_tensors, load_reason
-from bayes_pfl.config import BackboneConfig, FlowConfig, ModelConfig, PromptConfig, ScoringConfig
-from bayes_pfl.errors import CheckpointError
+from bayes_pfl.config import (
+    BackboneConfig,
+    FlowConfig,
+    ModelConfig,
+    PromptConfig,
+    ScoringConfig,
+    TrainingRecord,
+)
+from bayes_pfl.data.cards import load_card
+from bayes_pfl.errors import CheckpointError, ConfigError
 from bayes_pfl.model.network import BayesPFLNetwork
+from bayes_pfl.support.checksums import file_sha256
 
 logger = logging.getLogger(__name__)
 
 AUTHORS_HEADS = 4  # fixed in the published code, no trace of it in the weights
+AUTHORS_VALIDATION = {
+    "mvtec": ("bottle", "hazelnut", "wood", "zipper", "leather"),
+    "visa": ("chewinggum", "cashew", "pipe_fryum", "capsules", "candle"),
+}
+"""The categories of each benchmark on which the published runs on the other one are validated."""
+
+# SHA-256 of a file that the authors released: the benchmark it was trained on, and the other one.
+_RELEASED = {
+    "b3d89b6a6018679e44f413ce4cb0931626bedbd480829d6fba94f2176f270fc3": ("visa", "mvtec"),
+}
 # (pattern of the authors' name, ours)
 _NAMES = (
     (r"prompt_(context|state_normal|state_abnormal)", r"prompts.\1"),
@@ -117,8 +136,35 @@ def read_authors_file(path: Path) -> dict[str, Tensor]:
     return checked_tensors(state, path, otherwise, CheckpointError)
 
 
+def stage_of(path: Path, stage: int | None) -> int:
+    """The training stage that an authors' file comes from: its name says so, or the user.
+
+    Raises:
+        ConfigError: they disagree.
+    """
+    named = re.fullmatch(r"epoch_post_\d+_([12])\.pth", path.name)
+    if named and stage not in (None, int(named[1])):
+        raise ConfigError(
+            f"stage = {stage}, but {path.name} is of stage {named[1]} by its name; leave --stage "
+            "out, or rename the file"
+        )
+    return int(named[1]) if named else stage or 2
+
+
+def _training_record(path: Path) -> TrainingRecord | None:
+    """What a released file was trained on; None for others, whose weights do not say it."""
+    if (released := _RELEASED.get(file_sha256(path))) is None:
+        return None
+    trained, other = released
+    return TrainingRecord(
+        split="test",
+        trained=tuple(f"{trained}/{name}" for name in load_card(trained).categories),
+        validated=tuple(f"{other}/{name}" for name in AUTHORS_VALIDATION[other]),
+    )
+
+
 def convert_authors_checkpoint(
-    path: Path, backbone: BackboneConfig, stage: int = 2
+    path: Path, backbone: BackboneConfig, stage: int | None = None
 ) -> BayesPFLNetwork:
     """A model with the weights of an authors' file, in eval mode.
 
@@ -126,15 +172,18 @@ def convert_authors_checkpoint(
         path: their .pth.
         backbone: the CLIP it was trained on. ``activation="auto"`` becomes plain GELU, as their
             code ran OpenAI's weights with it.
-        stage: 1 for a checkpoint of their first training stage, 2 for one of the second.
+        stage: 1 for a checkpoint of their first training stage, 2 for one of the second; None to
+            read it from a name as epoch_post_12_1.pth, else 2.
 
     Raises:
+        ConfigError: the name says another stage.
         CheckpointError: not the authors' format, or made for another backbone.
         BackboneError: the backbone cannot be loaded.
     """
     state = convert_state_dict(read_authors_file(path))
     if backbone.activation == "auto":
         backbone = replace(backbone, activation="gelu")
-    model = build_model(authors_config(state, backbone, stage))
+    config = authors_config(state, backbone, stage_of(path, stage))
+    model = build_model(replace(config, training=_training_record(path)))
     load_learned(model, state, path)
     return model.eval()

@@ -171,7 +171,10 @@ def convert(
     pretrained: opt.Pretrained = "openai",
     image_size: opt.ImageSize = 518,
     layers: opt.Layers = None,
-    stage: Annotated[int, Option(min=1, max=2, help="Training stage it comes from.")] = 2,
+    stage: Annotated[
+        int | None,
+        Option(min=1, max=2, help="Training stage it comes from; default: as named, else 2."),
+    ] = None,
 ) -> None:
     """Turn a checkpoint of the authors' research code into one of this package."""
     from bayes_pfl.checkpoints.authors import convert_authors_checkpoint

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import difflib
+import functools
+import json
 import logging
 import os.path
 from dataclasses import dataclass, field, replace
@@ -69,7 +71,7 @@ def load_backbone(
     set_activation(clip, activation)
     backbone = FrozenCLIP(
         clip,
-        tokenizer or _tokenizer(source.tokenizer_name),
+        tokenizer or _tokenizer(source),
         image_size=size,
         layers=config.layers,
         grid=config.grid,
@@ -84,16 +86,27 @@ def load_backbone(
     return backbone, resolved
 
 
-def _tokenizer(name: str) -> Any:
+def _tokenizer(source: Source) -> Any:
     import open_clip
 
+    text, name = source.model_cfg.get("text_cfg"), source.tokenizer_name
     try:
+        if isinstance(text, dict) and "hf_tokenizer_name" not in text:
+            return _own_tokenizer(name, json.dumps(text, sort_keys=True))
         return open_clip.get_tokenizer(name)
     except Exception as error:  # transformers and hub clients raise many unrelated types
         raise BackboneError(
             f"no tokenizer for {name} ({one_line(error, 160)}); it may need `pip install "
             "transformers sentencepiece` and a network, or its files in the hub's cache"
         ) from error
+
+
+@functools.lru_cache(maxsize=8)
+def _own_tokenizer(name: str, _settings: str) -> Any:
+    """CLIP's own tokenizer: it depends on the settings alone, and takes a tenth of a second."""
+    import open_clip
+
+    return open_clip.get_tokenizer(name)
 
 
 @dataclass

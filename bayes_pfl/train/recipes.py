@@ -10,6 +10,7 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
+from bayes_pfl.checkpoints.authors import AUTHORS_VALIDATION
 from bayes_pfl.config import (
     BackboneConfig,
     FlowConfig,
@@ -27,12 +28,6 @@ RUN_ENTRIES = (
     *("validation_data", "validation_dataset", "validation_categories"),
 )
 """Entries of a run's config.json that describe its data, not its settings."""
-
-AUTHORS_VALIDATION = {
-    "mvtec": ("bottle", "hazelnut", "wood", "zipper", "leather"),
-    "visa": ("chewinggum", "cashew", "pipe_fryum", "capsules", "candle"),
-}
-"""The categories of each benchmark on which the published runs on the other one are validated."""
 
 
 @dataclass(frozen=True)

@@ -9,6 +9,7 @@ from typing import Any
 
 import torch
 
+from bayes_pfl.checkpoints.authors import AUTHORS_VALIDATION
 from bayes_pfl.checkpoints.load import build_model
 from bayes_pfl.config import (
     AblationConfig,
@@ -34,7 +35,6 @@ from bayes_pfl.support.processes import (
 )
 from bayes_pfl.support.progress import NullProgress, Progress
 from bayes_pfl.train.devices import count_processes, join_devices
-from bayes_pfl.train.recipes import AUTHORS_VALIDATION
 from bayes_pfl.train.run_files import SETTINGS_NAME, STATE_NAME
 from bayes_pfl.train.spawning import spawn
 from bayes_pfl.train.state import TrainingState
@@ -151,12 +151,46 @@ def training_data(request: TrainingRequest) -> tuple[list[Sample], list[Sample]]
     test data if that benchmark is also the test set.
 
     Raises:
-        DataError: no anomalous image has a mask, or "authors" without a benchmark to validate on.
+        DataError: nothing to train on, a validation that could judge nothing, or "authors" without
+            a benchmark to validate on.
     """
-    samples = _read(request.data, request.dataset)
-    config = request.config
+    samples, validation = _divided(request, _read(request.data, request.dataset))
     if not any(sample.label and sample.mask for sample in samples):
-        raise DataError(f"{request.data}: no anomalous image with a mask; training needs some")
+        raise DataError(
+            f"{request.data}: no anomalous image with a mask to train on"
+            f"{_left_out(samples, validation)}; add masks, or hold out others"
+        )
+    _check_validation(request.config, validation)
+    return samples, validation
+
+
+def _left_out(samples: list[Sample], validation: list[Sample]) -> str:
+    """Which categories of the data are held out, where some are."""
+    names = sorted({s.category for s in validation} - {s.category for s in samples})
+    return f" once {', '.join(names[:5])} are held out" if names else ""
+
+
+def _check_validation(config: TrainConfig, samples: list[Sample]) -> None:
+    """Refuse samples on which the AP of a stage is not defined.
+
+    Raises:
+        DataError: it says which stage, and what its validation needs.
+    """
+    labels = {(sample.category, sample.label) for sample in samples}
+    both = [name for name, label in labels if label and (name, 0) in labels]
+    masked = any(sample.label and sample.mask for sample in samples)
+    needs = {1: "an anomalous image with a mask", 2: "normal and anomalous images of one category"}
+    for stage, settings, enough in ((1, config.stage1, masked), (2, config.stage2, bool(both))):
+        if settings.epochs and not enough:
+            names = ", ".join(sorted({sample.category for sample in samples})[:5])
+            raise DataError(
+                f"the validation ({names}) cannot judge stage {stage}: it needs {needs[stage]}; "
+                "choose other --validation-categories or --validation-data"
+            )
+
+
+def _divided(request: TrainingRequest, samples: list[Sample]) -> tuple[list[Sample], list[Sample]]:
+    config = request.config
     if request.validation_data is None and request.validation_dataset is None:
         if config.validation == "authors":
             raise DataError("validation 'authors' needs --validation-data, the other benchmark")

@@ -6,6 +6,7 @@ The progress and result of the first one are passed on; an error in any of them 
 from __future__ import annotations
 
 import os
+import socket
 import sys
 from collections.abc import Callable
 from functools import partial
@@ -45,13 +46,10 @@ def spawn(
         BayesPFLError, OSError: what a process raised.
         ConfigError: a process was killed.
     """
-    # Late: the new processes import this file too, and Fabric takes them seconds.
-    from lightning_fabric.plugins.environments.lightning import find_free_network_port
-
     channel = multiprocessing.get_context("spawn").SimpleQueue()
     running = multiprocessing.start_processes(
         _enter,
-        (count, find_free_network_port(), channel, partial(function, *arguments)),
+        (count, _free_port(), channel, partial(function, *arguments)),
         nprocs=count,
         join=False,
         start_method="spawn",
@@ -96,6 +94,13 @@ def _end(processes: list[Any]) -> None:
         process.join(_GRACE_SECONDS)
         process.kill()
         process.join()
+
+
+def _free_port() -> int:
+    with socket.socket() as chosen:
+        chosen.bind(("localhost", 0))
+        port: int = chosen.getsockname()[1]
+        return port
 
 
 def _enter(rank: int, count: int, port: int, channel: Any, work: Callable[..., Any]) -> None:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+
 import torch
 from lightning_fabric import Fabric
 
@@ -39,7 +41,7 @@ def validate(
         state: in stage 1 the AP of pixels, in stage 2 that of text scores; new draws by epoch.
 
     Returns:
-        The AP in [0, 1], 0 where it is not defined (as without samples), and the median and the
+        The AP in [0, 1], NaN where it is not defined (as without samples), and the median and the
         highest value of the maps.
     """
     settings = EvaluationSettings(
@@ -54,14 +56,15 @@ def validate(
     own = ordered[fabric.global_rank :: fabric.world_size]
     progress.start("validation", len(own))
     records = evaluate(model, own, settings, lambda done: progress.advance(done, {}))
-    result = (0.0, (0.0, 1.0))
+    result = (math.nan, (0.0, 1.0))
     gathered = _gather(records, fabric)
     if fabric.is_global_zero:
         records = {category: _merged(gathered, category) for category in categories}
         average_precision = (
             pixel_average_precision if state.stage == 1 else text_score_average_precision
         )
-        result = average_precision(records) or 0.0, map_range(records)
+        found = average_precision(records)
+        result = math.nan if found is None else found, map_range(records)
     return fabric.broadcast(result)
 
 

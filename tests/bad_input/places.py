@@ -5,23 +5,18 @@ from __future__ import annotations
 import csv
 import json
 import os
+import resource
 import shutil
-import subprocess
 import sys
 import tempfile
+from contextlib import redirect_stderr
+from io import StringIO
 from pathlib import Path
 
 from bayes_pfl.data.images import read_image
 from tests.bad_input.case import Case, World, message_of, one_image, picture
-from tests.helpers.paths import ROOT
-
-FULL_DISK = """
-import resource, sys
 from tests.helpers.commands import command
-
-resource.setrlimit(resource.RLIMIT_FSIZE, (2000, 2000))
-sys.exit(command(*sys.argv[1:]))
-"""
+from tests.helpers.killing import ended, started
 
 
 def rows(world: World) -> dict[str, dict[str, str]]:
@@ -198,21 +193,24 @@ def out_in_images(world: World) -> str:
 
 def full_disk(world: World) -> str:
     """No file may grow past 2 kB: what a full disk does, in a process of its own."""
-    images = world.folder / "images"
-    for number in range(40):
+    images, told = world.folder / "images", world.folder / "told"
+    for number in range(20):
         one_image(images, f"{number}.png")
     arguments = ["predict", images, "--checkpoint", world.checkpoint, "--class-name", "nut"]
     arguments += ["--out", world.folder / "out", "--maps", "none", "--no-overlays", "--no-report"]
-    done = subprocess.run(
-        [sys.executable, "-c", FULL_DISK, *map(str, arguments), "--samples", "0"],
-        capture_output=True,
-        text=True,
-        timeout=300,
-        cwd=ROOT,
-    )
-    assert done.returncode == 2 and "Traceback" not in done.stderr, done.stderr
+
+    def limited() -> None:
+        sys.dont_write_bytecode = True  # cut files of it would break every later run
+        resource.setrlimit(resource.RLIMIT_FSIZE, (2000, 2000))
+        with redirect_stderr(StringIO()) as said:
+            code = command(*arguments, "--samples", "0")
+        told.write_text(said.getvalue(), encoding="utf-8")
+        sys.exit(code)
+
+    code, message = ended(started(limited)), told.read_text(encoding="utf-8")
+    assert code == 2 and "Traceback" not in message, message
     assert not (world.folder / "out" / "predictions.csv").exists()
-    return done.stderr
+    return message
 
 
 FILES = (

@@ -15,11 +15,12 @@ from bayes_pfl.checkpoints.authors import (
     our_name,
     read_authors_file,
 )
-from bayes_pfl.checkpoints.format import save_checkpoint
+from bayes_pfl.checkpoints.format import read_config, save_checkpoint
 from bayes_pfl.clip.load import load_backbone
 from bayes_pfl.config import BackboneConfig
-from bayes_pfl.errors import CheckpointError
+from bayes_pfl.errors import CheckpointError, ConfigError
 from bayes_pfl.model.sampling import PromptNoise
+from bayes_pfl.support.checksums import file_sha256
 from tests.helpers.paths import PARITY
 
 
@@ -107,6 +108,25 @@ def test_sizes_come_from_the_weights(authors_file, backbone, fixture_config):
     assert config.prompts.state_tokens == fixture_config["state_length_Q"]
     assert config.flow.length == fixture_config["num_flows"]
     assert config.scoring.stage == 1
+
+
+@pytest.mark.parametrize("stage", [1, 2])
+def test_stage_comes_from_the_name(authors_file, backbone, stage):
+    named = authors_file.rename(authors_file.with_name(f"epoch_post_12_{stage}.pth"))
+    assert convert_authors_checkpoint(named, backbone).config.scoring.stage == stage
+    with pytest.raises(ConfigError, match=f"is of stage {stage} by its name"):
+        convert_authors_checkpoint(named, backbone, stage=3 - stage)
+
+
+def test_a_released_file_is_known_by_its_hash(authors_file, backbone, monkeypatch, tmp_path):
+    model = convert_authors_checkpoint(authors_file, backbone)
+    assert model.config.training is None
+    released = {file_sha256(authors_file): ("visa", "mvtec")}
+    monkeypatch.setattr("bayes_pfl.checkpoints.authors._RELEASED", released)
+    model = convert_authors_checkpoint(authors_file, backbone)
+    record = read_config(save_checkpoint(model, tmp_path / "converted")).training
+    assert len(record.trained) == 12 and "visa/macaroni2" in record.trained
+    assert "mvtec/zipper" in record.validated
 
 
 def test_activation_can_be_chosen(authors_file, backbone):

@@ -77,7 +77,7 @@ def _model_auroc(model, root):
 
 
 def test_unseen_rendered_categories(model, tmp_path):
-    root = write_mvtec_tree(tmp_path, TEST_CATEGORIES[::4], normals=2, anomalies=5, seed=11)
+    root = write_mvtec_tree(tmp_path, TEST_CATEGORIES[::6], normals=1, anomalies=3, seed=11)
     reached = _model_auroc(model, root)
     assert reached >= 0.85
     assert reached > _contrast_auroc(root)

@@ -1,14 +1,22 @@
-"""The demonstration, in its quick form, from rendering to the printed report."""
+"""The demonstration at a size of seconds, on the tiny model; `make demo` runs the whole one."""
 
 from __future__ import annotations
 
 import csv
 
-from bayes_pfl.cli.demo import _fresh, run_demo
+from bayes_pfl.cli import demo
+from bayes_pfl.cli.demo import DemoSize, _fresh, run_demo
 from bayes_pfl.support.progress import NullProgress
 
+SMALL = DemoSize(2, 1, 1, steps=1, epochs=1, batch=2, photographs=6)
 
-def test_quick_demo_leaves_what_it_promises_and_another_run_alone(tmp_path):
+
+def test_demo_leaves_what_it_promises_and_another_run_alone(
+    checkpoint_dir, clip_dir, tmp_path, monkeypatch
+):
+    monkeypatch.setattr(demo, "QUICK", SMALL)
+    monkeypatch.setattr(demo, "DEFAULT_CHECKPOINT", str(checkpoint_dir))
+    monkeypatch.setattr(demo, "EMBEDDED_BACKBONE", f"local-dir:{clip_dir}")
     earlier = tmp_path / "demo" / "report.html"
     earlier.parent.mkdir()
     earlier.write_text("of an earlier run")

@@ -157,31 +157,39 @@ def assert_same_figures(found, expected):
         assert found == (pytest.approx(expected, abs=1e-6) if expected == expected else found)
 
 
-def test_two_processes_write_what_one_does(tree, checkpoint_dir, tmp_path, one_thread):
+def figures_of(reports):
+    """The figures of the first category, by the name of the checkpoint."""
+    return {
+        name: report["datasets"]["parts"]["categories"][TRAIN_CATEGORIES[0]]
+        for name, report in reports["deploy"].items()
+    }
+
+
+def test_two_processes_write_what_one_does(
+    tree, data, checkpoint_dir, tmp_path, one_thread, forked
+):
     model = load_checkpoint(checkpoint_dir, device="cpu")
-    plain = {"cache": None, "report": True, "curves": True}
     one, two, again = (tmp_path / name for name in ("one", "two", "again"))
-    expected = run_benchmark(request_for(tree, checkpoint_dir, one, **plain), load=lambda _: model)
-    kept = {"cache": tmp_path / "cache", "report": True, "curves": True}
-    requests = [request_for(tree, checkpoint_dir, out, **kept) for out in (two, again)]
-    found = spawn(2, spawned.evaluate_with, (model, requests), NullProgress())
+    plain = request_for(tree, checkpoint_dir, one, cache=None, report=True)
+    expected = run_benchmark(plain, load=lambda _: model)
+    whole = replace(plain, out=two, cache=tmp_path / "cache")
+    # A curve takes seconds to draw: the second evaluation draws that of one category.
+    some = (data.only(TRAIN_CATEGORIES[:1]),)
+    part = replace(whole, out=again, data=some, protocols=("deploy",), curves=True)
+    found, of_part = spawn(2, spawned.evaluate_with, (model, [whole, part]), NullProgress())
     assert not multiprocessing.active_children()
-    for reports in found:  # the second is read from the caches of the two
-        assert_same_figures(reports, expected.reports)
+    assert_same_figures(found, expected.reports)
     assert len(expected.skipped) == 1
-    whole = results_in(one)
-    pictures = [name for name in whole if name.startswith(FOLDER) and name.endswith(".webp")]
-    images = sum(len(data.samples) for data in requests[0].data)
-    assert len(pictures) == images - 1
-    for out, drawn in ((two, pictures), (again, [])):  # what is in a cache is not drawn again
-        files = results_in(out)
-        names = {name for name in files if name != "evaluation.journal.jsonl"}
-        assert whole.keys() - set(pictures) | set(drawn) <= names
-        assert files["images.csv"] == whole["images.csv"]
-        for name in drawn:
-            assert files[name] == whole[name]
+    alone, files = results_in(one), results_in(two)
+    pictures = [name for name in alone if name.startswith(FOLDER) and name.endswith(".webp")]
+    assert len(pictures) == len(data.samples) - 1
+    assert alone.keys() <= files.keys()
+    for name in ("images.csv", *pictures):
+        assert files[name] == alone[name]
     places = sorted(path.name for path in (tmp_path / "cache").iterdir())
     assert places == ["process-0-of-2", "process-1-of-2"]
+    assert figures_of(of_part) == figures_of(found)  # read from the caches of the two
+    assert [path.stem for path in again.glob("curves/parts/*")] == list(TRAIN_CATEGORIES[:1])
 
 
 def _torchrun(*arguments):

@@ -132,8 +132,8 @@ def error_figures(model, categories, normals, faulty):
 
 def test_errors_are_more_frequent_where_the_uncertainty_is_high():
     model = BayesPFL.from_pretrained("bayes-pfl-tiny", device="cpu")
-    (spread, *_), images = error_figures(model, TEST_CATEGORIES[::5], normals=3, faulty=3)
-    assert images >= 10 and spread > 0.6
+    (spread, *_), images = error_figures(model, TEST_CATEGORIES[::8], normals=2, faulty=3)
+    assert images >= 8 and spread > 0.6
 
 
 @pytest.mark.slow

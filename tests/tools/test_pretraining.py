@@ -71,16 +71,6 @@ def test_a_locked_tower_stays_as_it_came(weights: LiteWeights, tmp_path: Path) -
     assert "unchanged" in (tmp_path / "README.md").read_text(encoding="utf-8")
 
 
-def test_recipe_is_reproducible_and_leaves_the_random_state_alone(
-    made: Path, weights: LiteWeights, tmp_path: Path
-) -> None:
-    state = torch.random.get_rng_state()
-    pretrain(TINY, tmp_path / "again", source=SOURCE, weights=weights)
-    assert torch.equal(state, torch.random.get_rng_state())
-    first, again = (folder / WEIGHTS_FILE for folder in (made, tmp_path / "again"))
-    assert first.read_bytes() == again.read_bytes()
-
-
 def test_folder_loads_in_open_clip_and_as_a_backbone(made: Path, weights: LiteWeights) -> None:
     clip = open_clip.create_model(f"local-dir:{made}").eval()
     kernel = weights.trunk["conv_stem.weight"]
@@ -104,9 +94,11 @@ def test_card_tells_data_figures_and_hash(made: Path) -> None:
     assert config["model_cfg"]["vision_cfg"]["timm_model_name"] == TRUNK
 
 
-def test_a_second_run_neither_renders_nor_tunes_the_tower_again(
-    weights: LiteWeights, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+def test_recipe_is_reproducible_and_neither_renders_nor_tunes_the_tower_again(
+    made: Path, weights: LiteWeights, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    state = torch.random.get_rng_state()
+
     def refuse(*args: object, **settings: object) -> Picture:
         if args[1] == TINY.seed:
             raise AssertionError("rendered again")
@@ -116,8 +108,11 @@ def test_a_second_run_neither_renders_nor_tunes_the_tower_again(
         source = PictureSource(render, SOURCE.training, SOURCE.held_out)
         pretrain(TINY, tmp_path / str(number), source=source, weights=weights, cache=tmp_path)
         monkeypatch.setattr("pretraining.recipe.unlock", refuse)
-    first, second = ((tmp_path / run / WEIGHTS_FILE).read_bytes() for run in "01")
-    assert first == second
+    assert torch.equal(state, torch.random.get_rng_state())
+    first, again, kept = (
+        (folder / WEIGHTS_FILE).read_bytes() for folder in (made, tmp_path / "0", tmp_path / "1")
+    )
+    assert first == again == kept
     card = (tmp_path / "1" / "README.md").read_text(encoding="utf-8")
     assert f"Its last {TINY.unlocked} stages" in card
     (tower,) = tmp_path.glob("tower-*.safetensors")

@@ -94,12 +94,12 @@ def test_tuning_learns_all_its_tasks(weights: LiteWeights) -> None:
 
     def losses(steps: int) -> dict[str, float]:
         config = replace(
-            TINY, steps=steps, batch=16, class_names=16, learning_rate=1e-2, picture_names=True
+            TINY, steps=steps, batch=16, class_names=16, learning_rate=2e-2, picture_names=True
         )
         clip = build_clip(config, weights)
         return tune(clip, open_clip.SimpleTokenizer(), data, config)
 
-    before, after = losses(1), losses(120)
+    before, after = losses(1), losses(40)
     assert after["states"] < 0.8 * before["states"]
     others = ("captions", "names", "picture names", "places")
     assert all(after[name] < before[name] for name in others)

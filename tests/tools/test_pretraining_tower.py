@@ -130,8 +130,8 @@ def test_unlocking_learns_and_leaves_the_early_part_alone(weights: LiteWeights) 
         trunk = split(weights)
         return trunk, unlock(trunk, pictures, weights, replace(config, unlock_steps=steps))
 
-    (_, before), (trunk, after) = losses(1), losses(60)
-    assert after["cells"] < 0.8 * before["cells"] and after["views"] < before["views"]
+    (_, before), (trunk, after) = losses(1), losses(20)
+    assert after["cells"] < 0.95 * before["cells"] and after["views"] < 0.2 * before["views"]
     tuned, first = trunk.trunk.state_dict(), trunk.first
     early = [n for n in tuned if n.startswith(tuple(f"blocks.{i}." for i in range(first)))]
     assert all(torch.equal(tuned[n], weights.trunk[n]) for n in early if n in weights.trunk)

@@ -42,12 +42,12 @@ def tree(tmp_path_factory):
 
 @pytest.fixture
 def request_for(tree, clip_dir, tmp_path):
-    """A request of 20 steps of stage 1 and 10 of stage 2."""
+    """A request of two epochs of stage 1 and one of stage 2, of three steps each."""
     config = TrainConfig(
         stage1=StageConfig(epochs=2, patience=2),
         stage2=StageConfig(epochs=1, patience=1),
         batch_size=8,
-        steps_per_epoch=10,
+        steps_per_epoch=3,
         validation_samples=1,
         held_out=0.3,
         cache_views=1,
@@ -94,7 +94,7 @@ def assert_same_training(found, expected):
     much of gradients near zero. A loss counted wrongly is off by a thousandth or more at once."""
     losses, weights, state = found
     expected_losses, expected_weights, expected_state = expected
-    assert len(losses) == len(expected_losses) == 30
+    assert len(losses) == len(expected_losses) == 9
     for step, (one, other) in enumerate(zip(losses, expected_losses, strict=True)):
         assert one == pytest.approx(other, rel=1e-5, abs=1e-5), step
     for name in expected_weights.keys() - {WITHOUT_EFFECT}:
@@ -105,7 +105,7 @@ def assert_same_training(found, expected):
     assert state.map_range == pytest.approx(expected_state.map_range, abs=1e-4)
 
 
-def test_two_processes_equal_one_and_fill_its_cache(request_for, tmp_path, monkeypatch):
+def test_two_processes_equal_one_and_fill_its_cache(request_for, tmp_path, monkeypatch, forked):
     cache = tmp_path / "cache"
     two = trained(request_for("two", devices=2, cache=cache))
     monkeypatch.setattr(FeatureCache, "write", lambda *_: pytest.fail("encoded again"))
@@ -132,7 +132,7 @@ def test_micro_batches_of_two_processes_equal_the_whole_batch(request_for):
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("step", [15, 25])
+@pytest.mark.parametrize("step", [5, 8])
 def test_two_processes_resume_as_if_not_stopped(request_for, step):
     whole, broken = (request_for(name, devices=2) for name in ("whole", "broken"))
     _, expected, _ = trained(whole)
@@ -150,19 +150,19 @@ def test_first_process_tells_progress_and_result():
     assert steps.titles == ["process 0"] and steps.losses == [{"total": 0}] * 3
 
 
-def test_error_of_one_process_ends_all():
+def test_error_of_one_process_ends_all(forked):
     with pytest.raises(DataError, match=r"^part.png: torn$"):
         spawn(2, spawned.fail_in_second, (0,), Steps())
     assert not multiprocessing.active_children()
 
 
-def test_killed_process_ends_all_with_advice():
+def test_killed_process_ends_all_with_advice(forked):
     with pytest.raises(ConfigError, match="process 2 was killed by SIGKILL.*--resume"):
         spawn(2, spawned.killed_in_second, (0,), Steps())
     assert not multiprocessing.active_children()
 
 
-def test_interrupted_run_leaves_no_process():
+def test_interrupted_run_leaves_no_process(forked):
     class Impatient(Steps):
         def start(self, title, steps):
             raise KeyboardInterrupt

@@ -291,3 +291,29 @@ def test_any_image_can_become_a_mosaic_of_anomalous_ones(samples):
     normal = next(i for i, s in enumerate(samples) if s.label == 0)
     assert all_of_them[normal]["mask"].any() and not some[normal]["mask"].any()
     assert all_of_them[normal]["has_mask"]
+
+
+@pytest.mark.parametrize(
+    ("keep", "message"),
+    [
+        (
+            lambda s: s.label == 0 or s.category == "held",
+            "no anomalous image .* once held are held",
+        ),
+        (lambda s: s.label == 0 or s.category != "held", "cannot judge stage 1: it needs an anom"),
+        (lambda s: s.label == 1 or s.category != "held", "cannot judge stage 2: it needs normal"),
+    ],
+)
+def test_a_validation_that_could_judge_nothing_is_refused(samples, monkeypatch, keep, message):
+    first = samples[0].category
+    named = [
+        replace(s, category="held", class_name="held") if s.category == first else s
+        for s in samples
+    ]
+    chosen = [sample for sample in named if keep(sample)]
+    monkeypatch.setattr("bayes_pfl.train.run.read_source", lambda path: chosen)
+    request = TrainingRequest(
+        samples[0].path, samples[0].path, BackboneConfig(), SHORT, validation_categories=("held",)
+    )
+    with pytest.raises(DataError, match=message):
+        training_data(request)

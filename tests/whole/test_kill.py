@@ -27,7 +27,7 @@ from tests.helpers.layout_trees import BUILDERS, Painter
 
 pytestmark = pytest.mark.skipif(not hasattr(os, "fork"), reason="kills forked processes")
 
-MOMENTS = [6, pytest.param(50, marks=pytest.mark.slow)]
+MOMENTS = [3, pytest.param(50, marks=pytest.mark.slow)]
 JOURNAL = "predictions.journal.jsonl"
 
 

@@ -47,11 +47,11 @@ def results_of(out):
     return files_of(out, "cache", "evaluation.journal.jsonl", "environment.json")
 
 
-def test_an_evaluation_goes_on_after_every_image(evaluate, counted, tmp_path, monkeypatch):
+def test_an_evaluation_goes_on_after_any_image(evaluate, counted, tmp_path, monkeypatch):
     evaluate()
     expected = results_of(tmp_path / "out")
     total = sum(counted)
-    for stop in range(1, total):
+    for stop in (1, 3, 4):  # at first, between the categories, within the second
         shutil.rmtree(tmp_path / "out")
         with monkeypatch.context() as patch:  # as after a kill: nothing is written at the end
             patch.setattr("bayes_pfl.evaluate.cache.DatasetCache.keep", lambda *_, **__: None)
