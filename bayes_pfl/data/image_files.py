@@ -35,7 +35,7 @@ _DOCUMENTS = (
 )
 
 _DEEPEST = 200  # folders below each other: paths become too long, and makers of folders recurse
-LEFT_OUT = "left out as hidden, or as leftovers of other programs"
+LEFT_OUT = "left out, being hidden or leftovers of other programs"
 
 
 def is_leftover(name: str) -> bool:
@@ -65,25 +65,19 @@ class Files:
         """What is passed over, one line for each reason."""
         suffixes = " ".join(sorted({path.suffix.lower() for path in self.unread}))
         return [
-            *remark(self.leftovers, LEFT_OUT, folder),
-            *remark(self.unread, f"of kinds that are not read ({suffixes})", folder),
+            *remark(LEFT_OUT, self.leftovers, folder),
+            *remark(f"files of kinds that are not read ({suffixes})", self.unread, folder),
         ]
 
 
-def remark(paths: Sequence[Path], what: str, folder: Path) -> list[str]:
+def remark(what: str, paths: Sequence[Path], folder: Path) -> list[str]:
     """One line with the number of paths below a folder and the first of them; none for none.
 
-    >>> remark([Path("a/x.npy"), Path("a/y.npy")], "not read", Path("a"))
-    ['a: 2 files not read, first x.npy']
+    >>> remark("not read", [Path("a/x.npy"), Path("a/y.npy")], Path("a"))
+    ['a: not read: 2, first x.npy']
     """
-    if not paths:
-        return []
-    files = "file" if len(paths) == 1 else "files"
-    return [
-        printable(
-            f"{folder}: {len(paths)} {files} {what}, first {os.path.relpath(paths[0], folder)}"
-        )
-    ]
+    first = [os.path.relpath(path, folder) for path in paths[:1]]
+    return [printable(f"{folder}: {what}: {len(paths)}, first {name}") for name in first]
 
 
 def list_files(folder: str | os.PathLike[str]) -> Files:
@@ -104,17 +98,18 @@ def list_files(folder: str | os.PathLike[str]) -> Files:
         if len(Path(where).parts) - len(folder.parts) > _DEEPEST:
             raise DataError(f"{folder}: more than {_DEEPEST} folders below each other; flatten it")
         # Sorted, so that every machine takes the same of two ways to one real folder.
-        names = [] if real in seen else sorted(folders)
-        folders[:] = [name for name in names if not is_leftover(name)]
-        files = [] if real in seen else files
+        if real in seen:
+            folders[:] = []
+            continue
         seen.add(real)
-        found.leftovers += [Path(where, name) for name in (*names, *files) if is_leftover(name)]
-        for name in files:
-            path = Path(where, name)
-            if is_image_name(name):
+        left = [name for name in (*folders, *files) if is_leftover(name)]
+        folders[:] = sorted(set(folders).difference(left))
+        for path in (Path(where, name) for name in set(files).difference(left)):
+            if is_image_name(path.name):
                 found.images.append(path)
-            elif not is_leftover(name) and path.suffix.lower() not in _DOCUMENTS:
+            elif path.suffix.lower() not in _DOCUMENTS:
                 found.unread.append(path)
+        found.leftovers += [Path(where, name) for name in left]
     for paths in (found.images, found.unread, found.leftovers):
         paths.sort(key=lambda path: path.relative_to(folder).parts)
     return found
@@ -123,13 +118,6 @@ def list_files(folder: str | os.PathLike[str]) -> Files:
 def find_images(folder: str | os.PathLike[str]) -> list[Path]:
     """The images of :func:`list_files`, sorted by their path within the folder."""
     return list_files(folder).images
-
-
-def images_in(folder: Path) -> list[Path]:
-    """The image files directly in a folder, sorted by name; [] if there is no such folder."""
-    if not folder.is_dir():
-        return []
-    return sorted(path for path in folder.iterdir() if is_image_name(path.name))
 
 
 def is_good(folder_name: str) -> bool:

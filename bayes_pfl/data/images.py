@@ -24,7 +24,8 @@ TURN = "turned by EXIF"
 # Listed, because Pillow would otherwise give a PostScript file named .png to Ghostscript.
 _FORMATS = ("AVIF", "BMP", "DIB", "GIF", "JPEG", "JPEG2000", "MPO", "PNG", "PPM", "TIFF", "WEBP")
 
-_NUMBERED = 32  # a mask whose values are all below it holds numbers of kinds of defects
+_NUMBERED = 32
+"""Values of a mask that are all below it number kinds; channels that differ by it are colours."""
 
 _TIFF_MAGIC = (b"II*\x00", b"MM\x00*")
 _DEEP_MAGIC = (b"\x89PNG", *_TIFF_MAGIC)
@@ -218,10 +219,12 @@ def _mask_values(image: Image.Image) -> tuple[np.ndarray, float | None]:
         if image.mode == "P" and np.ptp(values) == 0:
             entries = np.asarray(image)
             values = entries if np.ptp(entries) else values
-        elif (np.ptp(rgba[..., :3], axis=2) > 0).any():
+        elif (np.ptp(rgba[..., :3], axis=2) >= _NUMBERED).any():
             return values > 0, None
     marked = values > 0
-    low, high = np.min(values[marked], initial=values.max()), values.max()
-    if low == high or (low >= 1 and high < _NUMBERED):
+    above = values[marked]
+    if above.size == 0 or (low := above.min()) == (high := above.max()):
+        return marked, None
+    if low >= 1 and high < _NUMBERED:
         return marked, None
     return values > high / 2, float(high)

@@ -48,7 +48,7 @@ def read_meta(meta_json: str | Path, split: str = "test", dataset: str = "") -> 
         more = f" (and {len(faults) - _SHOWN} more)" if len(faults) > _SHOWN else ""
         raise DataError(f"{path}: {'; '.join(faults[:_SHOWN])}{more}")
     kept = [s for s in samples if not any(map(is_leftover, s.path.relative_to(root).parts))]
-    for line in remark([s.path for s in samples if s not in kept], LEFT_OUT, root):
+    for line in remark(LEFT_OUT, [s.path for s in samples if s not in kept], root):
         warnings.warn(line, DatasetWarning, stacklevel=2)
     return kept
 

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import functools
+import os
 from collections import defaultdict
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 
-from bayes_pfl.data.image_files import IMAGE_SUFFIXES, Files, images_in, is_good, list_files, remark
+from bayes_pfl.data.image_files import IMAGE_SUFFIXES, Files, is_good, list_files, remark
 from bayes_pfl.data.records import Sample
 from bayes_pfl.support.error_text import printable
 
@@ -39,14 +40,14 @@ def _of_tree(files: Files, samples: Sequence[Sample], used: set[Path], root: Pat
     homes.discard(root)
     others = [path for path in files.images if path not in used]
     nested = [path for path in others if not homes.isdisjoint(path.parent.parents)]
-    what = "left out, in folders below those that are read"
-    return [*files.remarks(root), *remark(nested, what, root)]
+    what = "images left out, in folders below those that are read"
+    return [*files.remarks(root), *remark(what, nested, root)]
 
 
 def _doubles(samples: Sequence[Sample]) -> list[str]:
     """Masks that several images share, and those that were chosen of several for an image."""
-    names_in = functools.cache(lambda home: {path.name for path in images_in(home)})
-    pictures = {sample.path for sample in samples}
+    names_in = functools.cache(lambda home: set(os.listdir(home)))
+    used = {sample.path for sample in samples} | {sample.mask for sample in samples}
     owners: defaultdict[Path, list[str]] = defaultdict(list)
     for sample in samples:
         if sample.mask:
@@ -58,7 +59,7 @@ def _doubles(samples: Sequence[Sample]) -> list[str]:
         stem, kinds = mask.stem.removesuffix("_mask"), (mask.suffix, *IMAGE_SUFFIXES)
         fits = dict.fromkeys(stem + end + kind for end in ("_mask", "") for kind in kinds)
         found = [name for name in fits if name in names_in(mask.parent)]
-        others = [n for n in found if n != mask.name and mask.with_name(n) not in pictures]
+        others = [n for n in found if n != mask.name and mask.with_name(n) not in used]
         if others:
             lines.append(f"{mask}: read as the mask of {names[0]}, not {_several(others)}")
     return lines

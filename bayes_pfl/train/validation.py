@@ -49,6 +49,7 @@ def validate(
         batch_size=batch_size,
         workers=config.workers,
         smoothing=config.validation_smoothing,
+        smooth_masks=True,  # as in training
         seed=_seed(config, state),
     )
     categories = list(dict.fromkeys(sample.category for sample in samples))

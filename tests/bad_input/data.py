@@ -228,7 +228,7 @@ MASKS = (
     ),
     Case(
         "hidden folders and leftovers in a tree",
-        "`other: 5 files left out as hidden, or as leftovers of other programs, first`",
+        "`left out, being hidden or leftovers of other programs: 5, first`",
         same_figures(leftovers),
     ),
     Case(
@@ -238,12 +238,12 @@ MASKS = (
     ),
     Case(
         "files of other kinds in a tree",
-        "`1 file of kinds that are not read (.npy), first nut/test/bent/a.npy`",
+        "`files of kinds that are not read (.npy): 1, first nut/test/bent/a.npy`",
         same_figures(lambda data: (data / "nut/test/bent/a.npy").touch()),
     ),
     Case(
         "images of a tree in deeper folders",
-        "`1 file left out, in folders below those that are read`",
+        "`images left out, in folders below those that are read: 1`",
         same_figures(lambda data: one_image(data / "nut/test/bent/deep")),
     ),
     Case("truncated mask", "the image is left out: `damaged or cut short`", cut_mask),

@@ -75,7 +75,7 @@ def test_further_sets_are_checked_by_name_and_left_out_of_all(root, capsys):
     (again,), _ = read_cards(["mpdd"], root)
     assert again.samples == data.samples
     assert [note for note in again.notes if note not in data.notes] == [
-        f"{root / 'MPDD'}: 1 file of kinds that are not read (.npy), first tubes/test/good/x.npy"
+        f"{root / 'MPDD'}: files of kinds that are not read (.npy): 1, first tubes/test/good/x.npy"
     ]
 
 

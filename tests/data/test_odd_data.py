@@ -80,8 +80,10 @@ def test_leftovers_are_never_images_masks_categories_or_defects(tree, way):
     (tree.root / "nut/test/hole/notes.txt").write_text("nobody misses this")
     after, lines = read(tree, way)
     assert after == before
-    assert len(lines) == 1 and "9 files left out as hidden, or as leftovers" in lines[0]
-    assert ", first .ipynb_checkpoints" in lines[0]
+    assert (
+        len(lines) == 1
+        and "left out, being hidden or leftovers of other programs: 9, first .ipynb_ch" in lines[0]
+    )
     assert check_of(tree).lines() == lines
 
 
@@ -107,11 +109,11 @@ def test_files_of_other_kinds_and_nested_folders_are_counted(tree, way):
     assert count_labels(samples) == {"nut": (1, 1)}
     assert len(lines) == 2
     assert (
-        "3 files of kinds that are not read (.dcm .heic .npy), first nut/test/hole/a.npy"
+        "files of kinds that are not read (.dcm .heic .npy): 3, first nut/test/hole/a.npy"
         in lines[0]
     )
     assert (
-        "2 files left out, in folders below those that are read, first nut/test/crack" in lines[1]
+        "images left out, in folders below those that are read: 2, first nut/test/crack" in lines[1]
     )
     assert check_of(tree).lines() == lines
 
@@ -139,7 +141,7 @@ def test_a_listing_without_a_card_keeps_its_words_and_leaves_leftovers_out(tmp_p
     items["metal1"].append({"img_path": "metal1/._1.png", "cls_name": "metal1", "anomaly": 1})
     items[".x"] = [{"img_path": ".ipynb_checkpoints/1.png", "anomaly": 1}]
     (tmp_path / "meta.json").write_text(json.dumps({"test": items}))
-    with pytest.warns(DatasetWarning, match="2 files left out.*, first metal1/._1.png"):
+    with pytest.warns(DatasetWarning, match="leftovers of other programs: 2, first metal1/._1.png"):
         samples = read_meta(tmp_path / "meta.json")
     assert [s.class_name for s in samples] == [
         *("metal1", "fabric2", "metal nut", "chewing gum"),
@@ -148,6 +150,14 @@ def test_a_listing_without_a_card_keeps_its_words_and_leaves_leftovers_out(tmp_p
 
 
 # Masks that fit twice -----------------------------------------------------------------------------
+
+
+def test_two_images_of_one_stem_with_a_mask_each_are_no_double(tree):
+    tree.image("nut/test/hole/1.bmp")
+    tree.mask("nut/ground_truth/hole/1_mask.bmp")
+    samples, lines = read(tree)
+    assert {s.mask.name for s in samples if s.label} == {"1_mask.bmp", "1_mask.png"}
+    assert lines == []
 
 
 @pytest.mark.parametrize("way", ["tree", "card"])
@@ -211,6 +221,7 @@ def soft():
         (np.where(SQUARE, 255, 1).astype(np.uint8), True),
         ((SQUARE * 1).astype(np.uint8), False),
         ((SQUARE * 77).astype(np.uint8), False),
+        (np.dstack([noisy(), noisy() - 1, noisy()]).astype(np.uint8), True),
         # Numbers of kinds of defects, as VisA has them.
         (np.where(SQUARE, np.arange(16) % 7 + 1, 0).astype(np.uint8), False),
         # Kinds by colour.

@@ -21,7 +21,7 @@ import sys
 from importlib.metadata import distribution
 import bayes_pfl
 from bayes_pfl.data.cards import card_names
-print(bayes_pfl.__file__, len(card_names()))
+print(bayes_pfl.__file__, len(card_names()), len(card_names(True)))
 (script,) = distribution("bayes-pfl").entry_points.select(group="console_scripts")
 sys.argv[0] = script.name
 script.load()()
@@ -67,6 +67,6 @@ def test_wheel_predicts_from_any_folder(unpacked, tmp_path):
         *(sys.executable, "-c", PROGRAM, "predict", folder, "--class-name", "metal nut"),
         *("--out", "out"), cwd=tmp_path, HF_HUB_OFFLINE="1", PYTHONPATH=str(unpacked),
     )  # fmt: skip
-    assert said.splitlines()[0] == f"{unpacked / 'bayes_pfl' / '__init__.py'} 15"
+    assert said.splitlines()[0] == f"{unpacked / 'bayes_pfl' / '__init__.py'} 15 5"
     rows = list(csv.DictReader((tmp_path / "out" / "predictions.csv").open()))
     assert len(rows) == 1 and 0 <= float(rows[0]["score"]) <= 1
