@@ -190,19 +190,14 @@ def out_of_memory_explained(
 
     A processor's memory is looked at before: when it is full, the system ends the process.
     """
-    count = draws.count if draws else 1
-    costs = scoring_bytes(model.config, model.backbone, count)
-    if model.device.type == "cpu" and images * sum(costs.values()) > available_memory():
-        raise _out_of_memory(model, images, draws)
+    costs = scoring_bytes(model.config, model.backbone, draws.count if draws else 1)
     try:
+        if model.device.type == "cpu" and images * sum(costs.values()) > available_memory():
+            raise torch.OutOfMemoryError
         yield
     except torch.OutOfMemoryError as error:
-        raise _out_of_memory(model, images, draws) from error
-
-
-def _out_of_memory(model: BayesPFLNetwork, images: int, draws: RunSamples | None) -> ConfigError:
-    samples = f" with {draws.count} samples" if draws else ""
-    return ConfigError(
-        f"{model.device} has no memory for a batch of {images}{samples}; use a smaller batch "
-        "size, or fewer samples"
-    )
+        samples = f" with {draws.count} samples" if draws else ""
+        raise ConfigError(
+            f"{model.device} has no memory for a batch of {images}{samples}; use a smaller batch "
+            "size, or fewer samples"
+        ) from error
