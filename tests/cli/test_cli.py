@@ -148,15 +148,9 @@ def test_synthesize_names_what_can_be_rendered(run, tmp_path):
 
 def test_config_file_faults_are_reported_together(run, tmp_path):
     config = tmp_path / "train.json"
-<<<<<<< HEAD
-    config.write_text('{"batch_size": "many", "speed": 3, "stage1": {"epochs": -1}}')
-    line = refused(run("train", "--data", tmp_path, "--out", tmp_path / "o", "--config", config))
-    assert "batch_size" in line and "'speed'" in line and "epochs = -1" in line
-=======
     config.write_text('{"batch_size": "many", "speed": 3, "stage1": {"patience": -1}}')
     line = refused(run("train", "--data", tmp_path, "--out", tmp_path / "o", "--config", config))
     assert "batch_size" in line and "'speed'" in line and "stage1.patience = -1" in line
->>>>>>> c081f87651880b978628e8fa7ade23ffeee45542
 
 
 def test_an_error_in_a_worker_process_is_one_line_too(run, clip_dir, tmp_path):
