@@ -29,7 +29,7 @@ def fitted(checkpoint_dir, normals):
 
 
 def test_signs_follow_the_convention_for_outliers(fitted, normals):
-    new = np.stack([np.asarray(picture(index)) for index in range(50, 90)])
+    new = np.stack([np.asarray(picture(index)) for index in range(50, 150)])
     scores = [result.score for result in fitted.model_.predict(new, "metal nut")]
     np.testing.assert_allclose(fitted.score_samples(new), -np.array(scores), atol=1e-7)
     decision = fitted.decision_function(new)

@@ -301,8 +301,11 @@ def test_first_values_are_the_published_ones(tiny_config):
     assert model.log_scale_pixel.item() == pytest.approx(2.6593, abs=1e-4)
     assert model.log_scale_image.item() == pytest.approx(2.6593, abs=1e-4)
     for name, parameter in model.learned_parameters():
-        if name.endswith(".bias"):
+        if name.endswith(".bias") and name != "attention.query.bias":
             assert not parameter.any(), name
+    query = model.attention.query  # as PyTorch fills a Conv1d: within 1 / sqrt(D), also its bias
+    for values in (query.weight, query.bias):
+        assert 0.5 * query.in_features**-0.5 < values.abs().max() <= query.in_features**-0.5
     weights = model.specific_flow.u.weight
     assert weights.std().item() == pytest.approx(0.02, rel=0.1)
     assert model.agnostic_flow.normal.w.std().item() == pytest.approx(1, rel=0.2)
