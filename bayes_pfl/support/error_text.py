@@ -17,9 +17,9 @@ def one_line(error: BaseException, limit: int = 200) -> str:
 
 
 def printable(text: str) -> str:
-    """A text without what a terminal would obey: names of files may hold such characters.
+    r"""A text without what a terminal would obey: names of files may hold such characters.
 
-    >>> printable("a\x1b[2Jb")
+    >>> printable("a" + chr(27) + "[2Jb")
     'a\\x1b[2Jb'
     """
     return "".join(c if c.isprintable() else repr(c)[1:-1] for c in text)

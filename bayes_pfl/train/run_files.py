@@ -21,8 +21,13 @@ from bayes_pfl.support.files import raising_not_written, remove_leftovers, write
 from bayes_pfl.train.state import TrainingState
 
 STATE_NAME, SETTINGS_NAME = "state.pt", "config.json"
-_STRUCTURE = ("prompts", "flow", "attention_heads", "ablation")
-"""Sections of the model's config that a resumed run must not change."""
+_STRUCTURE = {
+    "prompts": "prompt bank",
+    "flow": "--flow",
+    "attention_heads": "number of attention heads",
+    "ablation": "--without",
+}
+"""Sections of the model's config that a resumed run must not change, with their names."""
 
 
 class RunFiles:
@@ -125,12 +130,11 @@ class RunFiles:
             return
         begun = read_json_config(self.out / SETTINGS_NAME).get("model", {})
         now = json.loads(json.dumps(asdict(config)))  # lists in place of tuples
-        differs = [name for name in _STRUCTURE if name in begun and begun[name] != now[name]]
-        if differs:
-            raise CheckpointError(
-                f"{self.out}: this run was started with another {' and '.join(differs)} of the "
-                "model; resume it with the same options"
-            )
+        for section, name in _STRUCTURE.items():
+            if begun.get(section, now[section]) != now[section]:
+                raise CheckpointError(
+                    f"{self.out}: this run was started with another {name}; resume it with the same"
+                )
 
     def load_last(self, model: BayesPFLNetwork) -> dict[str, Any] | None:
         """Load the weights of the last finished epoch into the model; returns the rest of its file.

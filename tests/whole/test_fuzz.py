@@ -95,6 +95,7 @@ def test_good_files_are_taken(target):
 
 
 @pytest.mark.filterwarnings("ignore:Detected pickle protocol")
+@pytest.mark.filterwarnings("ignore::bayes_pfl.data.records.DatasetWarning")
 @pytest.mark.parametrize("target", TARGETS)
 def test_damaged_files(target, tmp_path):
     good = seeds(target)
