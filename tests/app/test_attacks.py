@@ -295,7 +295,9 @@ def test_an_upload_without_its_page_or_its_length(served, client):
 
 
 def test_uploads_have_limits(inspector):
-    settings = AppSettings(inspector.settings.checkpoints, "cpu", max_bytes=10_000, max_files=2)
+    settings = AppSettings(
+        inspector.settings.checkpoints, device="cpu", max_bytes=10_000, max_files=2
+    )
     with serving(Inspector(settings)) as small:
         client = Client(small)
         assert client.upload(bytes(5_000)).status == 200
