@@ -40,7 +40,7 @@ class DemoSize:
     photographs: int
 
 
-FULL = DemoSize(12, 6, 12, steps=40, epochs=3, batch=8, photographs=100)
+FULL = DemoSize(10, 4, 12, steps=30, epochs=3, batch=8, photographs=60)
 QUICK = DemoSize(4, 2, 3, steps=2, epochs=1, batch=4, photographs=6)
 
 
