@@ -14,7 +14,7 @@ from tests.predict.ray.runs import assert_same_rows, paint, rows_of
 @pytest.mark.parametrize("url", [False, True], ids=["path", "url"])
 def test_rows_are_those_of_one_process(alone, run_ray, plain_rows, folder, tmp_path, url):
     out = tmp_path / "out"
-    where = (folder.as_uri().replace("%20", " "), out.as_uri()) if url else (folder, out)
+    where = [p.as_uri().replace("%20", " ") for p in (folder, out)] if url else (folder, out)
     summary = run_ray(*where, part_images=5)
     found = rows_of(out)
     assert_same_rows(found, plain_rows(folder))
