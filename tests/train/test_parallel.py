@@ -190,9 +190,10 @@ def _first_of_second_process(request):
     """The image that the second process alone reads in the first step."""
     samples, _ = training_data(request)
     batches = object.__new__(TrainingBatches)
-    batches.config, batches.share = request.config, request.config.batch_size // 2
+    batches.config = request.config
+    batches.share = batches.micro = request.config.batch_size // 2
     batches.dataset, batches.fabric = samples, SimpleNamespace(global_rank=1)
-    return samples[batches._order(1, 0)[0]].path
+    return samples[batches._order(1, 0)[0][0]].path
 
 
 TORCHRUN = (sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2")
