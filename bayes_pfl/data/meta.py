@@ -47,8 +47,14 @@ def read_meta(meta_json: str | Path, split: str = "test", dataset: str = "") -> 
     if faults:
         more = f" (and {len(faults) - _SHOWN} more)" if len(faults) > _SHOWN else ""
         raise DataError(f"{path}: {'; '.join(faults[:_SHOWN])}{more}")
-    kept = [s for s in samples if not any(map(is_leftover, s.path.relative_to(root).parts))]
-    for line in remark(LEFT_OUT, [s.path for s in samples if s not in kept], root):
+    kept: list[Sample] = []
+    left: list[Path] = []
+    for sample in samples:
+        if any(map(is_leftover, sample.path.relative_to(root).parts)):
+            left.append(sample.path)
+        else:
+            kept.append(sample)
+    for line in remark(LEFT_OUT, left, root):
         warnings.warn(line, DatasetWarning, stacklevel=2)
     return kept
 
