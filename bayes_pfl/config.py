@@ -48,18 +48,26 @@ def _outside(item: Field[Any], name: str, value: Any) -> list[str]:
     return faults
 
 
+class _Faults(ConfigError):
+    """All faults of a config's own fields; each begins with the name of a field."""
+
+    def __init__(self, faults: list[str]) -> None:
+        super().__init__("; ".join(faults))
+        self.faults = faults
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return type(self), (self.faults,)  # other processes raise it too
+
+
 @dataclass(frozen=True)
 class _Settings:
-    """Base of the configs: raises :class:`ConfigError` with all faults of its own fields.
-
-    Each fault begins with the name of a field; "; " stands between two of them.
-    """
+    """Base of the configs: raises :class:`ConfigError` with all faults of its own fields."""
 
     def __post_init__(self) -> None:
         values = [(item, item.name, getattr(self, item.name)) for item in fields(self)]
         faults = [fault for value in values for fault in _outside(*value)]
         if faults := faults + self._conflicts():
-            raise ConfigError("; ".join(faults))
+            raise _Faults(faults)
 
     def _conflicts(self) -> list[str]:
         """Faults of values that do not go together; of any values, also out of their bounds."""
@@ -101,7 +109,7 @@ class BackboneConfig(_Settings):
             return []
         if not self.layers:
             return ["layers = []: name at least one, or leave it out for the default"]
-        return [f"layers: {len(self.layers)} of them, at most 1000"]
+        return [f"layers: {len(self.layers)} of them; at most 1000"]
 
 
 @dataclass(frozen=True)
@@ -281,7 +289,7 @@ class TrainConfig(_Settings):
         if self.accumulate > 0 and self.batch_size % self.accumulate:
             faults = [f"accumulate = {self.accumulate}: must divide batch_size = {self.batch_size}"]
         if self.last_batch == "short" and self.accumulate > 1:
-            faults += [f"accumulate = {self.accumulate}: a short last batch is not divided, use 1"]
+            faults += [f"accumulate = {self.accumulate}: a short last batch is not divided; use 1"]
         return faults
 
     @property
@@ -336,16 +344,17 @@ def _build(cls: Any, data: Any, where: str, faults: list[str]) -> Any:
         if len(found) == before:
             values[name] = value
     faults += found
-    settings = issubclass(cls, _Settings)
-    if found and not settings:
+    if found and not issubclass(cls, _Settings):
         return None
     # Entries that cannot be used stay out, so that what is wrong with the others is said too.
     absent = {name: None for name, item in known.items() if _is_required(item)}
     try:
         made = cls(**absent | values)
-    except ConfigError as error:  # of __post_init__
-        own = [f"{where}.{fault}" for fault in str(error).split("; ")]
-        faults += own if settings else [f"{where}: {error}"]
+    except _Faults as error:
+        faults += [f"{where}.{fault}" for fault in error.faults]
+        return None
+    except ConfigError as error:  # of a dataclass with checks of its own
+        faults.append(f"{where}: {error}")
         return None
     return None if found else made
 

@@ -119,8 +119,15 @@ class Scorer:
             out_of_memory_explained(self.model, len(pixels), self.draws),
             autocast(self.model.device, self.settings.precision),
         ):
+            self._check_room(len(pixels))
             features = self._features(normalised(self.model, pixels))
             return self.model.score_encoded(features, class_names, self.draws)
+
+    def _check_room(self, images: int) -> None:
+        """Raise before a processor's memory is full: then the system would end the process."""
+        costs = scoring_bytes(self.model.config, self.model.backbone, self.draws.count)
+        if self.model.device.type == "cpu" and images * sum(costs.values()) > available_memory():
+            raise torch.OutOfMemoryError
 
     def smoothed(self, maps: Tensor) -> Tensor:
         """Anomaly maps (B, S, S) smoothed as the settings say."""
@@ -186,14 +193,8 @@ def normalised(model: BayesPFLNetwork, pixels: Sequence[np.ndarray]) -> Tensor:
 def out_of_memory_explained(
     model: BayesPFLNetwork, images: int, draws: RunSamples | None = None
 ) -> Iterator[None]:
-    """Within, a device without memory raises a ConfigError that says what to change.
-
-    A processor's memory is looked at before: when it is full, the system ends the process.
-    """
-    costs = scoring_bytes(model.config, model.backbone, draws.count if draws else 1)
+    """Within, a device without memory raises a ConfigError that says what to change."""
     try:
-        if model.device.type == "cpu" and images * sum(costs.values()) > available_memory():
-            raise torch.OutOfMemoryError
         yield
     except torch.OutOfMemoryError as error:
         samples = f" with {draws.count} samples" if draws else ""

@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from bayes_pfl.checkpoints.authors import AUTHORS_VALIDATION
+from bayes_pfl.clip.weights import EMBEDDED_BACKBONE
 from bayes_pfl.config import (
     BackboneConfig,
     FlowConfig,
@@ -22,7 +23,6 @@ from bayes_pfl.config import (
 )
 from bayes_pfl.errors import ConfigError
 
-EMBEDDED_BACKBONE = "bayes-pfl-clip-tiny"
 RUN_ENTRIES = (
     *("data", "dataset", "categories", "processes"),
     *("validation_data", "validation_dataset", "validation_categories"),

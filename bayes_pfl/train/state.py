@@ -55,5 +55,8 @@ class TrainingState:
         stages together have had ``max_epochs``.
         """
         stale = self.epoch > 0 and self.epoch - self.best_epoch >= settings.patience
-        spent = max_epochs is not None and len(self.history) >= max_epochs
-        return self.epoch >= settings.epochs or stale or spent
+        return self.epoch >= settings.epochs or stale or self.is_spent(max_epochs)
+
+    def is_spent(self, max_epochs: int | None) -> bool:
+        """Whether both stages together have had ``max_epochs``."""
+        return max_epochs is not None and len(self.history) >= max_epochs

@@ -103,19 +103,16 @@ class Trainer:
     def _run_stages(self, optimization: dict[str, Any] | None) -> None:
         stages = (self.config.stage1, self.config.stage2)
         for stage, settings in enumerate(stages, start=1):
-            if stage < self.state.stage or settings.epochs == 0 or self._is_spent(stage):
+            if stage < self.state.stage or settings.epochs == 0:
                 continue
             if stage > self.state.stage:
+                if self.state.is_spent(self.config.max_epochs):
+                    break
                 self.state.begin_stage(stage)
                 optimization = None  # it is that of the stage before
             self._run_stage(stage, settings, optimization)
             if self.files:  # the other processes get these weights when the next stage is set up
                 self.files.load_best(self.model)
-
-    def _is_spent(self, stage: int) -> bool:
-        """Whether no epoch is left for a later stage."""
-        limit = self.config.max_epochs
-        return stage > self.state.stage and limit is not None and len(self.state.history) >= limit
 
     def _run_stage(
         self, stage: int, settings: StageConfig, optimization: dict[str, Any] | None

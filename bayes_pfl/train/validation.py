@@ -9,6 +9,7 @@ from lightning_fabric import Fabric
 
 from bayes_pfl.config import TrainConfig
 from bayes_pfl.data.records import Sample
+from bayes_pfl.evaluate.parallel import merge_records
 from bayes_pfl.evaluate.records import CategoryRecord
 from bayes_pfl.evaluate.scoring import (
     EvaluationSettings,
@@ -60,7 +61,12 @@ def validate(
     result = (math.nan, (0.0, 1.0))
     gathered = _gather(records, fabric)
     if fabric.is_global_zero:
-        records = {category: _merged(gathered, category) for category in categories}
+        records = {
+            category: merge_records(
+                [part[category] for part in gathered if category in part], samples
+            )
+            for category in categories
+        }
         average_precision = (
             pixel_average_precision if state.stage == 1 else text_score_average_precision
         )
@@ -82,12 +88,3 @@ def _gather(records: dict[str, CategoryRecord], fabric: Fabric) -> list[dict[str
     gathered: list[dict[str, CategoryRecord]] = [{}] * fabric.world_size
     torch.distributed.gather_object(records, gathered if fabric.is_global_zero else None)
     return gathered
-
-
-def _merged(gathered: list[dict[str, CategoryRecord]], category: str) -> CategoryRecord:
-    first, *others = [records[category] for records in gathered if category in records]
-    for other in others:
-        first.pixel.merge(other.pixel)
-        first.rows.extend(other.rows)
-        first.skipped.extend(other.skipped)
-    return first

@@ -246,7 +246,7 @@ def test_new_draws_in_every_epoch(trainer, monkeypatch):
         return {}
 
     monkeypatch.setattr("bayes_pfl.train.validation.evaluate", evaluate)
-    monkeypatch.setattr("bayes_pfl.train.validation._merged", lambda *_: None)
+    monkeypatch.setattr("bayes_pfl.train.validation.merge_records", lambda *_: None)
     for name in ("pixel_average_precision", "text_score_average_precision"):
         monkeypatch.setattr(f"bayes_pfl.train.validation.{name}", lambda records: 0.5)
     monkeypatch.setattr("bayes_pfl.train.validation.map_range", lambda records: (0.1, 0.9))
