@@ -13,7 +13,7 @@ from typing import Any
 import pyarrow as pa
 
 from bayes_pfl.checkpoints.fingerprint import fingerprint
-from bayes_pfl.checkpoints.load import load_checkpoint
+from bayes_pfl.checkpoints.load import find_device, load_checkpoint
 from bayes_pfl.data.wording import ClassNames
 from bayes_pfl.detect.scorer import run_draws
 from bayes_pfl.detect.settings import check_whole
@@ -90,6 +90,8 @@ def predict_ray(
     drawn_by_none = replace(settings, overlays=False, report=False, map_threshold=None)
     settings, rule = drawn_by_none.resolved(model, class_name, calibration, maps="none")
     run_draws(model, settings)  # what cannot be drawn is refused before any work
+    if not pool.gpus:
+        find_device(device)  # here, because Ray starts a worker that fails again and again
     device = device or ("cuda" if pool.gpus else "cpu")
     job = Job(checkpoint, pretrained, device, fingerprint(model), here, there, settings, rule)
     listing = list_images(here, there)

@@ -8,6 +8,7 @@ import pytest
 from PIL import Image
 
 from bayes_pfl.data.wording import ClassNames
+from bayes_pfl.errors import ConfigError
 from tests.predict.ray.runs import assert_same_rows, paint, rows_of
 
 
@@ -46,6 +47,12 @@ def test_names_by_folder_and_mean_prompt(alone, run_ray, plain_rows, folder, tmp
 def test_words_of_the_user_reach_the_tokenizer(alone, run_ray, folder, tmp_path, prompted):
     run_ray(folder, tmp_path / "out", class_name="rain drop", samples=1)
     assert prompted == {"rain drop"}
+
+
+def test_a_device_that_is_not_there_is_refused_before_ray_starts(run_ray, folder, tmp_path):
+    with pytest.raises(ConfigError, match="device = 'gpu': there is none here"):
+        run_ray(folder, tmp_path / "out", device="gpu")
+    assert not (tmp_path / "out").exists()
 
 
 @pytest.mark.parametrize("kind", ["png16", "npy"])
