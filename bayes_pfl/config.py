@@ -169,6 +169,36 @@ class ScoringConfig(_Settings):
 
 
 @dataclass(frozen=True)
+class ReferenceConfig(_Settings):
+    """How pictures are compared with reference pictures (:mod:`bayes_pfl.detect.patches`). Not in
+    the paper.
+
+    Attributes:
+        layers: of the tapped ones, 1-based as in the backbone's part; None for the rule of
+            :func:`bayes_pfl.detect.patches.reference_layers`.
+        windows: sides in cells, odd, of the windows that the tokens are averaged over.
+        grid: cells along a side; None for the tower's own grid, 20 at most for towers in stages.
+        width: channels of a layer above which it is projected at random to so many; None for the
+            tower's own, 128 at most for towers in stages.
+        patches: most patches of reference pictures that a memory keeps.
+    """
+
+    layers: tuple[int, ...] | None = None
+    windows: tuple[int, ...] = field(default=(1, 3), metadata=_within(1, 31))
+    grid: int | None = field(default=None, metadata=_within(1, 256))
+    width: int | None = field(default=None, metadata=_within(1, _MANY))
+    patches: int = field(default=3072, metadata=_within(64, _MANY))
+
+    def _conflicts(self) -> list[str]:
+        faults = []
+        if not self.windows or any(window % 2 == 0 for window in self.windows):
+            faults.append(f"windows = {list(self.windows)}: name odd numbers, such as 1 and 3")
+        if self.layers is not None and not 0 < len(self.layers) <= 1000:
+            faults.append(f"layers: {len(self.layers)} of them; name 1 to 1000, or none")
+        return faults
+
+
+@dataclass(frozen=True)
 class TrainingRecord(_Settings):
     """The pictures that a checkpoint has learnt from: it is no zero-shot detector for these.
 
@@ -196,6 +226,7 @@ class ModelConfig(_Settings):
     scoring: ScoringConfig = field(default_factory=ScoringConfig)
     attention_heads: int = field(default=4, metadata=_within(1, 1000))
     ablation: AblationConfig = field(default_factory=AblationConfig)
+    references: ReferenceConfig = field(default_factory=ReferenceConfig)
     training: TrainingRecord | None = None
 
 

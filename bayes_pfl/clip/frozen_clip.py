@@ -35,11 +35,14 @@ class ImageFeatures:
         pooled: global embeddings f, (B, D), projected to the joint width, not normalised.
         tokens: raw tokens of each tapped layer on one common grid, each (B, N, V_l).
         grid: (h, w).
+        stages: the tapped layers as the tower gives them, each (B, V_l, h_l, w_l); empty for
+            features that come from a cache.
     """
 
     pooled: Tensor
     tokens: tuple[Tensor, ...]
     grid: tuple[int, int]
+    stages: tuple[Tensor, ...] = ()
 
     def __len__(self) -> int:
         return len(self.pooled)
@@ -113,7 +116,7 @@ class FrozenCLIP(nn.Module):
                 f"layers = {list(self.layers)}: this image tower has {depth} blocks; "
                 f"name different ones from 1 to {depth}, in order"
             )
-        self.embed_dim, self.vision_widths, self.grid, self.cells = self._probe()
+        self.embed_dim, self.vision_widths, self.grid, self.stage_shapes = self._probe()
 
     def train(self, mode: bool = True) -> Self:
         """Stay in eval mode: a frozen tower neither updates batch norms nor drops activations."""
@@ -129,10 +132,11 @@ class FrozenCLIP(nn.Module):
             )
         pooled, stages = self._stages(images)
         if self.joined:
-            return ImageFeatures(pooled, (join_layers(stages, self.grid),), self.grid)
+            joined = join_layers(stages, self.grid)
+            return ImageFeatures(pooled, (joined,), self.grid, tuple(stages))
         maps = [to_grid(stage, self.grid) for stage in stages]  # (B, V_l, h, w)
         tokens = tuple(x.flatten(2).transpose(1, 2) for x in maps)  # (B, N, V_l)
-        return ImageFeatures(pooled, tokens, self.grid)
+        return ImageFeatures(pooled, tokens, self.grid, tuple(stages))
 
     def fast_visual(self) -> Any:
         """The image tower for inference under the surrounding autocast; made at the first use."""
@@ -171,8 +175,10 @@ class FrozenCLIP(nn.Module):
         return _cat([x["image_features"] for x in outputs]), [_cat(parts) for parts in stages]
 
     @torch.no_grad()
-    def _probe(self) -> tuple[int, tuple[int, ...], tuple[int, int], int]:
-        """Joint width, widths, common grid and cells of the finest tap, measured on a black image.
+    def _probe(
+        self,
+    ) -> tuple[int, tuple[int, ...], tuple[int, int], tuple[tuple[int, int, int], ...]]:
+        """Joint width, widths, common grid, and (V_l, h_l, w_l) of each tap, on a black image.
 
         No attribute gives them for towers of every library.
         """
@@ -188,7 +194,13 @@ class FrozenCLIP(nn.Module):
         widths = tuple(int(x.shape[1]) for x in stages)
         if self.joined:
             widths = (sum(widths) + UNLIKENESS_CHANNELS * len(widths) + 1,)
-        return int(pooled.shape[-1]), widths, grid, max(h * w for h, w in grids)
+        shapes = tuple((int(x.shape[1]), *grid) for x, grid in zip(stages, grids, strict=True))
+        return int(pooled.shape[-1]), widths, grid, shapes
+
+    @property
+    def cells(self) -> int:
+        """Cells h_l * w_l of the finest tapped layer."""
+        return max(height * width for _, height, width in self.stage_shapes)
 
 
 def _cat(parts: Sequence[Tensor]) -> Tensor:

@@ -6,9 +6,9 @@ Every job scores its images here. Symbols: B images, S the model's image side.
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -19,6 +19,7 @@ from bayes_pfl.clip.frozen_clip import ImageFeatures
 from bayes_pfl.data.decoding import Decoded
 from bayes_pfl.data.transforms import normalise
 from bayes_pfl.detect.inputs import Loaded
+from bayes_pfl.detect.references import Combined, Place, References
 from bayes_pfl.detect.settings import ScoringSettings
 from bayes_pfl.errors import ConfigError
 from bayes_pfl.model.cost import scoring_bytes
@@ -40,6 +41,8 @@ class ScoredImage:
         low, high: ends of the credible interval of the score.
         map: (S, S) in [0, 1] on the CPU; None if maps were not asked for.
         spread: (S, S) in [0, 0.5], the uncertainty map; likewise.
+        words_score, memory_score, place: of :class:`bayes_pfl.detect.references.Combined`; None
+            without references, where the score is that of the words.
     """
 
     score: float
@@ -50,17 +53,62 @@ class ScoredImage:
     high: float
     map: Tensor | None
     spread: Tensor | None
+    words_score: float | None = None
+    memory_score: float | None = None
+    place: Place | None = None
 
     @property
     def figures(self) -> dict[str, Any]:
-        """The four scores of an image that all results have, by their names."""
-        names = ("score", "text_score", "map_score", "uncertainty")
+        """The scores of an image that all results have, by their names."""
+        names = ("score", "text_score", "map_score", "uncertainty", "words_score", "memory_score")
         return {name: getattr(self, name) for name in names}
 
     @property
     def finite(self) -> bool:
         """False where half precision overflowed."""
         return math.isfinite(self.score) and math.isfinite(self.uncertainty)
+
+
+@dataclass(frozen=True)
+class ScoredBatch:
+    """Scores of B images, on the model's device.
+
+    Attributes:
+        words: by words alone, raw.
+        maps: anomaly maps (B, S, S), smoothed as the settings say; with references combined.
+        combined: with references of all class names of the batch; else None.
+    """
+
+    words: BatchScores
+    maps: Tensor
+    combined: Combined | None = None
+
+    @property
+    def spread(self) -> Tensor:
+        """The uncertainty maps (B, S, S)."""
+        return self.combined.spread if self.combined else self.words.map_spread
+
+    def images(self, maps: bool = True, spread: bool = True) -> list[ScoredImage]:
+        """The images one by one, with maps and uncertainty maps on the CPU where asked for."""
+        rows = deploy_scores(self.words).rows()
+        nothing: Sequence[None] = [None] * len(rows)
+        map_parts = self.maps.cpu() if maps else nothing
+        spread_parts = self.spread.cpu() if spread else nothing
+        found = [
+            ScoredImage(score, text, map_score, uncertainty, low, high, one, other)
+            for (score, text, map_score, uncertainty, low, high), one, other in zip(
+                rows, map_parts, spread_parts, strict=True
+            )
+        ]
+        if (both := self.combined) is None:
+            return found
+        columns = (both.score, both.uncertainty, both.low, both.high)
+        known = torch.stack([x.float() for x in (*columns, both.words_score, both.memory_score)], 1)
+        names = ("score", "uncertainty", "low", "high", "words_score", "memory_score")
+        return [
+            replace(image, place=place, **dict(zip(names, row, strict=True)))
+            for image, place, row in zip(found, both.places, known.tolist(), strict=True)
+        ]
 
 
 class Scorer:
@@ -71,6 +119,7 @@ class Scorer:
     Args:
         generator: source of the draws, in place of ``settings.seed``; it is advanced.
         maps, spread: whether maps, and maps of the uncertainty, are wanted.
+        references: by class name; images of other names are scored by words alone.
 
     Raises:
         ConfigError: a setting that cannot be used.
@@ -84,8 +133,13 @@ class Scorer:
         generator: torch.Generator | None = None,
         maps: bool = True,
         spread: bool = True,
+        references: Mapping[str, References] | None = None,
     ) -> None:
         self.model, self.settings = model, settings
+        self.references = {
+            name: replace(one, memory=one.memory.to(model.device))
+            for name, one in (references or {}).items()
+        }
         self.draws = run_draws(model, settings, generator)
         self.sigma = smoothing_sigma(model) if settings.smoothing else 0.0
         self.maps, self.spread = maps, spread
@@ -99,8 +153,21 @@ class Scorer:
         self, pixels: Sequence[np.ndarray], class_names: Sequence[str]
     ) -> list[ScoredImage]:
         """Score B pictures, uint8 (S, S, 3) each, with their class names or synonyms a|b."""
+        found: dict[int, ScoredImage] = {}
         with out_of_memory_explained(self.model, len(pixels), self.draws):
-            return self._images(self.batch(pixels, class_names))
+            for places in self._groups(class_names):
+                batch = self.batch(
+                    [pixels[at] for at in places], [class_names[at] for at in places]
+                )
+                found |= zip(places, batch.images(self.maps, self.spread), strict=True)
+        return [found[at] for at in range(len(pixels))]
+
+    def _groups(self, class_names: Sequence[str]) -> list[list[int]]:
+        """Places of the images that are scored together: each name with references by itself."""
+        groups: dict[str | None, list[int]] = {}
+        for at, name in enumerate(class_names):
+            groups.setdefault(name if name in self.references else None, []).append(at)
+        return list(groups.values())
 
     def decoded(
         self, items: Sequence[Decoded | Loaded], class_names: Sequence[str]
@@ -113,25 +180,40 @@ class Scorer:
         return [None if item.pixels is None else next(scored) for item in items]
 
     @torch.no_grad()
-    def batch(self, pixels: Sequence[np.ndarray], class_names: Sequence[str]) -> BatchScores:
-        """The raw scores of B pictures, uint8 (S, S, 3) each, on the model's device."""
+    def batch(self, pixels: Sequence[np.ndarray], class_names: Sequence[str]) -> ScoredBatch:
+        """Score B pictures, uint8 (S, S, 3) each.
+
+        Args:
+            class_names: those with references must not be mixed with others.
+        """
+        features, words = self.encoded(pixels, class_names)
+        references = self.references.get(class_names[0])
+        wanted = self.maps or references is not None
+        maps = gaussian_smooth(words.map, self.sigma) if wanted else words.map
+        if references is None:
+            return ScoredBatch(words, maps)
+        patches = references.patches(self.model.backbone, features)
+        both = references.combine(words, maps, patches, self.sigma, pixels)
+        return ScoredBatch(words, both.map, both)
+
+    @torch.no_grad()
+    def encoded(
+        self, pixels: Sequence[np.ndarray], class_names: Sequence[str]
+    ) -> tuple[ImageFeatures, BatchScores]:
+        """Features of B pictures, uint8 (S, S, 3) each, and their raw scores by words."""
         with (
             out_of_memory_explained(self.model, len(pixels), self.draws),
             autocast(self.model.device, self.settings.precision),
         ):
             self._check_room(len(pixels))
             features = self._features(normalised(self.model, pixels))
-            return self.model.score_encoded(features, class_names, self.draws)
+            return features, self.model.score_encoded(features, class_names, self.draws)
 
     def _check_room(self, images: int) -> None:
         """Raise before a processor's memory is full: then the system would end the process."""
         costs = scoring_bytes(self.model.config, self.model.backbone, self.draws.count)
         if self.model.device.type == "cpu" and images * sum(costs.values()) > available_memory():
             raise torch.OutOfMemoryError
-
-    def smoothed(self, maps: Tensor) -> Tensor:
-        """Anomaly maps (B, S, S) smoothed as the settings say."""
-        return gaussian_smooth(maps, self.sigma)
 
     def _features(self, images: Tensor) -> ImageFeatures:
         try:
@@ -146,18 +228,6 @@ class Scorer:
             raise ConfigError(
                 f"torch.compile failed ({reason}); it needs a C++ compiler: leave --compile out"
             ) from error
-
-    def _images(self, scores: BatchScores) -> list[ScoredImage]:
-        rows = deploy_scores(scores).rows()
-        nothing: Sequence[None] = [None] * len(rows)
-        maps = self.smoothed(scores.map).cpu() if self.maps else nothing
-        spreads = scores.map_spread.cpu() if self.spread else nothing
-        return [
-            ScoredImage(score, text, map_score, uncertainty, low, high, one, spread)
-            for (score, text, map_score, uncertainty, low, high), one, spread in zip(
-                rows, maps, spreads, strict=True
-            )
-        ]
 
 
 def run_draws(

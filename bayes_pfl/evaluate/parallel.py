@@ -132,7 +132,7 @@ def evaluate_together(
         by_category.setdefault(sample.category, []).append(sample)
     own = {name: team.share(samples, settings.batch_size) for name, samples in by_category.items()}
     mine = [sample for share in own.values() for sample in share]
-    draw = partial(draw_batch, model, pictures, data.name) if pictures else None
+    draw = partial(draw_batch, pictures, data.name) if pictures else None
     records = evaluate_categories(model, mine, settings, on_progress, data.levels, cache, draw)
     if team.count == 1:
         yield from records

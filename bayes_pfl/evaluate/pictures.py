@@ -35,11 +35,10 @@ from bayes_pfl.detect.overlays import (
     stretched,
     widened,
 )
-from bayes_pfl.detect.scorer import ScoredImage, Scorer, smoothing_sigma
+from bayes_pfl.detect.scorer import ScoredBatch, ScoredImage, Scorer
 from bayes_pfl.evaluate.records import CategoryRecord, ImageRow
 from bayes_pfl.evaluate.scoring import EvaluationSettings
 from bayes_pfl.model.network import BayesPFLNetwork
-from bayes_pfl.model.scoring import BatchScores, gaussian_smooth
 from bayes_pfl.report.pictures import ReportPictures, picture_name
 
 MOST_PICTURES = 5000
@@ -204,15 +203,11 @@ def _paste(page: Image.Image, tile: Tile, left: int, top: int) -> None:
 
 
 def draw_batch(
-    model: BayesPFLNetwork,
-    pictures: ReportPictures,
-    dataset: str,
-    batch: LabelledBatch,
-    scores: BatchScores,
+    pictures: ReportPictures, dataset: str, batch: LabelledBatch, scored: ScoredBatch
 ) -> None:
     """Write the pictures of a batch; one that cannot be written is missing in the report."""
-    maps = gaussian_smooth(scores.map, smoothing_sigma(model)).float().cpu().numpy()
-    spreads = scores.map_spread.float().cpu().numpy()
+    maps = scored.maps.float().cpu().numpy()
+    spreads = scored.spread.float().cpu().numpy()
     for index, sample in enumerate(batch.samples):
         size = shown_size(sample.path, pictures.side)
         picture = batch.pixels[index]

@@ -17,7 +17,7 @@ import torch
 
 from bayes_pfl.data.labelled_batches import LabelledBatch, file_identity, read_batches
 from bayes_pfl.data.records import Sample
-from bayes_pfl.detect.scorer import Scorer, out_of_memory_explained
+from bayes_pfl.detect.scorer import ScoredBatch, Scorer, out_of_memory_explained
 from bayes_pfl.detect.settings import ScoringSettings
 from bayes_pfl.errors import DataError
 from bayes_pfl.evaluate.cache import DatasetCache
@@ -25,7 +25,7 @@ from bayes_pfl.evaluate.records import LEVELS, CategoryRecord, Counted, ImageRow
 from bayes_pfl.metrics import ImageMetrics
 from bayes_pfl.metrics.curves import Levels, average_precision
 from bayes_pfl.model.network import BayesPFLNetwork
-from bayes_pfl.model.scoring import BatchScores, deploy_scores, top_k_for, top_mean
+from bayes_pfl.model.scoring import deploy_scores, top_k_for, top_mean
 
 PUBLISHED_SIZE = 518
 """Side, in pixels, at which the published k of the top-k score and sigma = 8 were chosen."""
@@ -33,7 +33,7 @@ PUBLISHED_SIZE = 518
 _AP_STEPS = 1024
 
 OnProgress = Callable[[int], None]
-OnBatch = Callable[[LabelledBatch, BatchScores], None]
+OnBatch = Callable[[LabelledBatch, ScoredBatch], None]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -179,18 +179,18 @@ class _CategoryScoring:
             return self._counted(batch, scores, record)
 
     def _counted(
-        self, batch: LabelledBatch, scores: BatchScores, record: CategoryRecord
+        self, batch: LabelledBatch, scored: ScoredBatch, record: CategoryRecord
     ) -> Counted:
         """What the record keeps of a batch."""
         has_mask = np.array([s.label == 0 or s.mask is not None for s in batch.samples])
         pixel_aps = np.full(len(has_mask), np.nan)
         maps = masks = None
         if "pixel" in record.levels:
-            maps = self.scorer.smoothed(scores.map).cpu().numpy()[has_mask]
+            maps = scored.maps.cpu().numpy()[has_mask]
             masks = batch.masks[has_mask]
             pixel_aps[has_mask] = [image_pixel_ap(*pair) for pair in zip(maps, masks, strict=True)]
-        found, k = deploy_scores(scores), top_k_at(record.category, self.model.backbone.image_size)
-        top_means = top_mean(scores.map, k=k)
+        k = top_k_at(record.category, self.model.backbone.image_size)
+        found, top_means = deploy_scores(scored.words), top_mean(scored.words.map, k=k)
         columns = (found.text_score, found.map_score, top_means, found.uncertainty)
         values = torch.stack([column.float() for column in columns], dim=1).tolist()
         images = zip(batch.samples, has_mask.tolist(), values, pixel_aps.tolist(), strict=True)

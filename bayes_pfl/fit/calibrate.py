@@ -91,7 +91,7 @@ def calibrate(
     side = model.backbone.image_size
     loaded = (load_pixels(image, at, side) for at, image in enumerate(images))
     batches = batched(loaded, options.batch_size)
-    return _calibrated(model, batches, class_name, options, checkpoint, progress)
+    return calibrate_batches(model, batches, class_name, options, checkpoint, progress)[0]
 
 
 def calibrate_folder(
@@ -120,19 +120,19 @@ def calibrate_folder(
             skipped.extend((str(item.path), item.error) for item in batch if item.pixels is None)
             yield batch
 
-    found = _calibrated(model, batches(), class_name, options, checkpoint, progress)
+    found, _ = calibrate_batches(model, batches(), class_name, options, checkpoint, progress)
     return found, skipped
 
 
-def _calibrated(
+def calibrate_batches(
     model: BayesPFLNetwork,
     batches: Iterable[Sequence[Decoded | Loaded]],
     class_name: str,
     options: CalibrationOptions,
     checkpoint: str | None,
     progress: Progress | None,
-) -> Calibration:
-    """The calibration on the images that could be read."""
+) -> tuple[Calibration, dict[str, float]]:
+    """The calibration on the images that could be read, and the score of each by its name."""
     check_class_name(model, class_name)
     scorer = Scorer(model, options, spread=False)
     scores: list[float] = []
@@ -155,7 +155,7 @@ def _calibrated(
     options.check_count(len(scores))
     if not options.keep_outliers:
         refuse_outliers(names, scores)
-    return Calibration(
+    calibration = Calibration(
         checkpoint=CalibratedCheckpoint(checkpoint, fingerprint(model)),
         settings=settings_of(model, class_name, options),
         n=len(scores),
@@ -165,6 +165,7 @@ def _calibrated(
         pixel_fpr=float(options.of_pixels),
         pixel_threshold=pixels.threshold(options.of_pixels),
     )
+    return calibration, dict(zip(names, scores, strict=True))
 
 
 def refuse_outliers(names: list[str], scores: list[float]) -> None:

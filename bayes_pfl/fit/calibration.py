@@ -93,15 +93,7 @@ class Calibration:
         Raises:
             ConfigError: naming every setting that differs.
         """
-        differing = differences(asdict(self.settings), asdict(settings), "made")
-        if not differing and known_fingerprint(model) != self.checkpoint.sha256:
-            made = f" ({self.checkpoint.name})" if self.checkpoint.name else ""
-            differing = [f"other weights or scoring settings than the checkpoint's{made}"]
-        if differing:
-            raise ConfigError(
-                f"the calibration does not fit this run: {'; '.join(differing)}; use the settings "
-                "it was made with, or calibrate again"
-            )
+        check_fit("calibration", "calibrate", self.checkpoint, self.settings, model, settings)
 
     def save(self, path: str | os.PathLike[str]) -> Path:
         """Write the file, whole or not at all.
@@ -115,6 +107,33 @@ class Calibration:
             path.parent.mkdir(parents=True, exist_ok=True)
             write_atomically(path, text + "\n")
         return path
+
+
+def check_fit(
+    what: str,
+    again: str,
+    checkpoint: CalibratedCheckpoint,
+    made_with: CalibratedSettings,
+    model: BayesPFLNetwork,
+    settings: CalibratedSettings,
+) -> None:
+    """Refuse a run whose scores are not comparable with those of a calibration or profile.
+
+    Args:
+        what, again: what it is, and how it is made again.
+
+    Raises:
+        ConfigError: naming every setting that differs.
+    """
+    differing = differences(asdict(made_with), asdict(settings), "made")
+    if not differing and known_fingerprint(model) != checkpoint.sha256:
+        made = f" ({checkpoint.name})" if checkpoint.name else ""
+        differing = [f"other weights or scoring settings than the checkpoint's{made}"]
+    if differing:
+        raise ConfigError(
+            f"the {what} does not fit this run: {'; '.join(differing)}; use the settings "
+            f"it was made with, or {again} again"
+        )
 
 
 def load_calibration(path: str | os.PathLike[str]) -> Calibration:

@@ -130,14 +130,17 @@ class PixelRates:
         return step / _BINS if step < _BINS else 1 + 1 / _BINS
 
 
-def upward_z(scores: Sequence[float] | np.ndarray) -> np.ndarray:
+def upward_z(scores: Sequence[float] | np.ndarray, least: float = _LEAST_SPREAD) -> np.ndarray:
     """(score - median) / (1.4826 * median distance of the scores above the median), (n,).
 
     The double median absolute deviation: outliers do not hide in it, and scores of normal images
     often have a long upper tail, which is no fault.
+
+    Args:
+        least: the divisor is this at least.
     """
     values = np.asarray(scores, np.float64)
     centre = np.median(values)
     above = values[values > centre] - centre
     spread = 1.4826 * np.median(above) if len(above) else 0.0
-    return (values - centre) / max(float(spread), _LEAST_SPREAD)
+    return (values - centre) / max(float(spread), least)

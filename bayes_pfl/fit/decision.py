@@ -10,9 +10,12 @@ from typing import NamedTuple
 import numpy as np
 import torch
 
+from bayes_pfl.detect.references import References
 from bayes_pfl.detect.settings import ScoringSettings
 from bayes_pfl.errors import ConfigError
 from bayes_pfl.fit.calibration import Calibration, load_calibration, settings_of
+from bayes_pfl.fit.profile import Profile, ProfileLike
+from bayes_pfl.fit.profile_files import load_profile
 from bayes_pfl.model.network import BayesPFLNetwork
 
 
@@ -41,11 +44,13 @@ class Verdict(NamedTuple):
 
 @dataclass(frozen=True)
 class Decision:
-    """Thresholds of a run, from the user or from a calibration.
+    """Thresholds of a run, from the user or from a calibration, and what its images are compared
+    with.
 
     Attributes:
         threshold: of the score.
         map_threshold: of the map, to be outlined.
+        profile: brings references, and perhaps the calibration.
 
     Raises:
         ConfigError: one that is not a finite number.
@@ -54,12 +59,20 @@ class Decision:
     threshold: float | None = None
     map_threshold: float | None = None
     calibration: Calibration | None = None
+    profile: Profile | None = None
 
     def __post_init__(self) -> None:
         for name in ("threshold", "map_threshold"):
             value = getattr(self, name)
             if value is not None and not math.isfinite(value):
                 raise ConfigError(f"{name} = {value}: give a number; scores lie within 0 and 1")
+
+    @property
+    def references(self) -> dict[str, References]:
+        """The references of the profile by its class name; empty without."""
+        if self.profile is None or self.profile.references is None:
+            return {}
+        return {self.profile.class_name: self.profile.references}
 
     def verdict(self, score: float, low: float, high: float) -> Verdict:
         """Judge a score with its credible interval."""
@@ -80,17 +93,26 @@ def resolve_decision(
     threshold: float | None = None,
     map_threshold: float | None = None,
     calibration: Calibration | str | os.PathLike[str] | None = None,
+    profile: ProfileLike | None = None,
     generator: torch.Generator | None = None,
 ) -> Decision:
-    """The decision of a run; a calibration must fit its settings.
+    """The decision of a run; a calibration or profile must fit its settings.
 
     Args:
-        class_name: with a calibration, one word for all images.
+        class_name: with a calibration or profile, one word for all images.
 
     Raises:
-        ConfigError: a threshold that is no number; a calibration that is unreadable, does not fit,
-            or comes with a threshold.
+        ConfigError: a threshold that is no number; a calibration or profile that is unreadable,
+            does not fit, or comes with a threshold or another of the two.
     """
+    if profile is not None:
+        if calibration is not None:
+            raise ConfigError(
+                "a calibration with a profile, which brings its own: give one of them"
+            )
+        return _by_profile(
+            model, class_name, settings, threshold, map_threshold, profile, generator
+        )
     if calibration is None:
         return Decision(threshold, map_threshold)
     if threshold is not None:
@@ -106,3 +128,31 @@ def resolve_decision(
     calibration.check(model, settings_of(model, class_name, settings))
     limit = calibration.pixel_threshold if map_threshold is None else map_threshold
     return Decision(calibration.threshold, limit, calibration)
+
+
+def _by_profile(
+    model: BayesPFLNetwork,
+    class_name: object,
+    settings: ScoringSettings,
+    threshold: float | None,
+    map_threshold: float | None,
+    profile: ProfileLike,
+    generator: torch.Generator | None,
+) -> Decision:
+    if generator is not None:
+        raise ConfigError("generator with a profile: its draws would differ; give the seed")
+    found = profile if isinstance(profile, Profile) else load_profile(profile)
+    if class_name != found.class_name:
+        raise ConfigError(
+            f"class name {class_name!r} with a profile for {found.class_name!r}: leave the name out"
+        )
+    found.check(model, settings_of(model, found.class_name, settings))
+    known = found.calibration
+    if known is None:
+        return Decision(threshold, map_threshold, None, found)
+    if threshold is not None:
+        raise ConfigError(
+            f"threshold = {threshold} with a profile, which brings its own: leave one of them out"
+        )
+    limit = known.pixel_threshold if map_threshold is None else map_threshold
+    return Decision(known.threshold, limit, known, found)

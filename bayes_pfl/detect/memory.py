@@ -1,0 +1,130 @@
+"""Patches of reference pictures, and the distance of an image's patches to the nearest of them.
+
+Not in the paper: the nearest neighbour of PatchCore (CVPR 2022) and AnomalyDINO (WACV 2025) for
+pictures known to be normal, the mutual scoring of MuSc (ICLR 2024) for pictures of which nothing
+is known.
+
+Symbols: B images, N patches of each, C channels, n reference pictures, M patches kept of them.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from typing import NamedTuple
+
+import torch
+from torch import Tensor
+
+from bayes_pfl.model.scoring import top_mean
+
+TOP_FRACTION = 0.01
+"""Share of an image's patches that its memory score is the mean of (AnomalyDINO)."""
+
+NEAREST_SHARE = 0.3
+"""Share of the pictures, the nearest ones, that a mutual distance is the mean of (MuSc)."""
+
+_AT_ONCE = 2**24  # similarities of a part of the batch: 64 MB
+
+
+class Nearest(NamedTuple):
+    """What a memory says about the patches of B images.
+
+    Attributes:
+        distance: one minus the cosine to the nearest patch, (B, N), in [0, 2]; in mutual scoring
+            the mean over the nearest pictures.
+        patch: index of the nearest patch in the memory, (B, N).
+    """
+
+    distance: Tensor
+    patch: Tensor
+
+
+@dataclass(frozen=True)
+class PatchMemory:
+    """Patches of n pictures.
+
+    Attributes:
+        vectors: float16 (M, C), unit vectors.
+        owners: int32 (M,), the picture of each, in rising order.
+        cells: int32 (M,), its cell, counted row by row.
+        pictures: n.
+        mutual: whether the pictures may be anomalous themselves: a distance is then the mean over
+            the nearest 30% of the pictures, so that one picture with the same fault hides nothing.
+    """
+
+    vectors: Tensor
+    owners: Tensor
+    cells: Tensor
+    pictures: int
+    mutual: bool = False
+
+    @classmethod
+    def of(cls, patches: Tensor, most: int, *, mutual: bool = False) -> PatchMemory:
+        """The memory of n pictures with patches (n, N, C).
+
+        Args:
+            most: patches to keep, M at most; the same share of each picture, up to one patch.
+        """
+        pictures, cells, _ = patches.shape
+        each = max(1, min(cells, most // pictures))
+        chosen = torch.stack(
+            [_spread_cells(cells, each, at) for at in range(pictures)]
+        )  # (n, each)
+        owners = torch.arange(pictures).repeat_interleave(each)
+        vectors = patches[owners, chosen.flatten().to(patches.device)].half()
+        place = patches.device
+        return cls(
+            vectors, owners.int().to(place), chosen.flatten().int().to(place), pictures, mutual
+        )
+
+    def without(self, picture: int) -> PatchMemory:
+        """The memory of the other pictures; their numbers stay."""
+        kept = self.owners != picture
+        return replace(
+            self, vectors=self.vectors[kept], owners=self.owners[kept], cells=self.cells[kept]
+        )
+
+    def to(self, device: torch.device) -> PatchMemory:
+        """The same on a device."""
+        return replace(
+            self,
+            vectors=self.vectors.to(device),
+            owners=self.owners.to(device),
+            cells=self.cells.to(device),
+        )
+
+    @property
+    def bytes(self) -> int:
+        """Size of the vectors."""
+        return self.vectors.numel() * self.vectors.element_size()
+
+    @torch.no_grad()
+    def nearest(self, patches: Tensor) -> Nearest:
+        """The nearest patches of B images, (B, N, C) unit vectors."""
+        known = self.vectors.float()  # (M, C)
+        step = max(1, _AT_ONCE // (patches.shape[1] * len(known)))
+        with torch.autocast(patches.device.type, enabled=False):
+            parts = [self._nearest(part.float() @ known.T) for part in patches.split(step)]
+        return Nearest(*(torch.cat(columns) for columns in zip(*parts, strict=True)))
+
+    def _nearest(self, similar: Tensor) -> Nearest:
+        """As :meth:`nearest`, from cosines (B, N, M)."""
+        best, place = similar.max(-1)  # (B, N)
+        if not self.mutual:
+            return Nearest(1 - best, place)
+        counts = torch.bincount(self.owners, minlength=self.pictures)
+        pictures = [part.amax(-1) for part in similar.split(counts[counts > 0].tolist(), dim=-1)]
+        few = max(1, int(NEAREST_SHARE * len(pictures)))
+        nearest = torch.stack(pictures, dim=-1).topk(few, dim=-1, sorted=False).values
+        return Nearest(1 - nearest.mean(-1), place)
+
+
+def memory_score(distance: Tensor) -> Tensor:
+    """Mean distance of the farthest 1% of an image's patches, (B, N) -> (B,)."""
+    return top_mean(distance[:, None], fraction=TOP_FRACTION)
+
+
+def _spread_cells(cells: int, count: int, picture: int) -> Tensor:
+    """``count`` different cells, in rising order, drawn for the picture of this number."""
+    generator = torch.Generator().manual_seed(picture)
+    return torch.randperm(cells, generator=generator)[:count].sort().values

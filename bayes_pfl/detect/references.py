@@ -1,0 +1,203 @@
+"""Reference pictures of one thing, and what a score is when words and references both count.
+
+Symbols: B images, K prompt pairs, N = h*w cells, C channels, n reference pictures, S image side.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from typing import NamedTuple
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from bayes_pfl.clip.frozen_clip import FrozenCLIP, ImageFeatures
+from bayes_pfl.detect.memory import PatchMemory, memory_score
+from bayes_pfl.detect.patches import PatchSettings, patch_directions
+from bayes_pfl.detect.standards import MapStandard, Standard, combined, log_odds
+from bayes_pfl.model.scoring import BatchScores, credible_interval, deploy_scores, gaussian_smooth
+
+
+class Place(NamedTuple):
+    """The most anomalous patch of an image, and the most similar one of the references.
+
+    Attributes:
+        cell: of the image, counted row by row in the grid of the patches.
+        picture: number of the reference picture.
+        reference_cell: of that picture.
+        distance: one minus the cosine of the two, in [0, 2].
+    """
+
+    cell: int
+    picture: int
+    reference_cell: int
+    distance: float
+
+
+@dataclass(frozen=True)
+class Scale:
+    """What normal pictures score: what deviations are measured by.
+
+    Attributes:
+        words: log-odds of the score by words alone.
+        memory: memory score.
+        words_map: log-odds of the pixels of the map by words, smoothed.
+        memory_map: pixels of the map of distances, smoothed.
+    """
+
+    words: Standard
+    memory: Standard
+    words_map: MapStandard
+    memory_map: MapStandard
+
+
+@dataclass(frozen=True)
+class Combined:
+    """Scores of B images by words and references.
+
+    Attributes:
+        score: in [0, 1), (B,).
+        low, high: ends of the central 95% of the scores of single prompt pairs, (B,).
+        uncertainty: standard deviation of these, (B,).
+        words_score: by words alone, in [0, 1], (B,).
+        memory_score: mean distance of the farthest 1% of the patches, in [0, 2], (B,).
+        map: (B, S, S), in [0, 1).
+        spread: half the difference that one standard deviation of the words makes, (B, S, S).
+        places: of each image.
+    """
+
+    score: Tensor
+    low: Tensor
+    high: Tensor
+    uncertainty: Tensor
+    words_score: Tensor
+    memory_score: Tensor
+    map: Tensor
+    spread: Tensor
+    places: list[Place]
+
+
+@dataclass(frozen=True)
+class References:
+    """Reference pictures of one thing, ready to be compared with.
+
+    Attributes:
+        settings: how patches are made.
+        memory: the patches kept.
+        scale: what deviations are measured by.
+        digests: :func:`picture_digest` of each reference picture.
+    """
+
+    settings: PatchSettings
+    memory: PatchMemory
+    scale: Scale
+    digests: tuple[str, ...]
+
+    def patches(self, backbone: FrozenCLIP, features: ImageFeatures) -> Tensor:
+        """Directions (B, N, C) of images that have been through the image tower."""
+        return patch_directions(features.stages, backbone.layers, self.settings)
+
+    @torch.no_grad()
+    def combine(
+        self,
+        words: BatchScores,
+        words_maps: Tensor,
+        patches: Tensor,
+        sigma: float,
+        pixels: Sequence[np.ndarray],
+    ) -> Combined:
+        """Combine the scores of B images by words with their distances to the references.
+
+        An image that is one of the references is compared with the others alone.
+
+        Args:
+            words_maps: smoothed, (B, S, S).
+            sigma: of the smoothing of maps, in pixels.
+            pixels: uint8 (S, S, 3) of each image.
+        """
+        found = [
+            self._distances(part, picture)
+            for part, picture in zip(patches.split(1), self._twins(pixels), strict=True)
+        ]
+        distance = torch.cat([one for one, _ in found])  # (B, N)
+        nearest = torch.cat([at for _, at in found])
+        maps = distance_maps(distance, self.settings.grid, words_maps.shape[-1], sigma)
+        both = combine_scores(self.scale, words, words_maps, distance, maps)
+        return replace(both, places=self._places(both.map, distance, nearest))
+
+    def _twins(self, pixels: Sequence[np.ndarray]) -> list[int | None]:
+        """The number of the reference that an image is, or None."""
+        known = {digest: at for at, digest in enumerate(self.digests)}
+        twins = [known.get(picture_digest(picture)) for picture in pixels]
+        return twins if self.memory.pictures > 1 else [None] * len(twins)
+
+    def _distances(self, patches: Tensor, picture: int | None) -> tuple[Tensor, Tensor]:
+        """Distances (B, N), and the nearest patches as indices of the whole memory."""
+        if picture is None:
+            return self.memory.nearest(patches)
+        distance, nearest = self.memory.without(picture).nearest(patches)
+        kept = torch.nonzero(self.memory.owners != picture).flatten()
+        return distance, kept[nearest]
+
+    def _places(self, maps: Tensor, distance: Tensor, nearest: Tensor) -> list[Place]:
+        """Where the combined maps (B, S, S) are highest."""
+        cells = F.adaptive_max_pool2d(maps[:, None], self.settings.grid).flatten(1)  # (B, N)
+        strongest = cells.argmax(1, keepdim=True)  # (B, 1)
+        patch = nearest.gather(1, strongest)[:, 0]
+        columns = (
+            strongest[:, 0].tolist(),
+            self.memory.owners[patch].tolist(),
+            self.memory.cells[patch].tolist(),
+            distance.gather(1, strongest)[:, 0].tolist(),
+        )
+        return [Place(*values) for values in zip(*columns, strict=True)]
+
+
+def combine_scores(
+    scale: Scale, words: BatchScores, words_maps: Tensor, distance: Tensor, distance_maps: Tensor
+) -> Combined:
+    """The scores of B images measured by a scale, without their places.
+
+    Args:
+        words_maps, distance_maps: smoothed, (B, S, S).
+        distance: (B, N).
+    """
+    deviations = scale.memory.deviations(memory_score(distance))  # (B,)
+    score = deploy_scores(words).score
+    pairs = combined(
+        scale.words.deviations(log_odds(words.pair_scores.float())), deviations[:, None]
+    )  # (B, K)
+    low, high = credible_interval(pairs)
+    far = scale.memory_map.deviations(distance_maps)
+
+    def mapped(maps: Tensor) -> Tensor:
+        return combined(scale.words_map.deviations(log_odds(maps)), far)
+
+    above, below = (mapped((words_maps + way * words.map_spread).clamp(0, 1)) for way in (1, -1))
+    return Combined(
+        score=combined(scale.words.deviations(log_odds(score)), deviations),
+        low=low,
+        high=high,
+        uncertainty=pairs.std(1, correction=0),
+        words_score=score,
+        memory_score=memory_score(distance),
+        map=mapped(words_maps),
+        spread=(above - below) / 2,
+        places=[],
+    )
+
+
+def distance_maps(distance: Tensor, grid: tuple[int, int], side: int, sigma: float) -> Tensor:
+    """Distances of cells (B, N) -> smoothed maps (B, S, S)."""
+    cells = distance.float().unflatten(1, grid)[:, None]  # (B, 1, h, w)
+    maps = F.interpolate(cells, (side, side), mode="bilinear", align_corners=False)[:, 0]
+    return gaussian_smooth(maps, sigma)
+
+
+def picture_digest(pixels: np.ndarray) -> str:
+    """Hash of a picture as the model sees it, uint8 (S, S, 3): copies of a file have the same."""
+    return hashlib.sha256(np.ascontiguousarray(pixels).data).hexdigest()[:32]

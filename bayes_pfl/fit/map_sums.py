@@ -1,0 +1,65 @@
+"""What the pixels of normal pictures' maps are, from sums alone: one map is held at a time."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+
+import torch
+from torch import Tensor
+
+from bayes_pfl.detect.standards import PRIOR_WEIGHT, MapStandard
+
+_MOST = 2_000_000  # pixels that a median is taken of
+
+
+class MapSums:
+    """Sums over maps (S, S) of one size, added one after the other.
+
+    Args:
+        least: smallest spread that a standard has.
+    """
+
+    def __init__(self, least: float) -> None:
+        self.least, self.count = least, 0
+        self._total: Tensor | float = 0.0
+        self._squares: Tensor | float = 0.0
+
+    def add(self, one: Tensor) -> None:
+        """Add a map."""
+        values = one.double().cpu()
+        self._total, self._squares = self._total + values, self._squares + values**2
+        self.count += 1
+
+    def standard(self, aligned: bool, without: Tensor | None = None) -> MapStandard:
+        """Mean and standard deviation of the pixels.
+
+        Args:
+            aligned: of each pixel by itself, drawn towards those of all pixels as if
+                :data:`PRIOR_WEIGHT` further maps showed these at every place.
+            without: a map that was added and is to be left out; ignored if it is the only one.
+        """
+        left_out = 0.0 if without is None or self.count == 1 else without.double().cpu()
+        count = self.count - isinstance(left_out, Tensor)
+        mean = torch.as_tensor(self._total - left_out) / count
+        square = torch.as_tensor(self._squares - left_out**2) / count
+        centre, power = mean.mean(), square.mean()
+        if aligned:
+            share = count / (count + PRIOR_WEIGHT)
+            centre, power = (
+                share * mean + (1 - share) * centre,
+                share * square + (1 - share) * power,
+            )
+        spread = (power - centre**2).clamp_min(self.least**2).sqrt()
+        return MapStandard(centre.float(), spread.float())
+
+
+def median_standard(maps: Iterable[Tensor], count: int, least: float) -> MapStandard:
+    """Median of the pixels of ``count`` maps, and 1.4826 times the median distance from it."""
+    kept = []
+    for one in maps:
+        step = max(1, count * one.numel() // _MOST)
+        kept.append(one.flatten()[::step].float().cpu())
+    values = torch.cat(kept)
+    centre = values.median()
+    spread = (1.4826 * (values - centre).abs().median()).clamp_min(least)
+    return MapStandard(centre, spread)

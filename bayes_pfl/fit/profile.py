@@ -1,0 +1,110 @@
+"""The profile of a part: everything that a verdict on its pictures needs, but the checkpoint.
+
+Symbols: n reference pictures, S image side.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable
+from dataclasses import dataclass, field
+
+import numpy as np
+
+from bayes_pfl.checkpoints.fingerprint import known_fingerprint
+from bayes_pfl.detect.references import References
+from bayes_pfl.errors import ConfigError
+from bayes_pfl.fit.calibration import (
+    MIN_IMAGES,
+    CalibratedCheckpoint,
+    CalibratedSettings,
+    Calibration,
+    check_fit,
+)
+from bayes_pfl.fit.conformal import images_needed
+from bayes_pfl.fit.references import ReferenceOptions
+from bayes_pfl.model.network import BayesPFLNetwork
+
+MAP_RANGE = (0.2, 0.9)
+"""Map values at the two ends of the colours of combined maps."""
+
+
+@dataclass(frozen=True)
+class ReferencePicture:
+    """A normal picture of a profile.
+
+    Attributes:
+        name: as it was given.
+        digest: see :func:`bayes_pfl.detect.references.picture_digest`; "" in a profile of words.
+        score: by the words and the other references; None if it is the only one.
+        words_score: by words alone.
+        memory_score: distance to the others; None if it is the only one.
+    """
+
+    name: str
+    digest: str
+    score: float | None
+    words_score: float
+    memory_score: float | None
+
+
+@dataclass(frozen=True)
+class Profile:
+    """What :func:`bayes_pfl.fit.fit.fit_profile` found.
+
+    Attributes:
+        checkpoint, settings: that the scores belong to; another model or setting is refused.
+        options: how the references were made.
+        fpr, pixel_fpr: false positive rates asked for.
+        pictures: the n references.
+        references: None for a profile of words alone.
+        calibration: thresholds and p-values; None where n is too small for the rates.
+        pixels: the picture of a number, uint8 (S, S, 3); None for a profile of words alone.
+        folder: where it was read from; None for one in memory.
+    """
+
+    checkpoint: CalibratedCheckpoint
+    settings: CalibratedSettings
+    options: ReferenceOptions
+    fpr: float
+    pixel_fpr: float
+    pictures: tuple[ReferencePicture, ...]
+    references: References | None = field(repr=False)
+    calibration: Calibration | None
+    pixels: Callable[[int], np.ndarray] | None = field(default=None, repr=False, compare=False)
+    folder: str | None = None
+
+    @property
+    def class_name(self) -> str:
+        """The word of the prompts."""
+        return self.settings.class_name
+
+    @property
+    def missing(self) -> int:
+        """Further normal pictures that thresholds need; 0 if there are thresholds."""
+        needed = max(MIN_IMAGES, images_needed(self.fpr), images_needed(self.pixel_fpr))
+        return 0 if self.calibration else max(0, needed - len(self.pictures))
+
+    def check(self, model: BayesPFLNetwork, settings: CalibratedSettings) -> None:
+        """Refuse a run whose scores are not comparable.
+
+        Raises:
+            ConfigError: naming every setting that differs.
+        """
+        check_fit("profile", "fit it", self.checkpoint, self.settings, model, settings)
+
+
+def same_model(profile: Profile, model: BayesPFLNetwork) -> bool:
+    """Whether the profile was made with this model's weights and scoring settings."""
+    return known_fingerprint(model) == profile.checkpoint.sha256
+
+
+ProfileLike = Profile | str | os.PathLike[str]
+
+
+def no_pictures(profile: Profile) -> ConfigError:
+    """The error for a profile of words alone where pictures are needed."""
+    return ConfigError(
+        f"{profile.folder or 'the profile'}: made from words alone, it keeps no pictures; fit it "
+        "without --words-only"
+    )

@@ -1,0 +1,292 @@
+"""The folder of a profile: config.json, profile.safetensors, README.md and pictures/.
+
+Nothing in it is executed. config.json is written last and names the hash of the tensors, which are
+kept under their former name until then: a stop at any moment leaves the profile of before, or the
+new one.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import hashlib
+import io
+import json
+import os
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from PIL import Image
+from torch import Tensor
+
+from bayes_pfl.config import from_dict
+from bayes_pfl.detect.memory import PatchMemory
+from bayes_pfl.detect.patches import PatchSettings
+from bayes_pfl.detect.references import References, Scale, picture_digest
+from bayes_pfl.detect.standards import MapStandard, Standard
+from bayes_pfl.errors import ConfigError
+from bayes_pfl.fit.calibration import CalibratedCheckpoint, CalibratedSettings, Calibration
+from bayes_pfl.fit.profile import Profile, ReferencePicture
+from bayes_pfl.fit.profile_page import page_of
+from bayes_pfl.fit.references import ReferenceOptions
+from bayes_pfl.support.error_text import one_line
+from bayes_pfl.support.files import raising_not_written, remove_leftovers, write_atomically
+from bayes_pfl.support.parsing import Malformed, read_json
+from bayes_pfl.support.version import __version__
+
+FORMAT, VERSION = "bayes-pfl profile", 1
+CONFIG, TENSORS, BEFORE = "config.json", "profile.safetensors", "profile.before.safetensors"
+PAGE, PICTURES = "README.md", "pictures"
+
+_MAX_CONFIG = 64 * 2**20
+_MEND = "make it with bayes-pfl fit"
+_MAPS = ("words_map", "memory_map")
+
+
+@dataclass(frozen=True)
+class _Scores:
+    """Centres and spreads of the scores of images."""
+
+    words: tuple[float, float]
+    memory: tuple[float, float]
+
+
+@dataclass(frozen=True)
+class _Memory:
+    """All of the references that is no tensor."""
+
+    patches: PatchSettings
+    scores: _Scores
+    tensors_sha256: str
+
+
+@dataclass(frozen=True)
+class _Record:
+    """What config.json holds."""
+
+    checkpoint: CalibratedCheckpoint
+    settings: CalibratedSettings
+    options: ReferenceOptions
+    fpr: float
+    pixel_fpr: float
+    pictures: tuple[ReferencePicture, ...]
+    memory: _Memory | None
+    calibration: Calibration | None
+
+
+def is_profile(folder: str | os.PathLike[str]) -> bool:
+    """Whether a folder holds the config of a profile."""
+    try:
+        data = read_json(Path(folder) / CONFIG, _MAX_CONFIG)
+    except (OSError, Malformed):
+        return False
+    return isinstance(data, dict) and data.get("format") == FORMAT
+
+
+def save_profile(profile: Profile, folder: str | os.PathLike[str]) -> Path:
+    """Write a profile into a folder, in place of one that is there.
+
+    Raises:
+        ConfigError: the folder cannot be written, or holds other things than a profile.
+    """
+    folder = Path(folder)
+    mend = "choose another folder, on a disk with room"
+    with raising_not_written(folder, mend, ConfigError):
+        if folder.exists() and any(folder.iterdir()) and not is_profile(folder):
+            raise ConfigError(
+                f"{folder}: holds other files than those of a profile; choose another folder"
+            )
+        folder.mkdir(parents=True, exist_ok=True)
+        remove_leftovers(folder, below=True)
+        tensors = _packed(profile)
+        _write_pictures(profile, folder / PICTURES)
+        if (folder / TENSORS).is_file():
+            os.replace(folder / TENSORS, folder / BEFORE)
+        if tensors is not None:
+            write_atomically(folder / TENSORS, tensors)
+        config = json.dumps(_config(profile, tensors), indent=2) + "\n"
+        write_atomically(folder / CONFIG, config)
+        write_atomically(folder / PAGE, page_of(profile))
+        (folder / BEFORE).unlink(missing_ok=True)
+        _remove_others(profile, folder / PICTURES)
+    return folder
+
+
+def load_profile(folder: str | os.PathLike[str]) -> Profile:
+    """Read and check the folder of a profile.
+
+    Raises:
+        ConfigError: no profile, a damaged one, one changed by hand, or of a later version.
+    """
+    folder = Path(folder)
+    record = _read_record(folder)
+    references = None
+    if record.memory is not None:
+        tensors = _read_tensors(folder, record.memory.tensors_sha256)
+        references = _references(folder, record, record.memory, tensors)
+
+    def pixels(number: int) -> np.ndarray:
+        return read_picture(folder, record.pictures[number])
+
+    return Profile(
+        record.checkpoint,
+        record.settings,
+        record.options,
+        record.fpr,
+        record.pixel_fpr,
+        record.pictures,
+        references,
+        record.calibration,
+        pixels if references else None,
+        str(folder),
+    )
+
+
+def read_picture(folder: Path, picture: ReferencePicture) -> np.ndarray:
+    """A reference picture as the model sees it, uint8 (S, S, 3).
+
+    Raises:
+        ConfigError: it is missing, or not what it was.
+    """
+    path = folder / PICTURES / f"{picture.digest}.webp"
+    try:
+        with Image.open(path) as image:
+            pixels = np.asarray(image.convert("RGB"))
+    except Exception as error:  # a damaged file can raise anything
+        raise ConfigError(f"{path}: cannot be read ({one_line(error)}); {_MEND} again") from error
+    if picture_digest(pixels) != picture.digest:
+        raise ConfigError(f"{path}: has changed since the profile was made; {_MEND} again")
+    return pixels
+
+
+def _config(profile: Profile, tensors: bytes | None) -> dict[str, Any]:
+    memory = None
+    if profile.references is not None and tensors is not None:
+        scale = profile.references.scale
+        memory = _Memory(
+            profile.references.settings,
+            _Scores((*scale.words,), (*scale.memory,)),
+            hashlib.sha256(tensors).hexdigest(),
+        )
+    record = _Record(
+        profile.checkpoint,
+        profile.settings,
+        profile.options,
+        profile.fpr,
+        profile.pixel_fpr,
+        profile.pictures,
+        memory,
+        profile.calibration,
+    )
+    head = {"format": FORMAT, "version": VERSION, "bayes_pfl_version": __version__}
+    return head | asdict(record)
+
+
+def _packed(profile: Profile) -> bytes | None:
+    from safetensors.torch import save
+
+    if profile.references is None:
+        return None
+    memory, scale = profile.references.memory, profile.references.scale
+    tensors: dict[str, Tensor] = {
+        "vectors": memory.vectors,
+        "owners": memory.owners,
+        "cells": memory.cells,
+    }
+    for name in _MAPS:
+        centre, spread = getattr(scale, name)
+        tensors |= {f"{name}.centre": centre, f"{name}.spread": spread}
+    return save({name: value.cpu().contiguous() for name, value in tensors.items()})
+
+
+def _write_pictures(profile: Profile, folder: Path) -> None:
+    if profile.pixels is None:
+        return
+    folder.mkdir(exist_ok=True)
+    for number, picture in enumerate(profile.pictures):
+        path = folder / f"{picture.digest}.webp"
+        if not path.is_file():
+            buffer = io.BytesIO()
+            Image.fromarray(profile.pixels(number)).save(buffer, "WEBP", lossless=True, quality=50)
+            write_atomically(path, buffer.getvalue(), sync=False)
+
+
+def _remove_others(profile: Profile, folder: Path) -> None:
+    """Remove the pictures of a profile that was here before."""
+    known = {f"{picture.digest}.webp" for picture in profile.pictures if profile.pixels}
+    for path in folder.glob("*.webp") if folder.is_dir() else ():
+        if path.name not in known:
+            path.unlink()
+    with contextlib.suppress(OSError):
+        folder.rmdir()
+
+
+def _read_record(folder: Path) -> _Record:
+    path = folder / CONFIG
+    try:
+        data = read_json(path, _MAX_CONFIG)
+    except OSError as error:
+        raise ConfigError(f"{path}: not readable ({error.strerror}); {_MEND}") from error
+    except Malformed as error:
+        raise ConfigError(f"{path}: not a profile ({error}); {_MEND}") from error
+    if not isinstance(data, dict) or data.pop("format", None) != FORMAT:
+        raise ConfigError(f"{path}: not a profile; {_MEND}")
+    if (version := data.pop("version", None)) != VERSION:
+        raise ConfigError(f"{path}: format {version!r}, this version reads {VERSION}; upgrade")
+    data.pop("bayes_pfl_version", None)
+    try:
+        record = from_dict(_Record, data, str(path))
+    except (ConfigError, OverflowError) as error:
+        raise ConfigError(f"{error}; {_MEND} again") from error
+    names = [picture.digest for picture in record.pictures]
+    if any(not name.isalnum() for name in names if record.memory) or not record.pictures:
+        raise ConfigError(f"{path}: pictures without a hash of theirs; {_MEND} again")
+    return record
+
+
+def _read_tensors(folder: Path, sha256: str) -> dict[str, Tensor]:
+    from safetensors import SafetensorError
+    from safetensors.torch import load
+
+    for name in (TENSORS, BEFORE):
+        try:
+            data = (folder / name).read_bytes()
+            if hashlib.sha256(data).hexdigest() == sha256:
+                return load(data)
+        except (OSError, SafetensorError, ValueError):
+            continue
+    raise ConfigError(
+        f"{folder / TENSORS}: missing, truncated, or not the one that config.json was written "
+        f"with; copy the whole folder, or {_MEND} again"
+    )
+
+
+def _references(
+    folder: Path, record: _Record, memory: _Memory, tensors: dict[str, Tensor]
+) -> References:
+    try:
+        vectors, owners, cells = (tensors[name] for name in ("vectors", "owners", "cells"))
+        count, grid = len(record.pictures), memory.patches.grid
+        fitting = (
+            vectors.ndim == 2
+            and vectors.shape[0] == len(owners) == len(cells) > 0
+            and bool(vectors.isfinite().all())
+            and 0 <= int(owners.min()) <= int(owners.max()) < count
+            and 0 <= int(cells.min()) <= int(cells.max()) < grid[0] * grid[1]
+        )
+        if not fitting:
+            raise ValueError("patches that do not fit its pictures")
+        maps = [MapStandard(tensors[f"{x}.centre"], tensors[f"{x}.spread"]) for x in _MAPS]
+        if not all(float(spread.min()) > 0 for _, spread in maps):
+            raise ValueError("a spread of 0")
+    except (KeyError, ValueError, RuntimeError) as error:
+        raise ConfigError(
+            f"{folder / TENSORS}: not the tensors of a profile ({one_line(error)}); {_MEND} again"
+        ) from error
+    return References(
+        memory.patches,
+        PatchMemory(vectors, owners, cells, count),
+        Scale(Standard(*memory.scores.words), Standard(*memory.scores.memory), *maps),
+        tuple(picture.digest for picture in record.pictures),
+    )

@@ -1,0 +1,76 @@
+"""The page of a profile: what is in it, for a person."""
+
+from __future__ import annotations
+
+from bayes_pfl.fit.profile import Profile
+
+_LISTED = 200
+
+
+def page_of(profile: Profile) -> str:
+    """Markdown, one page."""
+    settings, count = profile.settings, len(profile.pictures)
+    lines = [
+        f"# Profile: {_plain(profile.class_name)}",
+        "",
+        f"Made by `bayes-pfl fit` from {count} normal pictures, with the checkpoint "
+        f"{_plain(profile.checkpoint.name or 'in memory')}. "
+        "Use it with `bayes-pfl predict FOLDER --profile THIS_FOLDER --out RESULTS`.",
+        "",
+        *_source(profile),
+        "",
+        *_thresholds(profile),
+        "",
+        f"Settings that a run must share: class name {_plain(settings.class_name)}, "
+        f"{settings.samples} samples, {settings.precision}, {settings.image_size} px, seed "
+        f"{settings.seed}, {'smoothed' if settings.smoothing else 'plain'} maps.",
+        "",
+        "False alarms? Look at them, and add those that are sound: "
+        "`bayes-pfl fit --update THIS_FOLDER MORE/`.",
+        "",
+        "| picture | score | by words | distance to the others |",
+        "|---|---:|---:|---:|",
+    ]
+    ordered = sorted(profile.pictures, key=lambda picture: -(picture.score or 0))
+    for picture in ordered[:_LISTED]:
+        cells = (picture.score, picture.words_score, picture.memory_score)
+        figures = ("–" if value is None else f"{value:.3f}" for value in cells)
+        lines.append(f"| {_plain(picture.name)} | {' | '.join(figures)} |")
+    if count > _LISTED:
+        lines.append(f"| and {count - _LISTED} more | | | |")
+    return "\n".join(lines) + "\n"
+
+
+def _source(profile: Profile) -> list[str]:
+    if profile.references is None:
+        return ["It scores by words alone: no patches are kept."]
+    memory = profile.references.memory
+    every = profile.references.settings.grid[0] * profile.references.settings.grid[1]
+    views = " and turned copies" if profile.options.rotations else ""
+    return [
+        f"It keeps {len(memory.vectors):,} patches of {len(memory.vectors) // memory.pictures} "
+        f"for each picture, of {every}{views}: {memory.bytes / 1e6:.1f} MB; and the pictures as "
+        "the model sees them, in `pictures/`."
+    ]
+
+
+def _thresholds(profile: Profile) -> list[str]:
+    found = profile.calibration
+    if found is None:
+        return [
+            f"No thresholds: {profile.missing} more normal pictures are needed for a false "
+            f"positive rate of {profile.fpr:g}. Scores order the pictures all the same."
+        ]
+    return [
+        f"Score threshold {found.threshold:.4f}: at most {found.fpr:g} of normal pictures reach "
+        f"it. Map threshold {found.pixel_threshold:.4f}: at most {found.pixel_fpr:g} of their "
+        "pixels."
+    ]
+
+
+def _plain(text: str) -> str:
+    """Text in a cell of a table: nothing in a name may end it, or look like markup."""
+    safe = "".join(one if one.isprintable() else "\N{REPLACEMENT CHARACTER}" for one in text)
+    for mark in "\\`*_[]<>|":
+        safe = safe.replace(mark, f"\\{mark}")
+    return safe
