@@ -21,6 +21,7 @@ from bayes_pfl.detect.results import AnomalyResult
 from bayes_pfl.detect.settings import ScoringSettings
 from bayes_pfl.errors import ConfigError
 from bayes_pfl.fit.calibration import Calibration
+from bayes_pfl.fit.profile import ProfileLike
 from bayes_pfl.model.network import BayesPFLNetwork
 from bayes_pfl.predict.images import is_single, predict_stream
 
@@ -36,6 +37,7 @@ class PredictOptions(TypedDict, total=False):
     smoothing: bool
     threshold: float | None
     calibration: Calibration | str | os.PathLike[str] | None
+    profile: ProfileLike | None
     uncertainty: bool
     compile: bool
 
@@ -71,7 +73,7 @@ class BayesPFL(BayesPFLNetwork):
     def predict(
         self,
         images: str | os.PathLike[str] | Image.Image,
-        class_name: str,
+        class_name: str | None = None,
         **options: Unpack[PredictOptions],
     ) -> AnomalyResult: ...
 
@@ -79,7 +81,7 @@ class BayesPFL(BayesPFLNetwork):
     def predict(
         self,
         images: list[Any] | tuple[Any, ...],
-        class_name: str | Iterable[str],
+        class_name: str | Iterable[str] | None = None,
         **options: Unpack[PredictOptions],
     ) -> list[AnomalyResult]: ...
 
@@ -87,14 +89,14 @@ class BayesPFL(BayesPFLNetwork):
     def predict(
         self,
         images: ImageLike | Iterable[ImageLike],
-        class_name: str | Iterable[str],
+        class_name: str | Iterable[str] | None = None,
         **options: Unpack[PredictOptions],
     ) -> AnomalyResult | list[AnomalyResult]: ...
 
     def predict(
         self,
         images: ImageLike | Iterable[ImageLike],
-        class_name: str | Iterable[str],
+        class_name: str | Iterable[str] | None = None,
         *,
         samples: int | None = None,
         precision: str = "float32",
@@ -104,6 +106,7 @@ class BayesPFL(BayesPFLNetwork):
         smoothing: bool = True,
         threshold: float | None = None,
         calibration: Calibration | str | os.PathLike[str] | None = None,
+        profile: ProfileLike | None = None,
         uncertainty: bool = True,
         compile: bool = False,
     ) -> AnomalyResult | list[AnomalyResult]:
@@ -119,7 +122,8 @@ class BayesPFL(BayesPFLNetwork):
                 array or tensor of four dimensions. For more than fits into memory:
                 :meth:`predict_stream`.
             class_name: what the images show, such as "metal nut"; one for all, or one for each.
-                Synonyms, as in "screw|bolt", are averaged as text embeddings.
+                Synonyms, as in "screw|bolt", are averaged as text embeddings. None for the
+                profile's, or "object".
             samples: Monte Carlo samples R; 0 for the mean prompt, whose text is encoded once per
                 class name; None for the checkpoint's.
             precision: float32 (exact), bfloat16 or float16; or fp32, bf16, fp16.
@@ -130,6 +134,8 @@ class BayesPFL(BayesPFLNetwork):
             threshold: scores of at least this give the label 1, others 0.
             calibration: of the same model, class name and settings, or its file: brings the
                 threshold, that of the map, and p-values.
+            profile: of the same model and settings, or its folder: the images are also compared
+                with its normal pictures; score, map and interval are then those of both.
             uncertainty: False leaves the uncertainty map out, which halves the memory of a result.
             compile: the image tower through torch.compile: for long runs; the first batch takes
                 longer.
@@ -143,7 +149,7 @@ class BayesPFL(BayesPFLNetwork):
                 name.
         """
         one = is_single(images)
-        if one and not isinstance(class_name, str):
+        if one and not (class_name is None or isinstance(class_name, str)):
             raise ConfigError(f"class_name = {class_name!r}: for one image, give one name")
         stream = self.predict_stream(
             [cast(ImageLike, images)] if one else cast(Iterable[ImageLike], images),
@@ -156,6 +162,7 @@ class BayesPFL(BayesPFLNetwork):
             smoothing=smoothing,
             threshold=threshold,
             calibration=calibration,
+            profile=profile,
             uncertainty=uncertainty,
             compile=compile,
         )
@@ -165,7 +172,7 @@ class BayesPFL(BayesPFLNetwork):
     def predict_stream(
         self,
         images: Iterable[ImageLike],
-        class_name: str | Iterable[str],
+        class_name: str | Iterable[str] | None = None,
         **options: Unpack[PredictOptions],
     ) -> Iterator[AnomalyResult]:
         """As :meth:`predict`, for any number of images: only one batch of them is in memory.

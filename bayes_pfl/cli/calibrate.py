@@ -15,6 +15,16 @@ CalibrationFile = Annotated[
 ]
 
 
+def warn_of_old_name(calibration: Path | None) -> None:
+    """Say what takes the place of ``--calibration``, if it was given."""
+    if calibration is not None:
+        opt.warn(
+            "note: --profile FOLDER of bayes-pfl fit takes the place of --calibration, which goes "
+            "with the next version",
+            style="yellow",
+        )
+
+
 def calibrate(
     normals: Annotated[Path, Argument(help="Normal images, 20 at least; recursively.")],
     class_name: Annotated[str, Option(help="What the images show, such as 'metal nut'.")],
@@ -38,12 +48,17 @@ def calibrate(
     device: opt.Device = None,
     seed: opt.Seed = 0,
 ) -> None:
-    """Thresholds from normal images alone, for predict and evaluate. No labels are needed.
+    """The old name of ``fit --words-only``: thresholds from normal images for scores by words.
 
     Exit code 1: written, but some files could not be read and were left out.
     """
     from bayes_pfl.fit.calibrate import CalibrationOptions, calibrate_folder
 
+    opt.warn(
+        "note: bayes-pfl fit --words-only takes the place of calibrate, which goes with the next "
+        "version",
+        style="yellow",
+    )
     options = CalibrationOptions(
         fpr=fpr,
         pixel_fpr=pixel_fpr,

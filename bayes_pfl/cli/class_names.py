@@ -9,7 +9,6 @@ from typing import TYPE_CHECKING, Annotated
 from typer import Argument, Option
 
 from bayes_pfl.cli import options as opt
-from bayes_pfl.errors import ConfigError
 
 if TYPE_CHECKING:
     from bayes_pfl.data.wording import ClassNames
@@ -59,27 +58,26 @@ def class_names(
         opt.write_json(json_out, [asdict(effect) for effect in effects])
 
 
-def names_of(class_name: str | None, source: str | None) -> str | ClassNames:
-    """The names that the two options ask for.
-
-    Raises:
-        ConfigError: neither is given.
-    """
+def names_of(class_name: str | None, source: str | None) -> str | ClassNames | None:
+    """The names that the two options ask for; None where neither is given."""
     from bayes_pfl.data.wording import ClassNames
 
     if source is not None:
         return ClassNames(None if source == "folder" else Path(source), class_name)
-    if class_name is None:
-        raise ConfigError(
-            "no class name: give --class-name 'metal nut', or --class-name-from folder"
-        )
     return class_name
 
 
-def warn_of_names(model: BayesPFLNetwork, names: str | ClassNames) -> None:
-    """Warn of words that the text tower hardly knows."""
+def warn_of_names(model: BayesPFLNetwork, names: str | ClassNames | None) -> None:
+    """Warn of words that the text tower hardly knows, and of a name that was left out."""
     from bayes_pfl.detect.class_names import unusual_words
+    from bayes_pfl.detect.name_sensitivity import NEUTRAL
 
+    if names is None:
+        opt.warn(
+            f"note: no --class-name: {NEUTRAL!r} is used; whether a name changes anything, "
+            "bayes-pfl class-names tells",
+            style="yellow",
+        )
     for word in unusual_words(model, names) if isinstance(names, str) else []:
         opt.warn(
             f"note: {word!r} is unusual for the tokenizer; try a plain word for the thing, and "

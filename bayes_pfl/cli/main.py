@@ -22,6 +22,7 @@ from bayes_pfl.cli import (
     datasets,
     evaluate,
     predict,
+    profiles,
     resize,
     scoreboard,
     synthesize,
@@ -147,7 +148,14 @@ def _complain(error: BayesPFLError | OSError) -> None:
 
 for command in (
     *(train.train, evaluate.evaluate, predict.predict, scoreboard.scoreboard),
-    *(calibrate.calibrate, resize.resize, class_names.class_names, pages.report, pages.app),
+    *(
+        profiles.fit,
+        calibrate.calibrate,
+        resize.resize,
+        class_names.class_names,
+        pages.report,
+        pages.app,
+    ),
 ):
     app.command()(command)
 

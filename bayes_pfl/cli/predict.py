@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 from typer import Argument, Exit, Option
 
-from bayes_pfl.cli import calibrate, class_names
+from bayes_pfl.cli import calibrate, class_names, profiles
 from bayes_pfl.cli import options as opt
 from bayes_pfl.errors import ConfigError
 
@@ -35,13 +35,20 @@ def predict(
     out: Annotated[str, Option(help="Folder for the results; with ray also a URL.")],
     class_name: class_names.ClassName = None,
     class_name_from: class_names.ClassNameFrom = None,
-    checkpoint: opt.Checkpoint = opt.EMBEDDED_CHECKPOINT,
+    checkpoint: profiles.ItsCheckpoint = None,
     pretrained: opt.Pretrained = None,
     samples: opt.Samples = None,
     batch_size: opt.BatchSize = 8,
     precision: opt.Precision = "float32",
     threshold: Annotated[
         float | None, Option(help="Score from which an image is labelled anomalous.")
+    ] = None,
+    profile: profiles.ProfileFolder = None,
+    mutual: Annotated[
+        bool, Option("--mutual", help="Compare the pictures of the folder with each other.")
+    ] = False,
+    mutual_pictures: Annotated[
+        int | None, Option(help="So many are drawn to compare with.  [default: 32]")
     ] = None,
     calibration: calibrate.CalibrationFile = None,
     maps: Annotated[
@@ -76,6 +83,9 @@ def predict(
     from bayes_pfl.predict.settings import FolderSettings
 
     names = class_names.names_of(class_name, class_name_from)
+    known, checkpoint = profiles.opened(profile, checkpoint)
+    drawn = _drawn(mutual, mutual_pictures)
+    calibrate.warn_of_old_name(calibration)
     settings = FolderSettings(
         samples=samples,
         precision=precision,
@@ -93,6 +103,7 @@ def predict(
         "class_name": names,
         "settings": settings,
         "calibration": calibration,
+        "profile": known,
         "resume": resume,
         "overwrite": overwrite,
     }
@@ -100,6 +111,10 @@ def predict(
         from bayes_pfl.predict.ray import predict_ray
         from bayes_pfl.predict.ray.pool import Pool
 
+        if drawn:
+            raise ConfigError(
+                "--mutual: ray does not compare pictures with each other; leave it out"
+            )
         if overlay_uncertainty:
             raise ConfigError("--overlay-uncertainty: ray draws no overlays; leave it out")
         pool = Pool(actors, cpus_per_actor, gpus_per_actor)
@@ -120,10 +135,17 @@ def predict(
 
         _refuse_without_ray((actors, gpus_per_actor, part_images), (folder, out))
         model = opt.load_model(checkpoint, device, pretrained)
-        class_names.warn_of_names(model, names)
+        if known is None:
+            class_names.warn_of_names(model, names)
         with opt.bars() as progress:
             summary = predict_folder(
-                model, folder, out, checkpoint=checkpoint, progress=progress, **common
+                model,
+                folder,
+                out,
+                mutual=drawn,
+                checkpoint=checkpoint,
+                progress=progress,
+                **common,
             )
     _say_resumed(summary)
     for line in summary.remarks:
@@ -133,6 +155,15 @@ def predict(
     opt.say(f"{summary.succeeded} images scored, {summary.failed} failed; written to {out}")
     if summary.failed:
         raise Exit(1)
+
+
+def _drawn(mutual: bool, pictures: int | None) -> int | None:
+    """How many pictures are drawn for mutual scoring; None without it."""
+    from bayes_pfl.predict.mutual import DRAWN
+
+    if not mutual and pictures is not None:
+        raise ConfigError("--mutual-pictures without --mutual: give both, or neither")
+    return (pictures or DRAWN) if mutual else None
 
 
 def _say_resumed(summary: Summary) -> None:

@@ -21,6 +21,9 @@ from bayes_pfl.detect.patches import PatchSettings, patch_directions
 from bayes_pfl.detect.standards import MapStandard, Standard, combined, log_odds
 from bayes_pfl.model.scoring import BatchScores, credible_interval, deploy_scores, gaussian_smooth
 
+COMBINED_RANGE = (0.2, 0.9)
+"""Map values at the two ends of the colours of combined maps."""
+
 
 class Place(NamedTuple):
     """The most anomalous patch of an image, and the most similar one of the references.

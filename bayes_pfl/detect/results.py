@@ -34,6 +34,25 @@ class Box(NamedTuple):
     bottom: int
 
 
+@dataclass(frozen=True)
+class NearestNormal:
+    """The most anomalous patch of an image, and the most similar patch of the references.
+
+    Attributes:
+        name: of the reference picture.
+        distance: one minus the cosine of the two patches, in [0, 2].
+        box: around the patch, in pixels of the image.
+        reference_box: around the other, in pixels of the reference as the model sees it.
+        picture: the reference as the model sees it, mode RGB.
+    """
+
+    name: str
+    distance: float
+    box: Box
+    reference_box: Box
+    picture: Image.Image = field(repr=False, compare=False)
+
+
 @dataclass(frozen=True, eq=False)
 class AnomalyResult:
     """Scores and maps of one image of H×W pixels.
@@ -58,6 +77,12 @@ class AnomalyResult:
         needs_review: whether the interval straddles the threshold (low < threshold <= high); None
             without a threshold.
         p_value: share of normal images that score at least as high; None without a calibration.
+        words_score: the score by words alone, in [0, 1]; None without references, where it is the
+            score.
+        memory_score: mean distance of the farthest 1% of the patches to the references, in [0, 2];
+            None without references.
+        nearest_normal: what the references show that is most like the most anomalous patch; None
+            without references.
         image: the picture, mode RGB, for images from memory; files are read again when needed.
         map_range: map values at the two ends of the overlay's colours, as the checkpoint says.
         map_threshold: of the map, from the calibration; None without one.
@@ -79,6 +104,9 @@ class AnomalyResult:
     image: Image.Image | None = field(default=None, repr=False)
     map_range: tuple[float, float] = field(default=(0.0, 1.0), repr=False)
     map_threshold: float | None = field(default=None, repr=False)
+    words_score: float | None = None
+    memory_score: float | None = None
+    nearest_normal: NearestNormal | None = field(default=None, repr=False)
 
     def overlay(
         self,
@@ -252,6 +280,24 @@ def score_note(score: float, interval: tuple[float, float]) -> str:
     'score 0.812 (0.770 to 0.850)'
     """
     return f"score {score:.3f} ({interval[0]:.3f} to {interval[1]:.3f})"
+
+
+def cell_box(cell: int, grid: tuple[int, int], size: tuple[int, int], around: int = 1) -> Box:
+    """The rectangle of a cell and its neighbours in a picture.
+
+    Args:
+        cell: counted row by row in a grid (h, w).
+        size: (width, height) of the picture.
+        around: cells on each side.
+    """
+    row, column = divmod(cell, grid[1])
+    width, height = size[0] / grid[1], size[1] / grid[0]
+    return Box(
+        max(0, round((column - around) * width)),
+        max(0, round((row - around) * height)),
+        min(size[0], round((column + around + 1) * width)),
+        min(size[1], round((row + around + 1) * height)),
+    )
 
 
 def resize_map(values: torch.Tensor, size: tuple[int, int]) -> np.ndarray:

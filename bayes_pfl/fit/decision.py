@@ -4,13 +4,16 @@ from __future__ import annotations
 
 import math
 import os
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 from typing import NamedTuple
 
 import numpy as np
 import torch
+from PIL import Image
 
-from bayes_pfl.detect.references import References
+from bayes_pfl.detect.references import COMBINED_RANGE, Place, References
+from bayes_pfl.detect.results import NearestNormal, cell_box
 from bayes_pfl.detect.settings import ScoringSettings
 from bayes_pfl.errors import ConfigError
 from bayes_pfl.fit.calibration import Calibration, load_calibration, settings_of
@@ -51,6 +54,8 @@ class Decision:
         threshold: of the score.
         map_threshold: of the map, to be outlined.
         profile: brings references, and perhaps the calibration.
+        references: by class name, what images are compared with; empty for words alone.
+        compared_with: what that is, in words; "" for words alone.
 
     Raises:
         ConfigError: one that is not a finite number.
@@ -60,6 +65,8 @@ class Decision:
     map_threshold: float | None = None
     calibration: Calibration | None = None
     profile: Profile | None = None
+    references: Mapping[str, References] = field(default_factory=dict)
+    compared_with: str = ""
 
     def __post_init__(self) -> None:
         for name in ("threshold", "map_threshold"):
@@ -67,12 +74,9 @@ class Decision:
             if value is not None and not math.isfinite(value):
                 raise ConfigError(f"{name} = {value}: give a number; scores lie within 0 and 1")
 
-    @property
-    def references(self) -> dict[str, References]:
-        """The references of the profile by its class name; empty without."""
-        if self.profile is None or self.profile.references is None:
-            return {}
-        return {self.profile.class_name: self.profile.references}
+    def map_range(self, model: BayesPFLNetwork) -> tuple[float, float]:
+        """Map values at the two ends of the colours of a run."""
+        return COMBINED_RANGE if self.references else model.config.scoring.map_range
 
     def verdict(self, score: float, low: float, high: float) -> Verdict:
         """Judge a score with its credible interval."""
@@ -148,11 +152,41 @@ def _by_profile(
         )
     found.check(model, settings_of(model, found.class_name, settings))
     known = found.calibration
+    references, compared = {}, ""
+    if found.references:
+        references[found.class_name] = found.references
+        compared = f"profile of {len(found.pictures)} pictures"
     if known is None:
-        return Decision(threshold, map_threshold, None, found)
+        return Decision(threshold, map_threshold, None, found, references, compared)
     if threshold is not None:
         raise ConfigError(
             f"threshold = {threshold} with a profile, which brings its own: leave one of them out"
         )
     limit = known.pixel_threshold if map_threshold is None else map_threshold
-    return Decision(known.threshold, limit, known, found)
+    return Decision(known.threshold, limit, known, found, references, compared)
+
+
+def nearest_normal(
+    rule: Decision, place: Place | None, size: tuple[int, int]
+) -> NearestNormal | None:
+    """What a profile's pictures show that is most like the most anomalous patch of an image.
+
+    Args:
+        place: of the image, from its scores.
+        size: (width, height) of the image.
+
+    Raises:
+        ConfigError: the profile's picture cannot be read any more.
+    """
+    profile = rule.profile
+    if place is None or profile is None or profile.references is None or profile.pixels is None:
+        return None
+    picture = Image.fromarray(profile.pixels(place.picture))
+    grid = profile.references.settings.grid
+    return NearestNormal(
+        profile.pictures[place.picture].name,
+        place.distance,
+        cell_box(place.cell, grid, size),
+        cell_box(place.reference_cell, grid, picture.size),
+        picture,
+    )

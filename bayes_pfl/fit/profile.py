@@ -5,9 +5,12 @@ Symbols: n reference pictures, S image side.
 
 from __future__ import annotations
 
+import hashlib
+import json
 import os
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
+from typing import Any
 
 import numpy as np
 
@@ -24,9 +27,6 @@ from bayes_pfl.fit.calibration import (
 from bayes_pfl.fit.conformal import images_needed
 from bayes_pfl.fit.references import ReferenceOptions
 from bayes_pfl.model.network import BayesPFLNetwork
-
-MAP_RANGE = (0.2, 0.9)
-"""Map values at the two ends of the colours of combined maps."""
 
 
 @dataclass(frozen=True)
@@ -84,6 +84,29 @@ class Profile:
         """Further normal pictures that thresholds need; 0 if there are thresholds."""
         needed = max(MIN_IMAGES, images_needed(self.fpr), images_needed(self.pixel_fpr))
         return 0 if self.calibration else max(0, needed - len(self.pictures))
+
+    def summary_dict(self) -> dict[str, Any]:
+        """What summaries say of it."""
+        return {
+            "class_name": self.class_name,
+            "pictures": len(self.pictures),
+            "missing": self.missing,
+            "sha256": self.sha256,
+            "folder": self.folder,
+            **asdict(self.options),
+        }
+
+    @property
+    def sha256(self) -> str:
+        """Hash of all that shapes a score and a verdict."""
+        parts = {
+            "checkpoint": self.checkpoint.sha256,
+            "settings": asdict(self.settings),
+            "options": asdict(self.options),
+            "pictures": [asdict(picture) for picture in self.pictures],
+            "calibration": asdict(self.calibration) if self.calibration else None,
+        }
+        return hashlib.sha256(json.dumps(parts, sort_keys=True).encode()).hexdigest()
 
     def check(self, model: BayesPFLNetwork, settings: CalibratedSettings) -> None:
         """Refuse a run whose scores are not comparable.

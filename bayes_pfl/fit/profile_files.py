@@ -22,12 +22,13 @@ from torch import Tensor
 
 from bayes_pfl.config import from_dict
 from bayes_pfl.detect.memory import PatchMemory
+from bayes_pfl.detect.name_sensitivity import NEUTRAL
 from bayes_pfl.detect.patches import PatchSettings
 from bayes_pfl.detect.references import References, Scale, picture_digest
 from bayes_pfl.detect.standards import MapStandard, Standard
 from bayes_pfl.errors import ConfigError
 from bayes_pfl.fit.calibration import CalibratedCheckpoint, CalibratedSettings, Calibration
-from bayes_pfl.fit.profile import Profile, ReferencePicture
+from bayes_pfl.fit.profile import Profile, ProfileLike, ReferencePicture
 from bayes_pfl.fit.profile_page import page_of
 from bayes_pfl.fit.references import ReferenceOptions
 from bayes_pfl.support.error_text import one_line
@@ -141,6 +142,16 @@ def load_profile(folder: str | os.PathLike[str]) -> Profile:
         pixels if references else None,
         str(folder),
     )
+
+
+def known_profile(profile: ProfileLike | None) -> tuple[Profile | None, str]:
+    """A profile, read if it is a folder, and its class name; "object" without a profile.
+
+    Raises:
+        ConfigError: as :func:`load_profile`.
+    """
+    found = profile if profile is None or isinstance(profile, Profile) else load_profile(profile)
+    return found, found.class_name if found else NEUTRAL
 
 
 def read_picture(folder: Path, picture: ReferencePicture) -> np.ndarray:

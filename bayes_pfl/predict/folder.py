@@ -17,9 +17,12 @@ from bayes_pfl.detect.scorer import ScoredImage, Scorer
 from bayes_pfl.errors import ConfigError, DataError
 from bayes_pfl.fit.calibration import Calibration
 from bayes_pfl.fit.decision import Decision
+from bayes_pfl.fit.profile import ProfileLike
+from bayes_pfl.fit.profile_files import known_profile
 from bayes_pfl.model.network import BayesPFLNetwork
 from bayes_pfl.predict.inputs import InputImages, read_input
 from bayes_pfl.predict.ledger import RESTART, Ledger, run_header
+from bayes_pfl.predict.mutual import by_mutual_scoring
 from bayes_pfl.predict.output import OutputFolder, table_of_rows, writing_to
 from bayes_pfl.predict.rows import Row, entry_of, row_of, scored_row
 from bayes_pfl.predict.settings import FolderSettings
@@ -41,9 +44,11 @@ def predict_folder(
     folder: str | os.PathLike[str],
     out: str | os.PathLike[str],
     *,
-    class_name: str | ClassNames,
+    class_name: str | ClassNames | None = None,
     settings: FolderSettings = _DEFAULTS,
     calibration: Calibration | str | os.PathLike[str] | None = None,
+    profile: ProfileLike | None = None,
+    mutual: int | None = None,
     checkpoint: str | None = None,
     resume: bool = False,
     overwrite: bool = False,
@@ -59,9 +64,15 @@ def predict_folder(
     not taken for input.
 
     Args:
-        class_name: one for all, perhaps with synonyms; or :class:`ClassNames` for each its own.
+        class_name: one for all, perhaps with synonyms; or :class:`ClassNames` for each its own;
+            None for the profile's, or "object".
         calibration: of the same model, class name and settings, or its file: brings both
             thresholds and p-values.
+        profile: of the same model and settings, or its folder: the images are also compared with
+            its normal pictures. It brings both thresholds and p-values where it has them.
+        mutual: so many pictures of each class name, drawn by the seed, are what the others are
+            also compared with; see :mod:`bayes_pfl.predict.mutual`. Scores then depend on the
+            folder.
         checkpoint: name of the model, for the summary.
         resume: continue a stopped run: what is done is not scored again, failures are. The batch
             size, ``workers`` and ``compile`` may differ, all else may not. Without a stopped run
@@ -77,12 +88,16 @@ def predict_folder(
     """
     if resume and overwrite:
         raise ConfigError("resume and overwrite exclude each other: give one of them")
-    settings, rule = settings.resolved(model, class_name, calibration, maps="png16")
+    profile, its_name = known_profile(profile)
+    names = its_name if class_name is None else class_name
+    settings, rule = settings.resolved(model, names, calibration, "png16", profile)
     folder, out = Path(folder), Path(out)
-    inputs = read_input(model, folder, out, class_name)
+    inputs = read_input(model, folder, out, names)
     summary = Summary.begun(str(folder), str(out), len(inputs), checkpoint, model, settings, rule)
     summary.remarks = inputs.remarks
     progress = progress or NullProgress()
+    if mutual is not None:
+        rule, summary.mutual = by_mutual_scoring(model, inputs, settings, rule, mutual, progress)
     return FolderRun(model, inputs, settings, rule, summary, progress, resume, overwrite)()
 
 
@@ -114,10 +129,12 @@ class FolderRun:
             settings,
             maps=bool(settings.overlays or settings.map_suffix or settings.report),
             spread=settings.report or (settings.overlays and settings.overlay_uncertainty),
+            references=self.rule.references,
         )
-        colours = model.config.scoring.map_range
+        colours = self.rule.map_range(model)
         self.output = OutputFolder(self.out, settings, colours, len(self.inputs))
-        self.header = run_header(model, str(self.folder.resolve()), settings, self.rule)
+        folder, mutual = str(self.folder.resolve()), self.summary.mutual
+        self.header = run_header(model, folder, settings, self.rule, mutual)
 
     def __call__(self) -> Summary:
         """Score the images that are not done, then write the files of all.

@@ -23,7 +23,9 @@ from bayes_pfl.detect.scorer import ScoredImage, Scorer
 from bayes_pfl.detect.settings import ScoringSettings
 from bayes_pfl.errors import ConfigError
 from bayes_pfl.fit.calibration import Calibration
-from bayes_pfl.fit.decision import Decision, resolve_decision
+from bayes_pfl.fit.decision import Decision, nearest_normal, resolve_decision
+from bayes_pfl.fit.profile import ProfileLike
+from bayes_pfl.fit.profile_files import known_profile
 from bayes_pfl.model.network import BayesPFLNetwork
 
 _DEFAULTS = ScoringSettings()
@@ -32,12 +34,13 @@ _DEFAULTS = ScoringSettings()
 def predict_stream(
     model: BayesPFLNetwork,
     images: Iterable[ImageLike],
-    class_name: str | Iterable[str],
+    class_name: str | Iterable[str] | None,
     settings: ScoringSettings = _DEFAULTS,
     *,
     generator: torch.Generator | None = None,
     threshold: float | None = None,
     calibration: Calibration | str | os.PathLike[str] | None = None,
+    profile: ProfileLike | None = None,
     uncertainty: bool = True,
 ) -> Iterator[AnomalyResult]:
     """Detect anomalies in images of any sizes, one after the other; see :meth:`BayesPFL.predict`.
@@ -48,20 +51,29 @@ def predict_stream(
         ConfigError: a setting that cannot be used, or names and images that differ in number.
         DataError: an image that cannot be read (the message names it), or an unusable class name.
     """
-    scorer = Scorer(model, settings, generator=generator, spread=uncertainty)
-    if isinstance(class_name, str):
-        check_class_name(model, class_name)
-    elif len({length_hint(items, -1) for items in (images, class_name)} - {-1}) > 1:
+    profile, its_name = known_profile(profile)
+    name = its_name if class_name is None else class_name
+    if isinstance(name, str):
+        check_class_name(model, name)
+    elif len({length_hint(items, -1) for items in (images, name)} - {-1}) > 1:
         raise _unequal()
     rule = resolve_decision(
         model,
-        class_name,
+        name,
         settings,
         threshold=threshold,
         calibration=calibration,
+        profile=profile,
         generator=generator,
     )
-    return _stream(scorer, _named(images, class_name), rule)
+    scorer = Scorer(
+        model,
+        settings,
+        generator=generator,
+        spread=uncertainty,
+        references=rule.references,
+    )
+    return _stream(scorer, _named(images, name), rule)
 
 
 def _stream(
@@ -99,8 +111,9 @@ def _result(
         size=item.size,
         path=item.path,
         image=item.image,
-        map_range=scorer.model.config.scoring.map_range,
+        map_range=rule.map_range(scorer.model),
         map_threshold=rule.map_threshold,
+        nearest_normal=nearest_normal(rule, scores.place, item.size),
     )
 
 

@@ -29,19 +29,26 @@ CHANGED, RENAMED = "have changed since", "have another class name than when"
 
 
 def run_header(
-    model: BayesPFLNetwork, folder: str, settings: FolderSettings, rule: Decision
+    model: BayesPFLNetwork,
+    folder: str,
+    settings: FolderSettings,
+    rule: Decision,
+    mutual: dict[str, Any] | None = None,
 ) -> dict[str, Any]:
     """All that shapes the results of a run: those of a run that is resumed must be the same.
 
     Args:
         folder: the same for every way to write it.
+        mutual: which pictures of the folder the others are compared with.
     """
     fixed = {name: value for name, value in asdict(settings).items() if name not in _FREE}
     digest = None
     if rule.calibration:
         text = json.dumps(asdict(rule.calibration), sort_keys=True)
         digest = hashlib.sha256(text.encode()).hexdigest()
-    return {
+    compared: dict[str, Any] = {"profile_sha256": rule.profile.sha256} if rule.profile else {}
+    compared |= {"mutual": mutual} if mutual else {}
+    return compared | {
         "version": __version__,
         "folder": folder,
         "checkpoint_sha256": fingerprint(model),

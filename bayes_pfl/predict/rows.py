@@ -22,6 +22,9 @@ class Row:
         score_low, score_high: ends of the score's credible interval.
         needs_review: 1 if these straddle the threshold, else 0; None without a threshold.
         p_value: share of normal images that score as high; None without a calibration.
+        words_score, memory_score: with references, the score by words alone, in [0, 1], and the
+            distance to the references, in [0, 2]; else None.
+        compared_with: what the references are, such as "profile of 30 pictures".
     """
 
     path: str
@@ -38,6 +41,9 @@ class Row:
     score_high: float | None = None
     needs_review: int | None = None
     p_value: float | None = None
+    words_score: float | None = None
+    memory_score: float | None = None
+    compared_with: str = ""
 
     def cells(self) -> list[Any]:
         """Values for a csv writer, figures with six digits after the point."""
@@ -74,6 +80,7 @@ def scored_row(
         score_high=scored.high,
         needs_review=None if verdict.needs_review is None else int(verdict.needs_review),
         p_value=verdict.p_value,
+        compared_with=rule.compared_with,
     )
 
 

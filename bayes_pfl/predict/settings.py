@@ -10,6 +10,7 @@ from bayes_pfl.detect.settings import ScoringSettings
 from bayes_pfl.errors import ConfigError
 from bayes_pfl.fit.calibration import Calibration
 from bayes_pfl.fit.decision import Decision, resolve_decision
+from bayes_pfl.fit.profile import ProfileLike
 from bayes_pfl.model.network import BayesPFLNetwork
 
 MapFormat = Literal["png16", "npy", "none"]
@@ -58,6 +59,7 @@ class FolderSettings(ScoringSettings):
         class_name: object,
         calibration: Calibration | str | os.PathLike[str] | None,
         maps: MapFormat,
+        profile: ProfileLike | None = None,
     ) -> tuple[FolderSettings, Decision]:
         """The settings with every default filled in, and what makes labels of scores.
 
@@ -65,7 +67,7 @@ class FolderSettings(ScoringSettings):
             maps: the engine's default.
 
         Raises:
-            ConfigError: a calibration that does not fit, or comes with a threshold.
+            ConfigError: a calibration or profile that does not fit, or comes with a threshold.
         """
         rule = resolve_decision(
             model,
@@ -74,6 +76,7 @@ class FolderSettings(ScoringSettings):
             threshold=self.threshold,
             map_threshold=self.map_threshold,
             calibration=calibration,
+            profile=profile,
         )
         settings = replace(
             self,

@@ -88,6 +88,9 @@ class Summary:
         calibration: its rates, thresholds and number of images, without their scores; None if
             there was none.
         environment: versions and device.
+        profile: its class name, number of pictures and folder; None if there was none.
+        mutual: number and seed of the pictures of the folder that the others were compared with;
+            None for a run that did not compare them: then no score depends on the folder.
     """
 
     folder: str
@@ -109,6 +112,8 @@ class Summary:
     model: dict[str, Any] = field(default_factory=dict)
     calibration: dict[str, Any] | None = None
     environment: dict[str, Any] = field(default_factory=dict)
+    profile: dict[str, Any] | None = None
+    mutual: dict[str, Any] | None = None
 
     @classmethod
     def begun(
@@ -130,6 +135,7 @@ class Summary:
             settings=asdict(settings),
             model=asdict(model.config),
             calibration=rule.calibration.summary_dict() if rule.calibration else None,
+            profile=rule.profile.summary_dict() if rule.profile else None,
         )
 
     def finish(self, counts: Counts, seconds: float, device: str) -> None:

@@ -19,6 +19,8 @@ from bayes_pfl.detect.scorer import run_draws
 from bayes_pfl.detect.settings import check_whole
 from bayes_pfl.errors import ConfigError
 from bayes_pfl.fit.calibration import Calibration
+from bayes_pfl.fit.profile import ProfileLike
+from bayes_pfl.fit.profile_files import known_profile
 from bayes_pfl.predict.inputs import names_of
 from bayes_pfl.predict.ledger import run_header
 from bayes_pfl.predict.ray.listing import list_images
@@ -44,9 +46,10 @@ def predict_ray(
     source: str | os.PathLike[str],
     out: str | os.PathLike[str],
     *,
-    class_name: str | ClassNames,
+    class_name: str | ClassNames | None = None,
     settings: FolderSettings = _DEFAULTS,
     calibration: Calibration | str | os.PathLike[str] | None = None,
+    profile: ProfileLike | None = None,
     device: str | None = None,
     pretrained: str | None = None,
     pool: Pool = _ANY_POOL,
@@ -88,14 +91,17 @@ def predict_ray(
     here, there = Place(os.fspath(source), options), Place(os.fspath(out), options)
     model = load_checkpoint(checkpoint, device="cpu", pretrained=pretrained)
     drawn_by_none = replace(settings, overlays=False, report=False, map_threshold=None)
-    settings, rule = drawn_by_none.resolved(model, class_name, calibration, maps="none")
+    profile, its_name = known_profile(profile)
+    word = its_name if class_name is None else class_name
+    settings, rule = drawn_by_none.resolved(model, word, calibration, "none", profile)
     run_draws(model, settings)  # what cannot be drawn is refused before any work
     if not pool.gpus:
         find_device(device)  # here, because Ray starts a worker that fails again and again
     device = device or ("cuda" if pool.gpus else "cpu")
-    job = Job(checkpoint, pretrained, device, fingerprint(model), here, there, settings, rule)
+    travelling = replace(rule, profile=None)  # its pictures stay here
+    job = Job(checkpoint, pretrained, device, fingerprint(model), here, there, settings, travelling)
     listing = list_images(here, there)
-    names = names_of(model, class_name, Path(), listing["path"])
+    names = names_of(model, word, Path(), listing["path"])
     listing = listing.append_column("class_name", pa.array(names, pa.string()))
     header = run_header(model, here.name, settings, rule)
     header.pop("device")  # workers may differ

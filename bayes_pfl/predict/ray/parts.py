@@ -20,7 +20,7 @@ PARTS = "predictions"
 SUFFIX = ".parquet"
 
 _TYPES = {
-    **dict.fromkeys(("path", "class_name", "error"), pa.string()),
+    **dict.fromkeys(("path", "class_name", "error", "compared_with"), pa.string()),
     **dict.fromkeys(("label", "needs_review"), pa.int8()),
     **dict.fromkeys(("width", "height"), pa.int32()),
     "p_value": pa.float64(),

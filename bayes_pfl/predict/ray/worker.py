@@ -89,7 +89,13 @@ class PartScorer:
                 f"{job.checkpoint}: another checkpoint here than where the run was started; put "
                 "the same one on every machine, or name one of the hub with its revision"
             )
-        return Scorer(model, job.settings, maps=bool(job.settings.map_suffix), spread=False)
+        return Scorer(
+            model,
+            job.settings,
+            maps=bool(job.settings.map_suffix),
+            spread=False,
+            references=job.rule.references,
+        )
 
     def __call__(self, part: pa.Table) -> pa.Table:
         """Score a part, a table of part (its name, in all rows), path, class_name and stamp.

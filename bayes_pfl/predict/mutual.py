@@ -1,0 +1,114 @@
+"""The pictures of a folder compared with each other: no picture needs to be known as normal.
+
+After MuSc (ICLR 2024), with three changes that keep the time linear in the number of pictures: the
+references are a seeded draw of the folder; a pass over them gives the scale, by their median; then
+every picture is scored by itself, as with a profile. A fault that recurs in a third of the pictures
+looks normal to it, and a folder of several things needs a class name for each.
+"""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from typing import Any
+
+import numpy as np
+
+from bayes_pfl.data.decoding import decode
+from bayes_pfl.detect.references import References
+from bayes_pfl.detect.scorer import Scorer
+from bayes_pfl.detect.settings import check_whole
+from bayes_pfl.errors import ConfigError, DataError
+from bayes_pfl.fit.decision import Decision
+from bayes_pfl.fit.references import FEWEST_MUTUAL, ReferenceOptions, fit_references
+from bayes_pfl.model.network import BayesPFLNetwork
+from bayes_pfl.predict.inputs import InputImages
+from bayes_pfl.predict.settings import FolderSettings
+from bayes_pfl.support.progress import Progress
+
+DRAWN = 32
+"""Pictures of a class name that the others are compared with, by default."""
+
+_MOST = 256
+
+
+def by_mutual_scoring(
+    model: BayesPFLNetwork,
+    inputs: InputImages,
+    settings: FolderSettings,
+    rule: Decision,
+    count: int,
+    progress: Progress,
+) -> tuple[Decision, dict[str, Any]]:
+    """The decision of a run that compares its images with each other, and what summaries say.
+
+    Args:
+        count: pictures drawn of each class name.
+
+    Raises:
+        ConfigError: a count that cannot be used, or a profile.
+        DataError: a class name with too few pictures that can be read.
+    """
+    check_whole("mutual", count, FEWEST_MUTUAL, _MOST)
+    if rule.profile is not None or rule.calibration is not None:
+        raise ConfigError(
+            "mutual with a profile or calibration: the folder itself, or known normal pictures; "
+            "give one of them"
+        )
+    scorer = Scorer(model, settings)
+    references: dict[str, References] = {}
+    names = sorted(set(inputs.names))
+    progress.start("references", count * len(names))
+    for name in names:
+        places = [at for at, other in enumerate(inputs.names) if other == name]
+        pictures, labels = _drawn(model, inputs, settings, places, count)
+        if len(pictures) < FEWEST_MUTUAL:
+            raise DataError(
+                f"{len(pictures)} pictures of {name!r} that can be read: too few to be compared "
+                f"with each other, {FEWEST_MUTUAL} at least; leave --mutual out, or fit a profile"
+            )
+        fitted = fit_references(
+            scorer,
+            pictures,
+            name,
+            ReferenceOptions(mutual=True),
+            labels,
+            lambda done: progress.advance(done, {}),
+        )
+        references[name] = fitted.references
+    digests = {name: sorted(one.digests) for name, one in references.items()}
+    text = f"mutual: {count} drawn of {len(inputs)} by seed {settings.seed}"
+    return replace(rule, references=references, compared_with=text), {
+        "drawn": count,
+        "seed": settings.seed,
+        "pictures": len(inputs),
+        "digests": digests,
+    }
+
+
+def _drawn(
+    model: BayesPFLNetwork,
+    inputs: InputImages,
+    settings: FolderSettings,
+    places: list[int],
+    count: int,
+) -> tuple[list[np.ndarray], list[str]]:
+    """Up to ``count`` pictures as the model sees them, drawn by the seed, and their paths."""
+    order = np.random.default_rng(settings.seed).permutation(len(places)).tolist()
+    pictures: list[np.ndarray] = []
+    labels: list[str] = []
+    for start in range(0, len(order), count):
+        chosen = [places[at] for at in order[start : start + count]]
+        paths = [inputs.paths[at] for at in chosen]
+        side, size = model.backbone.image_size, settings.batch_size
+        items = [
+            item
+            for batch in decode(paths, side, batch_size=size, workers=settings.workers)
+            for item in batch
+        ]
+        for at, item in zip(chosen, items, strict=True):
+            if item.pixels is not None and len(pictures) < count:
+                pictures.append(item.pixels)
+                labels.append(inputs.inside(at))
+        if len(pictures) == count:
+            break
+    return pictures, labels
