@@ -1,10 +1,11 @@
-"""The model as a scikit-learn outlier detector: `fit` on normal images calibrates it.
+"""The model as a scikit-learn outlier detector: `fit` on normal images makes a profile of them.
 
 Symbols: n images, H×W pixels.
 """
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterable
 from dataclasses import asdict
 from pathlib import Path
@@ -19,14 +20,16 @@ from bayes_pfl.detect.inputs import ImageLike
 from bayes_pfl.detect.results import AnomalyResult
 from bayes_pfl.detect.settings import ScoringSettings
 from bayes_pfl.errors import DataError
-from bayes_pfl.fit.calibrate import CalibrationOptions, calibrate
+from bayes_pfl.fit.fit import FitOptions, fit_profile
+from bayes_pfl.fit.profile import Profile, ProfileLike
+from bayes_pfl.fit.profile_files import known_profile
 from bayes_pfl.predict.images import predict_stream
 
 Images = Iterable[ImageLike]
 
 
 class AnomalyDetector(OutlierMixin, BaseEstimator):
-    """Zero-shot anomaly detector with a threshold calibrated on normal images.
+    """Anomaly detector fitted to normal images: it compares with them, and has a threshold.
 
     It follows scikit-learn's convention for outliers: higher is more normal, 1 is an inlier, -1 an
     outlier. Parameters are only stored; `fit` checks them and loads the model.
@@ -37,12 +40,14 @@ class AnomalyDetector(OutlierMixin, BaseEstimator):
         samples, precision, batch_size, seed: as in :meth:`bayes_pfl.BayesPFL.predict`.
         fpr: at most this share of new normal images is called an outlier.
         device: None for the best at hand.
-        keep_outliers: calibrate although some images look abnormal.
+        keep_outliers: fit although some images look abnormal.
+        rotations, aligned, words_only: see :class:`bayes_pfl.fit.fit.FitOptions`.
 
     Attributes:
         model_: the model.
-        calibration_: what `fit` found, see :class:`bayes_pfl.fit.calibration.Calibration`.
-        offset_: decision_function is score_samples minus this.
+        profile_: what `fit` found, see :class:`bayes_pfl.fit.profile.Profile`.
+        calibration_: its thresholds; None where the images were too few for them.
+        offset_: decision_function is score_samples minus this; NaN without thresholds.
 
     Example:
         >>> from sklearn.base import clone
@@ -62,6 +67,9 @@ class AnomalyDetector(OutlierMixin, BaseEstimator):
         seed: int = 0,
         device: str | None = None,
         keep_outliers: bool = False,
+        rotations: bool = False,
+        aligned: bool = False,
+        words_only: bool = False,
     ) -> None:
         self.checkpoint = checkpoint
         self.class_name = class_name
@@ -72,30 +80,75 @@ class AnomalyDetector(OutlierMixin, BaseEstimator):
         self.seed = seed
         self.device = device
         self.keep_outliers = keep_outliers
+        self.rotations = rotations
+        self.aligned = aligned
+        self.words_only = words_only
+
+    @classmethod
+    def from_profile(
+        cls, profile: ProfileLike, *, device: str | None = None, batch_size: int = 8
+    ) -> AnomalyDetector:
+        """A detector that is fitted already, from the folder of ``bayes-pfl fit``.
+
+        Raises:
+            BayesPFLError: the profile or its checkpoint cannot be read, or they do not fit.
+        """
+        found, _ = known_profile(profile)
+        if found is None:
+            raise DataError("profile = None: give a profile, or its folder")
+        known = found.settings
+        name = found.checkpoint.name or "bayes-pfl-tiny"
+        detector = cls(
+            name,
+            found.class_name,
+            samples=known.samples,
+            fpr=found.fpr,
+            precision=known.precision,
+            batch_size=batch_size,
+            seed=known.seed,
+            device=device,
+            rotations=found.options.rotations,
+            aligned=found.options.aligned,
+            words_only=found.references is None,
+        )
+        model = BayesPFL.from_pretrained(name, device=device)
+        found.check(model, known)
+        return detector._with(model, found)
 
     def fit(self, X: Images, y: Any = None) -> AnomalyDetector:
-        """Calibrate on normal images; no weight is changed.
+        """Fit to normal images; no weight is changed.
 
         Args:
-            X: 20 or more paths or images, or an array (n, H, W, 3); with `fpr` below 0.048, more.
+            X: paths or images, or an array (n, H, W, 3), one at least. `predict` needs 20, with
+                `fpr` below 0.048 more, and so does words_only.
             y: not used; there for pipelines.
 
         Raises:
             BayesPFLError: an unusable parameter, too few images, some that look abnormal.
         """
         images = _images(X)
-        options = CalibrationOptions(
-            **asdict(self._settings()), fpr=self.fpr, keep_outliers=self.keep_outliers
+        options = FitOptions(
+            **asdict(self._settings()),
+            fpr=self.fpr,
+            keep_outliers=self.keep_outliers,
+            rotations=self.rotations,
+            aligned=self.aligned,
+            words_only=self.words_only,
         )
         if isinstance(self.checkpoint, BayesPFL):
             model, name = self.checkpoint, None
         else:
             model = BayesPFL.from_pretrained(self.checkpoint, device=self.device)
             name = str(self.checkpoint)
-        self.calibration_ = calibrate(model, images, self.class_name, options, checkpoint=name)
-        self.model_ = model
+        return self._with(
+            model, fit_profile(model, images, self.class_name, options, checkpoint=name)
+        )
+
+    def _with(self, model: BayesPFL, profile: Profile) -> AnomalyDetector:
+        self.model_, self.profile_, self.calibration_ = model, profile, profile.calibration
+        known = profile.calibration
         # An image at the threshold is an outlier; the next float below it is not.
-        self.offset_ = -float(np.nextafter(self.calibration_.threshold, -np.inf))
+        self.offset_ = -float(np.nextafter(known.threshold, -np.inf)) if known else math.nan
         return self
 
     def score_samples(self, X: Images) -> np.ndarray:
@@ -103,7 +156,17 @@ class AnomalyDetector(OutlierMixin, BaseEstimator):
         return np.array([-result.score for result in self._stream(X, False)], np.float64)
 
     def decision_function(self, X: Images) -> np.ndarray:
-        """`score_samples` minus `offset_`, (n,): negative for outliers."""
+        """`score_samples` minus `offset_`, (n,): negative for outliers.
+
+        Raises:
+            DataError: `fit` had too few images for a threshold.
+        """
+        check_is_fitted(self, "profile_")
+        if self.calibration_ is None:
+            raise DataError(
+                f"no threshold: {self.profile_.missing} more normal images are needed for fpr = "
+                f"{self.fpr:g}; score_samples needs none"
+            )
         return self.score_samples(X) - self.offset_
 
     def predict(self, X: Images) -> np.ndarray:
@@ -115,13 +178,13 @@ class AnomalyDetector(OutlierMixin, BaseEstimator):
         return list(self._stream(X, True))
 
     def _stream(self, X: Images, uncertainty: bool) -> Iterable[AnomalyResult]:
-        check_is_fitted(self, "calibration_")
+        check_is_fitted(self, "profile_")
         return predict_stream(
             self.model_,
             _images(X),
             self.class_name,
             self._settings(),
-            calibration=self.calibration_,
+            profile=self.profile_,
             uncertainty=uncertainty,
         )
 

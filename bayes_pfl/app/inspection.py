@@ -6,7 +6,7 @@ import threading
 import time
 from collections import deque
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from PIL import Image
@@ -16,6 +16,8 @@ from bayes_pfl.data.images import read_image
 from bayes_pfl.detect.results import AnomalyResult
 from bayes_pfl.detect.settings import ScoringSettings
 from bayes_pfl.errors import ConfigError, DataError
+from bayes_pfl.fit.profile import Profile
+from bayes_pfl.fit.profile_files import load_profile
 from bayes_pfl.model.network import BayesPFLNetwork
 from bayes_pfl.predict.images import predict_stream
 
@@ -29,6 +31,8 @@ class AppSettings:
     Attributes:
         checkpoints: the names on offer; the page cannot ask for any other.
         calibration: file of a calibration; its threshold is used where none is typed.
+        profile: folder of a profile: pictures are also compared with its normal ones, and its
+            threshold is used where none is typed.
         max_files: files in one request.
         max_bytes: bytes of one file.
         max_pixels: pixels of one image.
@@ -39,6 +43,7 @@ class AppSettings:
     pretrained: str | None = None
     device: str | None = None
     calibration: Path | None = None
+    profile: Path | None = None
     max_files: int = 64
     max_bytes: int = 64 * 2**20
     max_pixels: int = 50_000_000
@@ -101,7 +106,7 @@ class Inspector:
                 f"{len(paths)} images: {self.settings.max_files} at once; for more use "
                 "bayes-pfl predict"
             )
-        if not request.class_name.strip():
+        if not request.class_name.strip() and self.settings.profile is None:
             raise DataError("no class name; say what the images show, such as metal nut")
         with self._lock:
             started = time.monotonic()
@@ -116,13 +121,15 @@ class Inspector:
     def _inspect(self, paths: Sequence[str], request: InspectionRequest) -> Iterator[Inspected]:
         opened: deque[Inspected] = deque()
         calibration = self.settings.calibration if request.threshold is None else None
+        profile = self._profile(request)
         results = predict_stream(
             self.model(request.checkpoint),
             self._readable(paths, opened),
-            request.class_name.strip(),
+            request.class_name.strip() or None,
             ScoringSettings(samples=request.samples, batch_size=1),
             threshold=request.threshold,
             calibration=calibration,
+            profile=profile,
         )
         for result in results:
             while opened[0].error:
@@ -131,6 +138,13 @@ class Inspector:
             shown = result.overlay(title=name, uncertainty=True, max_side=_OVERLAY_SIDE)
             yield Inspected(name, result, shown)
         yield from opened
+
+    def _profile(self, request: InspectionRequest) -> Profile | None:
+        """The profile of the app; without its thresholds where the person typed one."""
+        if self.settings.profile is None:
+            return None
+        found = load_profile(self.settings.profile)
+        return found if request.threshold is None else replace(found, calibration=None)
 
     def _readable(self, paths: Sequence[str], opened: deque[Inspected]) -> Iterator[Image.Image]:
         """The images that can be read; adds all to ``opened``, the others with their errors."""

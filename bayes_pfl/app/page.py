@@ -58,7 +58,7 @@ def build_page(inspector: Inspector, uploads: Uploads) -> gr.Blocks:
                 go = gr.Button("Inspect", variant="primary", elem_id="go")
                 gr.Markdown(_EXPLAINED + _limits(inspector))
             with gr.Column(scale=3):
-                shown = _answers(inspector.settings.calibration is not None)
+                shown = _answers(_calibrated(inspector))
 
         # Gradio passes the request, because of its type.
         def answer(request: gr.Request, *values: Any) -> Iterator[tuple[str, Any, Any]]:
@@ -70,9 +70,8 @@ def build_page(inspector: Inspector, uploads: Uploads) -> gr.Blocks:
 
 
 def _questions(inspector: Inspector, offered: list[str]) -> list[Any]:
-    settings = inspector.settings
     default = inspector.model(offered[0]).config.scoring.samples
-    note = "optional" if settings.calibration is None else "the calibration's, if left empty"
+    note = "the profile's or calibration's, if left empty" if _calibrated(inspector) else "optional"
     return [
         gr.File(
             label="Images",
@@ -87,6 +86,11 @@ def _questions(inspector: Inspector, offered: list[str]) -> list[Any]:
         gr.Dropdown(offered, value=offered[0], label="Checkpoint", elem_id="checkpoint"),
         gr.Slider(0, 50, default, step=1, label="Samples: more is steadier, and slower"),
     ]
+
+
+def _calibrated(inspector: Inspector) -> bool:
+    """Whether there may be p-values."""
+    return inspector.settings.calibration is not None or inspector.settings.profile is not None
 
 
 def _limits(inspector: Inspector) -> str:
@@ -148,7 +152,7 @@ def _answer(
                 file = save_pil_to_cache(item.overlay, str(uploads.folder), format="webp")
                 uploads.add(file, visitor)
                 pictures.append((file, _caption(item.name, item.result)))
-            rows.append(_row(item, inspector.settings.calibration is not None))
+            rows.append(_row(item, _calibrated(inspector)))
             yield f"{done} of {len(paths)} inspected", rows, pictures
     except BayesPFLError as error:
         yield f"Stopped after {done} of {len(paths)}: {error}", rows, pictures

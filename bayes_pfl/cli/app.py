@@ -8,6 +8,7 @@ from typing import Annotated
 from typer import Argument, Option
 
 from bayes_pfl.cli import options as opt
+from bayes_pfl.cli.profiles import ProfileFolder, opened
 
 
 def report(
@@ -31,6 +32,7 @@ def app(
     calibration: Annotated[
         Path | None, Option(help="File of bayes-pfl calibrate: brings the threshold.")
     ] = None,
+    profile: ProfileFolder = None,
     device: opt.Device = None,
     port: Annotated[
         int | None, Option(min=1, max=65535, help="Default: the first free one from 7860.")
@@ -40,9 +42,10 @@ def app(
     """A page on this computer: drop images, see overlays, scores and intervals."""
     from bayes_pfl.app.server import AppSettings, run_app
 
-    chosen = tuple(dict.fromkeys(checkpoint or [opt.EMBEDDED_CHECKPOINT]))
+    _, default = opened(profile, None)
+    chosen = tuple(dict.fromkeys(checkpoint or [default]))
     run_app(
-        AppSettings(chosen, pretrained, device, calibration),
+        AppSettings(chosen, pretrained, device, calibration, profile),
         port=port,
         browser=browser,
         on_start=opt.say,

@@ -48,12 +48,15 @@ class Scale:
     Attributes:
         words: log-odds of the score by words alone.
         memory: memory score.
+        pairs: mean log-odds of the score of each prompt pair by itself, (K,): some pairs score all
+            pictures of a thing higher than others do, which is no disagreement.
         words_map: log-odds of the pixels of the map by words, smoothed.
         memory_map: pixels of the map of distances, smoothed.
     """
 
     words: Standard
     memory: Standard
+    pairs: Tensor
     words_map: MapStandard
     memory_map: MapStandard
 
@@ -171,9 +174,10 @@ def combine_scores(
     """
     deviations = scale.memory.deviations(memory_score(distance))  # (B,)
     score = deploy_scores(words).score
-    pairs = combined(
-        scale.words.deviations(log_odds(words.pair_scores.float())), deviations[:, None]
-    )  # (B, K)
+    score_of_words = scale.words.deviations(log_odds(score))  # (B,)
+    odds = log_odds(words.pair_scores.float()) - scale.pairs.to(score.device)  # (B, K)
+    by_pair = (odds - odds.mean(1, keepdim=True)) / scale.words.spread + score_of_words[:, None]
+    pairs = combined(by_pair, deviations[:, None])  # (B, K)
     low, high = credible_interval(pairs)
     far = scale.memory_map.deviations(distance_maps)
 
@@ -182,7 +186,7 @@ def combine_scores(
 
     above, below = (mapped((words_maps + way * words.map_spread).clamp(0, 1)) for way in (1, -1))
     return Combined(
-        score=combined(scale.words.deviations(log_odds(score)), deviations),
+        score=combined(score_of_words, deviations),
         low=low,
         high=high,
         uncertainty=pairs.std(1, correction=0),

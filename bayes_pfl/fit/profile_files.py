@@ -204,6 +204,7 @@ def _packed(profile: Profile) -> bytes | None:
         "vectors": memory.vectors,
         "owners": memory.owners,
         "cells": memory.cells,
+        "pairs": scale.pairs,
     }
     for name in _MAPS:
         centre, spread = getattr(scale, name)
@@ -291,6 +292,8 @@ def _references(
         maps = [MapStandard(tensors[f"{x}.centre"], tensors[f"{x}.spread"]) for x in _MAPS]
         if not all(float(spread.min()) > 0 for _, spread in maps):
             raise ValueError("a spread of 0")
+        if tensors["pairs"].ndim != 1:
+            raise ValueError("log-odds of pairs in another form")
     except (KeyError, ValueError, RuntimeError) as error:
         raise ConfigError(
             f"{folder / TENSORS}: not the tensors of a profile ({one_line(error)}); {_MEND} again"
@@ -298,6 +301,8 @@ def _references(
     return References(
         memory.patches,
         PatchMemory(vectors, owners, cells, count),
-        Scale(Standard(*memory.scores.words), Standard(*memory.scores.memory), *maps),
+        Scale(
+            Standard(*memory.scores.words), Standard(*memory.scores.memory), tensors["pairs"], *maps
+        ),
         tuple(picture.digest for picture in record.pictures),
     )

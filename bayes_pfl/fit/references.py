@@ -215,15 +215,16 @@ def _scale(
     options: ReferenceOptions,
     sums: tuple[MapSums, MapSums],
 ) -> Scale:
-    words, memory = _standards(encoded, distances, range(len(encoded)), options.mutual)
+    words, memory, pairs = _standards(encoded, distances, range(len(encoded)), options.mutual)
     if not options.mutual:
-        return Scale(words, memory, *(one.standard(options.aligned) for one in sums))
+        return Scale(words, memory, pairs, *(one.standard(options.aligned) for one in sums))
     count, side = len(encoded), encoded.maps.shape[-1]
     words_maps = (log_odds(one.float()) for one in encoded.maps)
     far = (distance_maps(one, grid, side, sigma)[0] for one in distances.split(1))
     return Scale(
         words,
         memory,
+        pairs,
         median_standard(words_maps, count, _LEAST_ODDS),
         median_standard(far, count, _LEAST_DISTANCE),
     )
@@ -231,17 +232,21 @@ def _scale(
 
 def _standards(
     encoded: Encoded, distances: Tensor, chosen: Sequence[int], mutual: bool
-) -> tuple[Standard, Standard]:
-    """The standards of the scores by words, and of the memory scores, from chosen references."""
+) -> tuple[Standard, Standard, Tensor]:
+    """From chosen references: the standards of the scores by words and of the memory scores, and
+    the mean log-odds of each prompt pair, (K,)."""
     odds = [float(log_odds(deploy_scores(encoded.words[at]).score.float())) for at in chosen]
     far = memory_score(distances)  # (n,)
     if len(encoded) == 1:
         far = far.mean(0, keepdim=True)
     values = [float(far[at]) for at in chosen]
+    by_pair = torch.cat([log_odds(encoded.words[at].pair_scores.float()) for at in chosen])
+    pairs = by_pair.median(0).values if mutual else by_pair.mean(0)
     if mutual:
         return (
             Standard.robust(odds, WORDS_SPREAD / 4),
             Standard.robust(values, MEMORY_SPREAD / 4 * float(np.median(values))),
+            pairs,
         )
     assumed = MEMORY_SPREAD * float(np.mean(values))
-    return Standard.of(odds, WORDS_SPREAD), Standard.of(values, assumed)
+    return Standard.of(odds, WORDS_SPREAD), Standard.of(values, assumed), pairs

@@ -67,6 +67,15 @@ def _prediction(folder: Path) -> Report:
     if calibration := summary.get("calibration"):
         note = f"{_calibration_note(calibration['fpr'])}, from {calibration['n']} normal images"
     about = {k: v for k, v in summary.items() if not isinstance(v, dict) and k not in _LISTS}
+    profile, mutual = summary.get("profile"), summary.get("mutual")
+    notes = []
+    if profile:
+        notes.append(f"Compared with the {profile['pictures']} normal pictures of a profile.")
+    if mutual:
+        notes.append(
+            f"The pictures of the folder were compared with each other: with {mutual['drawn']} of "
+            f"{mutual['pictures']}, drawn by seed {mutual['seed']}. Scores depend on the folder."
+        )
     return Report(
         title=", ".join(sorted({entry.group for entry in entries})[:4]) or "images",
         kind="prediction",
@@ -76,6 +85,7 @@ def _prediction(folder: Path) -> Report:
         limits=picture_limits(folder),
         table_file=CSV_NAME,
         facts=_facts(about, summary),
+        notes=notes,
     )
 
 
@@ -190,7 +200,7 @@ def _threshold(entries: Sequence[ReportEntry], given: float | None) -> tuple[flo
     high = float(np.quantile(scores, 1 - _FLAGGED_SHARE, method="midpoint"))
     return high, (
         "the highest 5% of the scores are at or above it, because no threshold was given; "
-        "bayes-pfl calibrate finds one from normal images"
+        "bayes-pfl fit finds one from normal images"
     )
 
 
