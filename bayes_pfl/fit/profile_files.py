@@ -12,7 +12,9 @@ import hashlib
 import io
 import json
 import os
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -127,9 +129,6 @@ def load_profile(folder: str | os.PathLike[str]) -> Profile:
         tensors = _read_tensors(folder, record.memory.tensors_sha256)
         references = _references(folder, record, record.memory, tensors)
 
-    def pixels(number: int) -> np.ndarray:
-        return read_picture(folder, record.pictures[number])
-
     return Profile(
         record.checkpoint,
         record.settings,
@@ -139,9 +138,13 @@ def load_profile(folder: str | os.PathLike[str]) -> Profile:
         record.pictures,
         references,
         record.calibration,
-        pixels if references else None,
+        partial(_pixels, folder, record.pictures) if references else None,
         str(folder),
     )
+
+
+def _pixels(folder: Path, pictures: Sequence[ReferencePicture], number: int) -> np.ndarray:
+    return read_picture(folder, pictures[number])
 
 
 def known_profile(profile: ProfileLike | None) -> tuple[Profile | None, str]:

@@ -30,7 +30,7 @@ def fitted(checkpoint_dir, normals):
 
 def test_signs_follow_the_convention_for_outliers(fitted, normals):
     new = np.stack([np.asarray(picture(index)) for index in range(50, 150)])
-    scores = [result.score for result in fitted.model_.predict(new, "metal nut")]
+    scores = [result.score for result in fitted.model_.predict(new, profile=fitted.profile_)]
     np.testing.assert_allclose(fitted.score_samples(new), -np.array(scores), atol=1e-7)
     decision = fitted.decision_function(new)
     np.testing.assert_allclose(decision, fitted.score_samples(new) - fitted.offset_)
@@ -39,7 +39,8 @@ def test_signs_follow_the_convention_for_outliers(fitted, normals):
     np.testing.assert_array_equal(labels == 1, decision >= 0)
     np.testing.assert_array_equal(labels == -1, np.array(scores) >= fitted.calibration_.threshold)
     # 31 * 0.1 = 3.1: the third highest of the 30 normal ones is the last that is let pass.
-    assert (fitted.predict(normals) == -1).sum() == 2
+    left_out = np.array([picture.score for picture in fitted.profile_.pictures])
+    assert (left_out >= fitted.calibration_.threshold).sum() == 2
 
 
 def test_explanations_are_whole_results(fitted, normals):
@@ -93,9 +94,13 @@ def test_a_fitted_one_survives_pickling(fitted, normals):
 
 
 def test_refusals(checkpoint_dir, normals, tiny_model):
-    detector = AnomalyDetector(tiny_model, "nut")
+    detector = AnomalyDetector(tiny_model, "nut", words_only=True)
     with pytest.raises(DataError, match="19 normal images are too few"):
         detector.fit(normals[:19])
+    few = AnomalyDetector(tiny_model, "nut", keep_outliers=True).fit(normals[:19])
+    assert few.score_samples(normals[20:22]).shape == (2,)
+    with pytest.raises(DataError, match="1 more normal images are needed"):
+        few.predict(normals)
     with pytest.raises(DataError, match="also for a single one"):
         detector.fit("a.png")
     with pytest.raises(DataError, match=r"X of shape \(30, 40, 3\)"):

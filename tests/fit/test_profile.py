@@ -1,0 +1,226 @@
+"""The profile of a part: what it keeps, what it refuses, and that a stop never spoils it."""
+
+import json
+import shutil
+from dataclasses import replace
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from bayes_pfl import BayesPFL
+from bayes_pfl.errors import ConfigError, DataError
+from bayes_pfl.fit import profile_files
+from bayes_pfl.fit.fit import FitOptions, fit_folder, fit_profile
+from bayes_pfl.fit.profile_files import load_profile, save_profile
+from bayes_pfl.support.files import write_atomically
+from tests.fit.test_references import spotted, texture
+
+NAME = "metal nut"
+
+
+def image(seed):
+    return Image.fromarray(texture(seed))
+
+
+@pytest.fixture(scope="module")
+def profile(tiny_model):
+    options = FitOptions(fpr=0.1)
+    return fit_profile(tiny_model, [image(s) for s in range(24)], NAME, options, checkpoint="tiny")
+
+
+@pytest.fixture(scope="module")
+def saved(profile, tmp_path_factory):
+    return save_profile(profile, tmp_path_factory.mktemp("profile") / "part")
+
+
+@pytest.fixture
+def copied(saved, tmp_path):
+    shutil.copytree(saved, tmp_path / "part")
+    return tmp_path / "part"
+
+
+def folder_of(place, seeds):
+    place.mkdir()
+    for seed in seeds:
+        image(seed).save(place / f"{seed:03d}.png")
+    return place
+
+
+def test_it_comes_back_to_the_last_bit(tiny_model, profile, saved):
+    new = [image(90), Image.fromarray(spotted(91))]
+    wanted = tiny_model.predict(new, profile=profile)
+    found = tiny_model.predict(new, profile=saved)
+    for a, b in zip(wanted, found, strict=True):
+        assert (a.score, a.interval, a.p_value, a.memory_score) == (
+            b.score,
+            b.interval,
+            b.p_value,
+            b.memory_score,
+        )
+        np.testing.assert_array_equal(a.anomaly_map, b.anomaly_map)
+        assert a.nearest_normal == b.nearest_normal
+    normal, faulty = found
+    assert faulty.label == 1 and normal.label == 0 and faulty.p_value == pytest.approx(1 / 25)
+    assert faulty.class_name == NAME and faulty.words_score is not None
+    assert faulty.nearest_normal.picture.size == (48, 48)
+    page = (saved / "README.md").read_text()
+    assert NAME in page and "Score threshold" in page and "image 3" in page
+
+
+def test_few_pictures_give_no_threshold_and_say_how_many_are_missing(tiny_model, tmp_path):
+    few = fit_profile(tiny_model, [image(seed) for seed in range(5)], NAME)
+    assert few.calibration is None and few.missing == 15
+    found = load_profile(save_profile(few, tmp_path / "few"))
+    assert "15 more normal pictures" in (tmp_path / "few" / "README.md").read_text()
+    result = tiny_model.predict(image(90), profile=found)
+    assert result.label is None and result.p_value is None and 0 <= result.score < 1
+    rare = fit_profile(tiny_model, [image(s) for s in range(24)], NAME, FitOptions(fpr=0.01))
+    assert rare.calibration is None and rare.missing == 75
+
+
+def test_an_update_is_a_fit_of_all(tiny_model, tmp_path):
+    first, more = folder_of(tmp_path / "a", range(5)), folder_of(tmp_path / "b", range(5, 9))
+    both = folder_of(tmp_path / "c", range(9))
+    place = save_profile(fit_folder(tiny_model, first, NAME).profile, tmp_path / "profile")
+    updated = fit_folder(tiny_model, more, NAME, before=load_profile(place)).profile
+    save_profile(updated, place)
+    wanted, found = fit_folder(tiny_model, both, NAME).profile, load_profile(place)
+    assert found.pictures == wanted.pictures
+    assert (found.references.memory.vectors == wanted.references.memory.vectors).all()
+    assert len(list((place / "pictures").iterdir())) == 9
+    with pytest.raises(ConfigError, match="class_name = 'nut' where it was made with"):
+        fit_folder(tiny_model, more, "nut", before=found)
+
+
+def test_copies_and_unreadable_files_are_named(tiny_model, tmp_path):
+    folder = folder_of(tmp_path / "in", range(5))
+    shutil.copy(folder / "000.png", folder / "same.png")
+    (folder / "broken.png").write_text("no image")
+    found = fit_folder(tiny_model, folder, NAME)
+    assert len(found.profile.pictures) == 5 and found.copies == ["same.png"]
+    assert found.skipped[0][0].endswith("broken.png")
+
+
+def test_a_picture_of_another_thing_is_named(tiny_model, tmp_path):
+    folder = folder_of(tmp_path / "in", range(8))
+    gradient = np.linspace(0, 255, 48).astype(np.uint8)
+    Image.fromarray(np.stack([np.tile(gradient, (48, 1))] * 3, -1)).save(folder / "sky.png")
+    with pytest.raises(DataError, match=r"1 of 9 pictures stand out .* sky\.png .*keep-outliers"):
+        fit_folder(tiny_model, folder, NAME)
+    kept = fit_folder(tiny_model, folder, NAME, FitOptions(keep_outliers=True))
+    assert len(kept.profile.pictures) == 9
+
+
+def test_words_alone(tiny_model, tmp_path):
+    options = FitOptions(words_only=True, fpr=0.1, keep_outliers=True)
+    words = fit_profile(tiny_model, [image(seed) for seed in range(24)], NAME, options)
+    found = load_profile(save_profile(words, tmp_path / "words"))
+    assert found.references is None and found.calibration == words.calibration
+    result = tiny_model.predict(image(90), profile=found)
+    assert result.score == tiny_model.predict(image(90), NAME).score
+    assert result.memory_score is None and result.label is not None
+    with pytest.raises(DataError, match="too few"):
+        fit_profile(tiny_model, [image(0)], NAME, options)
+    with pytest.raises(ConfigError, match="words_only keeps none"):
+        FitOptions(words_only=True, rotations=True)
+    more = folder_of(tmp_path / "more", [1])
+    with pytest.raises(ConfigError, match="keeps no pictures"):
+        fit_folder(tiny_model, more, NAME, before=found)
+
+
+def test_another_model_or_setting_is_refused(tiny_model, profile):
+    with pytest.raises(ConfigError, match="seed = 1 where it was made with 0"):
+        tiny_model.predict(image(0), profile=profile, seed=1)
+    with pytest.raises(ConfigError, match="class name 'bolt' with a profile for 'metal nut'"):
+        tiny_model.predict(image(0), "bolt", profile=profile)
+    with pytest.raises(ConfigError, match="threshold = 0.5 with a profile"):
+        tiny_model.predict(image(0), profile=profile, threshold=0.5)
+    other = BayesPFL(tiny_model.config, tiny_model.backbone).eval()
+    with pytest.raises(ConfigError, match="other weights .* fit it again"):
+        other.predict(image(0), profile=profile)
+
+
+def edited(folder, change):
+    data = json.loads((folder / "config.json").read_text())
+    change(data)
+    (folder / "config.json").write_text(json.dumps(data))
+
+
+@pytest.mark.parametrize(
+    ("change", "reason"),
+    [
+        (lambda d: d.pop("format"), "not a profile"),
+        (lambda d: d.update(version=9), "format 9"),
+        (lambda d: d.update(pictures=[]), "without a hash"),
+        (lambda d: d["pictures"][0].update(digest="../../x"), "without a hash"),
+        (lambda d: d["calibration"].update(threshold=0.1), "scores and fpr give"),
+        (lambda d: d["memory"].update(tensors_sha256="0" * 64), "missing, truncated"),
+        (lambda d: d["pictures"].pop(), "do not fit its pictures"),
+        (lambda d: d.update(surprise=1), "surprise"),
+    ],
+)
+def test_a_config_that_was_changed_is_refused(copied, change, reason):
+    edited(copied, change)
+    with pytest.raises(ConfigError, match=reason) as caught:
+        load_profile(copied)
+    assert "\n" not in str(caught.value)
+
+
+def test_damaged_files_are_refused(copied):
+    tensors = copied / "profile.safetensors"
+    tensors.write_bytes(tensors.read_bytes()[:-100])
+    with pytest.raises(ConfigError, match="missing, truncated"):
+        load_profile(copied)
+    tensors.unlink()
+    with pytest.raises(ConfigError, match="missing, truncated"):
+        load_profile(copied)
+    (copied / "config.json").write_text("{")
+    with pytest.raises(ConfigError, match="not a profile"):
+        load_profile(copied)
+    with pytest.raises(ConfigError, match="not readable"):
+        load_profile(copied / "nowhere")
+
+
+def test_a_changed_picture_is_refused_where_it_is_needed(tiny_model, copied, tmp_path):
+    for path in (copied / "pictures").iterdir():
+        image(500).save(path, lossless=True)
+    found = load_profile(copied)
+    with pytest.raises(ConfigError, match="has changed since"):
+        tiny_model.predict(image(90), profile=found)
+
+
+def test_a_stop_at_any_write_leaves_the_old_or_the_new_profile(
+    tiny_model, profile, copied, monkeypatch
+):
+    new = fit_profile(tiny_model, [image(seed) for seed in range(40, 64)], NAME, checkpoint="tiny")
+    known = {profile.sha256, replace(new).sha256}
+    seen = set()
+    for stop in range(60):
+        place = copied.parent / f"stop-{stop}"
+        shutil.copytree(copied, place)
+        count = iter(range(1000))
+
+        def write(path, data, *, sync=True, count=count, stop=stop):
+            if next(count) == stop:
+                raise KeyboardInterrupt
+            return write_atomically(path, data, sync=sync)
+
+        monkeypatch.setattr(profile_files, "write_atomically", write)
+        try:
+            save_profile(new, place)
+        except KeyboardInterrupt:
+            seen.add(load_profile(place).sha256)
+            continue
+        assert load_profile(place).sha256 == new.sha256
+        break
+    assert seen == known and stop > 20
+
+
+def test_other_files_are_not_written_over(profile, tmp_path):
+    (tmp_path / "notes.txt").write_text("mine")
+    with pytest.raises(ConfigError, match="holds other files"):
+        save_profile(profile, tmp_path)
+    (tmp_path / "file").write_text("")
+    with pytest.raises(ConfigError, match="cannot be written"):
+        save_profile(profile, tmp_path / "file")
