@@ -25,8 +25,8 @@ MEMORY_SPREAD = 0.2
 """Likewise of a memory score, as a share of its mean."""
 
 ODDS_OF_HALF = 8.0
-"""Combined odds at which the score is 0.5: 4.6 deviations of one source while the other sees
-nothing."""
+"""Combined odds at which the score is 0.5: 8 deviations of one source while the other is far below
+the normal pictures, 4.3 while it is at their centre."""
 
 _LEAST = 1e-4  # probabilities nearer to 0 or 1 are as sure as they get
 

@@ -9,7 +9,7 @@ from tests.bad_input.case import Case
 
 def sections() -> dict[str, Sequence[Case]]:
     """All cases, under the headings of docs/robustness.md."""
-    from tests.bad_input import data, images, models, places, settings
+    from tests.bad_input import data, images, models, places, profiles, settings
 
     return {
         "Image files": images.CASES,
@@ -21,6 +21,7 @@ def sections() -> dict[str, Sequence[Case]]:
         "Dataset cards": data.CARDS,
         "Configs": models.CONFIGS,
         "Checkpoints and weights": models.CHECKPOINTS,
+        "Normal pictures and profiles": profiles.CASES,
     }
 
 
