@@ -146,8 +146,10 @@ def test_the_commands(checkpoint_dir, folder, tmp_path, capsys):
     common = ("--checkpoint", checkpoint_dir, "--out", tmp_path / "out")
     assert command("predict", folder, *common, "--class-name-from", "folder") == 0
     assert rows_of(tmp_path / "out")[2]["class_name"] == "wood"
-    assert command("predict", folder, *common) == 2
-    assert "no class name" in capsys.readouterr().err
+    capsys.readouterr()
+    assert command("predict", folder, *common, "--overwrite") == 0
+    assert "no --class-name: 'object' is used" in capsys.readouterr().err
+    assert {row["class_name"] for row in rows_of(tmp_path / "out")} == {"object"}
     assert command("predict", folder, *common, "--class-name", "XJ4-009-22") == 0
     assert "'XJ4-009-22' is unusual for the tokenizer" in capsys.readouterr().err
     options = ("--class-name", "nut|XJ4-009-22", "--checkpoint", checkpoint_dir)
