@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 import os
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import NamedTuple
 
@@ -45,6 +45,18 @@ class Verdict(NamedTuple):
     p_value: float | None = None
 
 
+class ReferencePictures(NamedTuple):
+    """The pictures behind references, in their order.
+
+    Attributes:
+        names: of the pictures.
+        pixels: the picture of a number, uint8 (S, S, 3).
+    """
+
+    names: Sequence[str]
+    pixels: Callable[[int], np.ndarray]
+
+
 @dataclass(frozen=True)
 class Decision:
     """Thresholds of a run, from the user or from a calibration, and what its images are compared
@@ -56,6 +68,7 @@ class Decision:
         profile: brings references, and perhaps the calibration.
         references: by class name, what images are compared with; empty for words alone.
         compared_with: what that is, in words; "" for words alone.
+        pictures: by class name, the name of each reference picture, and its pixels by number.
 
     Raises:
         ConfigError: one that is not a finite number.
@@ -67,6 +80,7 @@ class Decision:
     profile: Profile | None = None
     references: Mapping[str, References] = field(default_factory=dict)
     compared_with: str = ""
+    pictures: Mapping[str, ReferencePictures] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         for name in ("threshold", "map_threshold"):
@@ -152,24 +166,26 @@ def _by_profile(
         )
     found.check(model, settings_of(model, found.class_name, settings))
     known = found.calibration
-    references, compared = {}, ""
-    if found.references:
+    references, compared, pictures = {}, "", {}
+    if found.references and found.pixels:
+        names = [picture.name for picture in found.pictures]
+        pictures[found.class_name] = ReferencePictures(names, found.pixels)
         references[found.class_name] = found.references
         compared = f"profile of {len(found.pictures)} pictures"
     if known is None:
-        return Decision(threshold, map_threshold, None, found, references, compared)
+        return Decision(threshold, map_threshold, None, found, references, compared, pictures)
     if threshold is not None:
         raise ConfigError(
             f"threshold = {threshold} with a profile, which brings its own: leave one of them out"
         )
     limit = known.pixel_threshold if map_threshold is None else map_threshold
-    return Decision(known.threshold, limit, known, found, references, compared)
+    return Decision(known.threshold, limit, known, found, references, compared, pictures)
 
 
 def nearest_normal(
-    rule: Decision, place: Place | None, size: tuple[int, int]
+    rule: Decision, class_name: str, place: Place | None, size: tuple[int, int]
 ) -> NearestNormal | None:
-    """What a profile's pictures show that is most like the most anomalous patch of an image.
+    """What the reference pictures show that is most like the most anomalous patch of an image.
 
     Args:
         place: of the image, from its scores.
@@ -178,13 +194,13 @@ def nearest_normal(
     Raises:
         ConfigError: the profile's picture cannot be read any more.
     """
-    profile = rule.profile
-    if place is None or profile is None or profile.references is None or profile.pixels is None:
+    known = rule.pictures.get(class_name)
+    if place is None or known is None:
         return None
-    picture = Image.fromarray(profile.pixels(place.picture))
-    grid = profile.references.settings.grid
+    picture = Image.fromarray(known.pixels(place.picture))
+    grid = rule.references[class_name].settings.grid
     return NearestNormal(
-        profile.pictures[place.picture].name,
+        known.names[place.picture],
         place.distance,
         cell_box(place.cell, grid, size),
         cell_box(place.reference_cell, grid, picture.size),

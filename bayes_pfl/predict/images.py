@@ -113,7 +113,7 @@ def _result(
         image=item.image,
         map_range=rule.map_range(scorer.model),
         map_threshold=rule.map_threshold,
-        nearest_normal=nearest_normal(rule, scores.place, item.size),
+        nearest_normal=nearest_normal(rule, class_name, scores.place, item.size),
     )
 
 

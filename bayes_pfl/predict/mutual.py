@@ -18,7 +18,7 @@ from bayes_pfl.detect.references import References
 from bayes_pfl.detect.scorer import Scorer
 from bayes_pfl.detect.settings import check_whole
 from bayes_pfl.errors import ConfigError, DataError
-from bayes_pfl.fit.decision import Decision
+from bayes_pfl.fit.decision import Decision, ReferencePictures
 from bayes_pfl.fit.references import FEWEST_MUTUAL, ReferenceOptions, fit_references
 from bayes_pfl.model.network import BayesPFLNetwork
 from bayes_pfl.predict.inputs import InputImages
@@ -56,6 +56,7 @@ def by_mutual_scoring(
         )
     scorer = Scorer(model, settings)
     references: dict[str, References] = {}
+    shown: dict[str, ReferencePictures] = {}
     names = sorted(set(inputs.names))
     progress.start("references", count * len(names))
     for name in names:
@@ -75,9 +76,13 @@ def by_mutual_scoring(
             lambda done: progress.advance(done, {}),
         )
         references[name] = fitted.references
+        by_name = dict(zip(labels, pictures, strict=True))
+        own = [by_name[label] for label in fitted.encoded.names]
+        shown[name] = ReferencePictures(fitted.encoded.names, own.__getitem__)
     digests = {name: sorted(one.digests) for name, one in references.items()}
     text = f"mutual: {count} drawn of {len(inputs)} by seed {settings.seed}"
-    return replace(rule, references=references, compared_with=text), {
+    changed = replace(rule, references=references, compared_with=text, pictures=shown)
+    return changed, {
         "drawn": count,
         "seed": settings.seed,
         "pictures": len(inputs),

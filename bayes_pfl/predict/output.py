@@ -16,7 +16,7 @@ from torch import Tensor
 
 from bayes_pfl.data.decoding import Decoded
 from bayes_pfl.detect.overlays import MAX_SIDE, overlay
-from bayes_pfl.detect.results import resize_map, score_note
+from bayes_pfl.detect.results import NearestNormal, resize_map, score_note
 from bayes_pfl.detect.scorer import ScoredImage
 from bayes_pfl.errors import ConfigError
 from bayes_pfl.predict.rows import Row
@@ -99,8 +99,13 @@ class OutputFolder:
         except OSError:
             return False
 
-    def write_pictures(self, item: Decoded, row: Row, scored: ScoredImage) -> str | None:
+    def write_pictures(
+        self, item: Decoded, row: Row, scored: ScoredImage, near: NearestNormal | None = None
+    ) -> str | None:
         """Write the map, overlay and picture of the report of one image, as the settings say.
+
+        Args:
+            near: shown in the report.
 
         Returns:
             Why one was not written; None if all were.
@@ -123,7 +128,10 @@ class OutputFolder:
         if not self.settings.report or item.preview is None or scored.spread is None:
             return reason
         panels = item.preview, scored.map.numpy(), scored.spread.numpy()
-        small = self.small.write(picture_name(row.path), *panels)
+        name = picture_name(row.path)
+        small = self.small.write(name, *panels)
+        if near is not None:
+            small = small or self.small.write_nearest(name, item.preview, item.size, near)
         return reason or small
 
     def _map_file(self, path: str) -> Path | None:

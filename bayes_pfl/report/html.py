@@ -40,6 +40,8 @@ class ReportEntry:
         error: why it has no score, or which file is missing.
         picture: path of the file with its panels, relative to the page.
         link: path of its large overlay, relative to the page, percent-encoded.
+        near: path of the file that shows its most anomalous place and the most similar one of the
+            references.
     """
 
     name: str
@@ -55,6 +57,7 @@ class ReportEntry:
     error: str = ""
     picture: str = ""
     link: str = ""
+    near: str = ""
 
 
 @dataclass(frozen=True)
@@ -133,6 +136,8 @@ def _data(out: Path, report: Report) -> dict[str, Any]:
         if any(value not in (None, "") for value in values):
             columns[field.name] = values
     columns["picture"] = [_picture(out, entry.picture, len(entries) <= FEW) for entry in entries]
+    if "near" in columns:
+        columns["near"] = [_picture(out, entry.near, len(entries) <= FEW) for entry in entries]
     return {
         "kind": report.kind,
         "count": len(entries),

@@ -16,7 +16,7 @@ from pathlib import Path
 
 import cv2
 import numpy as np
-from PIL import Image
+from PIL import Image, ImageDraw
 
 from bayes_pfl.detect.overlays import (
     COLOUR_MAP,
@@ -24,11 +24,15 @@ from bayes_pfl.detect.overlays import (
     UNCERTAINTY_COLOUR_MAP,
     blend,
     fitted,
+    label_font,
     outline,
+    plain_text,
+    shorten,
     spread_limits,
     stretched,
     widened,
 )
+from bayes_pfl.detect.results import NearestNormal
 from bayes_pfl.errors import ConfigError
 from bayes_pfl.support.files import (
     raising_not_written,
@@ -48,7 +52,8 @@ _SIDE_OF_FEW, _SIDE_OF_MANY = 384, 256
 _QUALITY, _EFFORT = 78, 2
 _AROUND, _LINE = 7, 2  # a thinner line loses its colour in WebP
 _SETTINGS = "settings.json"
-_NAME = re.compile(r"[0-9a-f]{24}\.webp")
+_NAME = re.compile(r"[0-9a-f]{24}(\.near)?\.webp")
+_NEAR_SIDE, _NEAR_GAP, _CAPTION = 200, 8, 34
 
 
 def picture_name(path: str, dataset: str = "") -> str:
@@ -59,6 +64,11 @@ def picture_name(path: str, dataset: str = "") -> str:
     """
     text = f"{dataset}\0{path}".encode("utf-8", "surrogateescape")
     return f"{hashlib.sha256(text).hexdigest()[:24]}.webp"
+
+
+def nearest_name(name: str) -> str:
+    """Name of the file that shows what of the references is nearest, for a picture's name."""
+    return name.removesuffix(".webp") + ".near.webp"
 
 
 def picture_limits(out: Path) -> tuple[float, float]:
@@ -143,6 +153,28 @@ class ReportPictures:
             return f"picture of the report not written: {reason_unless_disk_full(error)}"
         return None
 
+    def write_nearest(
+        self, name: str, picture: np.ndarray, size: tuple[int, int], near: NearestNormal
+    ) -> str | None:
+        """Write the most anomalous place of an image next to the most similar of the references.
+
+        Args:
+            name: as :func:`picture_name` gives it.
+            picture: uint8 (h, w, 3), the whole image, perhaps made smaller.
+            size: (width, height) of the image itself.
+
+        Returns:
+            Why the file was not written; None if it was.
+
+        Raises:
+            OSError: the disk is full.
+        """
+        try:
+            write_picture(self.folder / nearest_name(name), side_by_side(picture, size, near))
+        except Exception as error:  # as in write
+            return f"nearest normal region not written: {reason_unless_disk_full(error)}"
+        return None
+
     def add(self, pictures: Mapping[str, bytes]) -> None:
         """Write pictures that other processes have drawn, by file name.
 
@@ -151,6 +183,31 @@ class ReportPictures:
         """
         for name, content in pictures.items():
             write_picture(self.folder / name, content)
+
+
+def side_by_side(picture: np.ndarray, size: tuple[int, int], near: NearestNormal) -> bytes:
+    """The two regions of :class:`NearestNormal`, with the distance below, as a WebP file."""
+    whole = Image.fromarray(picture)
+    across, down = whole.width / size[0], whole.height / size[1]
+    left, top, right, bottom = near.box
+    box = (left * across, top * down, right * across, bottom * down)
+    square = (_NEAR_SIDE, _NEAR_SIDE)
+    regions = [
+        whole.resize(square, Image.Resampling.BICUBIC, box),
+        near.picture.resize(square, Image.Resampling.BICUBIC, near.reference_box),
+    ]
+    width = 2 * _NEAR_SIDE + _NEAR_GAP
+    page = Image.new("RGB", (width, _NEAR_SIDE + _CAPTION), "white")
+    for number, region in enumerate(regions):
+        page.paste(region, (number * (_NEAR_SIDE + _NEAR_GAP), 0))
+    draw, font = ImageDraw.Draw(page), label_font(12)
+    middle = _NEAR_SIDE + _CAPTION / 2
+    draw.text((4, middle), f"this image, distance {near.distance:.3f}", "black", font, anchor="lm")
+    name = shorten(plain_text(near.name), font, _NEAR_SIDE - 4)
+    draw.text((_NEAR_SIDE + _NEAR_GAP, middle), name, "black", font, anchor="lm")
+    buffer = io.BytesIO()
+    page.save(buffer, "WEBP", quality=_QUALITY, method=_EFFORT)
+    return buffer.getvalue()
 
 
 def strip(

@@ -16,7 +16,7 @@ import numpy as np
 from bayes_pfl.errors import DataError
 from bayes_pfl.metrics import ImageMetrics
 from bayes_pfl.report.html import Report, ReportEntry, write_report
-from bayes_pfl.report.pictures import FOLDER, picture_limits, picture_name
+from bayes_pfl.report.pictures import FOLDER, nearest_name, picture_limits, picture_name
 from bayes_pfl.report.tables import METRIC_NAMES, percent
 from bayes_pfl.support.files import mirrored
 from bayes_pfl.support.run_names import CSV_NAME, OVERLAYS, SUMMARY_NAME
@@ -104,6 +104,7 @@ def _predicted(folder: Path, row: Mapping[str, str]) -> ReportEntry:
         size=f"{width}×{row['height']}" if width and row.get("height") else "",
         error=row.get("error", ""),
         picture=_picture(path) if row.get("score") else "",
+        near=_nearest(folder, path),
         link=quote(os.fsencode(overlay)) if os.path.isfile(folder / overlay) else "",
     )
 
@@ -166,6 +167,12 @@ def _evaluated(row: Mapping[str, str], root: str) -> ReportEntry:
 
 def _picture(path: str, dataset: str = "") -> str:
     return f"{FOLDER}/pictures/{picture_name(path, dataset)}"
+
+
+def _nearest(folder: Path, path: str) -> str:
+    """What shows the nearest of the references, if a run has written it."""
+    name = nearest_name(_picture(path))
+    return name if os.path.isfile(folder / name) else ""
 
 
 def _categories_table(datasets: Mapping[str, Any]) -> list[list[str]]:

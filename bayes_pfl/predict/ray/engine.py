@@ -98,7 +98,7 @@ def predict_ray(
     if not pool.gpus:
         find_device(device)  # here, because Ray starts a worker that fails again and again
     device = device or ("cuda" if pool.gpus else "cpu")
-    travelling = replace(rule, profile=None)  # its pictures stay here
+    travelling = replace(rule, profile=None, pictures={})  # its pictures stay here
     job = Job(checkpoint, pretrained, device, fingerprint(model), here, there, settings, travelling)
     listing = list_images(here, there)
     names = names_of(model, word, Path(), listing["path"])

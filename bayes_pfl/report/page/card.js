@@ -36,6 +36,9 @@ function drawFacts() {
   byId('card-facts').replaceChildren(...facts.filter(([, text]) => text).map(([name, text]) =>
     make('div', {}, make('dt', {}, name), make('dd', {}, text))));
   byId('card-verdict').replaceChildren(...chips(current));
+  const near = byId('card-near');
+  near.hidden = !current.near;
+  if (current.near) near.querySelector('img').setAttribute('src', current.near);
   const link = byId('card-link');
   link.hidden = !current.link;
   if (current.link) link.setAttribute('href', current.link);
