@@ -8,7 +8,7 @@ from bayes_pfl.cli import demo
 from bayes_pfl.cli.demo import DemoSize, _fresh, run_demo
 from bayes_pfl.support.progress import NullProgress
 
-SMALL = DemoSize(2, 1, 1, steps=1, epochs=1, batch=2, photographs=6)
+SMALL = DemoSize(2, 1, 1, steps=1, epochs=1, batch=2, photographs=6, sound=2)
 
 
 def test_demo_leaves_what_it_promises_and_another_run_alone(
@@ -26,8 +26,10 @@ def test_demo_leaves_what_it_promises_and_another_run_alone(
     assert "rendered categories it has never seen" in report and "photographs" in report
     assert str(out) in report
     rows = list(csv.DictReader((out / "predictions" / "predictions.csv").open()))
-    assert len(rows) == 6 and not any(row["error"] for row in rows)
-    assert len(list((out / "predictions" / "overlays").rglob("*.png"))) == 6
+    assert len(rows) == 4 and not any(row["error"] for row in rows)
+    assert {row["compared_with"] for row in rows} == {"profile of 2 pictures"}
+    assert len(list((out / "predictions" / "overlays").rglob("*.png"))) == 4
+    assert "by words alone" in report and (out / "profile" / "config.json").is_file()
 
 
 def test_a_folder_that_is_new_or_empty_is_taken(tmp_path):
