@@ -104,7 +104,7 @@ def save_profile(profile: Profile, folder: str | os.PathLike[str]) -> Path:
         remove_leftovers(folder, below=True)
         tensors = _packed(profile)
         _write_pictures(profile, folder / PICTURES)
-        if (folder / TENSORS).is_file():
+        if (folder / TENSORS).is_file() and not _still_named(folder / BEFORE):
             os.replace(folder / TENSORS, folder / BEFORE)
         if tensors is not None:
             write_atomically(folder / TENSORS, tensors)
@@ -114,6 +114,16 @@ def save_profile(profile: Profile, folder: str | os.PathLike[str]) -> Path:
         (folder / BEFORE).unlink(missing_ok=True)
         _remove_others(profile, folder / PICTURES)
     return folder
+
+
+def _still_named(before: Path) -> bool:
+    """Whether config.json names these tensors: a save stopped before it wrote its own config."""
+    try:
+        digest = hashlib.sha256(before.read_bytes()).hexdigest()
+        memory = _read_record(before.parent).memory
+    except (OSError, ConfigError):
+        return False
+    return memory is not None and memory.tensors_sha256 == digest
 
 
 def load_profile(folder: str | os.PathLike[str]) -> Profile:
