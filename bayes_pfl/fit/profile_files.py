@@ -19,6 +19,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import torch
 from PIL import Image
 from torch import Tensor
 
@@ -295,6 +296,8 @@ def _references(
         count, grid = len(record.pictures), memory.patches.grid
         fitting = (
             vectors.ndim == 2
+            and owners.ndim == cells.ndim == 1
+            and owners.dtype == cells.dtype == torch.int32
             and vectors.shape[0] == len(owners) == len(cells) > 0
             and bool(vectors.isfinite().all())
             and 0 <= int(owners.min()) <= int(owners.max()) < count
@@ -305,7 +308,10 @@ def _references(
         maps = [MapStandard(tensors[f"{x}.centre"], tensors[f"{x}.spread"]) for x in _MAPS]
         if not all(float(spread.min()) > 0 for _, spread in maps):
             raise ValueError("a spread of 0")
-        if tensors["pairs"].ndim != 1:
+        side = record.settings.image_size
+        if any(x.shape not in ((), (side, side)) or not x.isfinite().all() for x in sum(maps, ())):
+            raise ValueError("maps of another size, or not of numbers")
+        if tensors["pairs"].ndim != 1 or not tensors["pairs"].isfinite().all():
             raise ValueError("log-odds of pairs in another form")
     except (KeyError, ValueError, RuntimeError) as error:
         raise ConfigError(
