@@ -309,7 +309,8 @@ def _references(
         if not all(float(spread.min()) > 0 for _, spread in maps):
             raise ValueError("a spread of 0")
         side = record.settings.image_size
-        if any(x.shape not in ((), (side, side)) or not x.isfinite().all() for x in sum(maps, ())):
+        values = [value for one in maps for value in one]
+        if any(x.shape not in ((), (side, side)) or not x.isfinite().all() for x in values):
             raise ValueError("maps of another size, or not of numbers")
         if tensors["pairs"].ndim != 1 or not tensors["pairs"].isfinite().all():
             raise ValueError("log-odds of pairs in another form")
