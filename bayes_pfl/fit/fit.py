@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from collections import Counter
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -14,6 +15,7 @@ from bayes_pfl.data.decoding import Decoded, decode
 from bayes_pfl.data.image_files import find_images
 from bayes_pfl.detect.class_names import check_class_name
 from bayes_pfl.detect.inputs import ImageLike, Loaded, batched, load_pixels
+from bayes_pfl.detect.references import picture_digest
 from bayes_pfl.detect.scorer import Scorer
 from bayes_pfl.detect.standards import MEMORY_SPREAD
 from bayes_pfl.errors import ConfigError, DataError
@@ -192,18 +194,21 @@ def _fitted(
         )
 
     found = fit(pixels, names)
-    copies = sorted(found.encoded.names[at] for at in found.near_copies())
-    if copies:
-        kept = [at for at, name in enumerate(names) if name not in copies]
+    near = found.near_copies()
+    copies = [found.encoded.names[at] for at in near]
+    if near:
+        # By digest: two folders may hold different pictures of one name.
+        left_out = {found.encoded.digests[at] for at in near}
+        kept = [at for at, one in enumerate(pixels) if picture_digest(one) not in left_out]
         pixels, names = [pixels[at] for at in kept], [names[at] for at in kept]
         found = fit(pixels, names)
     if not options.keep_outliers:
         _refuse_strangers(found)
-    equal = sorted(set(names) - set(found.encoded.names))
+    equal = list((Counter(names) - Counter(found.encoded.names)).elements())
     return Fitted(
-        _profile(model, found, pixels, names, options, checkpoint, class_name),
+        _profile(model, found, pixels, options, checkpoint, class_name),
         [],
-        copies + equal,
+        sorted(copies) + sorted(equal),
     )
 
 
@@ -211,13 +216,12 @@ def _profile(
     model: BayesPFLNetwork,
     found: FittedReferences,
     pixels: Sequence[np.ndarray],
-    names: Sequence[str],
     options: FitOptions,
     checkpoint: str | None,
     class_name: str,
 ) -> Profile:
-    places = {name: at for at, name in enumerate(names)}
-    own = [pixels[places[name]] for name in found.encoded.names]
+    by_digest = {picture_digest(one): one for one in pixels}
+    own = [by_digest[digest] for digest in found.encoded.digests]
     several = len(own) > 1
     rates = PixelRates()
     scores: list[float] = []

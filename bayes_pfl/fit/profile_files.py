@@ -19,6 +19,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import torch
 from PIL import Image
 from torch import Tensor
 
@@ -104,7 +105,7 @@ def save_profile(profile: Profile, folder: str | os.PathLike[str]) -> Path:
         remove_leftovers(folder, below=True)
         tensors = _packed(profile)
         _write_pictures(profile, folder / PICTURES)
-        if (folder / TENSORS).is_file():
+        if (folder / TENSORS).is_file() and not _still_named(folder / BEFORE):
             os.replace(folder / TENSORS, folder / BEFORE)
         if tensors is not None:
             write_atomically(folder / TENSORS, tensors)
@@ -114,6 +115,16 @@ def save_profile(profile: Profile, folder: str | os.PathLike[str]) -> Path:
         (folder / BEFORE).unlink(missing_ok=True)
         _remove_others(profile, folder / PICTURES)
     return folder
+
+
+def _still_named(before: Path) -> bool:
+    """Whether config.json names these tensors: a save stopped before it wrote its own config."""
+    try:
+        digest = hashlib.sha256(before.read_bytes()).hexdigest()
+        memory = _read_record(before.parent).memory
+    except (OSError, ConfigError):
+        return False
+    return memory is not None and memory.tensors_sha256 == digest
 
 
 def load_profile(folder: str | os.PathLike[str]) -> Profile:
@@ -285,6 +296,8 @@ def _references(
         count, grid = len(record.pictures), memory.patches.grid
         fitting = (
             vectors.ndim == 2
+            and owners.ndim == cells.ndim == 1
+            and owners.dtype == cells.dtype == torch.int32
             and vectors.shape[0] == len(owners) == len(cells) > 0
             and bool(vectors.isfinite().all())
             and 0 <= int(owners.min()) <= int(owners.max()) < count
@@ -295,7 +308,11 @@ def _references(
         maps = [MapStandard(tensors[f"{x}.centre"], tensors[f"{x}.spread"]) for x in _MAPS]
         if not all(float(spread.min()) > 0 for _, spread in maps):
             raise ValueError("a spread of 0")
-        if tensors["pairs"].ndim != 1:
+        side = record.settings.image_size
+        values = [value for one in maps for value in one]
+        if any(x.shape not in ((), (side, side)) or not x.isfinite().all() for x in values):
+            raise ValueError("maps of another size, or not of numbers")
+        if tensors["pairs"].ndim != 1 or not tensors["pairs"].isfinite().all():
             raise ValueError("log-odds of pairs in another form")
     except (KeyError, ValueError, RuntimeError) as error:
         raise ConfigError(

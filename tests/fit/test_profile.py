@@ -224,3 +224,33 @@ def test_other_files_are_not_written_over(profile, tmp_path):
     (tmp_path / "file").write_text("")
     with pytest.raises(ConfigError, match="cannot be written"):
         save_profile(profile, tmp_path / "file")
+
+
+def test_two_stopped_writes_leave_the_old_profile(tiny_model, profile, copied, monkeypatch):
+    other = fit_profile(tiny_model, [image(s) for s in range(3)], NAME, FitOptions(fpr=0.1))
+
+    def stopping(path, data, **options):
+        if path.name == profile_files.CONFIG:
+            raise KeyboardInterrupt
+        write_atomically(path, data, **options)
+
+    monkeypatch.setattr(profile_files, "write_atomically", stopping)
+    for _ in range(2):
+        with pytest.raises(KeyboardInterrupt):
+            save_profile(other, copied)
+        assert load_profile(copied).sha256 == profile.sha256
+    monkeypatch.undo()
+    save_profile(other, copied)
+    assert load_profile(copied).sha256 == other.sha256
+
+
+def test_an_update_keeps_different_pictures_of_one_name(tiny_model, tmp_path):
+    first, more = folder_of(tmp_path / "a", [1, 2]), tmp_path / "b"
+    more.mkdir()
+    image(3).save(more / "001.png")
+    before = fit_folder(tiny_model, first, NAME).profile
+    found = fit_folder(tiny_model, more, NAME, before=before)
+    assert found.copies == [] and len(found.profile.pictures) == 3
+    again = load_profile(save_profile(found.profile, tmp_path / "part"))
+    for number in range(3):
+        np.testing.assert_array_equal(again.pixels(number), found.profile.pixels(number))
