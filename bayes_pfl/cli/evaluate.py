@@ -47,6 +47,13 @@ def evaluate(
         str, Option(help="Seeds of the draws, as in 0,1,2: figures become mean ± sd.")
     ] = "0",
     seed: Annotated[int | None, Option(min=0, help="The same for one seed.")] = None,
+    shots: Annotated[
+        str | None,
+        Option(help="Numbers of normal pictures to compare with, as in 0,1,2,4; 0: words alone."),
+    ] = None,
+    mutual: Annotated[
+        bool, Option("--mutual", help="Compare the test images of a category with each other.")
+    ] = False,
     compare: Annotated[
         str | None, Option(help="'published', or a YAML file of scores to compare with.")
     ] = None,
@@ -88,6 +95,7 @@ def evaluate(
 
     published = load_published(compare) if compare else None
     chosen = _seeds(seeds, seed)
+    numbers = _whole_numbers("--shots", shots, "0,1,2,4") if shots is not None else ()
     checkpoints = opt.checked(checkpoint, (opt.EMBEDDED_CHECKPOINT,))
     found, skipped = _read(data or [], dataset or [], form, opt.names_in(categories))
     request = EvaluationRequest(
@@ -104,6 +112,8 @@ def evaluate(
             skip_unreadable=True,
         ),
         seeds=chosen,
+        shots=numbers,
+        mutual=mutual,
         published=published,
         curves=curves,
         sheets=sheets,
@@ -125,6 +135,8 @@ def evaluate(
     whole = sum(len({sample.category for sample in one.samples}) for one in found) <= _LISTED
     for name, table in (outcome.tables if whole else outcome.summaries).items():
         opt.say(f"protocol {name}\n\n{table}")
+    if outcome.shots:
+        opt.say(outcome.shots)
     opt.say(f"written to {out}" + ("" if whole else "; every category: table.md"))
     reasons = [item.reason for item in outcome.skipped]
     opt.exit_if_skipped(reasons, "skipped: listed under 'skipped' in metrics.json")
@@ -133,12 +145,16 @@ def evaluate(
 def _seeds(seeds: str, seed: int | None) -> tuple[int, ...]:
     if seed is not None:
         return (seed,)
+    return _whole_numbers("--seeds", seeds, "0,1,2")
+
+
+def _whole_numbers(option: str, text: str, example: str) -> tuple[int, ...]:
     try:
-        chosen = tuple(dict.fromkeys(int(part) for part in opt.names_in(seeds)))
+        chosen = tuple(dict.fromkeys(int(part) for part in opt.names_in(text)))
     except ValueError:
         chosen = ()
     if not chosen or min(chosen) < 0:
-        raise ConfigError(f"--seeds {seeds!r}: give whole numbers from 0, as in 0,1,2")
+        raise ConfigError(f"{option} {text!r}: give whole numbers from 0, as in {example}")
     return chosen
 
 

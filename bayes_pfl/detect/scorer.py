@@ -5,6 +5,7 @@ Every job scores its images here. Symbols: B images, S the model's image side.
 
 from __future__ import annotations
 
+import copy
 import math
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -136,10 +137,7 @@ class Scorer:
         references: Mapping[str, References] | None = None,
     ) -> None:
         self.model, self.settings = model, settings
-        self.references = {
-            name: replace(one, memory=one.memory.to(model.device))
-            for name, one in (references or {}).items()
-        }
+        self.references = _on_device(references or {}, model.device)
         self.draws = run_draws(model, settings, generator)
         self.sigma = smoothing_sigma(model) if settings.smoothing else 0.0
         self.maps, self.spread = maps, spread
@@ -148,6 +146,12 @@ class Scorer:
             with autocast(model.device, settings.precision):
                 model.backbone.fast_visual()  # made here, not while it is traced
             self._encode = torch.compile(self._encode)
+
+    def with_references(self, references: Mapping[str, References]) -> Scorer:
+        """The same scorer, its draws included, with these references by class name."""
+        other = copy.copy(self)
+        other.references = _on_device(references, self.model.device)
+        return other
 
     def __call__(
         self, pixels: Sequence[np.ndarray], class_names: Sequence[str]
@@ -228,6 +232,10 @@ class Scorer:
             raise ConfigError(
                 f"torch.compile failed ({reason}); it needs a C++ compiler: leave --compile out"
             ) from error
+
+
+def _on_device(references: Mapping[str, References], device: torch.device) -> dict[str, References]:
+    return {name: replace(one, memory=one.memory.to(device)) for name, one in references.items()}
 
 
 def run_draws(

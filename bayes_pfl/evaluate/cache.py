@@ -49,6 +49,7 @@ MOST_BYTES = 256 * 2**20
 """Batches of this size, together, are kept; later ones wait until the counts are written."""
 
 _COLUMNS = [column.name for column in fields(ImageRow)]
+_WITH_REFERENCES = ("score", "words_score", "memory_score")
 _NO_ROOM = (errno.ENOSPC, getattr(errno, "EDQUOT", errno.ENOSPC))
 
 
@@ -231,6 +232,9 @@ def _packed(
     pixels: dict[str, np.ndarray],
 ) -> bytes:
     columns: dict[str, Any] = {name: [getattr(row, name) for row in kept.rows] for name in _COLUMNS}
+    for name in _WITH_REFERENCES:
+        if None in columns[name]:
+            del columns[name]
     buffer = io.BytesIO()
     save(buffer, levels=levels, unread=sorted(kept.unread), **columns, **pixels)
     return buffer.getvalue()
@@ -247,6 +251,10 @@ def _arrays(
         return None
     if tuple(arrays.pop("levels").tolist()) != levels:
         return None
-    columns = [arrays.pop(name).tolist() for name in _COLUMNS]
+    nothing = [None] * len(arrays["identity"])
+    columns = [
+        nothing if name in _WITH_REFERENCES and name not in arrays else arrays.pop(name).tolist()
+        for name in _COLUMNS
+    ]
     rows = [ImageRow(*values) for values in zip(*columns, strict=True)]
     return rows, arrays.pop("unread").tolist(), arrays

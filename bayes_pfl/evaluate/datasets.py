@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field, replace
+from functools import partial
 from pathlib import Path
 
 from bayes_pfl.data.card_schema import LEVELS, Card
@@ -17,6 +18,10 @@ ALL = "all"
 _CARDS = (".yaml", ".yml")
 
 
+def _nothing() -> list[Sample]:
+    return []
+
+
 @dataclass(frozen=True)
 class EvaluationData:
     """One dataset to evaluate on.
@@ -25,6 +30,7 @@ class EvaluationData:
         domain: "industrial", "medical" or "other": its part of the table.
         levels: results it is meant for, of "image" and "pixel".
         notes: where it differs from its card, one line each.
+        train: reads its train split; nothing where there is none.
     """
 
     name: str
@@ -32,6 +38,7 @@ class EvaluationData:
     domain: str = "other"
     levels: tuple[str, ...] = LEVELS
     notes: tuple[str, ...] = ()
+    train: Callable[[], list[Sample]] = field(default=_nothing, repr=False, compare=False)
 
     def only(self, categories: Sequence[str]) -> EvaluationData:
         """The same with these categories alone; DataError for one that is not there."""
@@ -57,7 +64,9 @@ def read_trees(sources: Sequence[Path]) -> list[EvaluationData]:
             raise DataError(f"{source}: given twice, or named like another; rename its folder")
         samples = tuple(read_source(source, dataset=name))
         masked = any(s.mask for s in samples) or not any(s.label for s in samples)
-        datasets[name] = EvaluationData(name, samples, levels=LEVELS if masked else LEVELS[:1])
+        levels = LEVELS if masked else LEVELS[:1]
+        train = partial(_or_nothing, partial(read_source, source, "train", name))
+        datasets[name] = EvaluationData(name, samples, levels=levels, train=train)
     return list(datasets.values())
 
 
@@ -152,7 +161,15 @@ def _read(card: Card, root: Path | None, form: str, own_folder: bool = False) ->
             f"{samples[0].path}; put the images beside it"
         )
     notes = (*found.differences(samples), *found.remarks(samples))
-    return EvaluationData(card.name, tuple(samples), card.domain, card.supports, notes)
+    train = partial(_or_nothing, partial(found.read, "train"))
+    return EvaluationData(card.name, tuple(samples), card.domain, card.supports, notes, train)
+
+
+def _or_nothing(read: Callable[[], list[Sample]]) -> list[Sample]:
+    try:
+        return read()
+    except DataError:  # most often: there is no such split
+        return []
 
 
 def _is_tree(name: str) -> bool:

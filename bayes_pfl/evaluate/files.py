@@ -12,6 +12,7 @@ from urllib.parse import quote
 
 from bayes_pfl.errors import DataError
 from bayes_pfl.evaluate.records import CategoryRecord, Protocol
+from bayes_pfl.evaluate.reference_draw import Method, method_label
 from bayes_pfl.evaluate.request import EvaluationRequest
 from bayes_pfl.evaluate.tables import (
     arrange,
@@ -25,6 +26,7 @@ from bayes_pfl.report.tables import csv_text
 from bayes_pfl.support.files import raising_not_written, write_atomically
 
 _ROW_COLUMNS = ("text_score", "map_score", "top_mean", "uncertainty", "pixel_ap")
+_REFERENCE_COLUMNS = ("words_score", "memory_score")
 _INSIDE_RUNS = ("best", "last", "checkpoints", "model.safetensors")
 
 
@@ -38,14 +40,23 @@ def image_rows(
             values = [getattr(row, column) for column in _ROW_COLUMNS]
             values = [None if math.isnan(value) else value for value in values]
             about = [dataset, name, seed, row.path, row.label]
-            yield [*about, *values, row.deploy_score, score]
+            both = [row.deploy_score, score if row.score is None else None]
+            yield [*about, *values, *both, row.words_score, row.memory_score]
 
 
-def write_images(out: Path, rows: Sequence[Sequence[Any]]) -> None:
-    """images.csv, with the lines that :func:`image_rows` returns."""
+def write_images(out: Path, rows: Sequence[Sequence[Any]], references: bool = False) -> None:
+    """images.csv, with the lines that :func:`image_rows` returns.
+
+    Args:
+        references: whether to add the columns words_score and memory_score.
+    """
     about, scores = ("dataset", "category", "seed", "path", "label"), ("deploy", "authors")
     head = (*about, *_ROW_COLUMNS, *(f"score_{protocol}" for protocol in scores))
-    write_results(out / "images.csv", csv_text([head, *rows]))
+    if references:
+        lines = [[*head, *_REFERENCE_COLUMNS], *rows]
+    else:
+        lines = [list(head), *(row[: len(head)] for row in rows)]
+    write_results(out / "images.csv", csv_text(lines))
 
 
 def write_png(folder: Path, dataset: str, name: str, content: bytes) -> None:
@@ -98,11 +109,27 @@ def folder_names(checkpoints: Sequence[str]) -> list[str]:
         while len(parts) > 1 and parts[-1] in _INSIDE_RUNS:
             parts.pop()
         base = re.sub(r"[^\w.-]+", "_", parts[-1] if parts else "checkpoint")
-        name, number = base, 2
-        while name in names:
-            name, number = f"{base}-{number}", number + 1
-        names.append(name)
+        names.append(_unused(base, names))
     return names
+
+
+def method_names(checkpoints: Sequence[str], methods: Sequence[Method]) -> list[list[str]]:
+    """A short name for each checkpoint with each method, as in NAME-4-shot; no two are equal."""
+    plain = folder_names(checkpoints)
+    taken = list(plain)
+    for method in methods:
+        for name in plain if method != 0 else ():
+            taken.append(_unused(f"{name}-{method_label(method)}", taken))
+    found = iter(taken[len(plain) :])
+    columns = [plain if method == 0 else [next(found) for _ in plain] for method in methods]
+    return [list(names) for names in zip(*columns, strict=True)]
+
+
+def _unused(base: str, names: Sequence[str]) -> str:
+    name, number = base, 2
+    while name in names:
+        name, number = f"{base}-{number}", number + 1
+    return name
 
 
 def prepare_folder(out: Path) -> None:

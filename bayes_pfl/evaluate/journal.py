@@ -82,6 +82,7 @@ def _remove_leftovers(request: EvaluationRequest) -> None:
 def _header(request: EvaluationRequest) -> dict[str, Any]:
     """What a resumed run must have in common with the run that it continues."""
     settings = request.settings
+    methods = [str(method) for method in request.methods]
     return {
         "version": __version__,
         "checkpoints": list(request.checkpoints),
@@ -89,4 +90,4 @@ def _header(request: EvaluationRequest) -> dict[str, Any]:
         "protocols": list(request.protocols),
         "seeds": list(request.seeds),
         "settings": {"samples": settings.samples, "precision": settings.precision},
-    }
+    } | ({"methods": methods} if request.references else {})

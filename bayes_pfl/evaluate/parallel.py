@@ -10,7 +10,7 @@ from __future__ import annotations
 import datetime
 import os
 import tempfile
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from functools import partial
@@ -25,6 +25,7 @@ from bayes_pfl.evaluate.cache import DatasetCache
 from bayes_pfl.evaluate.datasets import EvaluationData
 from bayes_pfl.evaluate.pictures import draw_batch, drawn
 from bayes_pfl.evaluate.records import CategoryRecord
+from bayes_pfl.evaluate.reference_draw import Drawn
 from bayes_pfl.evaluate.request import EvaluationRequest
 from bayes_pfl.evaluate.scoring import EvaluationSettings, OnProgress, evaluate_categories
 from bayes_pfl.model.network import BayesPFLNetwork
@@ -118,11 +119,13 @@ def evaluate_together(
     on_progress: OnProgress,
     cache: DatasetCache | None = None,
     pictures: ReportPictures | None = None,
+    references: Mapping[str, Drawn] | None = None,
 ) -> Iterator[CategoryRecord]:
     """As :func:`bayes_pfl.evaluate.scoring.evaluate_categories`, over all processes of the team.
 
     Args:
         pictures: of the report, drawn while the images are scored; None for none.
+        references: by category, the same in all processes; None for scores by words alone.
 
     Yields:
         In the first process the records of all images; in the others nothing.
@@ -133,7 +136,9 @@ def evaluate_together(
     own = {name: team.share(samples, settings.batch_size) for name, samples in by_category.items()}
     mine = [sample for share in own.values() for sample in share]
     draw = partial(draw_batch, pictures, data.name) if pictures else None
-    records = evaluate_categories(model, mine, settings, on_progress, data.levels, cache, draw)
+    records = evaluate_categories(
+        model, mine, settings, on_progress, data.levels, cache, draw, references
+    )
     if team.count == 1:
         yield from records
         return

@@ -37,6 +37,7 @@ from bayes_pfl.detect.overlays import (
 )
 from bayes_pfl.detect.scorer import ScoredBatch, ScoredImage, Scorer
 from bayes_pfl.evaluate.records import CategoryRecord, ImageRow
+from bayes_pfl.evaluate.reference_draw import Drawn
 from bayes_pfl.evaluate.scoring import EvaluationSettings
 from bayes_pfl.model.network import BayesPFLNetwork
 from bayes_pfl.report.pictures import ReportPictures, picture_name
@@ -72,12 +73,17 @@ def category_sheet(
     samples: Sequence[Sample],
     settings: EvaluationSettings,
     title: str,
+    references: Drawn | None = None,
 ) -> bytes:
-    """Contact sheet of a category as a PNG file: best, worst, false alarms, most uncertain."""
+    """Contact sheet of a category as a PNG file: best, worst, false alarms, most uncertain.
+
+    Args:
+        references: those that the record was scored with.
+    """
     picked = pick(record)
     by_path = {str(sample.path): sample for sample in samples}
     chosen = list(dict.fromkeys(row.path for _, rows in picked for row in rows))
-    scored = _scored(model, [by_path[path] for path in chosen], settings)
+    scored = _scored(model, [by_path[path] for path in chosen], settings, references)
     limits = _limits([item.map for item in scored.values()])
     rows = [
         (heading, [_tile(by_path[row.path], row, scored[row.path], limits) for row in rows])
@@ -126,9 +132,13 @@ def _quality(
 
 
 def _scored(
-    model: BayesPFLNetwork, samples: Sequence[Sample], settings: EvaluationSettings
+    model: BayesPFLNetwork,
+    samples: Sequence[Sample],
+    settings: EvaluationSettings,
+    references: Drawn | None,
 ) -> dict[str, ScoredImage]:
     scorer = Scorer(model, settings, spread=False)
+    scorer = references.fitted(scorer) if references else scorer
     side = model.backbone.image_size
     scored: dict[str, ScoredImage] = {}
     for start in range(0, len(samples), settings.batch_size):

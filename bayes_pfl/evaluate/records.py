@@ -44,6 +44,8 @@ class ImageRow:
         uncertainty: half the spread of the text score, half that of the highest pixels.
         pixel_ap: average precision of its own pixels, to rank images by; NaN without anomalous
             pixels.
+        score, words_score, memory_score: by words and references, by words alone, and the distance
+            to the references; None without references.
     """
 
     identity: str
@@ -55,10 +57,15 @@ class ImageRow:
     top_mean: float
     uncertainty: float
     pixel_ap: float
+    score: float | None = None
+    words_score: float | None = None
+    memory_score: float | None = None
 
     @property
     def deploy_score(self) -> float:
-        """Score of the protocol `deploy`; it depends on this image alone."""
+        """Score of the protocol `deploy`: with references the combined one."""
+        if self.score is not None:
+            return self.score
         return deploy_score(self.text_score, self.map_score)
 
 

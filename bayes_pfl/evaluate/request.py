@@ -7,9 +7,11 @@ from pathlib import Path
 from typing import Any
 
 from bayes_pfl.data.records import Sample
+from bayes_pfl.errors import ConfigError
 from bayes_pfl.evaluate.datasets import EvaluationData
 from bayes_pfl.evaluate.published import Published
 from bayes_pfl.evaluate.records import Protocol, Skipped
+from bayes_pfl.evaluate.reference_draw import MUTUAL, Method
 from bayes_pfl.evaluate.scoring import EvaluationSettings
 from bayes_pfl.fit.calibration import Calibration
 
@@ -29,6 +31,12 @@ class EvaluationRequest:
         calibration: its threshold is tried on the category of its class name.
         report: whether to write report.html, with pictures of up to 5,000 images.
         skipped: datasets that could not be read; listed with the images that cannot be read.
+        shots: numbers of normal pictures that images are compared with, each a method of its own; 0
+            for words alone.
+        mutual: also compare the test images of each category with each other.
+
+    Raises:
+        ConfigError: references with a calibration, or with the protocol `authors`.
     """
 
     checkpoints: tuple[str, ...]
@@ -46,6 +54,30 @@ class EvaluationRequest:
     calibration: Calibration | None = None
     include_trained: bool = False
     resume: bool = False
+    shots: tuple[int, ...] = ()
+    mutual: bool = False
+
+    def __post_init__(self) -> None:
+        if self.references and "authors" in self.protocols:
+            raise ConfigError(
+                "--shots and --mutual with the protocol authors, whose scores are those of words: "
+                "use --protocol deploy"
+            )
+        if self.references and self.calibration:
+            raise ConfigError(
+                "--calibration is of scores by words alone: leave it out, or --shots and --mutual"
+            )
+
+    @property
+    def methods(self) -> tuple[Method, ...]:
+        """What images are compared with, in the order of the tables."""
+        both: tuple[Method, ...] = (*self.shots, *((MUTUAL,) if self.mutual else ()))
+        return both or (0,)
+
+    @property
+    def references(self) -> bool:
+        """Whether any method has references."""
+        return self.methods != (0,)
 
     @property
     def images(self) -> int:
@@ -77,9 +109,11 @@ class EvaluationOutcome:
         tables: table.md by protocol: the paper's tables, then every category.
         summaries: the paper's tables alone, by protocol.
         skipped: images and datasets that could not be read.
+        shots: shots.md, where shots were asked for.
     """
 
     reports: dict[Protocol, dict[str, Any]] = field(default_factory=dict)
     tables: dict[Protocol, str] = field(default_factory=dict)
     summaries: dict[Protocol, str] = field(default_factory=dict)
     skipped: list[Skipped] = field(default_factory=list)
+    shots: str = ""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
@@ -10,6 +11,7 @@ from typing import Any
 from bayes_pfl.checkpoints.fingerprint import fingerprint
 from bayes_pfl.checkpoints.load import load_checkpoint
 from bayes_pfl.detect.class_names import check_class_name
+from bayes_pfl.detect.references import COMBINED_RANGE
 from bayes_pfl.errors import DataError
 from bayes_pfl.evaluate.cache import DatasetCache, cache_key
 from bayes_pfl.evaluate.curves import category_curves
@@ -17,6 +19,7 @@ from bayes_pfl.evaluate.datasets import EvaluationData, read_trees
 from bayes_pfl.evaluate.files import (
     folder_names,
     image_rows,
+    method_names,
     prepare_folder,
     write_images,
     write_json,
@@ -35,8 +38,16 @@ from bayes_pfl.evaluate.records import (
     combine_seeds,
     dataset_result,
 )
+from bayes_pfl.evaluate.reference_draw import (
+    Draw,
+    Method,
+    draw_references,
+    method_label,
+    reference_notes,
+)
 from bayes_pfl.evaluate.request import EvaluationOutcome, EvaluationRequest
 from bayes_pfl.evaluate.scoring import EvaluationSettings
+from bayes_pfl.evaluate.shots_table import shots_csv, shots_markdown
 from bayes_pfl.evaluate.tables import categories_csv, categories_markdown
 from bayes_pfl.evaluate.threshold import add_rates, check_calibration, threshold_line
 from bayes_pfl.model.network import BayesPFLNetwork
@@ -116,20 +127,35 @@ def _run(
     load: Load,
 ) -> EvaluationOutcome:
     outcome = EvaluationOutcome()
-    names = folder_names(request.checkpoints)
-    folders = [request.out] if len(names) == 1 else [request.out / name for name in names]
+    names = method_names(request.checkpoints, request.methods)
+    draws = {method: _draws(request, method) for method in request.methods}
+    several = len(names) * len(draws) > 1
+    folders: list[Path] = []
+    by_shots: dict[str, dict[Method, Any]] = {}
     device = ""
-    for checkpoint, name, folder in zip(request.checkpoints, names, folders, strict=True):
+    plain_names = folder_names(request.checkpoints)
+    for checkpoint, plain, own in zip(request.checkpoints, plain_names, names, strict=True):
         model = load(checkpoint)
         if not device:  # the first checkpoint: loading it may show progress of its own
-            progress.start("evaluate", request.images * len(request.seeds) * len(names))
+            progress.start("evaluate", len(names) * sum(map(_images, draws.values())))
         device = str(model.device)
-        run = _CheckpointRun(model, checkpoint, folder, request, team, progress)
-        check_weights(checkpoint, run.fingerprint)
-        run.evaluate()
-        if team.first:
-            run.write(name, outcome)
+        for name, method in zip(own, request.methods, strict=True):
+            folder = request.out / name if several else request.out
+            folders.append(folder)
+            run = _CheckpointRun(
+                model, checkpoint, folder, request, team, progress, method, draws[method]
+            )
+            check_weights(checkpoint, run.fingerprint)
+            run.evaluate()
+            if team.first:
+                run.write(name, outcome)
+                report = outcome.reports[request.protocols[0]][name]
+                by_shots.setdefault(plain, {})[method] = report
     if team.first:
+        if request.shots:
+            outcome.shots = shots_markdown(by_shots)
+            write_results(request.out / "shots.md", outcome.shots)
+            write_results(request.out / "shots.csv", shots_csv(by_shots))
         for protocol, reports in outcome.reports.items():
             tables = write_tables(request, protocol, reports)
             outcome.summaries[protocol], outcome.tables[protocol] = tables
@@ -140,9 +166,24 @@ def _run(
     return outcome
 
 
+Draws = Mapping[int, Sequence[Draw]]
+"""The references of every dataset, in their order, by seed."""
+
+
+def _draws(request: EvaluationRequest, method: Method) -> Draws:
+    return {
+        seed: [draw_references(data, method, seed) for data in request.data]
+        for seed in request.seeds
+    }
+
+
+def _images(draws: Draws) -> int:
+    return sum(len(draw.data.samples) for of_seed in draws.values() for draw in of_seed)
+
+
 @dataclass
 class _CheckpointRun:
-    """Scores everything that was asked for with one checkpoint, and writes its files.
+    """Scores what was asked for with one checkpoint and one method, and writes its files.
 
     Attributes:
         checkpoint: as the user named it.
@@ -160,6 +201,8 @@ class _CheckpointRun:
     request: EvaluationRequest
     team: Team
     progress: Progress
+    method: Method
+    draws: Draws
 
     def __post_init__(self) -> None:
         request = self.request
@@ -177,21 +220,28 @@ class _CheckpointRun:
     def _settings(self, seed: int) -> EvaluationSettings:
         return replace(self.request.settings, seed=seed)
 
-    def _key(self, seed: int) -> str:
+    def _key(self, seed: int, *draws: Draw) -> str:
         key = cache_key(self.model, self.fingerprint, self._settings(seed))
+        if self.method != 0:
+            of_all = "".join(draw.identity for draw in draws)
+            if len(draws) > 1:
+                of_all = hashlib.sha256(of_all.encode()).hexdigest()[:16]
+            key = f"{key}-{method_label(self.method)}-{of_all}"
         return f"{key}-smooth-masks" if self.request.settings.smooth_masks else key
 
     def evaluate(self) -> None:
         """Score every image with every seed; the first process keeps the results."""
         request = self.request
         if request.report and request.images <= MOST_PICTURES:
-            limits = self.model.config.scoring.map_range
+            words = self.model.config.scoring.map_range
+            limits = COMBINED_RANGE if self.method != 0 else words
             self.pictures = ReportPictures(self.out, limits, request.images)
-            self.pictures.prepare(self._key(request.seeds[0]))
-        for data in request.data:
+            self.pictures.prepare(self._key(request.seeds[0], *self.draws[request.seeds[0]]))
+        for place, data in enumerate(request.data):
             about = self._about(data)
             for seed in request.seeds:
-                records = {record.category: record for record in self._records(data, seed)}
+                drawn = self.draws[seed][place]
+                records = {record.category: record for record in self._records(drawn, seed)}
                 if not self.team.first:
                     continue
                 self.image_rows += image_rows(data.name, seed, records)
@@ -212,13 +262,12 @@ class _CheckpointRun:
             about[sample.category] = {"class_name": sample.class_name} | learnt
         return about
 
-    def _records(self, data: EvaluationData, seed: int) -> Iterator[CategoryRecord]:
+    def _records(self, drawn: Draw, seed: int) -> Iterator[CategoryRecord]:
         """The records of a dataset, sealed; with the first seed their pictures are drawn."""
-        settings, cache = self._settings(seed), None
+        data, settings, cache = drawn.data, self._settings(seed), None
         if self.request.cache is not None:
-            cache = DatasetCache(
-                self.request.cache, self._key(seed), data.name, strict=self.request.resume
-            )
+            key = self._key(seed, drawn)
+            cache = DatasetCache(self.request.cache, key, data.name, strict=self.request.resume)
         draws = seed == self.request.seeds[0]
         for record in evaluate_together(
             self.team,
@@ -228,6 +277,7 @@ class _CheckpointRun:
             lambda done: self.progress.advance(done, {}),
             cache,
             self.pictures if draws else None,
+            drawn.references,
         ):
             record.seal()
             failures = [Skipped(data.name, record.category, *item) for item in record.skipped]
@@ -236,13 +286,12 @@ class _CheckpointRun:
                 own = data.name, record.category
                 self.unmasked += [Skipped(*own, path, _NO_MASK) for path in record.unmasked]
             if draws and record.rows:
-                self._draw(record, data, settings)
+                self._draw(record, drawn, settings)
             yield record
 
-    def _draw(
-        self, record: CategoryRecord, data: EvaluationData, settings: EvaluationSettings
-    ) -> None:
+    def _draw(self, record: CategoryRecord, drawn: Draw, settings: EvaluationSettings) -> None:
         """Draw the curves and the contact sheet of a category, if asked for."""
+        data, references = drawn.data, drawn.references.get(record.category)
         title = f"{data.name} / {record.category}"
         for protocol in self.request.protocols if self.request.curves else ():
             name = record.category + self.request.suffix(protocol)
@@ -250,7 +299,7 @@ class _CheckpointRun:
             write_png(self.out / "curves", data.name, name, curves)
         if self.request.sheets:
             samples = [sample for sample in data.samples if sample.category == record.category]
-            sheet = category_sheet(self.model, record, samples, settings, title)
+            sheet = category_sheet(self.model, record, samples, settings, title, references)
             write_png(self.out / "sheets", data.name, record.category, sheet)
 
     def write(self, name: str, outcome: EvaluationOutcome) -> None:
@@ -261,7 +310,7 @@ class _CheckpointRun:
             write_json(path.with_suffix(".json"), report)
             write_results(path.with_suffix(".csv"), categories_csv(report))
             outcome.reports.setdefault(protocol, {})[name] = report
-        write_images(self.out, self.image_rows)
+        write_images(self.out, self.image_rows, self.request.references)
         outcome.skipped += [item for item in self.skipped if item not in outcome.skipped]
 
     def _notes(self, protocol: Protocol, datasets: Mapping[str, Any]) -> list[str]:
@@ -274,6 +323,7 @@ class _CheckpointRun:
         kept = "counted in means, as asked" if self.request.include_trained else _LEFT_OUT
         chosen = "was stopped where it did best on these categories"
         notes = [_BOTH] if protocol == "authors" and len(self.request.protocols) > 1 else []
+        notes += reference_notes(self.method, self.draws[self.request.seeds[0]])
         if self.unmasked:
             more = f" and {len(self.unmasked) - 1} more" if len(self.unmasked) > 1 else ""
             notes.append(f"{_NO_MASK.capitalize()}: {self.unmasked[0].path}{more}.")
@@ -301,6 +351,8 @@ class _CheckpointRun:
             "unmasked": [asdict(item) for item in self.unmasked],
             "notes": self._notes(protocol, datasets),
         }
+        if self.method != 0:
+            report["references"] = method_label(self.method)
         if len(self.request.seeds) > 1:
             report["per_seed"] = {
                 str(seed): {name: results[place] for name, results in by_dataset.items()}
@@ -324,4 +376,4 @@ def _config(request: EvaluationRequest) -> dict[str, Any]:
         "seeds": list(request.seeds),
         "cache": str(request.cache) if request.cache else None,
         "compared_with": request.published.source if request.published else None,
-    }
+    } | ({"methods": list(request.methods)} if request.references else {})

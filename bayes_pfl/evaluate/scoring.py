@@ -8,7 +8,7 @@ Symbols: B images, S the model's image side.
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -22,6 +22,7 @@ from bayes_pfl.detect.settings import ScoringSettings
 from bayes_pfl.errors import DataError
 from bayes_pfl.evaluate.cache import DatasetCache
 from bayes_pfl.evaluate.records import LEVELS, CategoryRecord, Counted, ImageRow, figures, mean
+from bayes_pfl.evaluate.reference_draw import Drawn
 from bayes_pfl.metrics import ImageMetrics
 from bayes_pfl.metrics.curves import Levels, average_precision
 from bayes_pfl.model.network import BayesPFLNetwork
@@ -80,6 +81,7 @@ def evaluate_categories(
     levels: Sequence[str] = LEVELS,
     cache: DatasetCache | None = None,
     on_batch: OnBatch | None = None,
+    references: Mapping[str, Drawn] | None = None,
 ) -> Iterator[CategoryRecord]:
     """As :func:`evaluate`, one record after the other: seal each to stay in bounded memory.
 
@@ -87,9 +89,10 @@ def evaluate_categories(
         levels: results that the dataset is meant for, of "image" and "pixel".
         cache: where scores are kept, so that a stopped run can be resumed.
         on_batch: called with every batch that is scored, and its maps.
+        references: by category; None for scores by words alone.
     """
     progress = on_progress or (lambda done: None)
-    score = _CategoryScoring(model, settings, progress, cache, on_batch)
+    score = _CategoryScoring(model, settings, progress, cache, on_batch, references or {})
     for category in dict.fromkeys(sample.category for sample in samples):
         chosen = [sample for sample in samples if sample.category == category]
         record = cache.load(category, chosen, tuple(levels)) if cache else None
@@ -107,9 +110,10 @@ class _CategoryScoring:
     on_progress: OnProgress
     cache: DatasetCache | None
     on_batch: OnBatch | None
+    references: Mapping[str, Drawn]
 
     def __post_init__(self) -> None:
-        self.scorer = Scorer(self.model, self.settings)
+        self._words = self.scorer = Scorer(self.model, self.settings)
         self._read: Path | None = None
         self._identity: dict[Sample, str] = {}
 
@@ -127,6 +131,8 @@ class _CategoryScoring:
         side, settings = self.model.backbone.image_size, self.settings
         if len(missing) < len(samples):
             self.on_progress(len(samples) - len(missing))
+        drawn = self.references.get(record.category)
+        self.scorer = drawn.fitted(self._words) if drawn and missing else self._words
         try:
             for part in (again, fresh):
                 for batch in read_batches(
@@ -191,12 +197,15 @@ class _CategoryScoring:
             pixel_aps[has_mask] = [image_pixel_ap(*pair) for pair in zip(maps, masks, strict=True)]
         k = top_k_at(record.category, self.model.backbone.image_size)
         found, top_means = deploy_scores(scored.words), top_mean(scored.words.map, k=k)
-        columns = (found.text_score, found.map_score, top_means, found.uncertainty)
+        both = scored.combined
+        uncertainty = both.uncertainty if both else found.uncertainty
+        columns = [found.text_score, found.map_score, top_means, uncertainty]
+        columns += [both.score, both.words_score, both.memory_score] if both else []
         values = torch.stack([column.float() for column in columns], dim=1).tolist()
         images = zip(batch.samples, has_mask.tolist(), values, pixel_aps.tolist(), strict=True)
         rows = tuple(
-            ImageRow(self._identity[s], str(s.path), s.label, masked, text, mapped, top, spread, ap)
-            for s, masked, (text, mapped, top, spread), ap in images
+            ImageRow(self._identity[s], str(s.path), s.label, masked, *scores[:4], ap, *scores[4:])
+            for s, masked, scores, ap in images
         )
         return Counted(rows, maps=maps, masks=masks)
 

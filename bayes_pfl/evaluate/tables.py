@@ -228,12 +228,12 @@ def _mean_row(
     for method, key in next(iter(rows.values())):
         values = [row[method, key].value for row in rows.values()]
         ours = method in reports
-        sd = _mean_sd(reports[method], list(rows), level, key) if ours else None
+        sd = mean_sd(reports[method], list(rows), level, key) if ours else None
         result[method, key] = Cell(mean(values) if ours or None not in values else None, sd)
     return result
 
 
-def _mean_sd(report: Mapping[str, Any], names: Sequence[str], level: str, key: str) -> float | None:
+def mean_sd(report: Mapping[str, Any], names: Sequence[str], level: str, key: str) -> float | None:
     """Standard deviation over seeds of the mean over datasets; None without several seeds."""
     per_seed = report.get("per_seed", {}).values()
     means = [mean([results[name]["mean"][level][key] for name in names]) for results in per_seed]

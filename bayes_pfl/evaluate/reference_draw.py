@@ -1,0 +1,194 @@
+"""Which pictures are the references of a category: k normal ones, or a few of the test set itself.
+
+The draw depends on the seed, the category's name and the paths of its pictures, never on their
+order. It is nested: the k references of a seed are the first k of one permutation.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import zlib
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from typing import Literal
+
+import numpy as np
+
+from bayes_pfl.data.images import read_image
+from bayes_pfl.data.labelled_batches import file_identity
+from bayes_pfl.data.records import Sample
+from bayes_pfl.data.transforms import resize_image
+from bayes_pfl.detect.scorer import Scorer
+from bayes_pfl.errors import DataError
+from bayes_pfl.evaluate.datasets import EvaluationData
+from bayes_pfl.fit.references import FEWEST_MUTUAL, ReferenceOptions, fit_references
+
+Mutual = Literal["mutual"]
+Method = int | Mutual
+"""What images are compared with: so many normal pictures, 0 for none; or one another."""
+
+MUTUAL: Mutual = "mutual"
+MOST_MUTUAL = 32
+"""Pictures of a category that mutual scoring compares the others with, at most."""
+
+_TRAIN, _TEST = "train/good", "test/good, left out of the test"
+_LESS = "use --shots 0, or leave it out with --categories"
+
+
+@dataclass(frozen=True)
+class Drawn:
+    """The references of one category.
+
+    Attributes:
+        source: where they are from, in the words of a note.
+        mutual: they may be anomalous themselves.
+    """
+
+    samples: tuple[Sample, ...]
+    source: str
+    mutual: bool = False
+
+    def fitted(self, scorer: Scorer) -> Scorer:
+        """The scorer with these references, for the category's class name.
+
+        Raises:
+            DataError: a reference that cannot be read, or too few that differ.
+        """
+        name, side = self.samples[0].class_name, scorer.model.backbone.image_size
+        pictures = [resize_image(read_image(sample.path), side) for sample in self.samples]
+        labels = [str(sample.path) for sample in self.samples]
+        options = ReferenceOptions(mutual=self.mutual)
+        found = fit_references(scorer, pictures, name, options, labels)
+        return scorer.with_references({name: found.references})
+
+
+@dataclass(frozen=True)
+class Draw:
+    """The references of every category of a dataset, and what is left to test on.
+
+    Attributes:
+        data: without the references, unless they are drawn for mutual scoring.
+        references: by category; empty for scores by words alone.
+    """
+
+    data: EvaluationData
+    references: Mapping[str, Drawn] = field(default_factory=dict)
+
+    @property
+    def identity(self) -> str:
+        """Hash of the references' files; "" where there are none."""
+        parts = [
+            f"{category}\0{file_identity(sample)}"
+            for category, drawn in sorted(self.references.items())
+            for sample in drawn.samples
+        ]
+        return hashlib.sha256("\0".join(parts).encode()).hexdigest()[:16] if parts else ""
+
+
+def method_label(method: Method) -> str:
+    """Its short name: "words", "4-shot", "mutual"."""
+    if method == MUTUAL:
+        return MUTUAL
+    return f"{method}-shot" if method else "words"
+
+
+def draw_references(data: EvaluationData, method: Method, seed: int) -> Draw:
+    """Draw the references of every category.
+
+    Normal pictures are those of the train split; where a category has none that are there, those of
+    the test, which are then left out of it, but for one at least.
+
+    Raises:
+        DataError: a category with several class names, or with too few pictures.
+    """
+    if method == 0:
+        return Draw(data)
+    train = [sample for sample in data.train() if sample.label == 0 and sample.path.is_file()]
+    references: dict[str, Drawn] = {}
+    for category in dict.fromkeys(sample.category for sample in data.samples):
+        test = [sample for sample in data.samples if sample.category == category]
+        name = f"{data.name}/{category}"
+        _check_one_name(name, test)
+        if method == MUTUAL:
+            references[category] = _mutual(name, category, test, seed)
+        else:
+            normal = [sample for sample in train if sample.category == category]
+            drawn = _shots(name, category, normal, test, method, seed)
+            # one word for all, also where a meta.json words its splits differently
+            worded = [replace(one, class_name=test[0].class_name) for one in drawn.samples]
+            references[category] = replace(drawn, samples=tuple(worded))
+    if method == MUTUAL:
+        return Draw(data, references)
+    taken = {sample.path for drawn in references.values() for sample in drawn.samples}
+    left = tuple(sample for sample in data.samples if sample.path not in taken)
+    return Draw(replace(data, samples=left), references)
+
+
+def reference_notes(method: Method, draws: Iterable[Draw]) -> list[str]:
+    """What a reader of the tables must know of the references, one line for each kind."""
+    categories: dict[tuple[str, int], list[str]] = {}
+    for draw in draws:
+        for category, drawn in draw.references.items():
+            key = drawn.source, len(drawn.samples)
+            categories.setdefault(key, []).append(f"{draw.data.name}/{category}")
+    lines = []
+    for (source, count), names in categories.items():
+        kind = "pictures" if method == MUTUAL else "normal pictures"
+        kind = kind if count > 1 else kind.removesuffix("s")
+        of = f": {', '.join(names)}" if len(categories) > 1 else ""
+        lines.append(f"{method_label(method)}: {count} {kind} of {source} a category{of}.")
+    return lines
+
+
+def _check_one_name(name: str, test: Sequence[Sample]) -> None:
+    words = dict.fromkeys(sample.class_name for sample in test)
+    if len(words) > 1:
+        raise DataError(
+            f"{name} has pictures of {len(words)} class names ({', '.join(list(words)[:5])}), and "
+            "references are of one: name it alike throughout, or leave --shots and --mutual out"
+        )
+
+
+def _mutual(name: str, category: str, test: Sequence[Sample], seed: int) -> Drawn:
+    if len(test) < FEWEST_MUTUAL:
+        raise DataError(
+            f"{name} has {len(test)} test pictures: too few to be compared with each other, "
+            f"{FEWEST_MUTUAL} at least; leave --mutual out, or the category with --categories"
+        )
+    chosen = _permuted(test, category, seed)[:MOST_MUTUAL]
+    return Drawn(tuple(chosen), "the test itself, labels unused,", mutual=True)
+
+
+def _shots(
+    name: str,
+    category: str,
+    train: Sequence[Sample],
+    test: Sequence[Sample],
+    count: int,
+    seed: int,
+) -> Drawn:
+    if train:
+        drawn = Drawn(tuple(_permuted(train, category, seed)[:count]), _TRAIN)
+    else:
+        normal = [sample for sample in test if sample.label == 0]
+        if len(normal) < 2:
+            there = f"{len(normal)} normal test picture" + ("" if len(normal) == 1 else "s")
+            raise DataError(
+                f"{name} has no normal pictures in its train split and {there}, of which one must "
+                f"stay in the test: none is left for --shots {count}; {_LESS}"
+            )
+        chosen = _permuted(normal, category, seed)[: min(count, len(normal) - 1)]
+        drawn = Drawn(tuple(chosen), _TEST)
+    taken = {sample.path for sample in drawn.samples}
+    if all(sample.path in taken for sample in test):
+        raise DataError(
+            f"{name}: its {len(test)} test pictures are also in its train split and all would be "
+            f"references of --shots {count}; use fewer shots, or correct the splits"
+        )
+    return drawn
+
+
+def _permuted(samples: Sequence[Sample], category: str, seed: int) -> list[Sample]:
+    ordered = sorted(samples, key=lambda sample: str(sample.path))
+    generator = np.random.default_rng([seed, zlib.crc32(category.encode())])
+    return [ordered[at] for at in generator.permutation(len(ordered))]
