@@ -204,8 +204,19 @@ class _CategoryScoring:
         values = torch.stack([column.float() for column in columns], dim=1).tolist()
         images = zip(batch.samples, has_mask.tolist(), values, pixel_aps.tolist(), strict=True)
         rows = tuple(
-            ImageRow(self._identity[s], str(s.path), s.label, masked, *scores[:4], ap, *scores[4:])
-            for s, masked, scores, ap in images
+            ImageRow(
+                self._identity[s],
+                str(s.path),
+                s.label,
+                masked,
+                text,
+                mapped,
+                top,
+                spread,
+                ap,
+                *rest,
+            )
+            for s, masked, (text, mapped, top, spread, *rest), ap in images
         )
         return Counted(rows, maps=maps, masks=masks)
 
