@@ -12,6 +12,7 @@ import hashlib
 import io
 import json
 import os
+import re
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from functools import partial
@@ -97,7 +98,7 @@ def save_profile(profile: Profile, folder: str | os.PathLike[str]) -> Path:
     folder = Path(folder)
     mend = "choose another folder, on a disk with room"
     with raising_not_written(folder, mend, ConfigError):
-        if folder.exists() and any(folder.iterdir()) and not is_profile(folder):
+        if folder.exists() and not (is_profile(folder) or _is_begun(folder)):
             raise ConfigError(
                 f"{folder}: holds other files than those of a profile; choose another folder"
             )
@@ -115,6 +116,20 @@ def save_profile(profile: Profile, folder: str | os.PathLike[str]) -> Path:
         (folder / BEFORE).unlink(missing_ok=True)
         _remove_others(profile, folder / PICTURES)
     return folder
+
+
+def _is_begun(folder: Path) -> bool:
+    """Whether a folder is empty, or holds what a first save that was stopped has written."""
+    names = (path.name for path in folder.iterdir())
+    left = {name for name in names if not re.fullmatch(r"\..+\.[0-9a-f]{32}", name)}
+    pictures = folder / PICTURES
+    own = all(map(_is_own, pictures.iterdir())) if pictures.is_dir() else True
+    return left <= {TENSORS, PICTURES} and own
+
+
+def _is_own(path: Path) -> bool:
+    """Whether this is the name of a picture of a profile, perhaps half-written."""
+    return bool(re.fullmatch(r"\.?[0-9a-f]{32}\.webp(\.[0-9a-f]{32})?", path.name))
 
 
 def _still_named(before: Path) -> bool:
@@ -242,7 +257,7 @@ def _remove_others(profile: Profile, folder: Path) -> None:
     """Remove the pictures of a profile that was here before."""
     known = {f"{picture.digest}.webp" for picture in profile.pictures if profile.pixels}
     for path in folder.glob("*.webp") if folder.is_dir() else ():
-        if path.name not in known:
+        if path.name not in known and _is_own(path):
             path.unlink()
     with contextlib.suppress(OSError):
         folder.rmdir()
