@@ -159,11 +159,11 @@ def predict(
 
 def _drawn(mutual: bool, pictures: int | None) -> int | None:
     """How many pictures are drawn for mutual scoring; None without it."""
-    from bayes_pfl.predict.mutual import DRAWN
+    from bayes_pfl.fit.references import DRAWN_MUTUAL
 
     if not mutual and pictures is not None:
         raise ConfigError("--mutual-pictures without --mutual: give both, or neither")
-    return (pictures or DRAWN) if mutual else None
+    return (DRAWN_MUTUAL if pictures is None else pictures) if mutual else None
 
 
 def _say_resumed(summary: Summary) -> None:

@@ -37,6 +37,9 @@ class PatchSettings:
         grid: (h, w).
         width: channels of a layer, at most.
         most: patches that a memory keeps.
+
+    Raises:
+        ConfigError: values that :class:`bayes_pfl.config.ReferenceConfig` refuses.
     """
 
     layers: tuple[int, ...]
@@ -44,6 +47,10 @@ class PatchSettings:
     grid: tuple[int, int]
     width: int
     most: int
+
+    def __post_init__(self) -> None:
+        for side in self.grid:  # a profile may come from a stranger: the config's bounds hold
+            ReferenceConfig(self.layers, self.windows, side, self.width, self.most)
 
 
 def patch_settings(backbone: FrozenCLIP, config: ReferenceConfig) -> PatchSettings:

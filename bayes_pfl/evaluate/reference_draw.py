@@ -21,16 +21,18 @@ from bayes_pfl.data.transforms import resize_image
 from bayes_pfl.detect.scorer import Scorer
 from bayes_pfl.errors import DataError
 from bayes_pfl.evaluate.datasets import EvaluationData
-from bayes_pfl.fit.references import FEWEST_MUTUAL, ReferenceOptions, fit_references
+from bayes_pfl.fit.references import (
+    DRAWN_MUTUAL,
+    FEWEST_MUTUAL,
+    ReferenceOptions,
+    fit_references,
+)
 
 Mutual = Literal["mutual"]
 Method = int | Mutual
 """What images are compared with: so many normal pictures, 0 for none; or one another."""
 
 MUTUAL: Mutual = "mutual"
-MOST_MUTUAL = 32
-"""Pictures of a category that mutual scoring compares the others with, at most."""
-
 _TRAIN, _TEST = "train/good", "test/good, left out of the test"
 _LESS = "use --shots 0, or leave it out with --categories"
 
@@ -155,7 +157,7 @@ def _mutual(name: str, category: str, test: Sequence[Sample], seed: int) -> Draw
             f"{name} has {len(test)} test pictures: too few to be compared with each other, "
             f"{FEWEST_MUTUAL} at least; leave --mutual out, or the category with --categories"
         )
-    chosen = _permuted(test, category, seed)[:MOST_MUTUAL]
+    chosen = _permuted(test, category, seed)[:DRAWN_MUTUAL]
     return Drawn(tuple(chosen), "the test itself, labels unused,", mutual=True)
 
 

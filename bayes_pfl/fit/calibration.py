@@ -18,7 +18,7 @@ from bayes_pfl.checkpoints.fingerprint import known_fingerprint
 from bayes_pfl.config import from_dict
 from bayes_pfl.detect.settings import ScoringSettings
 from bayes_pfl.errors import ConfigError
-from bayes_pfl.fit.conformal import p_values, score_threshold
+from bayes_pfl.fit.conformal import images_needed, p_values, score_threshold
 from bayes_pfl.model.network import BayesPFLNetwork
 from bayes_pfl.support.differences import differences
 from bayes_pfl.support.files import raising_not_written, write_atomically
@@ -107,6 +107,11 @@ class Calibration:
             path.parent.mkdir(parents=True, exist_ok=True)
             write_atomically(path, text + "\n")
         return path
+
+
+def images_for_thresholds(fpr: float, pixel_fpr: float) -> int:
+    """Fewest normal images that thresholds for these rates need."""
+    return max(MIN_IMAGES, images_needed(fpr), images_needed(pixel_fpr))
 
 
 def check_fit(

@@ -21,12 +21,12 @@ from bayes_pfl.detect.standards import MEMORY_SPREAD
 from bayes_pfl.errors import ConfigError, DataError
 from bayes_pfl.fit.calibrate import CalibrationOptions, calibrate_batches
 from bayes_pfl.fit.calibration import (
-    MIN_IMAGES,
     CalibratedCheckpoint,
     Calibration,
+    images_for_thresholds,
     settings_of,
 )
-from bayes_pfl.fit.conformal import PixelRates, images_needed, score_threshold, upward_z
+from bayes_pfl.fit.conformal import PixelRates, score_threshold, upward_z
 from bayes_pfl.fit.profile import Profile, ReferencePicture, no_pictures
 from bayes_pfl.fit.references import FittedReferences, ReferenceOptions, fit_references
 from bayes_pfl.model.network import BayesPFLNetwork
@@ -239,9 +239,8 @@ def _profile(
     )
     checked = CalibratedCheckpoint(checkpoint, fingerprint(model))
     settings = settings_of(model, class_name, options)
-    needed = max(MIN_IMAGES, images_needed(options.fpr), images_needed(options.of_pixels))
     calibration = None
-    if len(own) >= needed:
+    if len(own) >= images_for_thresholds(options.fpr, options.of_pixels):
         calibration = Calibration(
             checked,
             settings,

@@ -14,17 +14,15 @@ from typing import Any
 
 import numpy as np
 
-from bayes_pfl.checkpoints.fingerprint import known_fingerprint
 from bayes_pfl.detect.references import References
 from bayes_pfl.errors import ConfigError
 from bayes_pfl.fit.calibration import (
-    MIN_IMAGES,
     CalibratedCheckpoint,
     CalibratedSettings,
     Calibration,
     check_fit,
+    images_for_thresholds,
 )
-from bayes_pfl.fit.conformal import images_needed
 from bayes_pfl.fit.references import ReferenceOptions
 from bayes_pfl.model.network import BayesPFLNetwork
 
@@ -82,7 +80,7 @@ class Profile:
     @property
     def missing(self) -> int:
         """Further normal pictures that thresholds need; 0 if there are thresholds."""
-        needed = max(MIN_IMAGES, images_needed(self.fpr), images_needed(self.pixel_fpr))
+        needed = images_for_thresholds(self.fpr, self.pixel_fpr)
         return 0 if self.calibration else max(0, needed - len(self.pictures))
 
     def summary_dict(self) -> dict[str, Any]:
@@ -115,11 +113,13 @@ class Profile:
             ConfigError: naming every setting that differs.
         """
         check_fit("profile", "fit it", self.checkpoint, self.settings, model, settings)
-
-
-def same_model(profile: Profile, model: BayesPFLNetwork) -> bool:
-    """Whether the profile was made with this model's weights and scoring settings."""
-    return known_fingerprint(model) == profile.checkpoint.sha256
+        known = model.backbone.layers
+        layers = self.references.settings.layers if self.references else ()
+        if not set(layers) <= set(known):
+            raise ConfigError(
+                f"the profile compares layers {list(layers)}, the backbone has {list(known)}: fit "
+                "it again"
+            )
 
 
 ProfileLike = Profile | str | os.PathLike[str]

@@ -25,12 +25,13 @@ from PIL import Image
 from torch import Tensor
 
 from bayes_pfl.config import from_dict
+from bayes_pfl.data.images import read_image
 from bayes_pfl.detect.memory import PatchMemory
 from bayes_pfl.detect.name_sensitivity import NEUTRAL
 from bayes_pfl.detect.patches import PatchSettings
 from bayes_pfl.detect.references import References, Scale, picture_digest
 from bayes_pfl.detect.standards import MapStandard, Standard
-from bayes_pfl.errors import ConfigError
+from bayes_pfl.errors import ConfigError, DataError
 from bayes_pfl.fit.calibration import CalibratedCheckpoint, CalibratedSettings, Calibration
 from bayes_pfl.fit.profile import Profile, ProfileLike, ReferencePicture
 from bayes_pfl.fit.profile_page import page_of
@@ -44,7 +45,7 @@ FORMAT, VERSION = "bayes-pfl profile", 1
 CONFIG, TENSORS, BEFORE = "config.json", "profile.safetensors", "profile.before.safetensors"
 PAGE, PICTURES = "README.md", "pictures"
 
-_MAX_CONFIG = 64 * 2**20
+_MAX_CONFIG, _MAX_TENSORS = 64 * 2**20, 2**30
 _MEND = "make it with bayes-pfl fit"
 _MAPS = ("words_map", "memory_map")
 
@@ -191,10 +192,9 @@ def read_picture(folder: Path, picture: ReferencePicture) -> np.ndarray:
     """
     path = folder / PICTURES / f"{picture.digest}.webp"
     try:
-        with Image.open(path) as image:
-            pixels = np.asarray(image.convert("RGB"))
-    except Exception as error:  # a damaged file can raise anything
-        raise ConfigError(f"{path}: cannot be read ({one_line(error)}); {_MEND} again") from error
+        pixels = np.asarray(read_image(path))
+    except DataError as error:
+        raise ConfigError(f"{error}; {_MEND} again") from error
     if picture_digest(pixels) != picture.digest:
         raise ConfigError(f"{path}: has changed since the profile was made; {_MEND} again")
     return pixels
@@ -292,7 +292,10 @@ def _read_tensors(folder: Path, sha256: str) -> dict[str, Tensor]:
 
     for name in (TENSORS, BEFORE):
         try:
-            data = (folder / name).read_bytes()
+            path = folder / name
+            if not path.is_file() or path.stat().st_size > _MAX_TENSORS:
+                continue
+            data = path.read_bytes()
             if hashlib.sha256(data).hexdigest() == sha256:
                 return load(data)
         except (OSError, SafetensorError, ValueError):

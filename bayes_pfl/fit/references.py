@@ -46,6 +46,9 @@ from bayes_pfl.model.scoring import deploy_scores
 FEWEST_MUTUAL = 8
 """Pictures that mutual scoring needs: below, the nearest 30% of the others are two at most."""
 
+DRAWN_MUTUAL = 32
+"""Pictures that the others are compared with in mutual scoring, by default."""
+
 STAND_IN = 2.0
 """How much farther another picture lies than a changed copy of the same: with one reference the
 distance of its copies, times this, takes the place of distances between references. Measured on 16

@@ -25,9 +25,6 @@ from bayes_pfl.predict.inputs import InputImages
 from bayes_pfl.predict.settings import FolderSettings
 from bayes_pfl.support.progress import Progress
 
-DRAWN = 32
-"""Pictures of a class name that the others are compared with, by default."""
-
 _MOST = 256
 
 

@@ -50,5 +50,5 @@ def test_directions_are_unit_vectors_of_all_layers(embedded):
 def test_windows_do_not_see_past_the_edge():
     cells = torch.ones(1, 4, 5, 5)
     cells[:, 1] = 2
-    found = patch_directions([cells], (1,), PatchSettings((1,), (1, 3), (5, 5), 4, 10))
+    found = patch_directions([cells], (1,), PatchSettings((1,), (1, 3), (5, 5), 4, 64))
     torch.testing.assert_close(found, found[:, :1].expand_as(found))

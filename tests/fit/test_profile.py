@@ -158,6 +158,10 @@ def edited(folder, change):
         (lambda d: d["memory"].update(tensors_sha256="0" * 64), "missing, truncated"),
         (lambda d: d["pictures"].pop(), "do not fit its pictures"),
         (lambda d: d.update(surprise=1), "surprise"),
+        (
+            lambda d: d["memory"]["patches"].update(grid=[9000, 9000]),
+            "grid = 9000: must be at most",
+        ),
     ],
 )
 def test_a_config_that_was_changed_is_refused(copied, change, reason):
