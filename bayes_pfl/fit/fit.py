@@ -34,7 +34,7 @@ from bayes_pfl.model.scoring import deploy_scores
 from bayes_pfl.support.progress import NullProgress, Progress
 
 _NAMED = 5
-_STRANGER_Z = 8.0  # of ``conformal.upward_z``; the farthest of 45 cookies has 5
+_STRANGER_Z = 8.0  # of ``conformal.upward_z``; the farthest of 25 cookies has 5
 
 
 @dataclass(frozen=True, kw_only=True)
