@@ -17,9 +17,13 @@ from PIL import Image
 from torch.utils.data import DataLoader
 
 from bayes_pfl.data.images import read_image
+from bayes_pfl.data.tiles import Tile, TileSettings, Tiling, tiles_of
 from bayes_pfl.data.transforms import resize_image
 
 Item = TypeVar("Item")
+
+PICTURES_AT_ONCE = 2
+"""Large pictures of a batch: their windows are many, and their maps as large as they are."""
 
 
 @dataclass(frozen=True)
@@ -31,6 +35,7 @@ class Decoded:
         pixels: uint8 (S, S, 3) for the model; None if it could not be read.
         preview: uint8 (h, w, 3) for a person, no larger than asked for; None if not asked for.
         error: why it could not be read, without the path; empty if it could.
+        tiling, tiles: how a large picture is cut, and its windows; else None, and none.
     """
 
     path: Path
@@ -38,17 +43,22 @@ class Decoded:
     pixels: np.ndarray | None = None
     preview: np.ndarray | None = None
     error: str = ""
+    tiling: Tiling | None = None
+    tiles: Iterable[Tile] = ()
 
 
-def _decoded(path: Path, image_size: int, preview_side: int) -> Decoded:
+def _decoded(
+    path: Path, image_size: int, preview_side: int, tiles: TileSettings | None = None
+) -> Decoded:
     try:
         image = read_image(path)
         pixels = resize_image(image, image_size)
         preview = _reduced(image, preview_side) if preview_side else None
+        cut = tiles_of(image, tiles)
     except Exception as error:  # MemoryError and what file systems raise must not end a run
         reason = str(error).removeprefix(f"{path}: ") or type(error).__name__
         return Decoded(path, error=" ".join(reason.split()))
-    return Decoded(path, image.size, pixels, preview)
+    return Decoded(path, image.size, pixels, preview, "", *cut)
 
 
 def _reduced(image: Image.Image, side: int) -> np.ndarray:
@@ -67,6 +77,7 @@ def decode(
     preview_side: int = 0,
     batch_size: int = 8,
     workers: int = 0,
+    tiles: TileSettings | None = None,
 ) -> Generator[list[Decoded], None, None]:
     """Batches of decoded files, in order, fetched ahead by a thread; a few are in memory at once.
 
@@ -75,8 +86,13 @@ def decode(
         preview_side: longest side of the preview, in pixels; 0 for none.
         workers: processes that decode; 0 leaves it to the thread. One that a decoder kills (a crash
             in a library, no memory) costs the file that did it, and is replaced.
+        tiles: how large pictures are cut; None to look at them as a whole alone. Batches are then
+            of :data:`PICTURES_AT_ONCE` pictures at most.
     """
-    read = functools.partial(_decoded, image_size=image_size, preview_side=preview_side)
+    batch_size = min(batch_size, PICTURES_AT_ONCE) if tiles else batch_size
+    read = functools.partial(
+        _decoded, image_size=image_size, preview_side=preview_side, tiles=tiles
+    )
     return read_ahead(_batches(paths, read, batch_size, workers), depth=1 + (workers > 0))
 
 

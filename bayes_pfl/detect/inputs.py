@@ -17,6 +17,7 @@ from torch import Tensor
 
 from bayes_pfl.data.images import read_image
 from bayes_pfl.data.pixels import as_rgb
+from bayes_pfl.data.tiles import Tile, TileSettings, Tiling, tiles_of
 from bayes_pfl.data.transforms import resize_image
 from bayes_pfl.errors import DataError
 
@@ -33,12 +34,15 @@ class Loaded:
         size: (width, height) of the picture.
         path: of a file.
         image: the picture, mode RGB, if it came from memory.
+        tiling, tiles: how a large picture is cut, and its windows; else None, and none.
     """
 
     pixels: np.ndarray
     size: tuple[int, int]
     path: str | None
     image: Image.Image | None
+    tiling: Tiling | None = None
+    tiles: Iterable[Tile] = ()
 
 
 def batched(items: Iterable[Item], count: int) -> Iterator[list[Item]]:
@@ -48,20 +52,23 @@ def batched(items: Iterable[Item], count: int) -> Iterator[list[Item]]:
         yield batch
 
 
-def load_pixels(image: ImageLike, index: int, side: int) -> Loaded:
+def load_pixels(
+    image: ImageLike, index: int, side: int, tiles: TileSettings | None = None
+) -> Loaded:
     """Read an image and resize it to (S, S).
 
     Args:
         index: names an image from memory in messages.
+        tiles: how large images are cut; None to look at them as a whole alone.
 
     Raises:
         DataError: it cannot be read.
     """
     if isinstance(image, str | os.PathLike):
         rgb, path = read_image(image), os.fspath(image)
-        return Loaded(resize_image(rgb, side), rgb.size, path, None)
+        return Loaded(resize_image(rgb, side), rgb.size, path, None, *tiles_of(rgb, tiles))
     try:
         rgb = as_rgb(image)
     except DataError as error:
         raise DataError(f"image {index}: {error}") from error
-    return Loaded(resize_image(rgb, side), rgb.size, None, rgb)
+    return Loaded(resize_image(rgb, side), rgb.size, None, rgb, *tiles_of(rgb, tiles))

@@ -307,6 +307,8 @@ def resize_map(values: torch.Tensor, size: tuple[int, int]) -> np.ndarray:
         size: (width, height).
     """
     width, height = size
+    if tuple(values.shape) == (height, width):
+        return values.detach().float().cpu().clamp_(0, 1).numpy()
     whole = values.detach().float().cpu()[None, None]
     resized = F.interpolate(whole, (height, width), mode="bilinear", align_corners=False)
     return resized[0, 0].clamp_(0, 1).numpy()

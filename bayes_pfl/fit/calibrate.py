@@ -14,6 +14,7 @@ from bayes_pfl.data.decoding import Decoded, decode
 from bayes_pfl.data.image_files import find_images
 from bayes_pfl.detect.class_names import check_class_name
 from bayes_pfl.detect.inputs import ImageLike, Loaded, batched, load_pixels
+from bayes_pfl.detect.pictures import score_pictures
 from bayes_pfl.detect.scorer import Scorer
 from bayes_pfl.detect.settings import ScoringSettings
 from bayes_pfl.errors import ConfigError, DataError
@@ -89,7 +90,8 @@ def calibrate(
     if isinstance(images, Sized):
         options.check_count(len(images))
     side = model.backbone.image_size
-    loaded = (load_pixels(image, at, side) for at, image in enumerate(images))
+    tiles = options.tiles(model)
+    loaded = (load_pixels(image, at, side, tiles) for at, image in enumerate(images))
     batches = batched(loaded, options.batch_size)
     return calibrate_batches(model, batches, class_name, options, checkpoint, progress)[0]
 
@@ -115,8 +117,13 @@ def calibrate_folder(
     skipped: list[tuple[str, str]] = []
 
     def batches() -> Iterator[list[Decoded]]:
-        side, size = model.backbone.image_size, options.batch_size
-        for batch in decode(paths, side, batch_size=size, workers=options.workers):
+        for batch in decode(
+            paths,
+            model.backbone.image_size,
+            batch_size=options.batch_size,
+            workers=options.workers,
+            tiles=options.tiles(model),
+        ):
             skipped.extend((str(item.path), item.error) for item in batch if item.pixels is None)
             yield batch
 
@@ -139,7 +146,7 @@ def calibrate_batches(
     names: list[str] = []
     pixels = PixelRates()
     for batch in batches:
-        found = scorer.decoded(batch, [class_name] * len(batch))
+        found = score_pictures(scorer, batch, [class_name] * len(batch))
         for item, scored in zip(batch, found, strict=True):
             if scored is None:
                 continue
