@@ -40,6 +40,7 @@ class PredictOptions(TypedDict, total=False):
     profile: ProfileLike | None
     uncertainty: bool
     compile: bool
+    window: tuple[float, float] | None
 
 
 class BayesPFL(BayesPFLNetwork):
@@ -109,6 +110,7 @@ class BayesPFL(BayesPFLNetwork):
         profile: ProfileLike | None = None,
         uncertainty: bool = True,
         compile: bool = False,
+        window: tuple[float, float] | None = None,
     ) -> AnomalyResult | list[AnomalyResult]:
         """Detect anomalies in one image, or in several of any sizes.
 
@@ -120,7 +122,9 @@ class BayesPFL(BayesPFLNetwork):
             images: a path, Pillow image, array or tensor (values as
                 :func:`bayes_pfl.data.pixels.as_rgb` takes them); or an iterable of these, or an
                 array or tensor of four dimensions. For more than fits into memory:
-                :meth:`predict_stream`.
+                :meth:`predict_stream`. A path gives one result: of a file of several pages or
+                frames the first is read, with a `FirstPageWarning`;
+                :func:`bayes_pfl.data.pages.read_pages` gives all, as images.
             class_name: what the images show, such as "metal nut"; one for all, or one for each.
                 Synonyms, as in "screw|bolt", are averaged as text embeddings. None for the
                 profile's, or "object".
@@ -139,6 +143,7 @@ class BayesPFL(BayesPFLNetwork):
             uncertainty: False leaves the uncertainty map out, which halves the memory of a result.
             compile: the image tower through torch.compile: for long runs; the first batch takes
                 longer.
+            window: (centre, width) of the values of DICOM files; None for the files' own.
 
         Returns:
             One result for one image, else a list in the order given.
@@ -165,6 +170,7 @@ class BayesPFL(BayesPFLNetwork):
             profile=profile,
             uncertainty=uncertainty,
             compile=compile,
+            window=window,
         )
         results = list(stream)
         return results[0] if one else results

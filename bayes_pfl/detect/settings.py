@@ -8,6 +8,7 @@ from numbers import Integral
 from typing import Any
 
 from bayes_pfl.config import MAX_SAMPLES, MAX_WORKERS
+from bayes_pfl.data.dicom import Window
 from bayes_pfl.errors import ConfigError
 from bayes_pfl.model.network import BayesPFLNetwork
 from bayes_pfl.support.parsing import short
@@ -27,6 +28,7 @@ class ScoringSettings:
         batch_size: images scored at once; scores do not depend on it.
         workers: processes that decode files; 0 decodes in a thread of this process.
         compile: whether the image tower goes through torch.compile: for long runs.
+        window: (centre, width) of the values of DICOM files; None for the files' own.
 
     Raises:
         ConfigError: a value that cannot be used.
@@ -39,6 +41,7 @@ class ScoringSettings:
     batch_size: int = 8
     workers: int = 0
     compile: bool = False
+    window: Window | None = None
 
     def __post_init__(self) -> None:
         if self.samples is not None:
@@ -47,10 +50,21 @@ class ScoringSettings:
         check_whole("batch_size", self.batch_size, 1)
         check_whole("workers", self.workers, 0, MAX_WORKERS)
         half_dtype(self.precision)  # raises for an unknown name
+        if self.window is not None:
+            check_window(self.window)
 
     def sample_count(self, model: BayesPFLNetwork) -> int:
         """R of a run with this model."""
         return model.config.scoring.samples if self.samples is None else self.samples
+
+
+def check_window(window: Any) -> None:
+    """Raise ConfigError unless this is a finite centre and a width above 0."""
+    numbers = isinstance(window, tuple) and [isinstance(one, int | float) for one in window]
+    if numbers != [True, True] or not all(map(math.isfinite, window)) or window[1] <= 0:
+        raise ConfigError(
+            f"window = {short(window)}: give two numbers, centre and a width above 0, as in 40,400"
+        )
 
 
 def check_whole(name: str, value: Any, low: int, high: float = math.inf) -> None:

@@ -81,8 +81,10 @@ def _stream(
     named: Iterator[tuple[ImageLike, str]],
     rule: Decision,
 ) -> Iterator[AnomalyResult]:
-    side = scorer.model.backbone.image_size
-    loaded = ((load_pixels(image, at, side), name) for at, (image, name) in enumerate(named))
+    side, window = scorer.model.backbone.image_size, scorer.settings.window
+    loaded = (
+        (load_pixels(image, at, side, window), name) for at, (image, name) in enumerate(named)
+    )
     for batch in batched(loaded, scorer.settings.batch_size):
         scored = scorer([item.pixels for item, _ in batch], [name for _, name in batch])
         for (item, name), scores in zip(batch, scored, strict=True):
@@ -114,6 +116,7 @@ def _result(
         map_range=rule.map_range(scorer.model),
         map_threshold=rule.map_threshold,
         nearest_normal=nearest_normal(rule, class_name, scores.place, item.size),
+        window=scorer.settings.window,
     )
 
 

@@ -18,6 +18,7 @@ import pyarrow as pa
 from bayes_pfl.checkpoints.fingerprint import fingerprint
 from bayes_pfl.checkpoints.load import load_checkpoint
 from bayes_pfl.data.decoding import Decoded, decode, read_ahead
+from bayes_pfl.data.pages import Picture
 from bayes_pfl.detect.inputs import batched
 from bayes_pfl.detect.results import resize_map
 from bayes_pfl.detect.scorer import ScoredImage, Scorer
@@ -143,7 +144,7 @@ class PartScorer:
                 chosen = list(islice(named, len(batch)))
                 found = self.scorer.decoded(batch, [name for _, name in chosen])
                 for (path, name), item, scored in zip(chosen, batch, found, strict=True):
-                    row = scored_row(path, name, item, scored, self.job.rule)
+                    row = scored_row(path, None, name, item, scored, self.job.rule)
                     error = self._write_map(row, scored, item) if scored and not row.error else None
                     yield replace(row, error=error) if error else row
 
@@ -151,7 +152,8 @@ class PartScorer:
         side, size = self.scorer.model.backbone.image_size, self.job.settings.batch_size
         with closing(self._files(paths)) as windows:
             for files, faults in windows:
-                with closing(decode(files, side, batch_size=size, workers=workers)) as batches:
+                pictures = [Picture(file, window=self.job.settings.window) for file in files]
+                with closing(decode(pictures, side, batch_size=size, workers=workers)) as batches:
                     for batch in batches:
                         reasons = [faults.get(item.path) for item in batch]
                         yield [
