@@ -43,6 +43,7 @@ class PredictOptions(TypedDict, total=False):
     compile: bool
     tile: int | str | None
     overlap: float
+    window: tuple[float, float] | None
 
 
 class BayesPFL(BayesPFLNetwork):
@@ -114,6 +115,7 @@ class BayesPFL(BayesPFLNetwork):
         compile: bool = False,
         tile: int | str | None = None,
         overlap: float = DEFAULT_OVERLAP,
+        window: tuple[float, float] | None = None,
     ) -> AnomalyResult | list[AnomalyResult]:
         """Detect anomalies in one image, or in several of any sizes.
 
@@ -125,7 +127,9 @@ class BayesPFL(BayesPFLNetwork):
             images: a path, Pillow image, array or tensor (values as
                 :func:`bayes_pfl.data.pixels.as_rgb` takes them); or an iterable of these, or an
                 array or tensor of four dimensions. For more than fits into memory:
-                :meth:`predict_stream`.
+                :meth:`predict_stream`. A path gives one result: of a file of several pages or
+                frames the first is read, with a `FirstPageWarning`;
+                :func:`bayes_pfl.data.pages.read_pages` gives all, as images.
             class_name: what the images show, such as "metal nut"; one for all, or one for each.
                 Synonyms, as in "screw|bolt", are averaged as text embeddings. None for the
                 profile's, or "object".
@@ -149,6 +153,7 @@ class BayesPFL(BayesPFLNetwork):
                 model's input. "auto" for one and a half times its side, more for very large
                 images. None for the profile's, or no windows.
             overlap: of neighbouring windows, as a share of their side, from 0 to 0.75.
+            window: (centre, width) of the values of DICOM files; None for the files' own.
 
         Returns:
             One result for one image, else a list in the order given.
@@ -177,6 +182,7 @@ class BayesPFL(BayesPFLNetwork):
             compile=compile,
             tile=tile,
             overlap=overlap,
+            window=window,
         )
         results = list(stream)
         return results[0] if one else results

@@ -1,6 +1,6 @@
-"""A large picture as overlapping windows, and the windows' maps as one map.
+"""A large picture as overlapping tiles, and the tiles' maps as one map.
 
-Symbols: W×H pixels of a picture, T side of a window, S the model's image side.
+Symbols: W×H pixels of a picture, T side of a tile, S the model's image side.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ _AUTO_TILES = 128
 _NARROW = 4
 
 
-class Window(NamedTuple):
+class Tile(NamedTuple):
     """A square part of a picture; beyond the edges of a narrow picture its mirror image.
 
     Attributes:
@@ -64,18 +64,18 @@ class Tiling:
                 f"overlap = {self.overlap!r}: a share of the tile from 0 to {MAX_OVERLAP}"
             )
 
-    def windows(self, size: tuple[int, int]) -> list[Window]:
-        """The windows of a picture of (W, H) pixels, row by row; none where T covers it all.
+    def tiles(self, size: tuple[int, int]) -> list[Tile]:
+        """The tiles of a picture of (W, H) pixels, row by row; none where T covers it all.
 
         They cover every pixel; the last of a row or column ends at the picture's edge.
         """
         if max(size) <= self.side:
             return []
         lefts, tops = self.starts(size[0]), self.starts(size[1])
-        return [Window(left, top, self.side) for top in tops for left in lefts]
+        return [Tile(left, top, self.side) for top in tops for left in lefts]
 
     def starts(self, length: int) -> list[int]:
-        """Where the windows along one edge of the picture begin."""
+        """Where the tiles along one edge of the picture begin."""
         if length <= self.side:
             return [0]
         step = max(1, self.side - math.ceil(self.side * self.overlap))
@@ -88,9 +88,9 @@ class Tiling:
         return max(size) <= self.side or max(size) <= _NARROW * min(size)
 
     def weights(self, length: int) -> dict[int, np.ndarray]:
-        """What each window counts along one edge, float32 (T,), by where it begins.
+        """What each tile counts along one edge, float32 (T,), by where it begins.
 
-        They rise from the window's ends over the overlap, and add up to one at every pixel: maps
+        They rise from the tile's ends over the overlap, and add up to one at every pixel: maps
         blended with them show no seam. The product of both edges' weights is that of a pixel.
         """
         starts = self.starts(length)
@@ -135,8 +135,8 @@ class TileSettings:
 def auto_tiling(size: tuple[int, int], image_side: int, overlap: float) -> Tiling:
     """The tiling for pictures of about this size.
 
-    A window is one and a half times as wide as the model's input: a fault of 12 pixels is then 8
-    wide. Where that makes more than 128 windows it is wider, up to three times as wide.
+    A tile is one and a half times as wide as the model's input: a fault of 12 pixels is then 8
+    wide. Where that makes more than 128 tiles it is wider, up to three times as wide.
 
     Args:
         size: (W, H) of a picture.
@@ -144,18 +144,18 @@ def auto_tiling(size: tuple[int, int], image_side: int, overlap: float) -> Tilin
     """
     side = round(_AUTO_ZOOM * image_side)
     while side < _AUTO_MOST_ZOOM * image_side:
-        if len(Tiling(side, overlap).windows(size)) <= _AUTO_TILES:
+        if len(Tiling(side, overlap).tiles(size)) <= _AUTO_TILES:
             break
         side += max(1, image_side // 10)
     return Tiling(min(side, MAX_TILE), overlap)
 
 
-def cut(picture: np.ndarray, window: Window, image_side: int) -> np.ndarray:
-    """A window as the model takes it: uint8 (H, W, 3) -> uint8 (S, S, 3), bicubic with antialias.
+def cut(picture: np.ndarray, tile: Tile, image_side: int) -> np.ndarray:
+    """A tile as the model takes it: uint8 (H, W, 3) -> uint8 (S, S, 3), bicubic with antialias.
 
     What lies beyond the picture's edges is its mirror image.
     """
-    left, top, side = window
+    left, top, side = tile
     part = picture[top : top + side, left : left + side]
     down, right = side - part.shape[0], side - part.shape[1]
     if down or right:
@@ -164,24 +164,24 @@ def cut(picture: np.ndarray, window: Window, image_side: int) -> np.ndarray:
     return np.asarray(image.resize((image_side, image_side), Image.Resampling.BICUBIC))
 
 
-Tile: TypeAlias = "tuple[Window, np.ndarray]"
-"""A window, and what the model sees of it, uint8 (S, S, 3)."""
+Cutting: TypeAlias = "tuple[Tile, np.ndarray]"
+"""A tile, and what the model sees of it, uint8 (S, S, 3)."""
 
 
 def tiles_of(
     picture: Image.Image, settings: TileSettings | None
-) -> tuple[Tiling | None, list[Tile]]:
-    """The tiling of a picture, mode RGB, and its windows; None and nothing where it has none."""
+) -> tuple[Tiling | None, list[Cutting]]:
+    """The tiling of a picture, mode RGB, and its tiles; None and nothing where it has none."""
     tiling = settings.tiling(picture.size) if settings else None
-    windows = tiling.windows(picture.size) if tiling else []
-    if settings is None or not windows:
+    tiles = tiling.tiles(picture.size) if tiling else []
+    if settings is None or not tiles:
         return None, []
     values = np.asarray(picture)
-    return tiling, [(window, cut(values, window, settings.image_side)) for window in windows]
+    return tiling, [(tile, cut(values, tile, settings.image_side)) for tile in tiles]
 
 
 class BlendedMap:
-    """The map of a picture, filled in window by window.
+    """The map of a picture, filled in tile by tile.
 
     Args:
         size: (W, H) of the picture.
@@ -195,9 +195,9 @@ class BlendedMap:
         self.values = np.zeros(size[::-1], np.float32) if out is None else out
         self._across, self._down = tiling.weights(size[0]), tiling.weights(size[1])
 
-    def add(self, window: Window, values: np.ndarray) -> None:
-        """Add a window's map, float32 (S, S), stretched over the window."""
-        left, top, side = window
+    def add(self, tile: Tile, values: np.ndarray) -> None:
+        """Add a tile's map, float32 (S, S), stretched over the tile."""
+        left, top, side = tile
         width, height = min(side, self.size[0] - left), min(side, self.size[1] - top)
         stretched = cv2.resize(values, (side, side), interpolation=cv2.INTER_LINEAR)
         weight = np.outer(self._down[top][:height], self._across[left][:width])
@@ -222,6 +222,6 @@ def raise_to(values: np.ndarray, other: np.ndarray, rows_at_once: int = 512) -> 
         np.maximum(values[rows], mixed, out=values[rows])
 
 
-def total_windows(tiling: Tiling, sizes: Sequence[tuple[int, int]]) -> int:
-    """Number of windows of several pictures, whole views not counted."""
-    return sum(len(tiling.windows(size)) for size in sizes)
+def total_tiles(tiling: Tiling, sizes: Sequence[tuple[int, int]]) -> int:
+    """Number of tiles of several pictures, whole views not counted."""
+    return sum(len(tiling.tiles(size)) for size in sizes)

@@ -1,7 +1,7 @@
-"""Pictures of any size through the model: seen whole and, where they are large, in windows.
+"""Pictures of any size through the model: seen whole and, where they are large, in tiles.
 
 The score of a large picture is that of its most anomalous view, by each source of evidence: its
-words' deviation is the highest of any view, its memory's likewise. Its map blends the windows' maps
+words' deviation is the highest of any view, its memory's likewise. Its map blends the tiles' maps
 and is raised where the view of the whole says more.
 
 Symbols: W×H pixels of a picture, S model's image side.
@@ -19,7 +19,7 @@ import numpy as np
 import torch
 
 from bayes_pfl.data.decoding import Decoded
-from bayes_pfl.data.tiles import BlendedMap, Tiling, Window, raise_to
+from bayes_pfl.data.tiles import BlendedMap, Tile, Tiling, raise_to
 from bayes_pfl.detect.inputs import Loaded, batched
 from bayes_pfl.detect.references import Deviations
 from bayes_pfl.detect.scorer import ScoredImage, Scorer, View
@@ -40,7 +40,7 @@ def score_pictures(
     steps = chain.from_iterable(job.steps() for job in jobs if job)
     for batch in batched(steps, scorer.settings.batch_size):
         for step, scored in zip(batch, scorer.views([step.view for step in batch]), strict=True):
-            step.job.add(step.view.window, scored)
+            step.job.add(step.view.tile, scored)
     return [job.result() if job else None for job in jobs]
 
 
@@ -66,15 +66,15 @@ class _Picture:
             yield _Step(self, View(pixels, self.class_name))
         references = self.scorer.references_of(self.class_name, None)
         twin = references.twin(pixels) if references and tiling else None
-        for window, part in self.item.tiles:
-            yield _Step(self, View(part, self.class_name, window, twin))
+        for tile, part in self.item.tiles:
+            yield _Step(self, View(part, self.class_name, tile, twin))
 
-    def add(self, window: Window | None, scored: ScoredImage) -> None:
+    def add(self, tile: Tile | None, scored: ScoredImage) -> None:
         """Take the scores of a view."""
-        if window is None or self.merged is None:
+        if tile is None or self.merged is None:
             self.whole = scored
         else:
-            self.merged.add(window, scored)
+            self.merged.add(tile, scored)
 
     def result(self) -> ScoredImage:
         """The scores of the picture, when those of all views are there."""
@@ -85,21 +85,21 @@ class _Picture:
 
 
 class _Merged:
-    """The windows of a picture, merged as they come: only their blended maps are kept."""
+    """The tiles of a picture, merged as they come: only their blended maps are kept."""
 
     def __init__(self, scorer: Scorer, tiling: Tiling, size: tuple[int, int]) -> None:
         self.map = BlendedMap(tiling, size, new_map(size)) if scorer.maps else None
         self.spread = BlendedMap(tiling, size, new_map(size)) if scorer.spread else None
         self.best: ScoredImage | None = None
 
-    def add(self, window: Window, scored: ScoredImage) -> None:
-        """Take the scores of a window."""
+    def add(self, tile: Tile, scored: ScoredImage) -> None:
+        """Take the scores of a tile."""
         if self.map is not None and scored.map is not None:
-            self.map.add(window, scored.map.numpy())
+            self.map.add(tile, scored.map.numpy())
         if self.spread is not None and scored.spread is not None:
-            self.spread.add(window, scored.spread.numpy())
+            self.spread.add(tile, scored.spread.numpy())
         if scored.place is not None:
-            scored = replace(scored, place=scored.place._replace(window=window))
+            scored = replace(scored, place=scored.place._replace(tile=tile))
         small = replace(scored, map=None, spread=None)
         self.best = strongest(self.best, small) if self.best else small
 

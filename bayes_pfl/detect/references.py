@@ -16,7 +16,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from bayes_pfl.clip.frozen_clip import FrozenCLIP, ImageFeatures
-from bayes_pfl.data.tiles import Window
+from bayes_pfl.data.tiles import Tile
 from bayes_pfl.detect.memory import PatchMemory, memory_score
 from bayes_pfl.detect.patches import PatchSettings, patch_directions
 from bayes_pfl.detect.standards import MapStandard, Standard, combined, log_odds
@@ -30,18 +30,18 @@ class Place(NamedTuple):
     """The most anomalous patch of an image, and the most similar one of the references.
 
     Attributes:
-        cell: of the image, or of its window, counted row by row in the grid of the patches.
+        cell: of the image, or of its tile, counted row by row in the grid of the patches.
         picture: number of the reference picture.
-        reference_cell: of that picture; with windows, of all of them one after the other.
+        reference_cell: of that picture; with tiles, of all of them one after the other.
         distance: one minus the cosine of the two, in [0, 2].
-        window: of the image; None for the whole.
+        tile: of the image; None for the whole.
     """
 
     cell: int
     picture: int
     reference_cell: int
     distance: float
-    window: Window | None = None
+    tile: Tile | None = None
 
 
 class Deviations(NamedTuple):
@@ -129,8 +129,8 @@ class References:
         memory: the patches kept.
         scale: what deviations are measured by.
         digests: :func:`picture_digest` of each reference picture.
-        tiles: what the windows of a large picture are compared with: those of the references, and
-            their scale, which is that of a picture's most anomalous window. None without windows.
+        tiles: what the tiles of a large picture are compared with: those of the references, and
+            their scale, which is that of a picture's most anomalous tile. None without tiles.
     """
 
     settings: PatchSettings

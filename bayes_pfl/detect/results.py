@@ -86,6 +86,7 @@ class AnomalyResult:
         image: the picture, mode RGB, for images from memory; files are read again when needed.
         map_range: map values at the two ends of the overlay's colours, as the checkpoint says.
         map_threshold: of the map, from the calibration; None without one.
+        window: (centre, width) with which a DICOM file was read; None for its own.
     """
 
     score: float
@@ -107,6 +108,7 @@ class AnomalyResult:
     words_score: float | None = None
     memory_score: float | None = None
     nearest_normal: NearestNormal | None = field(default=None, repr=False)
+    window: tuple[float, float] | None = field(default=None, repr=False)
 
     def overlay(
         self,
@@ -270,7 +272,7 @@ class AnomalyResult:
             return self.image
         if self.path is None:
             raise DataError("this result has neither path nor image; predict the image again")
-        return read_image(self.path)
+        return read_image(self.path, window=self.window)
 
 
 def score_note(score: float, interval: tuple[float, float]) -> str:

@@ -17,7 +17,7 @@ import torch
 from torch import Tensor
 
 from bayes_pfl.clip.frozen_clip import ImageFeatures
-from bayes_pfl.data.tiles import Window
+from bayes_pfl.data.tiles import Tile
 from bayes_pfl.data.transforms import normalise
 from bayes_pfl.detect.references import Combined, Deviations, Place, References
 from bayes_pfl.detect.settings import ScoringSettings
@@ -39,7 +39,7 @@ class ScoredImage:
 
     Attributes:
         low, high: ends of the credible interval of the score.
-        map: (S, S), of a large picture in windows (H, W), in [0, 1] on the CPU; None if maps were
+        map: (S, S), of a large picture in tiles (H, W), in [0, 1] on the CPU; None if maps were
             not asked for.
         spread: of the same size, in [0, 0.5], the uncertainty map; likewise.
         words_score, memory_score, place, deviations: of
@@ -77,13 +77,13 @@ class View(NamedTuple):
 
     Attributes:
         pixels: uint8 (S, S, 3).
-        window: that it shows; None for the whole picture.
-        twin: number of the reference picture that a window is of; None for none.
+        tile: that it shows; None for the whole picture.
+        twin: number of the reference picture that a tile is of; None for none.
     """
 
     pixels: np.ndarray
     class_name: str
-    window: Window | None = None
+    tile: Tile | None = None
     twin: int | None = None
 
 
@@ -180,12 +180,10 @@ class Scorer:
         self, pixels: Sequence[np.ndarray], class_names: Sequence[str]
     ) -> list[ScoredImage]:
         """Score B pictures, uint8 (S, S, 3) each, with their class names or synonyms a|b."""
-        return self.views(
-            [View(one, name) for one, name in zip(pixels, class_names, strict=True)]
-        )
+        return self.views([View(one, name) for one, name in zip(pixels, class_names, strict=True)])
 
     def views(self, views: Sequence[View]) -> list[ScoredImage]:
-        """Score B pictures or windows of pictures, each by itself."""
+        """Score B pictures or tiles of pictures, each by itself."""
         found: dict[int, ScoredImage] = {}
         with out_of_memory_explained(self.model, len(views), self.draws):
             for places in self._groups(views):
@@ -198,7 +196,7 @@ class Scorer:
         groups: dict[tuple[str, bool] | None, list[int]] = {}
         for at, view in enumerate(views):
             known = view.class_name in self.references
-            group = (view.class_name, view.window is not None) if known else None
+            group = (view.class_name, view.tile is not None) if known else None
             groups.setdefault(group, []).append(at)
         return list(groups.values())
 
@@ -208,29 +206,25 @@ class Scorer:
         Args:
             class_names: those with references must not be mixed with others.
         """
-        return self._views(
-            [View(one, name) for one, name in zip(pixels, class_names, strict=True)]
-        )
+        return self._views([View(one, name) for one, name in zip(pixels, class_names, strict=True)])
 
-    def references_of(self, class_name: str, window: Window | None = None) -> References | None:
-        """What pictures of a class name, or windows of them, are compared with."""
+    def references_of(self, class_name: str, tile: Tile | None = None) -> References | None:
+        """What pictures of a class name, or tiles of them, are compared with."""
         references = self.references.get(class_name)
-        return references.tiles if references and window else references
+        return references.tiles if references and tile else references
 
     @torch.no_grad()
     def _views(self, views: Sequence[View]) -> ScoredBatch:
         pixels = [view.pixels for view in views]
         features, words = self.encoded(pixels, [view.class_name for view in views])
         first = views[0]
-        references = self.references_of(first.class_name, first.window)
+        references = self.references_of(first.class_name, first.tile)
         wanted = self.maps or references is not None
         maps = gaussian_smooth(words.map, self.sigma) if wanted else words.map
         if references is None:
             return ScoredBatch(words, maps)
         patches = references.patches(self.model.backbone, features)
-        twins = [
-            references.twin(view.pixels) if view.window is None else view.twin for view in views
-        ]
+        twins = [references.twin(view.pixels) if view.tile is None else view.twin for view in views]
         both = references.combine(words, maps, patches, self.sigma, twins)
         return ScoredBatch(words, both.map, both)
 

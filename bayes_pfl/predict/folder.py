@@ -96,7 +96,7 @@ def predict_folder(
     names = its_name if class_name is None else class_name
     settings, rule = settings.resolved(model, names, calibration, "png16", profile)
     folder, out = Path(folder), Path(out)
-    inputs = read_input(model, folder, out, names)
+    inputs = read_input(model, folder, out, names, settings.window)
     summary = Summary.begun(str(folder), str(out), len(inputs), checkpoint, model, settings, rule)
     summary.remarks = inputs.remarks
     progress = progress or NullProgress()
@@ -233,8 +233,8 @@ class FolderRun:
     def _drawn(
         self, pool: ThreadPoolExecutor, index: int, item: Decoded, scored: ScoredImage | None
     ) -> Drawn:
-        path, name = self.inputs.inside(index), self.inputs.names[index]
-        row = scored_row(path, name, item, scored, self.rule)
+        name = self.inputs.names[index]
+        row = scored_row(*self.inputs.key(index), name, item, scored, self.rule)
         if scored is None or scored.map is None or item.size is None or row.error:
             return index, row, None
         near = None
@@ -260,7 +260,7 @@ class FolderRun:
         self, chosen: list[int]
     ) -> Generator[list[tuple[int, Decoded, ScoredImage | None]], None, None]:
         batches = decode(
-            [self.inputs.paths[index] for index in chosen],
+            [self.inputs.pictures[index] for index in chosen],
             self.model.backbone.image_size,
             preview_side=self.output.preview_side,
             batch_size=self.settings.batch_size,

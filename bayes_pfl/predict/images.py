@@ -84,9 +84,13 @@ def _stream(
     named: Iterator[tuple[ImageLike, str]],
     rule: Decision,
 ) -> Iterator[AnomalyResult]:
-    side, tiles = scorer.model.backbone.image_size, scorer.settings.tiles(scorer.model)
-    loaded = ((load_pixels(image, at, side, tiles), name) for at, (image, name) in enumerate(named))
-    size = min(scorer.settings.batch_size, PICTURES_AT_ONCE if tiles else sys.maxsize)
+    settings, side = scorer.settings, scorer.model.backbone.image_size
+    tiles = settings.tiles(scorer.model)
+    loaded = (
+        (load_pixels(image, at, side, settings.window, tiles), name)
+        for at, (image, name) in enumerate(named)
+    )
+    size = min(settings.batch_size, PICTURES_AT_ONCE if tiles else sys.maxsize)
     for batch in batched(loaded, size):
         found = score_pictures(scorer, [item for item, _ in batch], [name for _, name in batch])
         for (item, name), scores in zip(batch, found, strict=True):
@@ -119,6 +123,7 @@ def _result(
         map_range=rule.map_range(scorer.model),
         map_threshold=rule.map_threshold,
         nearest_normal=nearest_normal(rule, class_name, scores.place, item.size),
+        window=scorer.settings.window,
     )
 
 

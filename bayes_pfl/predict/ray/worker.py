@@ -18,6 +18,7 @@ import pyarrow as pa
 from bayes_pfl.checkpoints.fingerprint import fingerprint
 from bayes_pfl.checkpoints.load import load_checkpoint
 from bayes_pfl.data.decoding import Decoded, decode, read_ahead
+from bayes_pfl.data.pages import Picture
 from bayes_pfl.detect.inputs import batched
 from bayes_pfl.detect.pictures import score_pictures
 from bayes_pfl.detect.results import resize_map
@@ -144,7 +145,7 @@ class PartScorer:
                 chosen = list(islice(named, len(batch)))
                 found = score_pictures(self.scorer, batch, [name for _, name in chosen])
                 for (path, name), item, scored in zip(chosen, batch, found, strict=True):
-                    row = scored_row(path, name, item, scored, self.job.rule)
+                    row = scored_row(path, None, name, item, scored, self.job.rule)
                     error = self._write_map(row, scored, item) if scored and not row.error else None
                     yield replace(row, error=error) if error else row
 
@@ -159,7 +160,8 @@ class PartScorer:
         )
         with closing(self._files(paths)) as windows:
             for files, faults in windows:
-                with closing(read(files)) as batches:
+                pictures = [Picture(file, window=settings.window) for file in files]
+                with closing(read(pictures)) as batches:
                     for batch in batches:
                         reasons = [faults.get(item.path) for item in batch]
                         yield [
