@@ -40,6 +40,7 @@ class PredictOptions(TypedDict, total=False):
     profile: ProfileLike | None
     uncertainty: bool
     compile: bool
+    min_area: int
 
 
 class BayesPFL(BayesPFLNetwork):
@@ -109,6 +110,7 @@ class BayesPFL(BayesPFLNetwork):
         profile: ProfileLike | None = None,
         uncertainty: bool = True,
         compile: bool = False,
+        min_area: int = 1,
     ) -> AnomalyResult | list[AnomalyResult]:
         """Detect anomalies in one image, or in several of any sizes.
 
@@ -139,6 +141,7 @@ class BayesPFL(BayesPFLNetwork):
             uncertainty: False leaves the uncertainty map out, which halves the memory of a result.
             compile: the image tower through torch.compile: for long runs; the first batch takes
                 longer.
+            min_area: of the results' ``regions``: those of fewer pixels are left out.
 
         Returns:
             One result for one image, else a list in the order given.
@@ -165,6 +168,7 @@ class BayesPFL(BayesPFLNetwork):
             profile=profile,
             uncertainty=uncertainty,
             compile=compile,
+            min_area=min_area,
         )
         results = list(stream)
         return results[0] if one else results
