@@ -44,6 +44,7 @@ class PredictOptions(TypedDict, total=False):
     tile: int | str | None
     overlap: float
     window: tuple[float, float] | None
+    min_area: int
 
 
 class BayesPFL(BayesPFLNetwork):
@@ -116,6 +117,7 @@ class BayesPFL(BayesPFLNetwork):
         tile: int | str | None = None,
         overlap: float = DEFAULT_OVERLAP,
         window: tuple[float, float] | None = None,
+        min_area: int = 1,
     ) -> AnomalyResult | list[AnomalyResult]:
         """Detect anomalies in one image, or in several of any sizes.
 
@@ -154,6 +156,7 @@ class BayesPFL(BayesPFLNetwork):
                 images. None for the profile's, or no windows.
             overlap: of neighbouring windows, as a share of their side, from 0 to 0.75.
             window: (centre, width) of the values of DICOM files; None for the files' own.
+            min_area: of the results' ``regions``: those of fewer pixels are left out.
 
         Returns:
             One result for one image, else a list in the order given.
@@ -183,6 +186,7 @@ class BayesPFL(BayesPFLNetwork):
             tile=tile,
             overlap=overlap,
             window=window,
+            min_area=min_area,
         )
         results = list(stream)
         return results[0] if one else results

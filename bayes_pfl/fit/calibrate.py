@@ -144,6 +144,7 @@ def calibrate_batches(
     check_class_name(model, class_name)
     scorer = Scorer(model, options, spread=False)
     scores: list[float] = []
+    peaks: list[float] = []
     names: list[str] = []
     pixels = PixelRates()
     for batch in batches:
@@ -157,7 +158,9 @@ def calibrate_batches(
                     f"the score of {names[-1]} is not finite: use bfloat16 or float32"
                 )
             scores.append(scored.score)
-            pixels.add(scored.map.clamp(0, 1).numpy())
+            one = scored.map.clamp(0, 1).numpy()
+            pixels.add(one)
+            peaks.append(float(one.max()))
         if progress:
             progress.advance(len(batch), {})
     options.check_count(len(scores))
@@ -172,6 +175,7 @@ def calibrate_batches(
         threshold=score_threshold(scores, options.fpr),
         pixel_fpr=float(options.of_pixels),
         pixel_threshold=pixels.threshold(options.of_pixels),
+        peaks=tuple(sorted(peaks)),
     )
     return calibration, dict(zip(names, scores, strict=True))
 

@@ -13,6 +13,7 @@ import torch
 from PIL import Image
 
 from bayes_pfl.detect.references import COMBINED_RANGE, Place, References
+from bayes_pfl.detect.regions import PValues
 from bayes_pfl.detect.results import NearestNormal, cell_box
 from bayes_pfl.detect.settings import ScoringSettings
 from bayes_pfl.errors import ConfigError
@@ -87,6 +88,11 @@ class Decision:
             value = getattr(self, name)
             if value is not None and not math.isfinite(value):
                 raise ConfigError(f"{name} = {value}: give a number; scores lie within 0 and 1")
+
+    @property
+    def peak_p_values(self) -> PValues | None:
+        """From peaks of regions to p-values; None where no peaks of normal images are known."""
+        return self.calibration.peak_p_values if self.calibration else None
 
     def map_range(self, model: BayesPFLNetwork) -> tuple[float, float]:
         """Map values at the two ends of the colours of a run."""

@@ -227,9 +227,11 @@ def _profile(
     several = len(own) > 1
     rates = PixelRates()
     scores: list[float] = []
+    peaks: list[float] = []
     for score, one in found.left_out() if several else ():
         scores.append(score)
         rates.add(one)
+        peaks.append(float(one.max()))
     words = [float(deploy_scores(one).score) for one in found.encoded.words]
     rows = zip(
         found.encoded.names,
@@ -252,6 +254,7 @@ def _profile(
             score_threshold(scores, options.fpr),
             float(options.of_pixels),
             rates.threshold(options.of_pixels),
+            tuple(sorted(peaks)),
         )
     return Profile(
         checked,

@@ -23,7 +23,7 @@ from bayes_pfl.detect.inputs import ImageLike, Loaded, batched, load_pixels
 from bayes_pfl.detect.pictures import score_pictures
 from bayes_pfl.detect.results import AnomalyResult, resize_map
 from bayes_pfl.detect.scorer import ScoredImage, Scorer
-from bayes_pfl.detect.settings import ScoringSettings
+from bayes_pfl.detect.settings import ScoringSettings, check_whole
 from bayes_pfl.errors import ConfigError
 from bayes_pfl.fit.calibration import Calibration
 from bayes_pfl.fit.decision import Decision, nearest_normal, resolve_decision
@@ -45,6 +45,7 @@ def predict_stream(
     calibration: Calibration | str | os.PathLike[str] | None = None,
     profile: ProfileLike | None = None,
     uncertainty: bool = True,
+    min_area: int = 1,
 ) -> Iterator[AnomalyResult]:
     """Detect anomalies in images of any sizes, one after the other; see :meth:`BayesPFL.predict`.
 
@@ -54,6 +55,7 @@ def predict_stream(
         ConfigError: a setting that cannot be used, or names and images that differ in number.
         DataError: an image that cannot be read (the message names it), or an unusable class name.
     """
+    check_whole("min_area", min_area, 1)
     profile, its_name = known_profile(profile)
     name = its_name if class_name is None else class_name
     if isinstance(name, str):
@@ -76,13 +78,14 @@ def predict_stream(
         spread=uncertainty,
         references=rule.references,
     )
-    return _stream(scorer, _named(images, name), rule)
+    return _stream(scorer, _named(images, name), rule, min_area)
 
 
 def _stream(
     scorer: Scorer,
     named: Iterator[tuple[ImageLike, str]],
     rule: Decision,
+    min_area: int,
 ) -> Iterator[AnomalyResult]:
     settings, side = scorer.settings, scorer.model.backbone.image_size
     tiles = settings.tiles(scorer.model)
@@ -95,7 +98,7 @@ def _stream(
         found = score_pictures(scorer, [item for item, _ in batch], [name for _, name in batch])
         for (item, name), scores in zip(batch, found, strict=True):
             if scores is not None:
-                yield _result(item, name, scores, scorer, rule)
+                yield _result(item, name, scores, scorer, rule, min_area)
 
 
 def _result(
@@ -104,6 +107,7 @@ def _result(
     scores: ScoredImage,
     scorer: Scorer,
     rule: Decision,
+    min_area: int,
 ) -> AnomalyResult:
     if not scores.finite:
         raise ConfigError(
@@ -124,6 +128,8 @@ def _result(
         map_threshold=rule.map_threshold,
         nearest_normal=nearest_normal(rule, class_name, scores.place, item.size),
         window=scorer.settings.window,
+        min_area=min_area,
+        peak_p_values=rule.peak_p_values,
     )
 
 
