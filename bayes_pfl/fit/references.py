@@ -56,7 +56,8 @@ rendered categories and four sets of photographs, with a standard deviation from
 and 0.7 for the mirrored copy, 2.2 and 0.5 for one that is turned, shifted, larger and brighter."""
 
 _COPY_SHARE = 0.2
-_LEAST_DISTANCE, _LEAST_ODDS = 0.01, 0.2  # spreads: near copies would have none
+LEAST_DISTANCE, LEAST_ODDS = 0.01, 0.2
+"""Smallest spreads of the pixels of maps: near copies would have none."""
 
 
 @dataclass(frozen=True)
@@ -192,7 +193,7 @@ def fit_references(
         distances = STAND_IN * far.cpu()
     if options.rotations:
         memory = replace(memory, cells=unturned_cells(memory.cells, settings.grid))
-    sums = MapSums(_LEAST_ODDS), MapSums(_LEAST_DISTANCE)
+    sums = MapSums(LEAST_ODDS), MapSums(LEAST_DISTANCE)
     for words in encoded.maps:
         sums[0].add(log_odds(words.float()))
     for distance in distances.split(1):
@@ -229,8 +230,8 @@ def _scale(
         words,
         memory,
         pairs,
-        median_standard(words_maps, count, _LEAST_ODDS),
-        median_standard(far, count, _LEAST_DISTANCE),
+        median_standard(words_maps, count, LEAST_ODDS),
+        median_standard(far, count, LEAST_DISTANCE),
     )
 
 
