@@ -9,7 +9,7 @@ Symbols: n references, v tiles of one, N = h*w cells, C channels, K prompt pairs
 from __future__ import annotations
 
 import tempfile
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -135,7 +135,10 @@ def fit_tiles(
     memory = _memory(pictures, settings, len(cut), options.rotations)
     sums: dict[int, tuple[MapSums, MapSums]] = {}
     for number, one in pictures.items():
-        one.distances = _distances(memory, one, settings, single=len(pictures) == 1)
+        if len(pictures) > 1:
+            one.distances = _distances(memory.without(number), one.kept("patches"), settings)
+        else:
+            one.distances = _of_copies(scorer, memory, cut[number]()[2], settings)
         sums[number] = _sums_of(one, settings.grid, scorer.sigma)
     scale = _scale(pictures, sums)
     references = References(settings, memory, scale, digests)
@@ -150,7 +153,7 @@ def _encode(
     settings: PatchSettings,
     rotations: bool,
 ) -> None:
-    words, pairs, maps, patches, copies = [], [], [], [], []
+    words, pairs, maps, patches = [], [], [], []
     layers = scorer.model.backbone.layers
     for batch in batched(cuttings, scorer.settings.batch_size):
         pixels = [part for _, part in batch]
@@ -163,14 +166,9 @@ def _encode(
         for angle in ANGLES[1:] if rotations else ():
             views.append(patches_of(scorer, [turned(part, angle) for part in pixels], settings))
         patches.append(torch.cat(views, 1).half().cpu())
-        if one.number == 0:  # it may turn out to be the only one
-            changed = [turned(part, 8, zoom=1.1, shift=0.05) for part in pixels]
-            copies.append(patches_of(scorer, changed, settings).half().cpu())
     one.words, one.pairs = torch.cat(words), torch.cat(pairs)
     one.keep("maps", torch.cat(maps))
     one.keep("patches", torch.cat(patches))
-    if copies:
-        one.keep("copies", torch.cat(copies))
 
 
 def _memory(
@@ -192,25 +190,33 @@ def _memory(
     return PatchMemory(torch.cat(vectors), torch.cat(owners), torch.cat(cells), count)
 
 
-def _distances(memory: PatchMemory, one: _Picture, settings: PatchSettings, single: bool) -> Tensor:
-    """float16 (v, N): to the other references; of a single one, those of changed copies of its
-    tiles, times :data:`STAND_IN`."""
-    known = memory if single else memory.without(one.number)
-    patches = one.kept("copies" if single else "patches")
-    cells = settings.grid[0] * settings.grid[1]
-    rows = [
-        known.nearest(torch.from_numpy(np.array(part[None, :cells], np.float32))).distance
-        for part in patches
-    ]
-    return ((STAND_IN if single else 1) * torch.cat(rows)).half()
+def _distances(memory: PatchMemory, patches: np.ndarray, settings: PatchSettings) -> Tensor:
+    """Of a reference's tiles, patches (v, N or 8 N, C), to the others: float16 (v, N)."""
+    cells = settings.grid[0] * settings.grid[1]  # not those of turned copies
+    parts = (torch.from_numpy(np.array(part[None, :cells], np.float32)) for part in patches)
+    rows = [memory.nearest(part.to(memory.vectors.device)).distance.cpu() for part in parts]
+    return torch.cat(rows).half()
+
+
+def _of_copies(
+    scorer: Scorer, memory: PatchMemory, cuttings: Iterable[Cutting], settings: PatchSettings
+) -> Tensor:
+    """In place of distances between references where there is one alone, float16 (v, N): those of
+    changed copies of its tiles, times :data:`STAND_IN`."""
+    rows = []
+    for batch in batched(cuttings, scorer.settings.batch_size):
+        changed = [turned(part, 8, zoom=1.1, shift=0.05) for _, part in batch]
+        rows.append(memory.nearest(patches_of(scorer, changed, settings)).distance.cpu())
+    return (STAND_IN * torch.cat(rows)).half()
 
 
 def _sums_of(one: _Picture, grid: tuple[int, int], sigma: float) -> tuple[MapSums, MapSums]:
+    """Of its maps by words, and of its maps of distances."""
     words, far = MapSums(LEAST_ODDS), MapSums(LEAST_DISTANCE)
     for values, distance in zip(one.kept("maps"), one.distances, strict=True):
         words.add(log_odds(torch.from_numpy(values.astype(np.float32))))
         far.add(distance_maps(distance[None].float(), grid, values.shape[-1], sigma)[0])
-    return words, far
+    return MapSums.together([words]), MapSums.together([far])
 
 
 def _scale(
@@ -230,15 +236,11 @@ def _scale(
         Standard.of(odds, WORDS_SPREAD),
         Standard.of(far, MEMORY_SPREAD * float(np.mean(far))),
         torch.stack(pairs).mean(0),
-        *(_together(sums[number][at] for number in chosen).standard(False) for at in (0, 1)),
+        *(
+            MapSums.together([sums[number][at] for number in chosen]).standard(False)
+            for at in (0, 1)
+        ),
     )
-
-
-def _together(parts: Iterator[MapSums]) -> MapSums:
-    total = next(parts)
-    for part in parts:
-        total = total.together(part)
-    return total
 
 
 def temporary_folder() -> tempfile.TemporaryDirectory[str]:
