@@ -14,10 +14,10 @@ import json
 import os
 import re
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import numpy as np
 import torch
@@ -30,6 +30,7 @@ from bayes_pfl.detect.memory import PatchMemory
 from bayes_pfl.detect.name_sensitivity import NEUTRAL
 from bayes_pfl.detect.patches import PatchSettings
 from bayes_pfl.detect.references import References, Scale, picture_digest
+from bayes_pfl.detect.settings import ScoringSettings
 from bayes_pfl.detect.standards import MapStandard, Standard
 from bayes_pfl.errors import ConfigError, DataError
 from bayes_pfl.fit.calibration import CalibratedCheckpoint, CalibratedSettings, Calibration
@@ -44,6 +45,8 @@ from bayes_pfl.support.version import __version__
 FORMAT, VERSION = "bayes-pfl profile", 1
 CONFIG, TENSORS, BEFORE = "config.json", "profile.safetensors", "profile.before.safetensors"
 PAGE, PICTURES = "README.md", "pictures"
+
+Settings = TypeVar("Settings", bound=ScoringSettings)
 
 _MAX_CONFIG, _MAX_TENSORS = 64 * 2**20, 2**30
 _MEND = "make it with bayes-pfl fit"
@@ -182,6 +185,18 @@ def known_profile(profile: ProfileLike | None) -> tuple[Profile | None, str]:
     """
     found = profile if profile is None or isinstance(profile, Profile) else load_profile(profile)
     return found, found.class_name if found else NEUTRAL
+
+
+def with_tiles_of(profile: ProfileLike | None, settings: Settings) -> Settings:
+    """The settings with the tiles of a profile, where they do not say how many pixels a tile has.
+
+    Raises:
+        ConfigError: as :func:`load_profile`.
+    """
+    found, _ = known_profile(profile)
+    if found is None or isinstance(settings.tile, int):
+        return settings
+    return replace(settings, tile=found.settings.tile, overlap=found.settings.overlap)
 
 
 def read_picture(folder: Path, picture: ReferencePicture) -> np.ndarray:

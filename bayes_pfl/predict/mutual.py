@@ -46,6 +46,11 @@ def by_mutual_scoring(
         DataError: a class name with too few pictures that can be read.
     """
     check_whole("mutual", count, FEWEST_MUTUAL, _MOST)
+    if settings.tile is not None:
+        raise ConfigError(
+            f"mutual with tile = {settings.tile}: pictures are compared with each other as a whole "
+            "alone; leave one of them out"
+        )
     if rule.profile is not None or rule.calibration is not None:
         raise ConfigError(
             "mutual with a profile or calibration: the folder itself, or known normal pictures; "
