@@ -12,12 +12,13 @@ import tempfile
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import NamedTuple
 
 import numpy as np
 import torch
 from torch import Tensor
 
-from bayes_pfl.data.tiles import BlendedMap, Cutting, Tile, Tiling
+from bayes_pfl.data.tiles import BlendedMap, Cutting, Tile, TileSettings, Tiling
 from bayes_pfl.detect.inputs import batched
 from bayes_pfl.detect.memory import PatchMemory, memory_score, spread_cells
 from bayes_pfl.detect.patches import PatchSettings, patch_directions
@@ -34,6 +35,7 @@ from bayes_pfl.detect.scorer import Scorer
 from bayes_pfl.detect.standards import MEMORY_SPREAD, WORDS_SPREAD, Standard, log_odds
 from bayes_pfl.fit.encoded import ANGLES, patches_of, turned, unturned_cells
 from bayes_pfl.fit.map_sums import MapSums
+from bayes_pfl.fit.normal_pictures import NormalPicture
 from bayes_pfl.fit.references import LEAST_DISTANCE, LEAST_ODDS, STAND_IN, ReferenceOptions
 from bayes_pfl.model.scoring import deploy_scores, gaussian_smooth
 
@@ -75,6 +77,20 @@ class _Picture:
         return memory_score(self.distances.float())
 
 
+class LeftOut(NamedTuple):
+    """What the other references say of one.
+
+    Attributes:
+        deviations: the highest of its tiles.
+        map: float32 (H, W), at its own size.
+        sees_whole: whether such a picture is also looked at as a whole.
+    """
+
+    deviations: Deviations
+    map: np.ndarray
+    sees_whole: bool
+
+
 @dataclass(frozen=True)
 class FittedTiles:
     """The tiles of the references that have any.
@@ -88,9 +104,8 @@ class FittedTiles:
     _sums: dict[int, tuple[MapSums, MapSums]]
     _sigma: float
 
-    def left_out(self, number: int) -> tuple[Deviations, np.ndarray] | None:
-        """The deviations of a reference by its tiles and its map, float32 (H, W), by a scale that
-        it had no part in; None if it has no tiles."""
+    def left_out(self, number: int) -> LeftOut | None:
+        """A reference by its tiles and a scale that it had no part in; None if it has no tiles."""
         one = self._pictures.get(number)
         if one is None:
             return None
@@ -102,16 +117,16 @@ class FittedTiles:
             known = torch.from_numpy(words[None].astype(np.float32))
             blended.add(tile, combined_maps(scale, known, far)[0].numpy())
         found = deviations(scale, one.words, one.pairs, one.memory_scores)
-        return most_deviating([found]), blended.values
+        return LeftOut(most_deviating([found]), blended.values, one.tiling.sees_whole(one.size))
 
 
 def fit_tiles(
     scorer: Scorer,
-    cut: Sequence[Callable[[], tuple[Tiling | None, tuple[int, int], Iterable[Cutting]]]],
+    own: Sequence[NormalPicture],
+    cut: TileSettings,
     class_name: str,
-    settings: PatchSettings,
+    references: References,
     options: ReferenceOptions,
-    digests: tuple[str, ...],
     folder: Path,
     on_done: Callable[[int], None] = lambda done: None,
 ) -> FittedTiles | None:
@@ -119,30 +134,32 @@ def fit_tiles(
 
     Args:
         scorer: without references.
-        cut: for each reference, gives its tiling, its size and its tiles.
-        folder: for maps and patches, while this and :meth:`FittedTiles.left_out` run.
+        own: the picture of each reference.
+        references: the whole pictures, in that order.
+        folder: for maps and patches, 0.5 MB a tile, while this and :meth:`FittedTiles.left_out`
+            run.
         on_done: called with the number of references done since the last call.
     """
-    pictures: dict[int, _Picture] = {}
-    for number, read in enumerate(cut):
-        tiling, size, cuttings = read()
+    settings, pictures = references.settings, {}
+    for number, picture in enumerate(own):
+        tiling, cuttings = picture.cut(cut)
         if tiling is not None:
-            pictures[number] = _Picture(number, tiling, size, folder)
+            pictures[number] = _Picture(number, tiling, picture.size, folder)
             _encode(scorer, pictures[number], cuttings, class_name, settings, options.rotations)
         on_done(1)
     if not pictures:
         return None
-    memory = _memory(pictures, settings, len(cut), options.rotations)
+    memory = _memory(pictures, settings, len(own), options.rotations)
     sums: dict[int, tuple[MapSums, MapSums]] = {}
     for number, one in pictures.items():
         if len(pictures) > 1:
             one.distances = _distances(memory.without(number), one.kept("patches"), settings)
         else:
-            one.distances = _of_copies(scorer, memory, cut[number]()[2], settings)
+            one.distances = _of_copies(scorer, memory, own[number].cut(cut)[1], settings)
         sums[number] = _sums_of(one, settings.grid, scorer.sigma)
     scale = _scale(pictures, sums)
-    references = References(settings, memory, scale, digests)
-    return FittedTiles(references, pictures, sums, scorer.sigma)
+    found = References(settings, memory, scale, references.digests)
+    return FittedTiles(found, pictures, sums, scorer.sigma)
 
 
 def _encode(
@@ -244,5 +261,5 @@ def _scale(
 
 
 def temporary_folder() -> tempfile.TemporaryDirectory[str]:
-    """For :func:`fit_tiles`; 0.5 MB a tile."""
+    """For :func:`fit_tiles`."""
     return tempfile.TemporaryDirectory(prefix="bayes-pfl-")
