@@ -15,6 +15,7 @@ from bayes_pfl.data.decoding import Decoded, decode
 from bayes_pfl.data.image_files import find_images
 from bayes_pfl.detect.class_names import check_class_name
 from bayes_pfl.detect.inputs import ImageLike, Loaded, batched, load_pixels
+from bayes_pfl.detect.name_sensitivity import effect_of_name
 from bayes_pfl.detect.references import picture_digest
 from bayes_pfl.detect.scorer import Scorer
 from bayes_pfl.detect.standards import MEMORY_SPREAD
@@ -261,6 +262,7 @@ def _profile(
         found.references,
         calibration,
         own.__getitem__,
+        name_effect=effect_of_name(model, own, class_name, words, options),
     )
 
 
@@ -291,6 +293,9 @@ def _by_words(
         pictures,
         None,
         found,
+        name_effect=effect_of_name(
+            model, pixels, class_name, [scores[name] for name in names], options
+        ),
     )
     return Fitted(profile, [], [])
 

@@ -14,6 +14,7 @@ from typing import Any
 
 import numpy as np
 
+from bayes_pfl.detect.name_sensitivity import NameEffect
 from bayes_pfl.detect.references import References
 from bayes_pfl.errors import ConfigError
 from bayes_pfl.fit.calibration import (
@@ -59,6 +60,8 @@ class Profile:
         calibration: thresholds and p-values; None where n is too small for the rates.
         pixels: the picture of a number, uint8 (S, S, 3); None for a profile of words alone.
         folder: where it was read from; None for one in memory.
+        name_effect: what "object" in place of the class name changes on the normal pictures; None
+            where it is the class name.
     """
 
     checkpoint: CalibratedCheckpoint
@@ -71,6 +74,7 @@ class Profile:
     calibration: Calibration | None
     pixels: Callable[[int], np.ndarray] | None = field(default=None, repr=False, compare=False)
     folder: str | None = None
+    name_effect: NameEffect | None = None
 
     @property
     def class_name(self) -> str:

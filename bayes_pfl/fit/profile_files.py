@@ -27,7 +27,7 @@ from torch import Tensor
 from bayes_pfl.config import from_dict
 from bayes_pfl.data.images import read_image
 from bayes_pfl.detect.memory import PatchMemory
-from bayes_pfl.detect.name_sensitivity import NEUTRAL
+from bayes_pfl.detect.name_sensitivity import NEUTRAL, NameEffect
 from bayes_pfl.detect.patches import PatchSettings
 from bayes_pfl.detect.references import References, Scale, picture_digest
 from bayes_pfl.detect.standards import MapStandard, Standard
@@ -79,6 +79,7 @@ class _Record:
     pictures: tuple[ReferencePicture, ...]
     memory: _Memory | None
     calibration: Calibration | None
+    name_effect: NameEffect | None = None
 
 
 def is_profile(folder: str | os.PathLike[str]) -> bool:
@@ -167,6 +168,7 @@ def load_profile(folder: str | os.PathLike[str]) -> Profile:
         record.calibration,
         partial(_pixels, folder, record.pictures) if references else None,
         str(folder),
+        record.name_effect,
     )
 
 
@@ -218,6 +220,7 @@ def _config(profile: Profile, tensors: bytes | None) -> dict[str, Any]:
         profile.pictures,
         memory,
         profile.calibration,
+        profile.name_effect,
     )
     head = {"format": FORMAT, "version": VERSION, "bayes_pfl_version": __version__}
     return head | asdict(record)

@@ -1,6 +1,7 @@
 """The profile of a part: what it keeps, what it refuses, and that a stop never spoils it."""
 
 import json
+import re
 import shutil
 from dataclasses import replace
 
@@ -13,6 +14,7 @@ from bayes_pfl.errors import ConfigError, DataError
 from bayes_pfl.fit import profile_files
 from bayes_pfl.fit.fit import FitOptions, fit_folder, fit_profile
 from bayes_pfl.fit.profile_files import load_profile, save_profile
+from bayes_pfl.fit.profile_page import page_of
 from bayes_pfl.support.files import write_atomically
 from tests.fit.test_references import spotted, texture
 
@@ -66,6 +68,30 @@ def test_it_comes_back_to_the_last_bit(tiny_model, profile, saved):
     assert faulty.nearest_normal.picture.size == (48, 48)
     page = (saved / "README.md").read_text()
     assert NAME in page and "Score threshold" in page and "image 3" in page
+
+
+def test_it_says_where_the_class_name_changes_nearly_nothing(
+    tiny_model, profile, checkpoint_dir, tmp_path, run
+):
+    found = load_profile(save_profile(profile, tmp_path / "part")).name_effect
+    numbers = [at * 24 // 20 for at in range(20)]
+    pixels = [profile.pixels(at) for at in numbers]
+    other = [result.score for result in tiny_model.predict(pixels, "object")]
+    own = [profile.pictures[at].words_score for at in numbers]
+    assert found == profile.name_effect and found.images == 20
+    assert found.largest == pytest.approx(np.abs(np.subtract(own, other)).max(), abs=1e-5)
+    for effect, said in (
+        (replace(found, largest=0.02, spread=0.1), "0.020 at most on 20 .* nearly nothing"),
+        (replace(found, largest=0.2, spread=0.1), r"0\.200 at most on 20 .* is 0\.100\.\n"),
+    ):
+        assert re.search(said, page_of(replace(profile, name_effect=effect)))
+    assert fit_profile(tiny_model, [image(seed) for seed in range(4)]).name_effect is None
+    folder = folder_of(tmp_path / "in", range(9))
+    with_words = "--checkpoint", checkpoint_dir, "--out", tmp_path / "out", "--class-name", NAME
+    code, said, _ = run("fit", folder, *with_words)
+    effect = load_profile(tmp_path / "out").name_effect
+    assert code == 0 and effect.images == 9
+    assert ("class name: changes nearly nothing" in said) == effect.slight
 
 
 def test_few_pictures_give_no_threshold_and_say_how_many_are_missing(tiny_model, tmp_path):
