@@ -16,7 +16,6 @@ from bayes_pfl.data.image_files import find_images
 from bayes_pfl.detect.class_names import check_class_name
 from bayes_pfl.detect.inputs import ImageLike, Loaded, batched, load_pixels
 from bayes_pfl.detect.name_sensitivity import effect_of_name
-from bayes_pfl.detect.references import picture_digest
 from bayes_pfl.detect.scorer import Scorer
 from bayes_pfl.detect.standards import MEMORY_SPREAD
 from bayes_pfl.errors import ConfigError, DataError
@@ -29,7 +28,12 @@ from bayes_pfl.fit.calibration import (
 )
 from bayes_pfl.fit.conformal import PixelRates, score_threshold, upward_z
 from bayes_pfl.fit.profile import Profile, ReferencePicture, no_pictures
-from bayes_pfl.fit.references import FittedReferences, ReferenceOptions, fit_references
+from bayes_pfl.fit.references import (
+    FittedReferences,
+    ReferenceOptions,
+    fit_references,
+    references_of,
+)
 from bayes_pfl.model.network import BayesPFLNetwork
 from bayes_pfl.model.scoring import deploy_scores
 from bayes_pfl.support.progress import NullProgress, Progress
@@ -183,46 +187,30 @@ def _fitted(
     if options.words_only:
         return _by_words(model, pixels, names, class_name, options, checkpoint, progress)
     scorer = Scorer(model, options)
-
-    def fit(pictures: Sequence[np.ndarray], labels: Sequence[str]) -> FittedReferences:
-        return fit_references(
-            scorer,
-            pictures,
-            class_name,
-            options.references,
-            labels,
-            lambda done: progress.advance(done, {}),
-        )
-
-    found = fit(pixels, names)
-    near = found.near_copies()
-    copies = [found.encoded.names[at] for at in near]
-    if near:
-        # By digest: two folders may hold different pictures of one name.
-        left_out = {found.encoded.digests[at] for at in near}
-        kept = [at for at, one in enumerate(pixels) if picture_digest(one) not in left_out]
-        pixels, names = [pixels[at] for at in kept], [names[at] for at in kept]
-        found = fit(pixels, names)
+    found = fit_references(
+        scorer,
+        pixels,
+        class_name,
+        options.references,
+        names,
+        lambda done: progress.advance(done, {}),
+    )
+    if near := found.near_copies():
+        found = references_of(scorer, found.encoded.without(near), options.references)
     if not options.keep_outliers:
         _refuse_strangers(found)
-    equal = list((Counter(names) - Counter(found.encoded.names)).elements())
-    return Fitted(
-        _profile(model, found, pixels, options, checkpoint, class_name),
-        [],
-        sorted(copies) + sorted(equal),
-    )
+    copies = sorted((Counter(names) - Counter(found.encoded.names)).elements())
+    return Fitted(_profile(model, found, options, checkpoint, class_name), [], copies)
 
 
 def _profile(
     model: BayesPFLNetwork,
     found: FittedReferences,
-    pixels: Sequence[np.ndarray],
     options: FitOptions,
     checkpoint: str | None,
     class_name: str,
 ) -> Profile:
-    by_digest = {picture_digest(one): one for one in pixels}
-    own = [by_digest[digest] for digest in found.encoded.digests]
+    own = found.encoded.pictures
     several = len(own) > 1
     rates = PixelRates()
     scores: list[float] = []

@@ -167,17 +167,28 @@ def fit_references(
     """
     if not pictures:
         raise DataError("no reference pictures: give one at least")
-    backbone = scorer.model.backbone
-    settings = patch_settings(backbone, scorer.model.config.references)
     encoded = encode_references(
         scorer,
         pictures,
         class_name,
-        settings,
+        patch_settings(scorer.model.backbone, scorer.model.config.references),
         rotations=options.rotations,
         names=names,
         on_done=on_done,
     )
+    return references_of(scorer, encoded, options)
+
+
+def references_of(
+    scorer: Scorer, encoded: Encoded, options: ReferenceOptions = _DEFAULTS
+) -> FittedReferences:
+    """References from pictures that have been through the model, with the same options.
+
+    Raises:
+        DataError: too few for mutual scoring.
+    """
+    backbone = scorer.model.backbone
+    settings = patch_settings(backbone, scorer.model.config.references)
     if options.mutual and len(encoded) < FEWEST_MUTUAL:
         raise DataError(
             f"{len(encoded)} different pictures are too few for mutual scoring, which compares "
@@ -187,7 +198,8 @@ def fit_references(
     if len(encoded) > 1:
         distances = _distances(memory, encoded, settings.grid[0] * settings.grid[1])
     else:
-        copies = [pictures[0][:, ::-1], turned(pictures[0], 8, zoom=1.1, shift=0.05)]
+        (picture,) = encoded.pictures
+        copies = [picture[:, ::-1], turned(picture, 8, zoom=1.1, shift=0.05)]
         far = memory.nearest(patches_of(scorer, copies, settings)).distance
         distances = STAND_IN * far.cpu()
     if options.rotations:

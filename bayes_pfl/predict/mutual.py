@@ -73,9 +73,8 @@ def by_mutual_scoring(
             lambda done: progress.advance(done, {}),
         )
         references[name] = fitted.references
-        by_name = dict(zip(labels, pictures, strict=True))
-        own = [by_name[label] for label in fitted.encoded.names]
-        shown[name] = ReferencePictures(fitted.encoded.names, own.__getitem__)
+        encoded = fitted.encoded
+        shown[name] = ReferencePictures(encoded.names, encoded.pictures.__getitem__)
     digests = {name: sorted(one.digests) for name, one in references.items()}
     text = f"mutual: {count} drawn of {len(inputs)} by seed {settings.seed}"
     changed = replace(rule, references=references, compared_with=text, pictures=shown)

@@ -10,6 +10,7 @@ import pytest
 from PIL import Image
 
 from bayes_pfl import BayesPFL
+from bayes_pfl.detect.scorer import Scorer
 from bayes_pfl.errors import ConfigError, DataError
 from bayes_pfl.fit import profile_files
 from bayes_pfl.fit.fit import FitOptions, fit_folder, fit_profile
@@ -126,6 +127,30 @@ def test_copies_and_unreadable_files_are_named(tiny_model, tmp_path):
     found = fit_folder(tiny_model, folder, NAME)
     assert len(found.profile.pictures) == 5 and found.copies == ["same.png"]
     assert found.skipped[0][0].endswith("broken.png")
+
+
+def test_near_copies_cost_one_pass_and_change_nothing(tiny_model, tmp_path, monkeypatch):
+    """The same photographs saved anew: two of one picture, in other batches than without them."""
+    folder = folder_of(tmp_path / "in", range(7))
+    wanted = fit_folder(tiny_model, folder, options=FitOptions(batch_size=4)).profile
+    for name, value in (("0a.png", 1), ("0b.png", 2)):
+        near = texture(3)
+        near[0, 0] += value
+        Image.fromarray(near).save(folder / name)
+    (folder / "003.png").rename(folder / "0.png")  # of copies the first by digest stays
+    encoded, seen = Scorer.encoded, []
+
+    def counting(scorer, pixels, names):
+        seen.extend(pixels)
+        return encoded(scorer, pixels, names)
+
+    monkeypatch.setattr(Scorer, "encoded", counting)
+    found = fit_folder(tiny_model, folder, options=FitOptions(batch_size=4))
+    assert len(seen) == 9 and len(found.copies) == 2
+    assert {"0.png", "0a.png", "0b.png"} > set(found.copies)
+    assert len(found.profile.pictures) == 7
+    scores = [sorted(p.score for p in one.pictures) for one in (wanted, found.profile)]
+    np.testing.assert_allclose(*scores, atol=1e-3)  # of the three one stays, perhaps another
 
 
 def test_a_picture_of_another_thing_is_named(tiny_model, tmp_path):
