@@ -28,7 +28,7 @@ from bayes_pfl.config import from_dict
 from bayes_pfl.data.images import read_image
 from bayes_pfl.data.tiles import Tiling
 from bayes_pfl.detect.memory import PatchMemory
-from bayes_pfl.detect.name_sensitivity import NEUTRAL
+from bayes_pfl.detect.name_sensitivity import NEUTRAL, NameEffect
 from bayes_pfl.detect.patches import PatchSettings
 from bayes_pfl.detect.references import References, Scale, picture_digest
 from bayes_pfl.detect.settings import ScoringSettings
@@ -86,6 +86,7 @@ class _Record:
     pictures: tuple[ReferencePicture, ...]
     memory: _Memory | None
     calibration: Calibration | None
+    name_effect: NameEffect | None = None
 
 
 def is_profile(folder: str | os.PathLike[str]) -> bool:
@@ -176,6 +177,7 @@ def load_profile(folder: str | os.PathLike[str]) -> Profile:
         partial(_pixels, folder, record.pictures) if references else None,
         partial(_large, folder, record.pictures) if tiled else None,
         str(folder),
+        record.name_effect,
     )
 
 
@@ -248,6 +250,7 @@ def _config(profile: Profile, tensors: bytes | None) -> dict[str, Any]:
         profile.pictures,
         memory,
         profile.calibration,
+        profile.name_effect,
     )
     head = {"format": FORMAT, "version": VERSION, "bayes_pfl_version": __version__}
     return head | asdict(record)
