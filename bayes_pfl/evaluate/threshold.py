@@ -1,7 +1,7 @@
-"""A calibrated threshold on labelled data: its false positive rate, and what it finds.
+"""A threshold on labelled data: its false positive rate, and what it finds.
 
-Measured for the category of the calibration's class name, and in the protocol `deploy` only: the
-scores of the protocol `authors` depend on the test set.
+Measured for the category of the class name that a calibration or profile is for, and in the
+protocol `deploy` only: the scores of the protocol `authors` depend on the test set.
 """
 
 from __future__ import annotations
@@ -19,24 +19,26 @@ from bayes_pfl.fit.decision import reaches
 from bayes_pfl.model.network import BayesPFLNetwork
 
 
-def check_calibration(request: EvaluationRequest, model: BayesPFLNetwork) -> None:
-    """Check that the calibration of a run, if it has one, fits; before any work.
+def check_fitted(request: EvaluationRequest, model: BayesPFLNetwork) -> None:
+    """Check that the calibration or profile of a run, if it has one, fits; before any work.
 
     Raises:
         ConfigError: no category has its class name, or its settings or weights differ.
     """
-    if request.calibration is None:
-        return
-    name = request.calibration.settings.class_name
-    known = dict.fromkeys(sample.class_name for one in request.data for sample in one.samples)
-    if name not in known:
-        raise ConfigError(
-            f"the calibration is for {name!r}, which no category here is called; there are "
-            f"{', '.join(map(repr, list(known)[:10]))}"
-        )
-    for seed in request.seeds:
-        run = settings_of(model, name, replace(request.settings, seed=seed))
-        request.calibration.check(model, run)
+    given = {"calibration": request.calibration, "profile": request.profile}
+    for what, fitted in given.items():
+        if fitted is None:
+            continue
+        name = fitted.settings.class_name
+        known = dict.fromkeys(sample.class_name for one in request.data for sample in one.samples)
+        if name not in known:
+            raise ConfigError(
+                f"the {what} is for {name!r}, which no category here is called; there are "
+                f"{', '.join(map(repr, list(known)[:10]))}"
+            )
+        for seed in request.seeds:
+            run = settings_of(model, name, replace(request.settings, seed=seed))
+            fitted.check(model, run)
 
 
 def add_rates(
