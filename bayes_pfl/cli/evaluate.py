@@ -103,7 +103,7 @@ def evaluate(
 
     published = load_published(compare) if compare else None
     chosen = _seeds(seeds, seed)
-    numbers = _whole_numbers("--shots", shots, "0,1,2,4") if shots is not None else ()
+    numbers = opt.whole_numbers("--shots", shots, "0,1,2,4") if shots is not None else ()
     known, default = profiles.opened(profile, None)
     checkpoints = opt.checked(checkpoint, (default,))
     found, skipped = _read(data or [], dataset or [], form, opt.names_in(categories))
@@ -155,17 +155,7 @@ def evaluate(
 def _seeds(seeds: str, seed: int | None) -> tuple[int, ...]:
     if seed is not None:
         return (seed,)
-    return _whole_numbers("--seeds", seeds, "0,1,2")
-
-
-def _whole_numbers(option: str, text: str, example: str) -> tuple[int, ...]:
-    try:
-        chosen = tuple(dict.fromkeys(int(part) for part in opt.names_in(text)))
-    except ValueError:
-        chosen = ()
-    if not chosen or min(chosen) < 0:
-        raise ConfigError(f"{option} {text!r}: give whole numbers from 0, as in {example}")
-    return chosen
+    return opt.whole_numbers("--seeds", seeds, "0,1,2")
 
 
 def _read(

@@ -22,7 +22,7 @@ from bayes_pfl.data.transforms import resize_image
 from bayes_pfl.detect.scorer import Scorer
 from bayes_pfl.errors import DataError
 from bayes_pfl.evaluate.datasets import EvaluationData
-from bayes_pfl.fit.profile import Profile
+from bayes_pfl.fit.profile import Profile, no_pictures
 from bayes_pfl.fit.references import (
     DRAWN_MUTUAL,
     FEWEST_MUTUAL,
@@ -94,6 +94,14 @@ class Draw:
     references: Mapping[str, Drawn] = field(default_factory=dict)
     remarks: tuple[str, ...] = ()
 
+    def first(self, count: int) -> Draw:
+        """With so many of the references of each category, and the same test."""
+        fewer = {
+            category: replace(drawn, samples=drawn.samples[:count])
+            for category, drawn in self.references.items()
+        }
+        return replace(self, references=fewer)
+
     @property
     def identity(self) -> str:
         """Hash of the references' files, or of the profile; "" where there are none."""
@@ -150,8 +158,11 @@ def profile_references(data: EvaluationData, profile: Profile) -> Draw:
     """The pictures of a profile as references of the categories of its class name.
 
     Raises:
+        ConfigError: a profile of words alone.
         DataError: such a category with several class names.
     """
+    if profile.references is None:
+        raise no_pictures(profile)
     source = f"of the profile {profile.folder or 'in memory'}"
     references: dict[str, Drawn] = {}
     for category, test in _by_category(data).items():

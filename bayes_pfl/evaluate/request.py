@@ -14,7 +14,7 @@ from bayes_pfl.evaluate.records import Protocol, Skipped
 from bayes_pfl.evaluate.reference_draw import MUTUAL, PROFILE, Method
 from bayes_pfl.evaluate.scoring import EvaluationSettings
 from bayes_pfl.fit.calibration import Calibration
-from bayes_pfl.fit.profile import Profile, no_pictures
+from bayes_pfl.fit.profile import Profile
 
 
 @dataclass(frozen=True)
@@ -39,8 +39,7 @@ class EvaluationRequest:
             threshold, if it has one, is tried there.
 
     Raises:
-        ConfigError: references with a calibration, or with the protocol `authors`; a profile of
-            words alone.
+        ConfigError: references with a calibration, or with the protocol `authors`.
     """
 
     checkpoints: tuple[str, ...]
@@ -73,8 +72,6 @@ class EvaluationRequest:
                 "--calibration is of scores by words alone: leave it out, or --shots, --mutual and "
                 "--profile"
             )
-        if self.profile is not None and self.profile.references is None:
-            raise no_pictures(self.profile)
 
     @property
     def methods(self) -> tuple[Method, ...]:

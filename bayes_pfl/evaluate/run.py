@@ -211,7 +211,8 @@ class _CheckpointRun:
 
     def __post_init__(self) -> None:
         request = self.request
-        check_fitted(request, self.model)
+        for fitted in (request.calibration, request.profile):
+            check_fitted(fitted, self.model, request.data, request.settings, request.seeds)
         for word in dict.fromkeys(s.class_name for data in request.data for s in data.samples):
             check_class_name(self.model, word)
         prepare_folder(self.out)
