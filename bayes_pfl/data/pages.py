@@ -12,6 +12,7 @@ from PIL import Image
 from bayes_pfl.data import dicom
 from bayes_pfl.data.image_files import Files, list_files, no_images, remark
 from bayes_pfl.data.images import read_image
+from bayes_pfl.data.large_tiff import LargeTiff
 from bayes_pfl.data.opening import MAX_PIXELS, opened, several_in
 from bayes_pfl.data.tiff import MAX_PAGES, tiff_pages
 from bayes_pfl.support.run_names import page_title
@@ -39,6 +40,14 @@ class Picture:
     def read(self, max_pixels: int = MAX_PIXELS) -> Image.Image:
         """The picture, mode RGB; see :func:`bayes_pfl.data.images.read_image`."""
         return read_image(self.path, page=self.page, window=self.window, max_pixels=max_pixels)
+
+
+def large_page(picture: Picture) -> LargeTiff | None:
+    """The page of a TIFF file that has more pixels than are decoded at once; None for others."""
+    if picture.path.suffix.lower() not in _TIFF_SUFFIXES:
+        return None
+    large = LargeTiff(picture.path, picture.page or 1)
+    return large if large.pixels() > MAX_PIXELS else None
 
 
 def read_pages(

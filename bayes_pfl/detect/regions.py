@@ -108,7 +108,8 @@ class FoundRegions:
         left, top, right, bottom = self.regions[number].box
         x, y = self.offset
         labels = self.labels[top - y : bottom - y, left - x : right - x]
-        return np.equal(labels, number + 1).view(np.uint8)
+        found: np.ndarray = np.equal(labels, number + 1).view(np.uint8)
+        return found
 
 
 def find_regions(anomaly_map: np.ndarray, rule: RegionRule) -> FoundRegions:
