@@ -45,7 +45,7 @@ class LargeTiff:
 
         try:
             with TiffFile(self.path) as file:
-                page = file.pages[self.page - 1]
+                page: Any = file.pages[self.page - 1]
                 return int(page.imagewidth) * int(page.imagelength)
         except (TiffFileError, OSError, ValueError, IndexError, KeyError):
             return 0
