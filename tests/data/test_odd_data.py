@@ -276,7 +276,7 @@ def test_a_dataset_is_warned_of_once_and_check_reports_it(tree, workers):
     doubts = [str(w.message) for w in caught if w.category is DatasetWarning]
     assert len(doubts) == 1 and "2_mask.png: holds more than two grey values" in doubts[0]
     (line,) = check_of(tree).lines()
-    assert "2_mask.png: holds more than two grey values" in line and "(4 masks)" in line
+    assert "2_mask.png: holds more than two grey values" in line and "(4 files)" in line
 
 
 # EXIF ---------------------------------------------------------------------------------------------
