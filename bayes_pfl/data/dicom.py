@@ -166,7 +166,7 @@ def _grey(values: np.ndarray, header: Any, window: Window | None) -> np.ndarray:
             grey[rows] = np.rint((shown - low) * (255 / (high - low))).clip(0, 255)
     except (ValueError, TypeError, NotImplementedError, AttributeError, IndexError) as error:
         reason = error_reason(error)
-        raise DataError(f"its window cannot be used ({reason}); give --window CENTER,WIDTH") from (
+        raise DataError(f"its window cannot be used ({reason}); give --window CENTRE,WIDTH") from (
             error
         )
     return grey

@@ -207,7 +207,7 @@ def _rubbish(folder):
         (_without_pixels, "without pixels, such as a report; leave it out"),
         (_unknown_compression, "compressed as JPEG Lossless.*no decoder.*python-gdcm"),
         (_deflated, "deflated DICOM files are not read"),
-        (_odd_window, "its window cannot be used .*; give --window CENTER,WIDTH"),
+        (_odd_window, "its window cannot be used .*; give --window CENTRE,WIDTH"),
         (_large, "60000x60000 is more than 178956970 pixels"),
         (_rubbish, "a.dcm: "),
     ],

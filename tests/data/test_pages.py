@@ -15,6 +15,7 @@ from bayes_pfl.data.images import SEVERAL, read_image
 from bayes_pfl.data.pages import Picture, find_pictures, pictures_of, read_pages
 from bayes_pfl.data.tiff import MAX_PAGES, tiff_pages
 from bayes_pfl.errors import ImageReadError
+from tests.helpers.stacks import by_hand, cut, damage
 
 COUNT = 5
 
@@ -69,24 +70,6 @@ def test_deep_pages_equal_their_8_bit_picture(tmp_path, channels, kind):
         assert np.array_equal(values(image), np.broadcast_to(page, (30, 40, 3)))
 
 
-def by_hand(path, order, kinds):
-    """A TIFF of pages of one pixel, 10, 11, ..., each of a subfile type of its own."""
-    size = 2 + 12 * 10 + 4
-    end = 8 + size * len(kinds)
-    body, pixels = b"", bytes(range(10, 10 + len(kinds)))
-    for number, kind in enumerate(kinds):
-        tags = {254: kind, 256: 1, 257: 1, 258: 8, 259: 1, 262: 1, 273: end + number}
-        tags |= {277: 1, 278: 1, 279: 1}
-        body += struct.pack(order + "H", len(tags))
-        for tag, value in tags.items():
-            body += struct.pack(order + "HHII", tag, 4, 1, value)
-        following = 8 + size * (number + 1)
-        body += struct.pack(order + "I", following if following < end else 0)
-    head = {"<": b"II*\0", ">": b"MM\0*"}[order]
-    path.write_bytes(head + struct.pack(order + "I", 8) + body + pixels)
-    return path
-
-
 @pytest.mark.parametrize("order", "<>")
 def test_smaller_copies_and_masks_are_no_pages(tmp_path, order):
     path = by_hand(tmp_path / "a.tif", order, [0, 1, 2, 4, 0])
@@ -102,22 +85,15 @@ def test_smaller_copies_and_masks_are_no_pages(tmp_path, order):
 
 def test_a_page_is_read_without_decoding_those_before(tmp_path):
     path = stack(tmp_path / "a.tif", compression="tiff_deflate")
-    data = bytearray(path.read_bytes())
-    with Image.open(path) as image:
-        for number in range(COUNT - 1):
-            image.seek(number)
-            (place,), (size,) = image.tag_v2[273], image.tag_v2[279]
-            data[place : place + size] = b"\xff" * size
-    path.write_bytes(data)
+    for page in range(1, COUNT):
+        damage(path, page)
     assert np.array_equal(values(Picture(path, COUNT).read())[..., 0], values(pages()[-1]))
     with pytest.raises(ImageReadError, match="page 4: damaged or cut short"):
         Picture(path, 4).read()
 
 
 def test_a_stack_cut_short_has_a_row_for_what_is_missing(tmp_path):
-    path = stack(tmp_path / "a.tif")
-    offsets = tiff_pages(path).offsets
-    path.write_bytes(path.read_bytes()[: offsets[4]])
+    path = cut(stack(tmp_path / "a.tif"), 4)
     assert [picture.page for picture in pictures_of(path)] == [1, 2, 3, 4]
     assert Picture(path, 3).read().size == (40, 30)
     with pytest.raises(ImageReadError, match=r"a.tif, page 4: damaged or cut short"):
