@@ -71,6 +71,8 @@ def fit(
     precision: opt.Precision = "float32",
     workers: opt.Workers = 0,
     window: opt.Window = None,
+    tile: opt.Tile = None,
+    overlap: opt.Overlap = None,
     device: opt.Device = None,
     seed: opt.Seed = 0,
 ) -> None:
@@ -94,6 +96,7 @@ def fit(
             keep_outliers=keep_outliers,
             workers=workers,
             window=opt.window_of(window),
+            **opt.tiles_of(tile, overlap),
             rotations=rotations,
             aligned=aligned,
             words_only=words_only,
@@ -109,6 +112,8 @@ def fit(
             or samples is not None
             or seed
             or window
+            or tile
+            or overlap
         ):
             raise ConfigError(
                 "--update keeps the class name and the settings of the profile: leave them out"
@@ -121,6 +126,8 @@ def fit(
             precision=known.precision,
             seed=known.seed,
             window=known.window,
+            tile=known.tile,
+            overlap=known.overlap,
             batch_size=batch_size,
             workers=workers,
             keep_outliers=keep_outliers,

@@ -17,9 +17,13 @@ from PIL import Image
 from torch.utils.data import DataLoader
 
 from bayes_pfl.data.pages import Picture
+from bayes_pfl.data.tiles import Cutting, TileSettings, Tiling, tiles_of
 from bayes_pfl.data.transforms import resize_image
 
 Item = TypeVar("Item")
+
+PICTURES_AT_ONCE = 2
+"""Large pictures of a batch: their tiles are many, and their maps as large as they are."""
 
 
 @dataclass(frozen=True)
@@ -31,6 +35,7 @@ class Decoded:
         pixels: uint8 (S, S, 3) for the model; None if it could not be read.
         preview: uint8 (h, w, 3) for a person, no larger than asked for; None if not asked for.
         error: why it could not be read, without the path; empty if it could.
+        tiling, tiles: how a large picture is cut, and its tiles; else None, and none.
     """
 
     picture: Picture
@@ -38,6 +43,8 @@ class Decoded:
     pixels: np.ndarray | None = None
     preview: np.ndarray | None = None
     error: str = ""
+    tiling: Tiling | None = None
+    tiles: Iterable[Cutting] = ()
 
     @property
     def path(self) -> Path:
@@ -50,15 +57,18 @@ class Decoded:
         return str(self.picture)
 
 
-def _decoded(picture: Picture, image_size: int, preview_side: int) -> Decoded:
+def _decoded(
+    picture: Picture, image_size: int, preview_side: int, tiles: TileSettings | None = None
+) -> Decoded:
     try:
         image = picture.read()
         pixels = resize_image(image, image_size)
         preview = _reduced(image, preview_side) if preview_side else None
+        cut = tiles_of(image, tiles)
     except Exception as error:  # MemoryError and what file systems raise must not end a run
         reason = str(error).removeprefix(f"{picture}: ") or type(error).__name__
         return Decoded(picture, error=" ".join(reason.split()))
-    return Decoded(picture, image.size, pixels, preview)
+    return Decoded(picture, image.size, pixels, preview, "", *cut)
 
 
 def _reduced(image: Image.Image, side: int) -> np.ndarray:
@@ -77,6 +87,7 @@ def decode(
     preview_side: int = 0,
     batch_size: int = 8,
     workers: int = 0,
+    tiles: TileSettings | None = None,
 ) -> Generator[list[Decoded], None, None]:
     """Batches of decoded pictures in order, fetched ahead by a thread; a few are held at once.
 
@@ -85,8 +96,13 @@ def decode(
         preview_side: longest side of the preview, in pixels; 0 for none.
         workers: processes that decode; 0 leaves it to the thread. One that a decoder kills (a crash
             in a library, no memory) costs the file that did it, and is replaced.
+        tiles: how large pictures are cut; None to look at them as a whole alone. Batches are then
+            of :data:`PICTURES_AT_ONCE` pictures at most.
     """
-    read = functools.partial(_decoded, image_size=image_size, preview_side=preview_side)
+    batch_size = min(batch_size, PICTURES_AT_ONCE) if tiles else batch_size
+    read = functools.partial(
+        _decoded, image_size=image_size, preview_side=preview_side, tiles=tiles
+    )
     return read_ahead(_batches(pictures, read, batch_size, workers), depth=1 + (workers > 0))
 
 

@@ -13,6 +13,7 @@ from pathlib import Path
 
 from bayes_pfl.data.decoding import Decoded, decode
 from bayes_pfl.data.wording import ClassNames
+from bayes_pfl.detect.pictures import score_pictures
 from bayes_pfl.detect.scorer import ScoredImage, Scorer
 from bayes_pfl.errors import ConfigError, DataError
 from bayes_pfl.fit.calibration import Calibration
@@ -264,12 +265,14 @@ class FolderRun:
             preview_side=self.output.preview_side,
             batch_size=self.settings.batch_size,
             workers=self.settings.workers,
+            tiles=self.settings.tiles(self.model),
         )
         indices = iter(chosen)
         with closing(batches):
             for batch in batches:
                 places = [next(indices) for _ in batch]
-                scored = self.scorer.decoded(batch, [self.inputs.names[at] for at in places])
+                names = [self.inputs.names[at] for at in places]
+                scored = score_pictures(self.scorer, batch, names)
                 yield list(zip(places, batch, scored, strict=True))
 
     # Files ---------------------------------------------------------------------------------------

@@ -68,6 +68,18 @@ def test_it_comes_back_to_the_last_bit(tiny_model, profile, saved):
     assert NAME in page and "Score threshold" in page and "image 3" in page
 
 
+def test_regions_get_p_values_from_the_pictures_left_out(tiny_model, profile, copied):
+    faulty = Image.fromarray(spotted(91))
+    strongest = tiny_model.predict(faulty, profile=profile).regions[0]
+    assert len(profile.calibration.peaks) == 24 and strongest.p_value == pytest.approx(1 / 25)
+    path = copied / "config.json"
+    kept = json.loads(path.read_text())
+    del kept["calibration"]["peaks"]  # as earlier versions wrote it
+    path.write_text(json.dumps(kept))
+    older = tiny_model.predict(faulty, profile=copied).regions
+    assert older[0] == replace(strongest, p_value=None)
+
+
 def test_few_pictures_give_no_threshold_and_say_how_many_are_missing(tiny_model, tmp_path):
     few = fit_profile(tiny_model, [image(seed) for seed in range(5)], NAME)
     assert few.calibration is None and few.missing == 15

@@ -9,7 +9,7 @@ from collections.abc import Generator, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing
 from dataclasses import asdict, dataclass, replace
-from functools import cached_property
+from functools import cached_property, partial
 from itertools import islice
 from pathlib import Path
 
@@ -20,6 +20,7 @@ from bayes_pfl.checkpoints.load import load_checkpoint
 from bayes_pfl.data.decoding import Decoded, decode, read_ahead
 from bayes_pfl.data.pages import Picture
 from bayes_pfl.detect.inputs import batched
+from bayes_pfl.detect.pictures import score_pictures
 from bayes_pfl.detect.results import resize_map
 from bayes_pfl.detect.scorer import ScoredImage, Scorer
 from bayes_pfl.errors import BayesPFLError, CheckpointError, ConfigError, DataError
@@ -145,17 +146,24 @@ class PartScorer:
         with closing(self._decoded(keys, workers)) as batches:
             for batch in batches:
                 chosen = list(islice(named, len(batch)))
-                found = self.scorer.decoded(batch, [name for _, name in chosen])
+                found = score_pictures(self.scorer, batch, [name for _, name in chosen])
                 for (key, name), item, scored in zip(chosen, batch, found, strict=True):
                     row = scored_row(*key, name, item, scored, self.job.rule)
                     error = self._write_map(row, scored, item) if scored and not row.error else None
                     yield replace(row, error=error) if error else row
 
     def _decoded(self, keys: list[Key], workers: int) -> Generator[list[Decoded], None, None]:
-        side, size = self.scorer.model.backbone.image_size, self.job.settings.batch_size
+        model, settings = self.scorer.model, self.job.settings
+        read = partial(
+            decode,
+            image_size=model.backbone.image_size,
+            batch_size=settings.batch_size,
+            workers=workers,
+            tiles=settings.tiles(model),
+        )
         with closing(self._pictures(keys)) as windows:
             for pictures, faults in windows:
-                with closing(decode(pictures, side, batch_size=size, workers=workers)) as batches:
+                with closing(read(pictures)) as batches:
                     for batch in batches:
                         reasons = [faults.get(item.path) for item in batch]
                         yield [
