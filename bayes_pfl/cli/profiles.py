@@ -166,4 +166,10 @@ def _say(profile: Profile, out: Path) -> None:
             f"no thresholds: {profile.missing} more pictures are needed for a false positive rate "
             f"of {profile.fpr:g}; scores order the pictures all the same"
         )
+    if (effect := profile.name_effect) and effect.slight:
+        opt.say(
+            "class name: changes nearly nothing for this model on these pictures; with "
+            f"{effect.name!r} scores by words differ by {effect.largest:.3f} at most, their "
+            f"standard deviation is {effect.spread:.3f}"
+        )
     opt.say(f"written to {out}; next: bayes-pfl predict FOLDER --profile {out} --out RESULTS")

@@ -9,6 +9,7 @@ import numpy as np
 
 from bayes_pfl.checkpoints.fingerprint import fingerprint
 from bayes_pfl.data.tiles import raise_to
+from bayes_pfl.detect.name_sensitivity import effect_of_name
 from bayes_pfl.detect.references import most_deviating
 from bayes_pfl.fit.calibrate import CalibrationOptions
 from bayes_pfl.fit.calibration import (
@@ -41,6 +42,8 @@ def build_profile(
         own: the picture of each reference.
     """
     several = len(own) > 1
+    words = [float(deploy_scores(one).score) for one in found.encoded.words]
+    pixels = found.encoded.pictures
     rates = PixelRates()
     scores: list[float] = []
     peaks: list[float] = []
@@ -53,7 +56,7 @@ def build_profile(
         found.encoded.names,
         found.encoded.digests,
         scores if several else [None],
-        [float(deploy_scores(one).score) for one in found.encoded.words],
+        words,
         found.memory_scores() if several else [None],
         [picture.size for picture in own],
         strict=True,
@@ -82,8 +85,9 @@ def build_profile(
         tuple(ReferencePicture(*row) for row in rows),
         replace(found.references, tiles=tiles.references if tiles else None),
         calibration,
-        found.encoded.pictures.__getitem__,
+        pixels.__getitem__,
         [picture.copy() for picture in own].__getitem__ if tiles else None,
+        name_effect=effect_of_name(model, pixels, class_name, words, options),
     )
 
 

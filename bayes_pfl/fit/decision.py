@@ -23,6 +23,10 @@ from bayes_pfl.fit.profile import Profile, ProfileLike
 from bayes_pfl.fit.profile_files import load_profile
 from bayes_pfl.model.network import BayesPFLNetwork
 
+WORTH_A_LOOK = 0.5
+"""Combined score from which a person is shown what of the references is nearest, even if no
+threshold says so."""
+
 
 def reaches(scores: float | np.ndarray, threshold: float) -> np.ndarray:
     """Whether scores are at or above a threshold: the one comparison behind labels and rates.
@@ -190,6 +194,11 @@ def _by_profile(
         )
     limit = known.pixel_threshold if map_threshold is None else map_threshold
     return Decision(known.threshold, limit, known, found, references, compared, pictures)
+
+
+def worth_a_look(score: float, label: int | None) -> bool:
+    """Whether a person should be shown what of the references is nearest to an image."""
+    return bool(label) or score >= WORTH_A_LOOK
 
 
 def nearest_normal(

@@ -14,6 +14,7 @@ from bayes_pfl.data.decoding import PICTURES_AT_ONCE, decode
 from bayes_pfl.data.pages import find_pictures
 from bayes_pfl.detect.class_names import check_class_name
 from bayes_pfl.detect.inputs import ImageLike, batched
+from bayes_pfl.detect.name_sensitivity import effect_of_name
 from bayes_pfl.detect.references import picture_digest
 from bayes_pfl.detect.scorer import Scorer
 from bayes_pfl.detect.standards import MEMORY_SPREAD
@@ -251,6 +252,8 @@ def _by_words(
     loaded = (picture.loaded(tiles) for picture in pictures)
     batches = batched(loaded, PICTURES_AT_ONCE if tiles else options.batch_size)
     found, scores = calibrate_batches(model, batches, class_name, options, checkpoint, progress)
+    pixels = [picture.pixels for picture in pictures]
+    in_order = [scores[picture.name] for picture in pictures]
     rows = scores.items()
     known = tuple(ReferencePicture(name, "", score, score, None) for name, score in rows)
     profile = Profile(
@@ -262,6 +265,8 @@ def _by_words(
         known,
         None,
         found,
+        # With tiles the scores are not those of the whole pictures, which are compared.
+        name_effect=None if tiles else effect_of_name(model, pixels, class_name, in_order, options),
     )
     return Fitted(profile, [], [])
 

@@ -17,6 +17,7 @@ import numpy as np
 from PIL import Image
 
 from bayes_pfl.data.tiles import Tiling
+from bayes_pfl.detect.name_sensitivity import NameEffect
 from bayes_pfl.detect.references import References
 from bayes_pfl.errors import ConfigError
 from bayes_pfl.fit.calibration import (
@@ -66,6 +67,8 @@ class Profile:
         large: a smaller copy of the large picture of a number, the bytes of a WEBP file, to show
             what its tiles are; None for a profile without tiles.
         folder: where it was read from; None for one in memory.
+        name_effect: what "object" in place of the class name changes on the normal pictures; None
+            where it is the class name.
     """
 
     checkpoint: CalibratedCheckpoint
@@ -79,6 +82,7 @@ class Profile:
     pixels: Callable[[int], np.ndarray] | None = field(default=None, repr=False, compare=False)
     large: Callable[[int], bytes] | None = field(default=None, repr=False, compare=False)
     folder: str | None = None
+    name_effect: NameEffect | None = None
 
     @property
     def class_name(self) -> str:

@@ -28,7 +28,7 @@ from bayes_pfl.config import from_dict
 from bayes_pfl.data.images import read_image
 from bayes_pfl.data.tiles import Tiling
 from bayes_pfl.detect.memory import PatchMemory
-from bayes_pfl.detect.name_sensitivity import NEUTRAL
+from bayes_pfl.detect.name_sensitivity import NEUTRAL, NameEffect
 from bayes_pfl.detect.patches import PatchSettings
 from bayes_pfl.detect.references import References, Scale, picture_digest
 from bayes_pfl.detect.settings import ScoringSettings
@@ -86,6 +86,7 @@ class _Record:
     pictures: tuple[ReferencePicture, ...]
     memory: _Memory | None
     calibration: Calibration | None
+    name_effect: NameEffect | None = None
 
 
 def is_profile(folder: str | os.PathLike[str]) -> bool:
@@ -127,12 +128,12 @@ def save_profile(profile: Profile, folder: str | os.PathLike[str]) -> Path:
 
 
 def _is_begun(folder: Path) -> bool:
-    """Whether a folder is empty, or holds what a first save that was stopped has written."""
+    """Whether a folder is empty, or holds what first saves that were stopped have written."""
     names = (path.name for path in folder.iterdir())
     left = {name for name in names if not re.fullmatch(r"\..+\.[0-9a-f]{32}", name)}
     pictures = folder / PICTURES
     own = all(map(_is_own, pictures.iterdir())) if pictures.is_dir() else True
-    return left <= {TENSORS, PICTURES} and own
+    return left <= {TENSORS, BEFORE, PICTURES} and own
 
 
 def _is_own(path: Path) -> bool:
@@ -176,6 +177,7 @@ def load_profile(folder: str | os.PathLike[str]) -> Profile:
         partial(_pixels, folder, record.pictures) if references else None,
         partial(_large, folder, record.pictures) if tiled else None,
         str(folder),
+        record.name_effect,
     )
 
 
@@ -248,6 +250,7 @@ def _config(profile: Profile, tensors: bytes | None) -> dict[str, Any]:
         profile.pictures,
         memory,
         profile.calibration,
+        profile.name_effect,
     )
     head = {"format": FORMAT, "version": VERSION, "bayes_pfl_version": __version__}
     return head | asdict(record)

@@ -17,7 +17,7 @@ from bayes_pfl.detect.pictures import score_pictures
 from bayes_pfl.detect.scorer import ScoredImage, Scorer
 from bayes_pfl.errors import ConfigError, DataError
 from bayes_pfl.fit.calibration import Calibration
-from bayes_pfl.fit.decision import Decision, nearest_normal
+from bayes_pfl.fit.decision import Decision, nearest_normal, worth_a_look
 from bayes_pfl.fit.profile import ProfileLike
 from bayes_pfl.fit.profile_files import known_profile
 from bayes_pfl.model.network import BayesPFLNetwork
@@ -38,9 +38,6 @@ Drawn = tuple[int, Row, "Future[str | None] | None"]
 
 _DEFAULTS = FolderSettings()
 _BATCHES_BEING_DRAWN = 2
-_WORTH_A_LOOK = 0.5
-"""Combined score from which the report shows what of the references is nearest, if no threshold
-says so."""
 
 
 def predict_folder(
@@ -238,7 +235,7 @@ class FolderRun:
         if scored is None or scored.map is None or item.size is None or row.error:
             return index, row, None
         near = None
-        if self.settings.report and (row.label or scored.score >= _WORTH_A_LOOK):
+        if self.settings.report and worth_a_look(scored.score, row.label):
             near = nearest_normal(self.rule, name, scored.place, item.size)
         return index, row, pool.submit(self.output.write_pictures, item, row, scored, near)
 

@@ -45,6 +45,15 @@ def test_names_by_folder_and_mean_prompt(alone, run_ray, plain_rows, folder, tmp
     assert_same_rows(rows_of(tmp_path / "out"), plain_rows(folder, **options))
 
 
+def test_a_profile_is_that_of_one_process(alone, run_ray, plain_rows, folder, profile, tmp_path):
+    summary = run_ray(folder, tmp_path / "out", profile=profile, threshold=None)
+    found = rows_of(tmp_path / "out")
+    assert_same_rows(found, plain_rows(folder, profile=profile, threshold=None))
+    scored = [row for row in found if row["score"] is not None]
+    assert len(scored) == 12 and all(r["memory_score"] > 0 and r["p_value"] > 0 for r in scored)
+    assert summary.anomalous == sum(row["label"] for row in scored)
+
+
 def test_words_of_the_user_reach_the_tokenizer(alone, run_ray, folder, tmp_path, prompted):
     run_ray(folder, tmp_path / "out", class_name="rain drop", samples=1)
     assert prompted == {"rain drop"}
