@@ -13,7 +13,7 @@ import torch
 from PIL import Image
 
 from bayes_pfl.detect.references import COMBINED_RANGE, Place, References
-from bayes_pfl.detect.regions import PValues
+from bayes_pfl.detect.regions import PValues, RegionRule
 from bayes_pfl.detect.results import NearestNormal, cell_box
 from bayes_pfl.detect.settings import ScoringSettings
 from bayes_pfl.errors import ConfigError
@@ -65,7 +65,7 @@ class Decision:
 
     Attributes:
         threshold: of the score.
-        map_threshold: of the map, to be outlined.
+        map_threshold: of the map; pixels at or above it belong to regions, and are outlined.
         profile: brings references, and perhaps the calibration.
         references: by class name, what images are compared with; empty for words alone.
         compared_with: what that is, in words; "" for words alone.
@@ -88,6 +88,12 @@ class Decision:
             value = getattr(self, name)
             if value is not None and not math.isfinite(value):
                 raise ConfigError(f"{name} = {value}: give a number; scores lie within 0 and 1")
+
+    def region_rule(self, min_area: int) -> RegionRule | None:
+        """What counts as a region of a map; None without a threshold of it."""
+        if self.map_threshold is None:
+            return None
+        return RegionRule(self.map_threshold, min_area, self.peak_p_values)
 
     @property
     def peak_p_values(self) -> PValues | None:

@@ -10,6 +10,7 @@ import numpy as np
 from PIL import Image
 
 from tests.bad_input.case import Case, World
+from tests.helpers.folders import rows_of
 
 
 def texture(seed: int) -> Image.Image:
@@ -124,8 +125,7 @@ def empty(world: World) -> str:
 def its_own_picture(world: World) -> str:
     fitted(world, sound(world, 8))
     used(world, "--class-name", "nut", code=0)
-    table = (world.folder / "out" / "predictions.csv").read_text().splitlines()
-    scores = [float(line.split(",")[-2]) for line in table[1:]]
+    scores = [float(row["memory_score"]) for row in rows_of(world.folder / "out")]
     assert min(scores) > 0.01  # its distance to itself would be 0
     return ""
 
