@@ -70,6 +70,10 @@ Grid = Annotated[
 Compile = Annotated[
     bool, typer.Option("--compile", help="torch.compile the image tower: for long runs.")
 ]
+Window = Annotated[
+    str | None,
+    typer.Option(help="CENTRE,WIDTH of the values of DICOM files; default: as they say."),
+]
 Report = Annotated[bool, typer.Option(help="Write report.html, a page to look through.")]
 Json = Annotated[Path | None, typer.Option("--json", help="Also write this file.")]
 
@@ -93,6 +97,17 @@ def checked(checkpoints: list[str] | None, default: tuple[str, ...]) -> tuple[st
     for name in names:
         read_config(find_checkpoint(name))
     return names
+
+
+def window_of(text: str | None) -> tuple[float, float] | None:
+    """The window of ``--window``; raises ConfigError for what is not two numbers."""
+    if text is None:
+        return None
+    try:
+        centre, width = (float(part) for part in text.split(","))
+    except ValueError as error:
+        raise ConfigError(f"--window {text!r}: give CENTRE,WIDTH, as in 40,400") from error
+    return centre, width
 
 
 def names_in(text: str | None) -> tuple[str, ...]:

@@ -70,6 +70,7 @@ def fit(
     batch_size: opt.BatchSize = 8,
     precision: opt.Precision = "float32",
     workers: opt.Workers = 0,
+    window: opt.Window = None,
     device: opt.Device = None,
     seed: opt.Seed = 0,
 ) -> None:
@@ -92,6 +93,7 @@ def fit(
             seed=seed,
             keep_outliers=keep_outliers,
             workers=workers,
+            window=opt.window_of(window),
             rotations=rotations,
             aligned=aligned,
             words_only=words_only,
@@ -99,7 +101,15 @@ def fit(
         name = class_name or "object"
         class_names.warn_of_names(model, class_name)
     else:
-        if rotations or aligned or words_only or class_name or samples is not None or seed:
+        if (
+            rotations
+            or aligned
+            or words_only
+            or class_name
+            or samples is not None
+            or seed
+            or window
+        ):
             raise ConfigError(
                 "--update keeps the class name and the settings of the profile: leave them out"
             )
@@ -110,6 +120,7 @@ def fit(
             samples=known.samples,
             precision=known.precision,
             seed=known.seed,
+            window=known.window,
             batch_size=batch_size,
             workers=workers,
             keep_outliers=keep_outliers,
@@ -121,6 +132,8 @@ def fit(
             model, normals, name, options, before=before, checkpoint=checkpoint, progress=progress
         )
     save_profile(found.profile, out)
+    for line in found.remarks:
+        opt.say(line)
     _say(found.profile, out)
     for copy in found.copies:
         opt.warn(f"note: {copy} is a copy of another picture: left out", style="yellow")

@@ -78,6 +78,7 @@ class AnomalyResult:
         image: the picture, mode RGB, for images from memory; files are read again when needed.
         map_range: map values at the two ends of the overlay's colours, as the checkpoint says.
         map_threshold: of the map, from the calibration; None without one.
+        window: (centre, width) with which a DICOM file was read; None for its own.
         min_area: regions of fewer pixels are left out of :attr:`regions`.
         peak_p_values: from peaks of regions to p-values; None where no normal pictures are known.
     """
@@ -101,6 +102,7 @@ class AnomalyResult:
     words_score: float | None = None
     memory_score: float | None = None
     nearest_normal: NearestNormal | None = field(default=None, repr=False)
+    window: tuple[float, float] | None = field(default=None, repr=False)
     min_area: int = field(default=1, repr=False)
     peak_p_values: PValues | None = field(default=None, repr=False)
 
@@ -264,7 +266,7 @@ class AnomalyResult:
             return self.image
         if self.path is None:
             raise DataError("this result has neither path nor image; predict the image again")
-        return read_image(self.path)
+        return read_image(self.path, window=self.window)
 
 
 def score_note(score: float, interval: tuple[float, float]) -> str:
@@ -301,6 +303,8 @@ def resize_map(values: torch.Tensor, size: tuple[int, int]) -> np.ndarray:
         size: (width, height).
     """
     width, height = size
+    if tuple(values.shape) == (height, width):
+        return values.detach().float().cpu().clamp_(0, 1).numpy()
     whole = values.detach().float().cpu()[None, None]
     resized = F.interpolate(whole, (height, width), mode="bilinear", align_corners=False)
     return resized[0, 0].clamp_(0, 1).numpy()

@@ -17,6 +17,7 @@ import numpy as np
 
 from bayes_pfl.checkpoints.fingerprint import known_fingerprint
 from bayes_pfl.config import from_dict
+from bayes_pfl.data.dicom import Window
 from bayes_pfl.detect.regions import PValues
 from bayes_pfl.detect.settings import ScoringSettings
 from bayes_pfl.errors import ConfigError
@@ -49,6 +50,7 @@ class CalibratedSettings:
     smoothing: bool
     image_size: int
     seed: int
+    window: Window | None = None
 
 
 @dataclass(frozen=True)
@@ -221,4 +223,5 @@ def settings_of(
         smoothing=settings.smoothing,
         image_size=model.backbone.image_size,
         seed=settings.seed,
+        window=settings.window,
     )

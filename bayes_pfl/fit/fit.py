@@ -5,14 +5,14 @@ from __future__ import annotations
 import os
 from collections import Counter
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 import numpy as np
 
 from bayes_pfl.checkpoints.fingerprint import fingerprint
 from bayes_pfl.data.decoding import Decoded, decode
-from bayes_pfl.data.image_files import find_images
+from bayes_pfl.data.pages import find_pictures
 from bayes_pfl.detect.class_names import check_class_name
 from bayes_pfl.detect.inputs import ImageLike, Loaded, batched, load_pixels
 from bayes_pfl.detect.references import picture_digest
@@ -32,6 +32,7 @@ from bayes_pfl.fit.references import FittedReferences, ReferenceOptions, fit_ref
 from bayes_pfl.model.network import BayesPFLNetwork
 from bayes_pfl.model.scoring import deploy_scores
 from bayes_pfl.support.progress import NullProgress, Progress
+from bayes_pfl.support.run_names import page_title
 
 _NAMED = 5
 _STRANGER_Z = 8.0  # of ``conformal.upward_z``; the farthest of 25 cookies has 5
@@ -72,13 +73,15 @@ class Fitted:
     """A profile, and what was left out of it.
 
     Attributes:
-        skipped: paths and reasons of files that could not be read.
+        skipped: paths and pages, and reasons, of pictures that could not be read.
         copies: names of pictures that are in the profile already, as copies.
+        remarks: what else lies in the folder and is not read, one line each.
     """
 
     profile: Profile
     skipped: list[tuple[str, str]]
     copies: list[str]
+    remarks: list[str] = field(default_factory=list)
 
 
 def fit_profile(
@@ -100,7 +103,7 @@ def fit_profile(
         DataError: no images, unreadable ones, or some that look abnormal.
     """
     side = model.backbone.image_size
-    loaded = [load_pixels(image, at, side) for at, image in enumerate(images)]
+    loaded = [load_pixels(image, at, side, options.window) for at, image in enumerate(images)]
     names = [item.path or f"image {at}" for at, item in enumerate(loaded)]
     pixels = [item.pixels for item in loaded]
     return _fitted(model, pixels, names, class_name, options, checkpoint, progress).profile
@@ -116,7 +119,7 @@ def fit_folder(
     checkpoint: str | None = None,
     progress: Progress | None = None,
 ) -> Fitted:
-    """As :func:`fit_profile`, with every image below a folder.
+    """As :func:`fit_profile`, with every image below a folder, and every page of each.
 
     Args:
         before: a profile whose pictures are taken too: the result is that of one fit of all.
@@ -124,14 +127,12 @@ def fit_folder(
     Raises:
         ConfigError, DataError: as :func:`fit_profile`; a profile that was made otherwise.
     """
-    paths = find_images(Path(folder))
-    if not paths:
-        raise DataError(f"{folder}: no images; give a folder of normal pictures")
+    listed = find_pictures(folder, options.window)
     names, pixels = _pictures_of(before, model, class_name, options) if before else ([], [])
     decoded = [
         item
         for batch in decode(
-            paths,
+            listed.pictures,
             model.backbone.image_size,
             batch_size=options.batch_size,
             workers=options.workers,
@@ -143,12 +144,13 @@ def fit_folder(
             names.append(_inside(item, Path(folder)))
             pixels.append(item.pixels)
     found = _fitted(model, pixels, names, class_name, options, checkpoint, progress)
-    found.skipped.extend((str(item.path), item.error) for item in decoded if item.pixels is None)
+    found.skipped.extend((item.title, item.error) for item in decoded if item.pixels is None)
+    found.remarks.extend(listed.remarks)
     return found
 
 
 def _inside(item: Decoded, folder: Path) -> str:
-    return item.path.relative_to(folder).as_posix()
+    return page_title(item.path.relative_to(folder).as_posix(), item.picture.page)
 
 
 def _pictures_of(

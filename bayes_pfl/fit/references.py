@@ -100,7 +100,7 @@ class FittedReferences:
         that it had no part in; there must be two references at least."""
         for at in range(len(self.encoded)):
             found = self._left_out(at)
-            yield float(found.score), found.map[0].numpy()
+            yield float(found.deviations.scores().score), found.map[0].numpy()
 
     def memory_scores(self) -> list[float]:
         """The distance of each to the others."""

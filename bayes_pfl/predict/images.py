@@ -6,6 +6,7 @@ Symbols: B images, S model's image side, H×W pixels of an image.
 from __future__ import annotations
 
 import os
+import sys
 from collections.abc import Iterable, Iterator
 from itertools import repeat, zip_longest
 from operator import length_hint
@@ -16,8 +17,10 @@ import torch
 from PIL import Image
 from torch import Tensor
 
+from bayes_pfl.data.decoding import PICTURES_AT_ONCE
 from bayes_pfl.detect.class_names import check_class_name
 from bayes_pfl.detect.inputs import ImageLike, Loaded, batched, load_pixels
+from bayes_pfl.detect.pictures import score_pictures
 from bayes_pfl.detect.results import AnomalyResult, resize_map
 from bayes_pfl.detect.scorer import ScoredImage, Scorer
 from bayes_pfl.detect.settings import ScoringSettings, check_whole
@@ -84,12 +87,18 @@ def _stream(
     rule: Decision,
     min_area: int,
 ) -> Iterator[AnomalyResult]:
-    side = scorer.model.backbone.image_size
-    loaded = ((load_pixels(image, at, side), name) for at, (image, name) in enumerate(named))
-    for batch in batched(loaded, scorer.settings.batch_size):
-        scored = scorer([item.pixels for item, _ in batch], [name for _, name in batch])
-        for (item, name), scores in zip(batch, scored, strict=True):
-            yield _result(item, name, scores, scorer, rule, min_area)
+    settings, side = scorer.settings, scorer.model.backbone.image_size
+    tiles = settings.tiles(scorer.model)
+    loaded = (
+        (load_pixels(image, at, side, settings.window, tiles), name)
+        for at, (image, name) in enumerate(named)
+    )
+    size = min(settings.batch_size, PICTURES_AT_ONCE if tiles else sys.maxsize)
+    for batch in batched(loaded, size):
+        found = score_pictures(scorer, [item for item, _ in batch], [name for _, name in batch])
+        for (item, name), scores in zip(batch, found, strict=True):
+            if scores is not None:
+                yield _result(item, name, scores, scorer, rule, min_area)
 
 
 def _result(
@@ -118,6 +127,7 @@ def _result(
         map_range=rule.map_range(scorer.model),
         map_threshold=rule.map_threshold,
         nearest_normal=nearest_normal(rule, class_name, scores.place, item.size),
+        window=scorer.settings.window,
         min_area=min_area,
         peak_p_values=rule.peak_p_values,
     )

@@ -109,13 +109,13 @@ class OutputFolder:
         names += [COCO_NAME] * ("coco" in self.settings.formats)
         return all((self.out / name).is_file() for name in names)
 
-    def has_pictures(self, path: str) -> bool:
-        """Whether the pictures of an image are there; a power cut leaves empty ones."""
-        small = self.small.folder / picture_name(path) if self.settings.report else None
-        wanted = [self._map_file(path), self._overlay_file(path), small]
-        wanted += [self._file_of(name, path) for name in ("labelme", "masks")]
+    def has_pictures(self, file: str) -> bool:
+        """Whether the pictures of a `Row.file` are there; a power cut leaves empty ones."""
+        small = self.small.folder / picture_name(file) if self.settings.report else None
+        wanted = [self._map_file(file), self._overlay_file(file), small]
+        wanted += [self._file_of(name, file) for name in ("labelme", "masks")]
         try:
-            return all(os.stat(file).st_size for file in wanted if file)
+            return all(os.stat(path).st_size for path in wanted if path)
         except OSError:
             return False
 
@@ -161,7 +161,7 @@ class OutputFolder:
         reason, what = None, "map"
         values = scored.map.numpy()
         try:
-            file = self._map_file(row.path)
+            file = self._map_file(row.file)
             if file or self.rule:
                 values = resize_map(scored.map, item.size)
             if file:
@@ -170,13 +170,13 @@ class OutputFolder:
                 what = "regions"
                 row = self._with_regions(row, item, find_regions(values, self.rule))
             what = "overlay"
-            if item.preview is not None and (file := self._overlay_file(row.path)):
+            if item.preview is not None and (file := self._overlay_file(row.file)):
                 write_picture(file, self._overlay(row, scored, values, item.preview))
         except Exception as error:  # a picture must not cost the scores of thousands of others
             reason = f"{what} not written: {reason_unless_disk_full(error)}"
         if self.settings.report and item.preview is not None and scored.spread is not None:
             panels = item.preview, scored.map.numpy(), scored.spread.numpy()
-            name = picture_name(row.path)
+            name = picture_name(row.file)
             small = self.small.write(name, *panels)
             if near is not None:
                 small = small or self.small.write_nearest(name, item.preview, item.size, near)
@@ -188,23 +188,23 @@ class OutputFolder:
         row = row.with_regions(found)
         if "coco" in self.settings.formats:
             row = replace(row, runs=tuple(runs_of(found, at) for at in range(len(row.listed))))
-        if file := self._file_of("labelme", row.path):
+        if file := self._file_of("labelme", row.file):
             write_picture(file, labelme_file(found, item.path, file))
-        if file := self._file_of("masks", row.path):
+        if file := self._file_of("masks", row.file):
             write_picture(file, encode_png(Image.fromarray(255 * found.mask())))
         return row
 
-    def _file_of(self, name: str, path: str) -> Path | None:
+    def _file_of(self, name: str, file: str) -> Path | None:
         """Where an image's file of this format lies; None if none is asked for."""
         folder, suffix = {"masks": (MASKS, ".png"), "labelme": (LABELME, ".json")}[name]
-        return self.out / folder / mirrored(path, suffix) if name in self.settings.formats else None
+        return self.out / folder / mirrored(file, suffix) if name in self.settings.formats else None
 
-    def _map_file(self, path: str) -> Path | None:
+    def _map_file(self, file: str) -> Path | None:
         suffix = self.settings.map_suffix
-        return self.out / MAPS / mirrored(path, suffix) if suffix else None
+        return self.out / MAPS / mirrored(file, suffix) if suffix else None
 
-    def _overlay_file(self, path: str) -> Path | None:
-        return self.out / OVERLAYS / mirrored(path, ".png") if self.settings.overlays else None
+    def _overlay_file(self, file: str) -> Path | None:
+        return self.out / OVERLAYS / mirrored(file, ".png") if self.settings.overlays else None
 
     def _overlay(
         self, row: Row, scored: ScoredImage, anomaly_map: np.ndarray, preview: np.ndarray
@@ -214,7 +214,7 @@ class OutputFolder:
             Image.fromarray(preview),
             anomaly_map,
             threshold=self.settings.map_threshold,
-            title=row.path,
+            title=row.title,
             note=score_note(scored.score, (scored.low, scored.high)),
             limits=self.limits,
             uncertainty=None if doubt is None else doubt.numpy(),

@@ -10,6 +10,7 @@ from bayes_pfl.data.decoding import Decoded
 from bayes_pfl.detect.regions import Box, FoundRegions, Region
 from bayes_pfl.detect.scorer import ScoredImage
 from bayes_pfl.fit.decision import Decision
+from bayes_pfl.support.run_names import page_file, page_title
 
 MOST_REGIONS = 1_000
 """Regions of an image that are listed, the most anomalous; the column ``regions`` counts all."""
@@ -29,6 +30,8 @@ class Row:
         words_score, memory_score: with references, the score by words alone, in [0, 1], and the
             distance to the references, in [0, 2]; else None.
         compared_with: what the references are, such as "profile of 30 pictures".
+        page: number of the page of a TIFF or frame of a DICOM file, from 1; None for a file of one
+            picture.
         regions: how many there are; None without a threshold of the map.
         listed: the regions themselves, the most anomalous first; no column.
         runs: of each of these, where they are asked for, its pixels; no column. See
@@ -52,9 +55,20 @@ class Row:
     words_score: float | None = None
     memory_score: float | None = None
     compared_with: str = ""
+    page: int | None = None
     regions: int | None = None
     listed: tuple[Region, ...] = field(default=(), repr=False)
     runs: tuple[tuple[int, ...], ...] = field(default=(), repr=False)
+
+    @property
+    def title(self) -> str:
+        """The path and its page, for people."""
+        return page_title(self.path, self.page)
+
+    @property
+    def file(self) -> str:
+        """What the files of this image are called, without their suffixes."""
+        return page_file(self.path, self.page)
 
     def cells(self) -> list[Any]:
         """Values for a csv writer, figures with six digits after the point."""
@@ -64,7 +78,7 @@ class Row:
         """The same for each of its regions, in the order of :data:`REGION_COLUMNS`."""
         for number, one in enumerate(self.listed, start=1):
             figures = [getattr(one, name) for name in _FIGURES]
-            yield cells([self.path, number, *one.box, *figures])
+            yield cells([self.path, self.page, number, *one.box, *figures])
 
     def with_regions(self, found: FoundRegions) -> Row:
         """The row with the regions of its image's map."""
@@ -78,13 +92,18 @@ def cells(values: Sequence[Any]) -> list[Any]:
 
 COLUMNS = tuple(item.name for item in fields(Row) if item.name not in ("listed", "runs"))
 _FIGURES = ("area", "peak", "peak_x", "peak_y", "mean", "p_value")
-REGION_COLUMNS = ("path", "number", *Box._fields, *_FIGURES)
+REGION_COLUMNS = ("path", "page", "number", *Box._fields, *_FIGURES)
 
 _FIELDS = {item.name: item.default for item in fields(Row)}
 
 
 def scored_row(
-    path: str, class_name: str, item: Decoded, scored: ScoredImage | None, rule: Decision
+    path: str,
+    page: int | None,
+    class_name: str,
+    item: Decoded,
+    scored: ScoredImage | None,
+    rule: Decision,
 ) -> Row:
     """The row of an image that was read and scored, or could not be.
 
@@ -93,7 +112,7 @@ def scored_row(
         scored: None if it could not be read.
         rule: makes labels of scores.
     """
-    row = Row(path, class_name, error=item.error)
+    row = Row(path, class_name, error=item.error, page=page)
     if item.size is not None:
         row = replace(row, width=item.size[0], height=item.size[1])
     if scored is None:

@@ -101,7 +101,7 @@ def test_good_in_any_case_and_with_blanks_is_normal_and_said(tree, name, way):
 
 @pytest.mark.parametrize("way", ["tree", "card"])
 def test_files_of_other_kinds_and_nested_folders_are_counted(tree, way):
-    for name in ("a.npy", "b.dcm", "c.heic"):
+    for name in ("a.npy", "b.exr", "c.heic"):
         (tree.root / "nut/test/hole" / name).write_bytes(b"x")
     tree.image("nut/test/hole/deep/1.png")
     tree.image("nut/test/crack/all deep/1.png")
@@ -109,7 +109,7 @@ def test_files_of_other_kinds_and_nested_folders_are_counted(tree, way):
     assert count_labels(samples) == {"nut": (1, 1)}
     assert len(lines) == 2
     assert (
-        "files of kinds that are not read (.dcm .heic .npy): 3, first nut/test/hole/a.npy"
+        "files of kinds that are not read (.exr .heic .npy): 3, first nut/test/hole/a.npy"
         in lines[0]
     )
     assert (
@@ -125,10 +125,10 @@ def test_what_pillow_opens_is_read(tmp_path):
         grey = {".pgm": "L", ".pbm": "1"}.get(suffix, "RGB")
         name = tmp_path / f"{number:02d}{suffix.upper()}"
         picture.convert(grey).save(name, formats.get(suffix))
-    (tmp_path / "x.dcm").touch()
+    (tmp_path / "x.heic").touch()
     files = list_files(tmp_path)
     assert len(files.images) == len(IMAGE_SUFFIXES) >= 15
-    assert [path.name for path in files.unread] == ["x.dcm"]
+    assert [path.name for path in files.unread] == ["x.heic"]
     for path in files.images:
         assert read_image(path).size == (8, 8)
 

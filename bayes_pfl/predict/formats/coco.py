@@ -68,6 +68,7 @@ def _images(rows: Iterable[Row]) -> Iterator[dict[str, Any]]:
         yield {
             "id": number,
             "file_name": row.path,
+            "page": row.page,
             "width": row.width,
             "height": row.height,
             "class_name": row.class_name,

@@ -10,10 +10,10 @@ from typing import Any
 
 import pyarrow as pa
 
-from bayes_pfl.data.image_files import is_image_name, is_leftover
+from bayes_pfl.data.image_files import is_image_name, is_leftover, no_images
 from bayes_pfl.detect.inputs import batched
 from bayes_pfl.errors import DataError
-from bayes_pfl.predict.inputs import input_files, no_images
+from bayes_pfl.predict.inputs import input_files
 from bayes_pfl.predict.ray.storage import Place
 from bayes_pfl.support.error_text import error_reason
 from bayes_pfl.support.file_identity import UNREADABLE, stamp_or_unreadable

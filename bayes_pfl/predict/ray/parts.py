@@ -21,7 +21,7 @@ SUFFIX = ".parquet"
 _TYPES = {
     **dict.fromkeys(("path", "class_name", "error", "compared_with"), pa.string()),
     **dict.fromkeys(("label", "needs_review"), pa.int8()),
-    **dict.fromkeys(("width", "height", "regions"), pa.int32()),
+    **dict.fromkeys(("width", "height", "page", "regions"), pa.int32()),
     "p_value": pa.float64(),
 }
 """Of the columns of :class:`Row`; others are float32, which is what the model computes in."""

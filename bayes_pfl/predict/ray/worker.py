@@ -9,7 +9,7 @@ from collections.abc import Generator, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing
 from dataclasses import asdict, dataclass, replace
-from functools import cached_property
+from functools import cached_property, partial
 from itertools import islice
 from pathlib import Path
 
@@ -18,7 +18,9 @@ import pyarrow as pa
 from bayes_pfl.checkpoints.fingerprint import fingerprint
 from bayes_pfl.checkpoints.load import load_checkpoint
 from bayes_pfl.data.decoding import Decoded, decode, read_ahead
+from bayes_pfl.data.pages import Picture
 from bayes_pfl.detect.inputs import batched
+from bayes_pfl.detect.pictures import score_pictures
 from bayes_pfl.detect.results import resize_map
 from bayes_pfl.detect.scorer import ScoredImage, Scorer
 from bayes_pfl.errors import BayesPFLError, CheckpointError, ConfigError, DataError
@@ -141,17 +143,25 @@ class PartScorer:
         with closing(self._decoded(paths, workers)) as batches:
             for batch in batches:
                 chosen = list(islice(named, len(batch)))
-                found = self.scorer.decoded(batch, [name for _, name in chosen])
+                found = score_pictures(self.scorer, batch, [name for _, name in chosen])
                 for (path, name), item, scored in zip(chosen, batch, found, strict=True):
-                    row = scored_row(path, name, item, scored, self.job.rule)
+                    row = scored_row(path, None, name, item, scored, self.job.rule)
                     error = self._write_map(row, scored, item) if scored and not row.error else None
                     yield replace(row, error=error) if error else row
 
     def _decoded(self, paths: list[str], workers: int) -> Generator[list[Decoded], None, None]:
-        side, size = self.scorer.model.backbone.image_size, self.job.settings.batch_size
+        model, settings = self.scorer.model, self.job.settings
+        read = partial(
+            decode,
+            image_size=model.backbone.image_size,
+            batch_size=settings.batch_size,
+            workers=workers,
+            tiles=settings.tiles(model),
+        )
         with closing(self._files(paths)) as windows:
             for files, faults in windows:
-                with closing(decode(files, side, batch_size=size, workers=workers)) as batches:
+                pictures = [Picture(file, window=settings.window) for file in files]
+                with closing(read(pictures)) as batches:
                     for batch in batches:
                         reasons = [faults.get(item.path) for item in batch]
                         yield [
