@@ -158,7 +158,7 @@ class OutputFolder:
         """
         if scored.map is None or item.size is None:
             return row
-        reason, what = None, "map"
+        reason, what, area = None, "map", None
         values = scored.map.numpy()
         try:
             file = self._map_file(row.file)
@@ -168,16 +168,18 @@ class OutputFolder:
                 write_picture(file, encode_map(values, self.settings.maps))
             if self.rule:
                 what = "regions"
-                row = self._with_regions(row, item, find_regions(values, self.rule))
+                found = find_regions(values, self.rule)
+                area = found.mask()
+                row = self._with_regions(row, item, found)
             what = "overlay"
             if item.preview is not None and (file := self._overlay_file(row.file)):
-                write_picture(file, self._overlay(row, scored, values, item.preview))
+                write_picture(file, self._overlay(row, scored, values, area, item.preview))
         except Exception as error:  # a picture must not cost the scores of thousands of others
             reason = f"{what} not written: {reason_unless_disk_full(error)}"
         if self.settings.report and item.preview is not None and scored.spread is not None:
             panels = item.preview, scored.map.numpy(), scored.spread.numpy()
             name = picture_name(row.file)
-            small = self.small.write(name, *panels)
+            small = self.small.write(name, *panels, area=area)
             if near is not None:
                 small = small or self.small.write_nearest(name, item.preview, item.size, near)
             reason = reason or small
@@ -207,13 +209,19 @@ class OutputFolder:
         return self.out / OVERLAYS / mirrored(file, ".png") if self.settings.overlays else None
 
     def _overlay(
-        self, row: Row, scored: ScoredImage, anomaly_map: np.ndarray, preview: np.ndarray
+        self,
+        row: Row,
+        scored: ScoredImage,
+        anomaly_map: np.ndarray,
+        area: np.ndarray | None,
+        preview: np.ndarray,
     ) -> bytes:
         doubt = scored.spread if self.settings.overlay_uncertainty else None
         picture = overlay(
             Image.fromarray(preview),
             anomaly_map,
             threshold=self.settings.map_threshold,
+            area=area,
             title=row.title,
             note=score_note(scored.score, (scored.low, scored.high)),
             limits=self.limits,

@@ -25,6 +25,7 @@ from bayes_pfl.detect.overlays import (
     blend,
     fitted,
     label_font,
+    mark_regions,
     outline,
     plain_text,
     shorten,
@@ -130,6 +131,7 @@ class ReportPictures:
         anomaly_map: np.ndarray,
         spread: np.ndarray,
         mask: np.ndarray | None = None,
+        area: np.ndarray | None = None,
     ) -> str | None:
         """Write one image's file.
 
@@ -139,6 +141,7 @@ class ReportPictures:
             anomaly_map: float (S, S) in [0, 1].
             spread: float (S, S) in [0, 0.5].
             mask: bool (h, w), the true anomalous area.
+            area: bool (h, w), the pixels of regions.
 
         Returns:
             Why the file was not written; None if it was.
@@ -147,7 +150,7 @@ class ReportPictures:
             OSError: the disk is full.
         """
         try:
-            data = strip(picture, anomaly_map, spread, self.limits, self.side, mask)
+            data = strip(picture, anomaly_map, spread, self.limits, self.side, mask, area)
             write_picture(self.folder / name, data)
         except Exception as error:  # one picture must not end a run over thousands of images
             return f"picture of the report not written: {reason_unless_disk_full(error)}"
@@ -217,6 +220,7 @@ def strip(
     limits: tuple[float, float],
     side: int,
     mask: np.ndarray | None = None,
+    area: np.ndarray | None = None,
 ) -> bytes:
     """The four panels of :data:`PANELS` as one WebP file.
 
@@ -227,12 +231,15 @@ def strip(
         limits: map values at the two ends of the colours.
         side: largest length of a panel's longer side, in pixels.
         mask: bool (h, w); a line is drawn around it on the overlay.
+        area: bool (h, w); its parts are outlined, or ringed, on the overlay.
     """
     height, width = picture.shape[:2]
     size = fitted((width, height), min(side, max(height, width)))
     small = cv2.resize(np.ascontiguousarray(picture), size, interpolation=cv2.INTER_AREA)
     heat = stretched(anomaly_map, size)
     overlay = blend(small, heat, limits)
+    if area is not None:
+        mark_regions(overlay, area, _LINE)
     if mask is not None and mask.any():
         outline(overlay, widened(mask, size, _AROUND), MASK_LINE, _LINE)
     panels = [
