@@ -184,16 +184,17 @@ def mark_regions(picture: np.ndarray, area: np.ndarray, thin: int | None = None)
     tiny[0] = True
     outline(picture, ~tiny[labels], LIMIT_LINE, thin)
     order = np.argsort(-stats[:, cv2.CC_STAT_AREA], kind="stable").tolist()
-    ringed = [at for at in order if at and tiny[at]]
+    ringed: list[int] = [at for at in order if at and tiny[at]][:_MOST_RINGS]
     for width, colour in ((thin + 2, (0, 0, 0)), (thin, LIMIT_LINE)):
-        for at in ringed[:_MOST_RINGS]:
+        for at in ringed:
             x, y = np.rint(centres[at]).astype(int).tolist()
             cv2.circle(picture, (x, y), radius, colour, width, cv2.LINE_AA)
-    return len(ringed[:_MOST_RINGS])
+    return len(ringed)
 
 
 def _line_width(picture: np.ndarray) -> int:
-    return max(1, round(max(picture.shape[:2]) / 400))
+    longer: int = max(picture.shape[:2])
+    return max(1, round(longer / 400))
 
 
 def _pooled(area: np.ndarray, size: tuple[int, int]) -> np.ndarray:

@@ -40,8 +40,8 @@ Drawn = tuple[int, Row, "Future[Row] | None"]
 _DEFAULTS = FolderSettings()
 _BATCHES_BEING_DRAWN = 2
 _WORTH_A_LOOK = 0.5
-"""Combined score from which the report shows what of the references is nearest, if no threshold
-says so."""
+"""Score from which the report shows the strongest regions and what of the references is nearest, if
+no threshold says so."""
 
 
 def predict_folder(
@@ -241,10 +241,11 @@ class FolderRun:
         row = scored_row(*self.inputs.key(index), name, item, scored, self.rule)
         if scored is None or scored.map is None or item.size is None or row.error:
             return index, row, None
-        near = None
-        if self.settings.report and (row.label or scored.score >= _WORTH_A_LOOK):
+        near, flagged = None, bool(row.label or scored.score >= _WORTH_A_LOOK)
+        if self.settings.report and flagged:
             near = nearest_normal(self.rule, name, scored.place, item.size)
-        return index, row, pool.submit(self.output.write_pictures, item, row, scored, near)
+        write = self.output.write_pictures
+        return index, row, pool.submit(write, item, row, scored, near, flagged)
 
     def _finished(self, block: list[Drawn]) -> list[tuple[int, Row]]:
         """Rows whose pictures are written."""

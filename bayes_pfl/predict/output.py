@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import os
+import threading
 from collections.abc import Callable, Iterable
 from contextlib import nullcontext
 from dataclasses import replace
@@ -17,6 +18,7 @@ from bayes_pfl.detect.overlays import MAX_SIDE, overlay
 from bayes_pfl.detect.regions import FoundRegions, RegionRule, find_regions
 from bayes_pfl.detect.results import NearestNormal, resize_map, score_note
 from bayes_pfl.detect.scorer import ScoredImage
+from bayes_pfl.errors import DataError
 from bayes_pfl.predict.formats.coco import runs_of, write_coco
 from bayes_pfl.predict.formats.labelme import labelme_file
 from bayes_pfl.predict.rows import Row
@@ -26,6 +28,7 @@ from bayes_pfl.predict.tables import table_of_regions, table_of_rows, writing_to
 from bayes_pfl.report.html import NAME as REPORT_NAME
 from bayes_pfl.report.pictures import FOLDER as REPORT
 from bayes_pfl.report.pictures import ReportPictures, picture_name
+from bayes_pfl.support.error_text import error_reason
 from bayes_pfl.support.files import (
     mirrored,
     reason_unless_disk_full,
@@ -66,6 +69,7 @@ class OutputFolder:
     ) -> None:
         self.out, self.settings, self.limits, self.rule = out, settings, limits, rule
         self.small = ReportPictures(out, limits, count)
+        self._reading = threading.Lock()  # no more than one large picture is read again at a time
 
     @property
     def preview_side(self) -> int:
@@ -143,12 +147,18 @@ class OutputFolder:
         return counts
 
     def write_pictures(
-        self, item: Decoded, row: Row, scored: ScoredImage, near: NearestNormal | None = None
+        self,
+        item: Decoded,
+        row: Row,
+        scored: ScoredImage,
+        near: NearestNormal | None = None,
+        flagged: bool = False,
     ) -> Row:
         """Write all files of one image that the settings ask for, and find its regions.
 
         Args:
             near: shown in the report.
+            flagged: the report shows its strongest regions.
 
         Returns:
             The row with the regions, and with the reason where a file was not written.
@@ -182,6 +192,8 @@ class OutputFolder:
             small = self.small.write(name, *panels, area=area)
             if near is not None:
                 small = small or self.small.write_nearest(name, item.preview, item.size, near)
+            if flagged and row.listed:
+                small = small or self._write_crops(name, item, row)
             reason = reason or small
         return replace(row, error=reason) if reason else row
 
@@ -195,6 +207,18 @@ class OutputFolder:
         if file := self._file_of("masks", row.file):
             write_picture(file, encode_png(Image.fromarray(255 * found.mask())))
         return row
+
+    def _write_crops(self, name: str, item: Decoded, row: Row) -> str | None:
+        """Show the strongest regions in the report; returns why that failed, or None."""
+        preview = item.preview
+        if preview is not None and preview.shape[1::-1] == item.size:
+            return self.small.write_crops(name, Image.fromarray(preview), row.listed)
+        with self._reading:
+            try:
+                picture = item.picture.read()
+            except DataError as error:
+                return f"strongest regions not written: {error_reason(error)}"
+            return self.small.write_crops(name, picture, row.listed)
 
     def _file_of(self, name: str, file: str) -> Path | None:
         """Where an image's file of this format lies; None if none is asked for."""

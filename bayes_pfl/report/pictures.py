@@ -9,7 +9,7 @@ import hashlib
 import io
 import json
 import re
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
@@ -33,8 +33,10 @@ from bayes_pfl.detect.overlays import (
     stretched,
     widened,
 )
+from bayes_pfl.detect.regions import Region
 from bayes_pfl.detect.results import NearestNormal
 from bayes_pfl.errors import ConfigError
+from bayes_pfl.report.crops import crops_of
 from bayes_pfl.support.files import (
     raising_not_written,
     reason_unless_disk_full,
@@ -53,7 +55,7 @@ _SIDE_OF_FEW, _SIDE_OF_MANY = 384, 256
 _QUALITY, _EFFORT = 78, 2
 _AROUND, _LINE = 7, 2  # a thinner line loses its colour in WebP
 _SETTINGS = "settings.json"
-_NAME = re.compile(r"[0-9a-f]{24}(\.near)?\.webp")
+_NAME = re.compile(r"[0-9a-f]{24}(\.near|\.crops)?\.webp")
 _NEAR_SIDE, _NEAR_GAP, _CAPTION = 200, 8, 34
 
 
@@ -70,6 +72,11 @@ def picture_name(path: str, dataset: str = "") -> str:
 def nearest_name(name: str) -> str:
     """Name of the file that shows what of the references is nearest, for a picture's name."""
     return name.removesuffix(".webp") + ".near.webp"
+
+
+def crops_name(name: str) -> str:
+    """Name of the file that shows the strongest regions, for a picture's name."""
+    return name.removesuffix(".webp") + ".crops.webp"
 
 
 def picture_limits(out: Path) -> tuple[float, float]:
@@ -176,6 +183,26 @@ class ReportPictures:
             write_picture(self.folder / nearest_name(name), side_by_side(picture, size, near))
         except Exception as error:  # as in write
             return f"nearest normal region not written: {reason_unless_disk_full(error)}"
+        return None
+
+    def write_crops(self, name: str, picture: Image.Image, regions: Sequence[Region]) -> str | None:
+        """Write the strongest regions of an image at full resolution.
+
+        Args:
+            name: as :func:`picture_name` gives it.
+            picture: mode RGB, at the image's own size.
+            regions: the most anomalous first.
+
+        Returns:
+            Why the file was not written; None if it was.
+
+        Raises:
+            OSError: the disk is full.
+        """
+        try:
+            write_picture(self.folder / crops_name(name), crops_of(picture, regions))
+        except Exception as error:  # as in write
+            return f"strongest regions not written: {reason_unless_disk_full(error)}"
         return None
 
     def add(self, pictures: Mapping[str, bytes]) -> None:
