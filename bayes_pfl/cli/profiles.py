@@ -71,6 +71,8 @@ def fit(
     precision: opt.Precision = "float32",
     workers: opt.Workers = 0,
     window: opt.Window = None,
+    tile: opt.Tile = None,
+    overlap: opt.Overlap = None,
     device: opt.Device = None,
     seed: opt.Seed = 0,
 ) -> None:
@@ -94,6 +96,7 @@ def fit(
             keep_outliers=keep_outliers,
             workers=workers,
             window=opt.window_of(window),
+            **opt.tiles_of(tile, overlap),
             rotations=rotations,
             aligned=aligned,
             words_only=words_only,
@@ -109,6 +112,8 @@ def fit(
             or samples is not None
             or seed
             or window
+            or tile
+            or overlap
         ):
             raise ConfigError(
                 "--update keeps the class name and the settings of the profile: leave them out"
@@ -121,6 +126,8 @@ def fit(
             precision=known.precision,
             seed=known.seed,
             window=known.window,
+            tile=known.tile,
+            overlap=known.overlap,
             batch_size=batch_size,
             workers=workers,
             keep_outliers=keep_outliers,
@@ -158,5 +165,11 @@ def _say(profile: Profile, out: Path) -> None:
         opt.say(
             f"no thresholds: {profile.missing} more pictures are needed for a false positive rate "
             f"of {profile.fpr:g}; scores order the pictures all the same"
+        )
+    if (effect := profile.name_effect) and effect.slight:
+        opt.say(
+            "class name: changes nearly nothing for this model on these pictures; with "
+            f"{effect.name!r} scores by words differ by {effect.largest:.3f} at most, their "
+            f"standard deviation is {effect.spread:.3f}"
         )
     opt.say(f"written to {out}; next: bayes-pfl predict FOLDER --profile {out} --out RESULTS")

@@ -21,7 +21,7 @@ import torch
 from bayes_pfl.data.decoding import Decoded
 from bayes_pfl.data.tiles import BlendedMap, Tile, Tiling, raise_to
 from bayes_pfl.detect.inputs import Loaded, batched
-from bayes_pfl.detect.references import Deviations
+from bayes_pfl.detect.references import most_deviating
 from bayes_pfl.detect.scorer import ScoredImage, Scorer, View
 
 IN_MEMORY = 2**26
@@ -129,8 +129,7 @@ def strongest(first: ScoredImage, second: ScoredImage) -> ScoredImage:
     if a is None or b is None:
         return high
     words, memory = (high if a.words >= b.words else low), (high if a.memory >= b.memory else low)
-    w, m = words.deviations or a, memory.deviations or a
-    both = Deviations(w.words, m.memory, w.pairs)
+    both = most_deviating([a, b])
     score, uncertainty, lowest, highest = (float(column) for column in both.scores())
     return replace(
         words,

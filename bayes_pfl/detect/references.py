@@ -213,24 +213,49 @@ def combine_scores(
         words_maps, distance_maps: smoothed, (B, S, S).
         distance: (B, N).
     """
-    deviations = scale.memory.deviations(memory_score(distance))  # (B,)
-    score = deploy_scores(words).score
-    score_of_words = scale.words.deviations(log_odds(score))  # (B,)
-    odds = log_odds(words.pair_scores.float()) - scale.pairs.to(score.device)  # (B, K)
-    by_pair = (odds - odds.mean(1, keepdim=True)) / scale.words.spread + score_of_words[:, None]
-    far = scale.memory_map.deviations(distance_maps)
-
-    def mapped(maps: Tensor) -> Tensor:
-        return combined(scale.words_map.deviations(log_odds(maps)), far)
-
-    above, below = (mapped((words_maps + way * words.map_spread).clamp(0, 1)) for way in (1, -1))
+    score, memory = deploy_scores(words).score, memory_score(distance)
+    above, below = (
+        combined_maps(scale, (words_maps + way * words.map_spread).clamp(0, 1), distance_maps)
+        for way in (1, -1)
+    )
     return Combined(
-        deviations=Deviations(score_of_words, deviations, by_pair),
+        deviations=deviations(scale, score, words.pair_scores, memory),
         words_score=score,
-        memory_score=memory_score(distance),
-        map=mapped(words_maps),
+        memory_score=memory,
+        map=combined_maps(scale, words_maps, distance_maps),
         spread=(above - below) / 2,
         places=[],
+    )
+
+
+def deviations(scale: Scale, words: Tensor, pairs: Tensor, memory: Tensor) -> Deviations:
+    """Scores of B images measured by a scale.
+
+    Args:
+        words: scores by words, (B,).
+        pairs: by each prompt pair, (B, K).
+        memory: memory scores, (B,).
+    """
+    of_words = scale.words.deviations(log_odds(words))  # (B,)
+    odds = log_odds(pairs.float()) - scale.pairs.to(pairs.device)  # (B, K)
+    by_pair = (odds - odds.mean(1, keepdim=True)) / scale.words.spread + of_words[:, None]
+    return Deviations(of_words, scale.memory.deviations(memory), by_pair)
+
+
+def combined_maps(scale: Scale, words_maps: Tensor, distance_maps: Tensor) -> Tensor:
+    """Smoothed maps by words and by distances, (B, S, S), combined: in [0, 1)."""
+    far = scale.memory_map.deviations(distance_maps)
+    return combined(scale.words_map.deviations(log_odds(words_maps)), far)
+
+
+def most_deviating(parts: Sequence[Deviations]) -> Deviations:
+    """Of several views of one picture, the highest deviation by words, and by memory; (1,) each."""
+    views = Deviations(*(torch.cat(columns) for columns in zip(*parts, strict=True)))
+    words = int(views.words.argmax())
+    return Deviations(
+        views.words[words : words + 1],
+        views.memory.max().reshape(1),
+        views.pairs[words : words + 1],
     )
 
 

@@ -18,6 +18,7 @@ import numpy as np
 from bayes_pfl.checkpoints.fingerprint import known_fingerprint
 from bayes_pfl.config import from_dict
 from bayes_pfl.data.dicom import Window
+from bayes_pfl.data.tiles import DEFAULT_OVERLAP
 from bayes_pfl.detect.regions import PValues
 from bayes_pfl.detect.settings import ScoringSettings
 from bayes_pfl.errors import ConfigError
@@ -51,6 +52,8 @@ class CalibratedSettings:
     image_size: int
     seed: int
     window: Window | None = None
+    tile: int | None = None
+    overlap: float = DEFAULT_OVERLAP
 
 
 @dataclass(frozen=True)
@@ -224,4 +227,6 @@ def settings_of(
         image_size=model.backbone.image_size,
         seed=settings.seed,
         window=settings.window,
+        tile=settings.tile if isinstance(settings.tile, int) else None,
+        overlap=settings.overlap,
     )

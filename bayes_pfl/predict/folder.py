@@ -17,7 +17,7 @@ from bayes_pfl.detect.pictures import score_pictures
 from bayes_pfl.detect.scorer import ScoredImage, Scorer
 from bayes_pfl.errors import ConfigError, DataError
 from bayes_pfl.fit.calibration import Calibration
-from bayes_pfl.fit.decision import Decision, nearest_normal
+from bayes_pfl.fit.decision import Decision, nearest_normal, worth_a_look
 from bayes_pfl.fit.profile import ProfileLike
 from bayes_pfl.fit.profile_files import known_profile
 from bayes_pfl.model.network import BayesPFLNetwork
@@ -39,9 +39,6 @@ Drawn = tuple[int, Row, "Future[Row] | None"]
 
 _DEFAULTS = FolderSettings()
 _BATCHES_BEING_DRAWN = 2
-_WORTH_A_LOOK = 0.5
-"""Score from which the report shows the strongest regions and what of the references is nearest, if
-no threshold says so."""
 
 
 def predict_folder(
@@ -241,7 +238,7 @@ class FolderRun:
         row = scored_row(*self.inputs.key(index), name, item, scored, self.rule)
         if scored is None or scored.map is None or item.size is None or row.error:
             return index, row, None
-        near, flagged = None, bool(row.label or scored.score >= _WORTH_A_LOOK)
+        near, flagged = None, worth_a_look(scored.score, row.label)
         if self.settings.report and flagged:
             near = nearest_normal(self.rule, name, scored.place, item.size)
         write = self.output.write_pictures

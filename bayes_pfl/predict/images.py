@@ -28,7 +28,7 @@ from bayes_pfl.errors import ConfigError
 from bayes_pfl.fit.calibration import Calibration
 from bayes_pfl.fit.decision import Decision, nearest_normal, resolve_decision
 from bayes_pfl.fit.profile import ProfileLike
-from bayes_pfl.fit.profile_files import known_profile
+from bayes_pfl.fit.profile_files import known_profile, with_tiles_of
 from bayes_pfl.model.network import BayesPFLNetwork
 
 _DEFAULTS = ScoringSettings()
@@ -62,6 +62,7 @@ def predict_stream(
         check_class_name(model, name)
     elif len({length_hint(items, -1) for items in (images, name)} - {-1}) > 1:
         raise _unequal()
+    settings = with_tiles_of(profile, settings)
     rule = resolve_decision(
         model,
         name,

@@ -46,6 +46,11 @@ def by_mutual_scoring(
         DataError: a class name with too few pictures that can be read.
     """
     check_whole("mutual", count, FEWEST_MUTUAL, _MOST)
+    if settings.tile is not None:
+        raise ConfigError(
+            f"mutual with tile = {settings.tile}: pictures are compared with each other as a whole "
+            "alone; leave one of them out"
+        )
     if rule.profile is not None or rule.calibration is not None:
         raise ConfigError(
             "mutual with a profile or calibration: the folder itself, or known normal pictures; "
@@ -73,9 +78,8 @@ def by_mutual_scoring(
             lambda done: progress.advance(done, {}),
         )
         references[name] = fitted.references
-        by_name = dict(zip(labels, pictures, strict=True))
-        own = [by_name[label] for label in fitted.encoded.names]
-        shown[name] = ReferencePictures(fitted.encoded.names, own.__getitem__)
+        encoded = fitted.encoded
+        shown[name] = ReferencePictures(encoded.names, encoded.pictures.__getitem__)
     digests = {name: sorted(one.digests) for name, one in references.items()}
     text = f"mutual: {count} drawn of {len(inputs)} by seed {settings.seed}"
     changed = replace(rule, references=references, compared_with=text, pictures=shown)

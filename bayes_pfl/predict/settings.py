@@ -11,6 +11,7 @@ from bayes_pfl.errors import ConfigError
 from bayes_pfl.fit.calibration import Calibration
 from bayes_pfl.fit.decision import Decision, resolve_decision
 from bayes_pfl.fit.profile import ProfileLike
+from bayes_pfl.fit.profile_files import with_tiles_of
 from bayes_pfl.model.network import BayesPFLNetwork
 from bayes_pfl.support.parsing import short
 
@@ -81,10 +82,11 @@ class FolderSettings(ScoringSettings):
             ConfigError: a calibration or profile that does not fit, or comes with a threshold;
                 options for regions where no threshold of the map is known.
         """
+        scoring = with_tiles_of(profile, self)
         rule = resolve_decision(
             model,
             class_name,
-            self,
+            scoring,
             threshold=self.threshold,
             map_threshold=self.map_threshold,
             calibration=calibration,
@@ -92,7 +94,7 @@ class FolderSettings(ScoringSettings):
         )
         self._refuse_without_regions(rule.map_threshold)
         settings = replace(
-            self,
+            scoring,
             class_name=str(class_name),
             samples=self.sample_count(model),
             threshold=rule.threshold,
