@@ -21,8 +21,9 @@ _QUALITY, _EFFORT = 85, 2
 def crops_of(picture: Image.Image, regions: Sequence[Region]) -> bytes:
     """The regions as a WebP file of at most 984 x 280 pixels, each with its figures below.
 
-    A region is cut out with a margin and a thin frame around it, pixel by pixel; a large one is
-    made smaller, and its caption says so.
+    A region is cut out with a margin and a thin frame around it, pixel by pixel. Of one that does
+    not fit twice the area is shown at half the size, and of a still larger one the part around its
+    peak; the caption says so.
 
     Args:
         picture: mode RGB, at the size that the regions were found at.
@@ -34,9 +35,9 @@ def crops_of(picture: Image.Image, regions: Sequence[Region]) -> bytes:
     draw, font = ImageDraw.Draw(page), label_font(12)
     for number, region in enumerate(shown):
         left = number * (_SIDE + _GAP)
-        crop, scale = _crop(picture, region.box)
+        crop, scale = _crop(picture, region)
         page.paste(crop, (left, 0))
-        reduced = "" if scale == 1 else f", shown at {scale:.0%}"
+        reduced = "" if scale == 1 else f", at {scale:.0%} of their size"
         rare = "" if region.p_value is None else f", p-value {region.p_value:.2g}"
         lines = f"{number + 1}: peak {region.peak:.3f}{rare}", f"{region.area:,} pixels{reduced}"
         for line, text in enumerate(lines):
@@ -46,27 +47,31 @@ def crops_of(picture: Image.Image, regions: Sequence[Region]) -> bytes:
     return buffer.getvalue()
 
 
-def window(box: Box, size: tuple[int, int]) -> Box:
-    """What is cut out around a region: a square with a margin, as far as the picture reaches.
+def window(region: Region, size: tuple[int, int]) -> Box:
+    """What is cut out: a square with a margin around a region, or around the peak of a large one.
 
-    >>> window(Box(500, 500, 510, 504), (2000, 1000))
+    It is as large as the picture at most, whose width and height are ``size``.
+
+    >>> window(Region(40, Box(500, 500, 510, 504), 0.9, 505, 502, 0.8), (2000, 1000))
     Box(left=385, top=382, right=625, bottom=622)
-    >>> window(Box(0, 0, 10, 10), (2000, 100))
-    Box(left=0, top=0, right=240, bottom=100)
+    >>> window(Region(10**6, Box(0, 0, 2000, 500), 0.9, 1000, 300, 0.8), (2000, 1000))
+    Box(left=760, top=60, right=1240, bottom=540)
     """
-    longer = max(box.right - box.left, box.bottom - box.top)
-    side = max(_SIDE, round(longer * (1 + 2 * _MARGIN)))
-    sides = []
-    for low, high, length in ((box.left, box.right, size[0]), (box.top, box.bottom, size[1])):
-        reach = min(side, length)
-        sides.append((min(max(0, (low + high - reach) // 2), length - reach), reach))
-    (left, width), (top, height) = sides
+    box = region.box
+    wanted = round(max(box.right - box.left, box.bottom - box.top) * (1 + 2 * _MARGIN))
+    side = min(max(wanted, _SIDE), 2 * _SIDE)
+    middle = (box.left + box.right, box.top + box.bottom)
+    if wanted > side:
+        middle = (2 * region.peak_x, 2 * region.peak_y)
+    width, height = min(side, size[0]), min(side, size[1])
+    left = min(max(0, (middle[0] - width) // 2), size[0] - width)
+    top = min(max(0, (middle[1] - height) // 2), size[1] - height)
     return Box(left, top, left + width, top + height)
 
 
-def _crop(picture: Image.Image, box: Box) -> tuple[Image.Image, float]:
+def _crop(picture: Image.Image, region: Region) -> tuple[Image.Image, float]:
     """The window as a picture of at most _SIDE pixels, and how much smaller it was made."""
-    area = window(box, picture.size)
+    area, box = window(region, picture.size), region.box
     width, height = area.right - area.left, area.bottom - area.top
     scale = min(1.0, _SIDE / max(width, height))
     size = max(1, round(width * scale)), max(1, round(height * scale))

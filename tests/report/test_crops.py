@@ -26,7 +26,7 @@ def test_a_small_region_is_shown_pixel_by_pixel():
     large = picture(1, (1600, 1000))
     shown = opened(crops_of(large, [SMALL]))
     assert shown.shape == (280, 240, 3)
-    left, top, right, bottom = window(SMALL.box, large.size)
+    left, top, right, bottom = window(SMALL, large.size)
     expected = np.asarray(large.crop((left, top, right, bottom))).astype(int)
     framed = np.zeros((240, 240), bool)
     framed[500 - top - 4 : 509 - top + 4, 700 - left - 4 : 712 - left + 4] = True
@@ -36,14 +36,17 @@ def test_a_small_region_is_shown_pixel_by_pixel():
 
 def test_large_and_many_regions_stay_within_bounds():
     whole = replace(SMALL, box=Box(0, 0, 1600, 1000), area=1_600_000)
+    left, top, right, bottom = window(whole, (1600, 1000))
+    assert (right - left, bottom - top) == (480, 480)
+    assert left < whole.peak_x < right and top < whole.peak_y < bottom
     shown = opened(crops_of(picture(1, (1600, 1000)), [whole] * 9))
     assert shown.shape == (280, 4 * 248 - 8, 3)
     assert opened(crops_of(picture(1, (3, 2)), [replace(SMALL, box=Box(1, 0, 3, 2))])).any()
 
 
-@pytest.mark.parametrize("box", [Box(0, 0, 5, 5), Box(1590, 990, 1600, 1000), Box(0, 0, 900, 20)])
+@pytest.mark.parametrize("box", [Box(0, 0, 5, 5), Box(1590, 990, 1600, 1000), Box(0, 0, 310, 20)])
 def test_a_window_holds_its_region_and_lies_in_the_picture(box):
-    left, top, right, bottom = window(box, (1600, 1000))
+    left, top, right, bottom = window(replace(SMALL, box=box), (1600, 1000))
     assert 0 <= left <= box.left and box.right <= right <= 1600
     assert 0 <= top <= box.top and box.bottom <= bottom <= 1000
 

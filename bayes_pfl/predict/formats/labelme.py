@@ -20,8 +20,9 @@ _VERSION = "5.5.0"  # of the format: labelme 5 and 6 read it
 def labelme_file(found: FoundRegions, image: Path, place: Path) -> bytes:
     """The content of the file: a polygon for each region, the most anomalous first.
 
-    A polygon runs through the centres of the region's border pixels; holes are filled. Regions of
-    one or two pixels, or in a straight line, are given by their boxes.
+    A polygon runs through the centres of the region's border pixels, to a thousandth of the
+    region's longer side; holes are filled. Regions of one or two pixels, or in a straight line, are
+    given by their boxes.
 
     Args:
         image: file of the picture.
@@ -42,7 +43,7 @@ def labelme_file(found: FoundRegions, image: Path, place: Path) -> bytes:
         "imageHeight": height,
         "imageWidth": width,
     }
-    return json.dumps(content, indent=1).encode("ascii")
+    return json.dumps(content, separators=(",", ":")).encode("ascii")
 
 
 def _shape(region: Region, points: np.ndarray) -> dict[str, Any]:
@@ -66,7 +67,8 @@ def _outline(found: FoundRegions, number: int) -> np.ndarray:
     lines, _ = cv2.findContours(
         found.part(number), cv2.RETR_EXTERNAL, cv2.CHAIN_APPROX_SIMPLE, offset=(box.left, box.top)
     )
-    corners: np.ndarray = lines[0][:, 0]
+    slack = max(box.right - box.left, box.bottom - box.top) / 1000
+    corners: np.ndarray = cv2.approxPolyDP(lines[0], slack, True)[:, 0]
     if len(corners) < 3:
         left, top, right, bottom = box
         corners = np.array([(left, top), (right, top), (right, bottom), (left, bottom)])
