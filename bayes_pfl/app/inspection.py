@@ -12,14 +12,16 @@ from pathlib import Path
 from PIL import Image
 
 from bayes_pfl.checkpoints.load import load_checkpoint
-from bayes_pfl.data.images import read_image
+from bayes_pfl.data.images import SEVERAL, read_image
 from bayes_pfl.detect.results import AnomalyResult
 from bayes_pfl.detect.settings import ScoringSettings
 from bayes_pfl.errors import ConfigError, DataError
+from bayes_pfl.fit.decision import worth_a_look
 from bayes_pfl.fit.profile import Profile
 from bayes_pfl.fit.profile_files import load_profile
 from bayes_pfl.model.network import BayesPFLNetwork
 from bayes_pfl.predict.images import predict_stream
+from bayes_pfl.report.pictures import side_by_side
 
 _OVERLAY_SIDE = 640
 
@@ -62,11 +64,17 @@ class InspectionRequest:
 
 @dataclass(frozen=True)
 class Inspected:
-    """One file: its result and overlay, or why there is none."""
+    """One file: its result and overlay, or why there is none.
+
+    Attributes:
+        near: with a profile, of an image that is flagged or scores high: its most anomalous place
+            next to the most similar one of the references, as the report shows it.
+    """
 
     name: str
     result: AnomalyResult | None = None
     overlay: Image.Image | None = None
+    near: Image.Image | None = None
     error: str = ""
 
 
@@ -136,7 +144,7 @@ class Inspector:
                 yield opened.popleft()
             name = opened.popleft().name
             shown = result.overlay(title=name, uncertainty=True, max_side=_OVERLAY_SIDE)
-            yield Inspected(name, result, shown)
+            yield Inspected(name, result, shown, _near(result))
         yield from opened
 
     def _profile(self, request: InspectionRequest) -> Profile | None:
@@ -156,7 +164,10 @@ class Inspector:
                 reason = str(error).removeprefix(f"{path}: ")
                 opened.append(Inspected(path.name, error=reason))
                 continue
-            opened.append(Inspected(path.name))
+            several = image.info.get(SEVERAL)
+            opened.append(
+                Inspected(f"{path.name} (first of its {several})" if several else path.name)
+            )
             yield image
 
     def _check_size(self, path: Path) -> None:
@@ -165,3 +176,10 @@ class Inspector:
                 f"{path}: {size / 2**20:.0f} MiB, at most {self.settings.max_bytes / 2**20:.0f} "
                 "are taken; make it smaller, or use bayes-pfl predict"
             )
+
+
+def _near(result: AnomalyResult) -> Image.Image | None:
+    found, image = result.nearest_normal, result.image
+    if found is None or image is None or not worth_a_look(result.score, result.label):
+        return None
+    return side_by_side(image, result.size, found)

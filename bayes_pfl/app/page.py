@@ -12,7 +12,7 @@ from gradio.processing_utils import save_pil_to_cache
 from bayes_pfl.app.gate import visitor_of
 from bayes_pfl.app.inspection import Inspected, InspectionRequest, Inspector
 from bayes_pfl.app.uploads import Uploads
-from bayes_pfl.data.image_files import IMAGE_SUFFIXES
+from bayes_pfl.data.image_files import readable_suffixes
 from bayes_pfl.detect.results import AnomalyResult
 from bayes_pfl.errors import BayesPFLError, ConfigError
 from bayes_pfl.support.parsing import short
@@ -76,7 +76,7 @@ def _questions(inspector: Inspector, offered: list[str]) -> list[Any]:
         gr.File(
             label="Images",
             file_count="multiple",
-            file_types=list(IMAGE_SUFFIXES),
+            file_types=list(readable_suffixes()),
             type="filepath",
             elem_id="files",
         ),
@@ -147,11 +147,12 @@ def _answer(
         request = InspectionRequest(checkpoint, class_name, int(samples), _number(threshold))
         for done, item in enumerate(inspector.inspect(paths, request), start=1):
             if item.result is not None:
-                # Written once: Gradio would write an image again with every answer, possibly while
-                # a browser is reading it.
-                file = save_pil_to_cache(item.overlay, str(uploads.folder), format="webp")
-                uploads.add(file, visitor)
-                pictures.append((file, _caption(item.name, item.result)))
+                for picture, caption in _pictures(item, item.result):
+                    # Written once: Gradio would write an image again with every answer, possibly
+                    # while a browser is reading it.
+                    file = save_pil_to_cache(picture, str(uploads.folder), format="webp")
+                    uploads.add(file, visitor)
+                    pictures.append((file, caption))
             rows.append(_row(item, _calibrated(inspector)))
             yield f"{done} of {len(paths)} inspected", rows, pictures
     except BayesPFLError as error:
@@ -185,6 +186,17 @@ def _verdict(result: AnomalyResult) -> str:
     if result.label is None:
         return ""
     return ("flagged" if result.label else "below") + (", review" if result.needs_review else "")
+
+
+def _pictures(item: Inspected, result: AnomalyResult) -> Iterator[tuple[Any, str]]:
+    """What the gallery shows of an image, each with its caption."""
+    yield item.overlay, _caption(item.name, result)
+    if item.near is not None and (found := result.nearest_normal) is not None:
+        # In short lines: the caption lies over the right end of the tile, next to the picture.
+        yield (
+            item.near,
+            f"most anomalous place,\nmost similar normal one:\n{found.distance:.3f} apart",
+        )
 
 
 def _caption(name: str, result: AnomalyResult) -> str:

@@ -70,6 +70,9 @@ def fit(
     batch_size: opt.BatchSize = 8,
     precision: opt.Precision = "float32",
     workers: opt.Workers = 0,
+    window: opt.Window = None,
+    tile: opt.Tile = None,
+    overlap: opt.Overlap = None,
     device: opt.Device = None,
     seed: opt.Seed = 0,
 ) -> None:
@@ -92,6 +95,8 @@ def fit(
             seed=seed,
             keep_outliers=keep_outliers,
             workers=workers,
+            window=opt.window_of(window),
+            **opt.tiles_of(tile, overlap),
             rotations=rotations,
             aligned=aligned,
             words_only=words_only,
@@ -99,7 +104,17 @@ def fit(
         name = class_name or "object"
         class_names.warn_of_names(model, class_name)
     else:
-        if rotations or aligned or words_only or class_name or samples is not None or seed:
+        if (
+            rotations
+            or aligned
+            or words_only
+            or class_name
+            or samples is not None
+            or seed
+            or window
+            or tile
+            or overlap
+        ):
             raise ConfigError(
                 "--update keeps the class name and the settings of the profile: leave them out"
             )
@@ -110,6 +125,9 @@ def fit(
             samples=known.samples,
             precision=known.precision,
             seed=known.seed,
+            window=known.window,
+            tile=known.tile,
+            overlap=known.overlap,
             batch_size=batch_size,
             workers=workers,
             keep_outliers=keep_outliers,
@@ -121,6 +139,8 @@ def fit(
             model, normals, name, options, before=before, checkpoint=checkpoint, progress=progress
         )
     save_profile(found.profile, out)
+    for line in found.remarks:
+        opt.say(line)
     _say(found.profile, out)
     for copy in found.copies:
         opt.warn(f"note: {copy} is a copy of another picture: left out", style="yellow")
@@ -145,5 +165,11 @@ def _say(profile: Profile, out: Path) -> None:
         opt.say(
             f"no thresholds: {profile.missing} more pictures are needed for a false positive rate "
             f"of {profile.fpr:g}; scores order the pictures all the same"
+        )
+    if (effect := profile.name_effect) and effect.slight:
+        opt.say(
+            "class name: changes nearly nothing for this model on these pictures; with "
+            f"{effect.name!r} scores by words differ by {effect.largest:.3f} at most, their "
+            f"standard deviation is {effect.spread:.3f}"
         )
     opt.say(f"written to {out}; next: bayes-pfl predict FOLDER --profile {out} --out RESULTS")

@@ -18,6 +18,14 @@ from bayes_pfl.model.network import BayesPFLNetwork
 
 NEUTRAL = "object"
 MUCH, ALIKE = 0.1, 0.7
+"""Mean change of the score from which a name is warned of; correlation below which it is."""
+
+LITTLE, FEWEST = 0.5, 8
+"""Standard deviations of the scores that no score may change by more, where a name changes nearly
+nothing; and images that this takes. On normal pictures of 23 categories and sets "object" moved
+scores by 0.41 at most, and image AUROC by 2.7 points at most; on another, by 1.2 and 3.8."""
+
+_COMPARED = 20  # pictures of a fit
 _DEFAULTS = ScoringSettings()
 
 
@@ -28,15 +36,27 @@ class NameEffect:
     Attributes:
         mean: mean score.
         change: mean absolute difference from the first name's scores.
+        largest: largest absolute difference.
+        spread: standard deviation of the first name's scores.
         rank: Spearman's correlation with them; None for fewer than three images, or equal scores.
         unusual: words that the tokenizer hardly knows.
+        images: how many.
     """
 
     name: str
     mean: float
     change: float
+    largest: float
+    spread: float
     rank: float | None
     unusual: tuple[str, ...]
+    images: int
+
+    @property
+    def slight(self) -> bool:
+        """Whether this name changes nearly nothing: no score by much, measured by how far the
+        scores of different images lie apart."""
+        return self.images >= FEWEST and self.largest <= LITTLE * self.spread
 
     @property
     def warnings(self) -> list[str]:
@@ -80,9 +100,47 @@ def name_sensitivity(
     return [_effect(model, one, np.array(scores[one]), first) for one in names]
 
 
+def effect_of_name(
+    model: BayesPFLNetwork,
+    pictures: Sequence[np.ndarray],
+    name: str,
+    scores: Sequence[float],
+    settings: ScoringSettings = _DEFAULTS,
+) -> NameEffect | None:
+    """What "object" in place of a name changes, on 20 pictures at most, spread evenly.
+
+    Args:
+        pictures: as the model sees them, uint8 (S, S, 3).
+        name: of all pictures.
+        scores: of the pictures by words alone under this name, with the same settings.
+
+    Returns:
+        None where the name is "object" itself.
+    """
+    if name == NEUTRAL:
+        return None
+    count = min(_COMPARED, len(pictures))
+    chosen = [at * len(pictures) // count for at in range(count)]
+    scorer = Scorer(model, settings, maps=False, spread=False)
+    found: list[float] = []
+    for part in batched(chosen, settings.batch_size):
+        batch = scorer([pictures[at] for at in part], [NEUTRAL] * len(part))
+        found += [image.score for image in batch]
+    return _effect(model, NEUTRAL, np.array(found), np.array([scores[at] for at in chosen]))
+
+
 def _effect(model: BayesPFLNetwork, name: str, scores: np.ndarray, first: np.ndarray) -> NameEffect:
     rank = None
     if len(scores) > 2 and np.ptp(scores) > 0 and np.ptp(first) > 0:
         rank = float(spearmanr(scores, first).statistic)
-    change = float(np.abs(scores - first).mean())
-    return NameEffect(name, float(scores.mean()), change, rank, tuple(unusual_words(model, name)))
+    change = np.abs(scores - first)
+    return NameEffect(
+        name,
+        float(scores.mean()),
+        float(change.mean()),
+        float(change.max()),
+        float(first.std()),
+        rank,
+        tuple(unusual_words(model, name)),
+        len(scores),
+    )

@@ -12,7 +12,9 @@ import numpy as np
 import torch
 from PIL import Image
 
+from bayes_pfl.data.tiles import Tile
 from bayes_pfl.detect.references import COMBINED_RANGE, Place, References
+from bayes_pfl.detect.regions import Box, PValues
 from bayes_pfl.detect.results import NearestNormal, cell_box
 from bayes_pfl.detect.settings import ScoringSettings
 from bayes_pfl.errors import ConfigError
@@ -20,6 +22,10 @@ from bayes_pfl.fit.calibration import Calibration, load_calibration, settings_of
 from bayes_pfl.fit.profile import Profile, ProfileLike
 from bayes_pfl.fit.profile_files import load_profile
 from bayes_pfl.model.network import BayesPFLNetwork
+
+WORTH_A_LOOK = 0.5
+"""Combined score from which a person is shown what of the references is nearest, even if no
+threshold says so."""
 
 
 def reaches(scores: float | np.ndarray, threshold: float) -> np.ndarray:
@@ -51,10 +57,12 @@ class ReferencePictures(NamedTuple):
     Attributes:
         names: of the pictures.
         pixels: the picture of a number, uint8 (S, S, 3).
+        tile: the tile of a picture, by both numbers; None for references without tiles.
     """
 
     names: Sequence[str]
     pixels: Callable[[int], np.ndarray]
+    tile: Callable[[int, int], Image.Image] | None = None
 
 
 @dataclass(frozen=True)
@@ -87,6 +95,11 @@ class Decision:
             value = getattr(self, name)
             if value is not None and not math.isfinite(value):
                 raise ConfigError(f"{name} = {value}: give a number; scores lie within 0 and 1")
+
+    @property
+    def peak_p_values(self) -> PValues | None:
+        """From peaks of regions to p-values; None where no peaks of normal images are known."""
+        return self.calibration.peak_p_values if self.calibration else None
 
     def map_range(self, model: BayesPFLNetwork) -> tuple[float, float]:
         """Map values at the two ends of the colours of a run."""
@@ -169,7 +182,8 @@ def _by_profile(
     references, compared, pictures = {}, "", {}
     if found.references and found.pixels:
         names = [picture.name for picture in found.pictures]
-        pictures[found.class_name] = ReferencePictures(names, found.pixels)
+        tile = found.tile if found.references.tiles else None
+        pictures[found.class_name] = ReferencePictures(names, found.pixels, tile)
         references[found.class_name] = found.references
         compared = f"profile of {len(found.pictures)} pictures"
     if known is None:
@@ -180,6 +194,11 @@ def _by_profile(
         )
     limit = known.pixel_threshold if map_threshold is None else map_threshold
     return Decision(known.threshold, limit, known, found, references, compared, pictures)
+
+
+def worth_a_look(score: float, label: int | None) -> bool:
+    """Whether a person should be shown what of the references is nearest to an image."""
+    return bool(label) or score >= WORTH_A_LOOK
 
 
 def nearest_normal(
@@ -197,12 +216,33 @@ def nearest_normal(
     known = rule.pictures.get(class_name)
     if place is None or known is None:
         return None
-    picture = Image.fromarray(known.pixels(place.picture))
     grid = rule.references[class_name].settings.grid
+    view, cell = divmod(place.reference_cell, grid[0] * grid[1])
+    if place.tile is None or known.tile is None:
+        picture, box = (
+            Image.fromarray(known.pixels(place.picture)),
+            cell_box(place.cell, grid, size),
+        )
+    else:
+        picture, box = (
+            known.tile(place.picture, view),
+            _box_in_tile(place.tile, place.cell, grid, size),
+        )
     return NearestNormal(
         known.names[place.picture],
         place.distance,
-        cell_box(place.cell, grid, size),
-        cell_box(place.reference_cell, grid, picture.size),
+        box,
+        cell_box(cell, grid, picture.size),
         picture,
+    )
+
+
+def _box_in_tile(tile: Tile, cell: int, grid: tuple[int, int], size: tuple[int, int]) -> Box:
+    """The rectangle of a tile's cell in the picture, of (width, height) pixels."""
+    box = cell_box(cell, grid, (tile.side, tile.side))
+    return Box(
+        min(tile.left + box.left, size[0] - 1),
+        min(tile.top + box.top, size[1] - 1),
+        min(tile.left + box.right, size[0]),
+        min(tile.top + box.bottom, size[1]),
     )

@@ -6,7 +6,7 @@ Symbols: n references, N = h*w cells, C channels, S image side.
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass
 
 import cv2
@@ -34,6 +34,7 @@ class Encoded:
     Attributes:
         names: of the pictures.
         digests: see :func:`bayes_pfl.detect.references.picture_digest`.
+        pictures: as the model sees them, uint8 (S, S, 3).
         words: raw scores of each picture, its map among them.
         maps: smoothed maps by words, float16 (n, S, S), on the CPU.
         patches: float16 (n, N, C); with rotations (n, 8 N, C), those of the picture itself first.
@@ -41,12 +42,25 @@ class Encoded:
 
     names: tuple[str, ...]
     digests: tuple[str, ...]
+    pictures: list[np.ndarray]
     words: list[BatchScores]
     maps: Tensor
     patches: Tensor
 
     def __len__(self) -> int:
         return len(self.digests)
+
+    def without(self, numbers: Collection[int]) -> Encoded:
+        """All pictures but those of these numbers."""
+        kept = [at for at in range(len(self)) if at not in numbers]
+        return Encoded(
+            tuple(self.names[at] for at in kept),
+            tuple(self.digests[at] for at in kept),
+            [self.pictures[at] for at in kept],
+            [self.words[at] for at in kept],
+            self.maps[kept],
+            self.patches[kept],
+        )
 
 
 def encode_references(
@@ -89,7 +103,12 @@ def encode_references(
         patches.append(torch.cat(views, dim=1).half())
         on_done(len(batch))
     return Encoded(
-        tuple(labels[at] for at in chosen), tuple(order), words, torch.cat(maps), torch.cat(patches)
+        tuple(labels[at] for at in chosen),
+        tuple(order),
+        [pictures[at] for at in chosen],
+        words,
+        torch.cat(maps),
+        torch.cat(patches),
     )
 
 

@@ -21,6 +21,7 @@ def page_of(profile: Profile) -> str:
         "",
         *_thresholds(profile),
         "",
+        *_name(profile),
         f"Settings that a run must share: class name {_plain(settings.class_name)}, "
         f"{settings.samples} samples, {settings.precision}, {settings.image_size} px, seed "
         f"{settings.seed}, {'smoothed' if settings.smoothing else 'plain'} maps.",
@@ -65,6 +66,19 @@ def _thresholds(profile: Profile) -> list[str]:
         f"Score threshold {found.threshold:.4f}: at most {found.fpr:g} of normal pictures reach "
         f"it. Map threshold {found.pixel_threshold:.4f}: at most {found.pixel_fpr:g} of their "
         "pixels."
+    ]
+
+
+def _name(profile: Profile) -> list[str]:
+    effect = profile.name_effect
+    if effect is None:
+        return []
+    figures = f"{effect.largest:.3f} at most on {effect.images} of these pictures"
+    verdict = " So the name changes nearly nothing for this model." if effect.slight else ""
+    return [
+        f'With the class name "{effect.name}" scores by words differ by {figures}; their standard '
+        f"deviation from picture to picture is {effect.spread:.3f}.{verdict}",
+        "",
     ]
 
 

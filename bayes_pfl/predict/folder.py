@@ -13,10 +13,11 @@ from pathlib import Path
 
 from bayes_pfl.data.decoding import Decoded, decode
 from bayes_pfl.data.wording import ClassNames
+from bayes_pfl.detect.pictures import score_pictures
 from bayes_pfl.detect.scorer import ScoredImage, Scorer
 from bayes_pfl.errors import ConfigError, DataError
 from bayes_pfl.fit.calibration import Calibration
-from bayes_pfl.fit.decision import Decision, nearest_normal
+from bayes_pfl.fit.decision import Decision, nearest_normal, worth_a_look
 from bayes_pfl.fit.profile import ProfileLike
 from bayes_pfl.fit.profile_files import known_profile
 from bayes_pfl.model.network import BayesPFLNetwork
@@ -37,9 +38,6 @@ Drawn = tuple[int, Row, "Future[str | None] | None"]
 
 _DEFAULTS = FolderSettings()
 _BATCHES_BEING_DRAWN = 2
-_WORTH_A_LOOK = 0.5
-"""Combined score from which the report shows what of the references is nearest, if no threshold
-says so."""
 
 
 def predict_folder(
@@ -95,7 +93,7 @@ def predict_folder(
     names = its_name if class_name is None else class_name
     settings, rule = settings.resolved(model, names, calibration, "png16", profile)
     folder, out = Path(folder), Path(out)
-    inputs = read_input(model, folder, out, names)
+    inputs = read_input(model, folder, out, names, settings.window)
     summary = Summary.begun(str(folder), str(out), len(inputs), checkpoint, model, settings, rule)
     summary.remarks = inputs.remarks
     progress = progress or NullProgress()
@@ -232,12 +230,12 @@ class FolderRun:
     def _drawn(
         self, pool: ThreadPoolExecutor, index: int, item: Decoded, scored: ScoredImage | None
     ) -> Drawn:
-        path, name = self.inputs.inside(index), self.inputs.names[index]
-        row = scored_row(path, name, item, scored, self.rule)
+        name = self.inputs.names[index]
+        row = scored_row(*self.inputs.key(index), name, item, scored, self.rule)
         if scored is None or scored.map is None or item.size is None or row.error:
             return index, row, None
         near = None
-        if self.settings.report and (row.label or scored.score >= _WORTH_A_LOOK):
+        if self.settings.report and worth_a_look(scored.score, row.label):
             near = nearest_normal(self.rule, name, scored.place, item.size)
         return index, row, pool.submit(self.output.write_pictures, item, row, scored, near)
 
@@ -259,17 +257,19 @@ class FolderRun:
         self, chosen: list[int]
     ) -> Generator[list[tuple[int, Decoded, ScoredImage | None]], None, None]:
         batches = decode(
-            [self.inputs.paths[index] for index in chosen],
+            [self.inputs.pictures[index] for index in chosen],
             self.model.backbone.image_size,
             preview_side=self.output.preview_side,
             batch_size=self.settings.batch_size,
             workers=self.settings.workers,
+            tiles=self.settings.tiles(self.model),
         )
         indices = iter(chosen)
         with closing(batches):
             for batch in batches:
                 places = [next(indices) for _ in batch]
-                scored = self.scorer.decoded(batch, [self.inputs.names[at] for at in places])
+                names = [self.inputs.names[at] for at in places]
+                scored = score_pictures(self.scorer, batch, names)
                 yield list(zip(places, batch, scored, strict=True))
 
     # Files ---------------------------------------------------------------------------------------

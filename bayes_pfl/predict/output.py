@@ -90,12 +90,12 @@ class OutputFolder:
         names = [CSV_NAME, SUMMARY_NAME] + [REPORT_NAME] * self.settings.report
         return all((self.out / name).is_file() for name in names)
 
-    def has_pictures(self, path: str) -> bool:
-        """Whether the pictures of an image are there; a power cut leaves empty ones."""
-        small = self.small.folder / picture_name(path) if self.settings.report else None
-        wanted = self._map_file(path), self._overlay_file(path), small
+    def has_pictures(self, file: str) -> bool:
+        """Whether the pictures of a `Row.file` are there; a power cut leaves empty ones."""
+        small = self.small.folder / picture_name(file) if self.settings.report else None
+        wanted = self._map_file(file), self._overlay_file(file), small
         try:
-            return all(os.stat(file).st_size for file in wanted if file)
+            return all(os.stat(path).st_size for path in wanted if path)
         except OSError:
             return False
 
@@ -117,29 +117,29 @@ class OutputFolder:
             return None
         reason, what = None, "map"
         try:
-            if file := self._map_file(row.path):
+            if file := self._map_file(row.file):
                 values = resize_map(scored.map, item.size)
                 write_picture(file, encode_map(values, self.settings.maps))
             what = "overlay"
-            if item.preview is not None and (file := self._overlay_file(row.path)):
+            if item.preview is not None and (file := self._overlay_file(row.file)):
                 write_picture(file, self._overlay(row, scored, scored.map, item.preview))
         except Exception as error:  # a picture must not cost the scores of thousands of others
             reason = f"{what} not written: {reason_unless_disk_full(error)}"
         if not self.settings.report or item.preview is None or scored.spread is None:
             return reason
         panels = item.preview, scored.map.numpy(), scored.spread.numpy()
-        name = picture_name(row.path)
+        name = picture_name(row.file)
         small = self.small.write(name, *panels)
         if near is not None:
             small = small or self.small.write_nearest(name, item.preview, item.size, near)
         return reason or small
 
-    def _map_file(self, path: str) -> Path | None:
+    def _map_file(self, file: str) -> Path | None:
         suffix = self.settings.map_suffix
-        return self.out / MAPS / mirrored(path, suffix) if suffix else None
+        return self.out / MAPS / mirrored(file, suffix) if suffix else None
 
-    def _overlay_file(self, path: str) -> Path | None:
-        return self.out / OVERLAYS / mirrored(path, ".png") if self.settings.overlays else None
+    def _overlay_file(self, file: str) -> Path | None:
+        return self.out / OVERLAYS / mirrored(file, ".png") if self.settings.overlays else None
 
     def _overlay(
         self, row: Row, scored: ScoredImage, anomaly_map: Tensor, preview: np.ndarray
@@ -149,7 +149,7 @@ class OutputFolder:
             Image.fromarray(preview),
             anomaly_map.numpy(),
             threshold=self.settings.map_threshold,
-            title=row.path,
+            title=row.title,
             note=score_note(scored.score, (scored.low, scored.high)),
             limits=self.limits,
             uncertainty=None if doubt is None else doubt.numpy(),

@@ -9,6 +9,7 @@ from typing import Any
 from bayes_pfl.data.decoding import Decoded
 from bayes_pfl.detect.scorer import ScoredImage
 from bayes_pfl.fit.decision import Decision
+from bayes_pfl.support.run_names import page_file, page_title
 
 
 @dataclass(frozen=True)
@@ -25,6 +26,8 @@ class Row:
         words_score, memory_score: with references, the score by words alone, in [0, 1], and the
             distance to the references, in [0, 2]; else None.
         compared_with: what the references are, such as "profile of 30 pictures".
+        page: number of the page of a TIFF or frame of a DICOM file, from 1; None for a file of one
+            picture.
     """
 
     path: str
@@ -44,6 +47,17 @@ class Row:
     words_score: float | None = None
     memory_score: float | None = None
     compared_with: str = ""
+    page: int | None = None
+
+    @property
+    def title(self) -> str:
+        """The path and its page, for people."""
+        return page_title(self.path, self.page)
+
+    @property
+    def file(self) -> str:
+        """What the files of this image are called, without their suffixes."""
+        return page_file(self.path, self.page)
 
     def cells(self) -> list[Any]:
         """Values for a csv writer, figures with six digits after the point."""
@@ -55,7 +69,12 @@ _FIELDS = {item.name: item.default for item in fields(Row)}
 
 
 def scored_row(
-    path: str, class_name: str, item: Decoded, scored: ScoredImage | None, rule: Decision
+    path: str,
+    page: int | None,
+    class_name: str,
+    item: Decoded,
+    scored: ScoredImage | None,
+    rule: Decision,
 ) -> Row:
     """The row of an image that was read and scored, or could not be.
 
@@ -64,7 +83,7 @@ def scored_row(
         scored: None if it could not be read.
         rule: makes labels of scores.
     """
-    row = Row(path, class_name, error=item.error)
+    row = Row(path, class_name, error=item.error, page=page)
     if item.size is not None:
         row = replace(row, width=item.size[0], height=item.size[1])
     if scored is None:

@@ -11,6 +11,7 @@ from bayes_pfl.errors import ConfigError
 from bayes_pfl.fit.calibration import Calibration
 from bayes_pfl.fit.decision import Decision, resolve_decision
 from bayes_pfl.fit.profile import ProfileLike
+from bayes_pfl.fit.profile_files import with_tiles_of
 from bayes_pfl.model.network import BayesPFLNetwork
 
 MapFormat = Literal["png16", "npy", "none"]
@@ -69,17 +70,18 @@ class FolderSettings(ScoringSettings):
         Raises:
             ConfigError: a calibration or profile that does not fit, or comes with a threshold.
         """
+        scoring = with_tiles_of(profile, self)
         rule = resolve_decision(
             model,
             class_name,
-            self,
+            scoring,
             threshold=self.threshold,
             map_threshold=self.map_threshold,
             calibration=calibration,
             profile=profile,
         )
         settings = replace(
-            self,
+            scoring,
             class_name=str(class_name),
             samples=self.sample_count(model),
             threshold=rule.threshold,

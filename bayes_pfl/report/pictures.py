@@ -170,7 +170,8 @@ class ReportPictures:
             OSError: the disk is full.
         """
         try:
-            write_picture(self.folder / nearest_name(name), side_by_side(picture, size, near))
+            page = side_by_side(Image.fromarray(picture), size, near)
+            write_picture(self.folder / nearest_name(name), _webp(page))
         except Exception as error:  # as in write
             return f"nearest normal region not written: {reason_unless_disk_full(error)}"
         return None
@@ -185,15 +186,19 @@ class ReportPictures:
             write_picture(self.folder / name, content)
 
 
-def side_by_side(picture: np.ndarray, size: tuple[int, int], near: NearestNormal) -> bytes:
-    """The two regions of :class:`NearestNormal`, with the distance below, as a WebP file."""
-    whole = Image.fromarray(picture)
-    across, down = whole.width / size[0], whole.height / size[1]
+def side_by_side(picture: Image.Image, size: tuple[int, int], near: NearestNormal) -> Image.Image:
+    """The two regions of :class:`NearestNormal`, with the distance below, 408×234.
+
+    Args:
+        picture: the whole image, perhaps made smaller.
+        size: (width, height) of the image itself.
+    """
+    across, down = picture.width / size[0], picture.height / size[1]
     left, top, right, bottom = near.box
     box = (left * across, top * down, right * across, bottom * down)
     square = (_NEAR_SIDE, _NEAR_SIDE)
     regions = [
-        whole.resize(square, Image.Resampling.BICUBIC, box),
+        picture.resize(square, Image.Resampling.BICUBIC, box),
         near.picture.resize(square, Image.Resampling.BICUBIC, near.reference_box),
     ]
     width = 2 * _NEAR_SIDE + _NEAR_GAP
@@ -205,9 +210,7 @@ def side_by_side(picture: np.ndarray, size: tuple[int, int], near: NearestNormal
     draw.text((4, middle), f"this image, distance {near.distance:.3f}", "black", font, anchor="lm")
     name = shorten(plain_text(near.name), font, _NEAR_SIDE - 4)
     draw.text((_NEAR_SIDE + _NEAR_GAP, middle), name, "black", font, anchor="lm")
-    buffer = io.BytesIO()
-    page.save(buffer, "WEBP", quality=_QUALITY, method=_EFFORT)
-    return buffer.getvalue()
+    return page
 
 
 def strip(
@@ -241,9 +244,12 @@ def strip(
         _coloured(heat, limits),
         blend(small, stretched(spread, size), spread_limits(limits), UNCERTAINTY_COLOUR_MAP),
     ]
+    return _webp(Image.fromarray(np.concatenate(panels, axis=1)))
+
+
+def _webp(picture: Image.Image) -> bytes:
     buffer = io.BytesIO()
-    whole = Image.fromarray(np.concatenate(panels, axis=1))
-    whole.save(buffer, "WEBP", quality=_QUALITY, method=_EFFORT)
+    picture.save(buffer, "WEBP", quality=_QUALITY, method=_EFFORT)
     return buffer.getvalue()
 
 

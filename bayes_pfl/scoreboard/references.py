@@ -92,4 +92,5 @@ class ReferenceMethod:
         with torch.autocast(batch.images.device.type, enabled=False):
             found = self._scorer.batch(list(batch.pixels), batch.class_names)
         both = found.combined
-        return both.score if both else deploy_scores(found.words).score, found.maps
+        scores = both.deviations.scores() if both else deploy_scores(found.words)
+        return scores.score, found.maps

@@ -18,9 +18,13 @@ from bayes_pfl.app.inspection import InspectionRequest
 from bayes_pfl.app.server import AppSettings, Inspector, check_installed, free_port
 from bayes_pfl.app.uploads import Uploads
 from bayes_pfl.errors import ConfigError, DataError
+from bayes_pfl.fit.fit import fit_profile
+from bayes_pfl.fit.profile_files import save_profile
 from tests.app.client import serving
+from tests.fit.test_references import spotted, texture
 from tests.helpers.browser import chromium, complaints, requested
 from tests.helpers.commands import command
+from tests.helpers.stacks import stack
 
 HOSTILE = "<img src=x onerror=alert(1)>.png"
 needs_gradio = pytest.mark.skipif(
@@ -60,6 +64,50 @@ def test_results_are_those_of_predict_in_order(inspector, files):
         low, high = item.result.interval
         assert low <= item.result.score <= high and item.result.label == 1
         assert item.overlay.width > 3 * 60
+
+
+@pytest.fixture(scope="module")
+def part(tiny_model, checkpoint_dir, tmp_path_factory):
+    """A folder with a profile of 24 textures, a further one and one with a spot; an inspector."""
+    folder = tmp_path_factory.mktemp("part")
+    known = [Image.fromarray(texture(seed)) for seed in range(24)]
+    save_profile(fit_profile(tiny_model, known, "part"), folder / "profile")
+    for name, pixels in (("sound.png", texture(90)), ("spot.png", spotted(91))):
+        Image.fromarray(pixels).save(folder / name)
+    settings = AppSettings((str(checkpoint_dir),), device="cpu", profile=folder / "profile")
+    return folder, Inspector(settings)
+
+
+def test_a_flagged_image_is_shown_next_to_what_is_normal(part):
+    folder, own = part
+    paths = [str(folder / name) for name in ("sound.png", "spot.png")]
+    sound, spot = own.inspect(paths, wish(own, class_name="", samples=3))
+    assert (sound.result.label, sound.near) == (0, None)
+    found = spot.result.nearest_normal
+    assert spot.result.label == 1 and found.distance > 0
+    seen = np.asarray(spot.near, np.float32)  # two squares with a gap of 8 between them
+    regions = seen[:200, :200], seen[:200, 208:]
+    sources = (spot.result.image, found.box), (found.picture, found.reference_box)
+    for region, (image, box) in zip(regions, sources, strict=True):
+        wanted = np.asarray(image.crop(box).resize((200, 200)), np.float32)
+        assert np.abs(region - wanted).mean() < 12
+    assert np.abs(regions[0] - regions[1]).mean() > 20
+
+
+@needs_gradio
+def test_the_gallery_says_how_far_what_is_normal_lies(part, tmp_path):
+    from bayes_pfl.app.page import _answer
+
+    folder, own = part
+    kept = Uploads(tmp_path, max_bytes=10**6)
+    path = str(shutil.copy(folder / "spot.png", tmp_path))
+    kept.add(path, "me")
+    asked = (path,), "", "", own.settings.checkpoints[0], 3
+    *_, (said, _, pictures) = _answer(own, kept, "me", *asked)
+    assert said.startswith("Done: 1 scored")
+    (_, first), (file, second) = pictures
+    assert "flagged" in first and second.startswith("most anomalous place")
+    assert second.endswith("apart") and kept.check(file, "me").is_file()
 
 
 def test_only_broken_files(inspector, files):
@@ -151,6 +199,12 @@ def test_an_overlay_that_is_shown_is_not_written_again(inspector, files, tmp_pat
         seen.append({path: os.stat(path).st_mtime_ns for path in shown})
     assert [len(one) for one in seen] == [1, 2, 2]
     assert seen[0].items() <= seen[1].items() and seen[1] == seen[2]
+
+
+def test_a_stack_shows_its_first_page_and_says_so(inspector, tmp_path):
+    path = stack(tmp_path / "a.tif", 3)
+    (item,) = inspector.inspect([str(path)], wish(inspector, samples=2))
+    assert item.name == "a.tif (first of its pages)" and item.result is not None
 
 
 def test_time_has_a_limit(inspector, files):

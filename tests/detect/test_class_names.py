@@ -9,7 +9,13 @@ import torch.nn.functional as F
 
 from bayes_pfl.data.wording import ClassNames, synonyms
 from bayes_pfl.detect.class_names import unusual_words
-from bayes_pfl.detect.name_sensitivity import NameEffect, name_sensitivity
+from bayes_pfl.detect.inputs import load_pixels
+from bayes_pfl.detect.name_sensitivity import (
+    LITTLE,
+    NameEffect,
+    effect_of_name,
+    name_sensitivity,
+)
 from bayes_pfl.detect.settings import ScoringSettings
 from bayes_pfl.errors import DataError
 from bayes_pfl.predict.folder import predict_folder
@@ -131,15 +137,34 @@ def test_the_report_compares_with_the_first_name(tiny_model):
     assert (effects[0].change, effects[0].rank) == (0, pytest.approx(1))
     assert effects[2].mean == pytest.approx(other.mean(), abs=1e-6)
     assert effects[2].change == pytest.approx(np.abs(other - first).mean(), abs=1e-6)
+    assert effects[2].largest == pytest.approx(np.abs(other - first).max(), abs=1e-6)
     with pytest.raises(DataError, match="no images"):
         name_sensitivity(tiny_model, [], "screw")
 
 
 def test_what_is_worth_a_warning():
-    assert NameEffect("a", 0.5, 0.02, 0.95, ()).warnings == []
-    told = NameEffect("a", 0.5, 0.3, 0.1, ("x9",)).warnings
+    assert NameEffect("a", 0.5, 0.02, 0.04, 0.1, 0.95, (), 9).warnings == []
+    told = NameEffect("a", 0.5, 0.3, 0.4, 0.1, 0.1, ("x9",), 9).warnings
     assert len(told) == 3 and "0.30" in told[1] and "0.10" in told[2]
-    assert NameEffect("a", 0.5, 0.0, None, ()).warnings == []
+    assert NameEffect("a", 0.5, 0.0, 0.0, 0.1, None, (), 2).warnings == []
+
+
+def test_what_changes_nearly_nothing():
+    assert NameEffect("a", 0.5, 0.02, 0.04, 0.1, 0.95, (), 9).slight
+    assert not NameEffect("a", 0.5, 0.02, 0.06, 0.1, 0.95, (), 9).slight
+    assert not NameEffect("a", 0.5, 0.02, 0.04, 0.1, 0.95, (), 7).slight  # too few to say so
+
+
+def test_object_in_place_of_a_name(tiny_model):
+    pixels = [load_pixels(picture(index), index, 48).pixels for index in range(30)]
+    scores = [result.score for result in tiny_model.predict(pixels, "screw", samples=2)]
+    settings = ScoringSettings(samples=2, batch_size=7)
+    found = effect_of_name(tiny_model, pixels, "screw", scores, settings)
+    chosen = [at * 30 // 20 for at in range(20)]
+    few = name_sensitivity(tiny_model, [pixels[at] for at in chosen], "screw", settings)[1]
+    assert (found.name, found.images) == ("object", 20)
+    assert (found.change, found.largest) == pytest.approx((few.change, few.largest), abs=1e-6)
+    assert effect_of_name(tiny_model, pixels, "object", scores, settings) is None
 
 
 def test_the_commands(checkpoint_dir, folder, tmp_path, capsys):
@@ -156,5 +181,11 @@ def test_the_commands(checkpoint_dir, folder, tmp_path, capsys):
     assert command("class-names", folder, *options, "--json", tmp_path / "n.json") == 0
     text = capsys.readouterr().out
     assert "3 images" in text and "note: XJ4-009-22: 'XJ4-009-22' is unusual" in text
-    names = [entry["name"] for entry in json.loads((tmp_path / "n.json").read_text())]
-    assert names == ["nut|XJ4-009-22", "nut", "XJ4-009-22", "object"]
+    rows = json.loads((tmp_path / "n.json").read_text())
+    assert [row["name"] for row in rows] == ["nut|XJ4-009-22", "nut", "XJ4-009-22", "object"]
+    assert "changes nearly nothing" not in text  # three images are too few to say so
+    save(folder, [f"wood/{name}.png" for name in "defgh"])
+    assert command("class-names", folder, *options, "--json", tmp_path / "n.json") == 0
+    rows = json.loads((tmp_path / "n.json").read_text())
+    slight = all(row["largest"] <= LITTLE * row["spread"] for row in rows)
+    assert ("changes nearly nothing" in capsys.readouterr().out) == slight

@@ -1,6 +1,7 @@
 """The profile of a part: what it keeps, what it refuses, and that a stop never spoils it."""
 
 import json
+import re
 import shutil
 from dataclasses import replace
 
@@ -9,10 +10,12 @@ import pytest
 from PIL import Image
 
 from bayes_pfl import BayesPFL
+from bayes_pfl.detect.scorer import Scorer
 from bayes_pfl.errors import ConfigError, DataError
 from bayes_pfl.fit import profile_files
 from bayes_pfl.fit.fit import FitOptions, fit_folder, fit_profile
 from bayes_pfl.fit.profile_files import load_profile, save_profile
+from bayes_pfl.fit.profile_page import page_of
 from bayes_pfl.support.files import write_atomically
 from tests.fit.test_references import spotted, texture
 
@@ -68,6 +71,42 @@ def test_it_comes_back_to_the_last_bit(tiny_model, profile, saved):
     assert NAME in page and "Score threshold" in page and "image 3" in page
 
 
+def test_regions_get_p_values_from_the_pictures_left_out(tiny_model, profile, copied):
+    faulty = Image.fromarray(spotted(91))
+    strongest = tiny_model.predict(faulty, profile=profile).regions[0]
+    assert len(profile.calibration.peaks) == 24 and strongest.p_value == pytest.approx(1 / 25)
+    path = copied / "config.json"
+    kept = json.loads(path.read_text())
+    del kept["calibration"]["peaks"]  # as earlier versions wrote it
+    path.write_text(json.dumps(kept))
+    older = tiny_model.predict(faulty, profile=copied).regions
+    assert older[0] == replace(strongest, p_value=None)
+
+
+def test_it_says_where_the_class_name_changes_nearly_nothing(
+    tiny_model, profile, checkpoint_dir, tmp_path, run
+):
+    found = load_profile(save_profile(profile, tmp_path / "part")).name_effect
+    numbers = [at * 24 // 20 for at in range(20)]
+    pixels = [profile.pixels(at) for at in numbers]
+    other = [result.score for result in tiny_model.predict(pixels, "object")]
+    own = [profile.pictures[at].words_score for at in numbers]
+    assert found == profile.name_effect and found.images == 20
+    assert found.largest == pytest.approx(np.abs(np.subtract(own, other)).max(), abs=1e-5)
+    for effect, said in (
+        (replace(found, largest=0.02, spread=0.1), "0.020 at most on 20 .* nearly nothing"),
+        (replace(found, largest=0.2, spread=0.1), r"0\.200 at most on 20 .* is 0\.100\.\n"),
+    ):
+        assert re.search(said, page_of(replace(profile, name_effect=effect)))
+    assert fit_profile(tiny_model, [image(seed) for seed in range(4)]).name_effect is None
+    folder = folder_of(tmp_path / "in", range(9))
+    with_words = "--checkpoint", checkpoint_dir, "--out", tmp_path / "out", "--class-name", NAME
+    code, said, _ = run("fit", folder, *with_words)
+    effect = load_profile(tmp_path / "out").name_effect
+    assert code == 0 and effect.images == 9
+    assert ("class name: changes nearly nothing" in said) == effect.slight
+
+
 def test_few_pictures_give_no_threshold_and_say_how_many_are_missing(tiny_model, tmp_path):
     few = fit_profile(tiny_model, [image(seed) for seed in range(5)], NAME)
     assert few.calibration is None and few.missing == 15
@@ -100,6 +139,30 @@ def test_copies_and_unreadable_files_are_named(tiny_model, tmp_path):
     found = fit_folder(tiny_model, folder, NAME)
     assert len(found.profile.pictures) == 5 and found.copies == ["same.png"]
     assert found.skipped[0][0].endswith("broken.png")
+
+
+def test_near_copies_cost_one_pass_and_change_nothing(tiny_model, tmp_path, monkeypatch):
+    """The same photographs saved anew: two of one picture, in other batches than without them."""
+    folder = folder_of(tmp_path / "in", range(7))
+    wanted = fit_folder(tiny_model, folder, options=FitOptions(batch_size=4)).profile
+    for name, value in (("0a.png", 1), ("0b.png", 2)):
+        near = texture(3)
+        near[0, 0] += value
+        Image.fromarray(near).save(folder / name)
+    (folder / "003.png").rename(folder / "0.png")  # of copies the first by digest stays
+    encoded, seen = Scorer.encoded, []
+
+    def counting(scorer, pixels, names):
+        seen.extend(pixels)
+        return encoded(scorer, pixels, names)
+
+    monkeypatch.setattr(Scorer, "encoded", counting)
+    found = fit_folder(tiny_model, folder, options=FitOptions(batch_size=4))
+    assert len(seen) == 9 and len(found.copies) == 2
+    assert {"0.png", "0a.png", "0b.png"} > set(found.copies)
+    assert len(found.profile.pictures) == 7
+    scores = [sorted(p.score for p in one.pictures) for one in (wanted, found.profile)]
+    np.testing.assert_allclose(*scores, atol=1e-3)  # of the three one stays, perhaps another
 
 
 def test_a_picture_of_another_thing_is_named(tiny_model, tmp_path):

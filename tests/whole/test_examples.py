@@ -8,7 +8,7 @@ import pytest
 from PIL import Image
 
 from bayes_pfl.config import StageConfig
-from bayes_pfl.fit.calibration import load_calibration
+from bayes_pfl.fit.profile_files import load_profile
 from tests.helpers.commands import load_script
 from tests.helpers.paths import ROOT
 
@@ -23,7 +23,7 @@ def example(request):
 def test_every_example_is_run_here():
     assert {path.stem for path in FOLDER.glob("*.py")} == {
         "predict_folder",
-        "calibrate_and_review",
+        "fit_and_review",
         "train_on_own_data",
     }
 
@@ -38,19 +38,24 @@ def test_predict_folder(example, checkpoint_dir, tmp_path, capsys):
     assert Image.open(tmp_path / "most-anomalous.png").width > 500
 
 
-@pytest.mark.parametrize("example", ["calibrate_and_review"], indirect=True)
-def test_calibrate_and_review(example, checkpoint_dir, tmp_path, capsys):
+@pytest.mark.parametrize("example", ["fit_and_review"], indirect=True)
+def test_fit_and_review(example, checkpoint_dir, tmp_path, capsys):
     normals = example.rendered(tmp_path / "n", "zipper", 20, faulty=False)
     new = example.rendered(tmp_path / "new", "zipper", 3, faulty=True)
     out = tmp_path / "out"
     piles = example.main(normals, new, "zipper", out, checkpoint=str(checkpoint_dir))
     assert sum(map(len, piles.values())) == 3
-    assert load_calibration(out / "calibration.json").n == 20
+    assert load_profile(out / "part").calibration.n == 20
     for pile, paths in piles.items():
         for path in paths:
             assert (out / pile / f"{Path(path).name}.overlay.png").is_file()
             assert np.load(out / pile / f"{Path(path).name}.map.npy").shape == (256, 256)
-    assert "scikit-learn: [" in capsys.readouterr().out
+    said = capsys.readouterr().out
+    assert "scikit-learn: [" in said and said.count("strangest at (") == 3
+    few = example.rendered(tmp_path / "few", "zipper", 4, faulty=False)
+    piles = example.main(few, new, "zipper", out, checkpoint=str(checkpoint_dir))
+    assert len(piles["review"]) == 3
+    assert "no threshold: 16 more normal pictures" in capsys.readouterr().out
 
 
 @pytest.mark.parametrize("example", ["train_on_own_data"], indirect=True)

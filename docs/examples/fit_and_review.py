@@ -1,7 +1,7 @@
-"""A threshold from normal pictures alone; then new ones: clear cases, and those for a person.
+"""A profile from normal pictures alone; then new ones: clear cases, and those for a person.
 
-python docs/examples/calibrate_and_review.py --normals GOOD --new NEW --class-name "metal nut"
-python docs/examples/calibrate_and_review.py    # without folders: pictures rendered for the example
+python docs/examples/fit_and_review.py --normals GOOD --new NEW --class-name "metal nut"
+python docs/examples/fit_and_review.py    # without folders: pictures rendered for the example
 """
 
 import argparse
@@ -11,7 +11,8 @@ from PIL import Image
 
 from bayes_pfl import AnomalyDetector, BayesPFL
 from bayes_pfl.data.image_files import find_images
-from bayes_pfl.fit.calibrate import CalibrationOptions, calibrate_folder
+from bayes_pfl.fit.fit import FitOptions, fit_folder
+from bayes_pfl.fit.profile_files import save_profile
 from bayes_pfl.rendering import render
 
 
@@ -27,27 +28,31 @@ def main(
     new = new or rendered(out / "new", class_name, 8, faulty=True)
     model = BayesPFL.from_pretrained(checkpoint)
 
-    # Some normal pictures of the example differ much from the rest, so outliers are kept. With
-    # your own, leave keep_outliers out and look at what is named.
-    options = CalibrationOptions(fpr=fpr, keep_outliers=True)
-    calibration, skipped = calibrate_folder(model, normals, class_name, options)
-    calibration.save(out / "calibration.json")
-    print(f"{calibration.n} normal pictures, {len(skipped)} unreadable")
-    print(f"threshold {calibration.threshold:.3f}, of the map {calibration.pixel_threshold:.3f}")
+    # Kept in a folder: bayes-pfl predict and app take it with --profile, Python with profile=.
+    fitted = fit_folder(model, normals, class_name, FitOptions(fpr=fpr), checkpoint=checkpoint)
+    profile = fitted.profile
+    save_profile(profile, out / "part")
+    print(f"{len(profile.pictures)} normal pictures, {len(fitted.skipped)} unreadable")
+    if known := profile.calibration:
+        print(f"threshold {known.threshold:.3f}, of the map {known.pixel_threshold:.3f}")
+    else:  # scores and maps are the same; a person judges all
+        print(f"no threshold: {profile.missing} more normal pictures are needed")
 
     piles: dict[str, list[str]] = {"normal": [], "anomalous": [], "review": []}
-    for result in model.predict_stream(find_images(new), class_name, calibration=calibration):
-        pile = "review" if result.needs_review else "anomalous" if result.label else "normal"
+    for result in model.predict_stream(find_images(new), profile=profile):
+        unsure = result.label is None or result.needs_review
+        pile = "review" if unsure else "anomalous" if result.label else "normal"
         piles[pile].append(result.path)
         result.save(out / pile)  # outlined where the map reaches its threshold
         low, high = result.interval
-        print(f"{pile:9s} {result.score:.3f} in [{low:.3f}, {high:.3f}], p {result.p_value:.3f},")
-        print(f"          {len(result.boxes(min_area=20))} regions: {Path(result.path).name}")
+        near = result.nearest_normal
+        print(f"{pile:9s} {result.score:.3f} in [{low:.3f}, {high:.3f}]: {Path(result.path).name}")
+        print(f"          strangest at {near.box[:2]}, {near.distance:.3f} from {near.name}")
 
     # The same for scikit-learn: 1 for inliers, -1 for outliers.
-    detector = AnomalyDetector(model, class_name, fpr=fpr, keep_outliers=True)
-    detector.fit(find_images(normals))
-    print("scikit-learn:", detector.predict(find_images(new)).tolist())
+    if known:
+        detector = AnomalyDetector.from_profile(profile)
+        print("scikit-learn:", detector.predict(find_images(new)).tolist())
     return piles
 
 
@@ -66,7 +71,7 @@ if __name__ == "__main__":
     parser.add_argument("--normals", type=Path)
     parser.add_argument("--new", type=Path)
     parser.add_argument("--class-name", default="zipper")
-    parser.add_argument("--out", type=Path, default=Path("example-calibrate"))
+    parser.add_argument("--out", type=Path, default=Path("example-fit"))
     parser.add_argument("--fpr", type=float, default=0.05)
     given = parser.parse_args()
     main(given.normals, given.new, given.class_name, given.out, given.fpr)
