@@ -108,8 +108,8 @@ class FoundRegions:
         left, top, right, bottom = self.regions[number].box
         x, y = self.offset
         labels = self.labels[top - y : bottom - y, left - x : right - x]
-        found: np.ndarray = np.equal(labels, number + 1).view(np.uint8)
-        return found
+        inside: np.ndarray = labels == number + 1
+        return inside.view(np.uint8)
 
 
 def find_regions(anomaly_map: np.ndarray, rule: RegionRule) -> FoundRegions:
@@ -122,52 +122,43 @@ def find_regions(anomaly_map: np.ndarray, rule: RegionRule) -> FoundRegions:
         anomaly_map: float (H, W).
     """
     height, width = anomaly_map.shape
-    area = (anomaly_map >= rule.threshold).astype(np.uint8)
+    reached: np.ndarray = anomaly_map >= rule.threshold
+    area = reached.view(np.uint8)
     left, top, wide, high = cv2.boundingRect(area)
     inside = np.s_[top : top + high, left : left + wide]
     if not wide:
         return FoundRegions((), np.zeros((0, 0), np.int32), (0, 0), (height, width))
     _, labels, stats, _ = cv2.connectedComponentsWithStats(area[inside], connectivity=8)
-    del area
-    keep = stats[:, cv2.CC_STAT_AREA] >= rule.min_area
-    keep[0] = False
-    _relabel(labels, np.cumsum(keep) * keep)
-    stats = stats[keep]
+    del reached, area
     peaks, places, means = _figures(labels, anomaly_map[inside], len(stats))
-    stats[:, cv2.CC_STAT_LEFT] += left
-    stats[:, cv2.CC_STAT_TOP] += top
     rare = rule.p_values(peaks) if rule.p_values else None
     found = []
     for at, (x, y, w, h, pixels) in enumerate(stats.tolist()):
-        row, column = divmod(int(places[at]), wide)
-        box = Box(x, y, x + w, y + h)
-        p_value = None if rare is None else float(rare[at])
-        peak, mean = float(peaks[at]), float(means[at])
-        found.append(Region(pixels, box, peak, column + left, row + top, mean, p_value))
-    order = sorted(range(len(found)), key=lambda at: (-found[at].peak, found[at].box))
-    ranks = np.zeros(len(found) + 1, np.int64)
-    ranks[1 + np.array(order, np.int64)] = np.arange(1, len(found) + 1)
-    _relabel(labels, ranks)
-    return FoundRegions(tuple(found[at] for at in order), labels, (left, top), (height, width))
-
-
-def _relabel(labels: np.ndarray, table: np.ndarray) -> None:
-    """Replace each label k by ``table[k]``, in place."""
-    if not np.array_equal(table, np.arange(len(table))):
-        for rows in _strips(labels):
-            labels[rows] = table[labels[rows]]
+        if at and pixels >= rule.min_area:
+            row, column = divmod(int(places[at]), wide)
+            box = Box(x + left, y + top, x + w + left, y + h + top)
+            p_value = None if rare is None else float(rare[at])
+            peak, mean = float(peaks[at]), float(means[at])
+            one = Region(pixels, box, peak, column + left, row + top, mean, p_value)
+            found.append((at, one))
+    found.sort(key=lambda entry: (-entry[1].peak, entry[1].box))
+    ranks = np.zeros(len(stats), np.int32)
+    ranks[[at for at, _ in found]] = np.arange(1, len(found) + 1)
+    for rows in _strips(labels):
+        labels[rows] = ranks[labels[rows]]
+    return FoundRegions(tuple(one for _, one in found), labels, (left, top), (height, width))
 
 
 def _figures(
     labels: np.ndarray, values: np.ndarray, count: int
 ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """Peak, its place (counted row by row) and mean of each label from 1 to ``count``."""
+    """Peak, its place (counted row by row) and mean of each label from 1 to ``count`` - 1."""
     peaks = np.full(count, -np.inf, np.float32)
     places = np.zeros(count, np.int64)
     sums, pixels = np.zeros(count), np.zeros(count)
     for rows in _strips(labels):
         at = np.flatnonzero(labels[rows])
-        label, value = labels[rows].ravel()[at] - 1, values[rows].ravel()[at]
+        label, value = labels[rows].ravel()[at], values[rows].ravel()[at]
         sums += np.bincount(label, value, count)
         pixels += np.bincount(label, minlength=count)
         before = peaks.copy()

@@ -130,8 +130,8 @@ class AnomalyResult:
         """The image and its map side by side, with a colour bar.
 
         Args:
-            threshold: of the map, not of the score; its outline is drawn. None for the
-                calibration's, if there was one.
+            threshold: of the map, not of the score; the regions at or above it are outlined. None
+                for the calibration's, if there was one.
             mask: bool (h, w), the true anomalous area, outlined too.
             title: None for the path.
             limits: map values at the two ends of the colours; None for the checkpoint's.
@@ -140,14 +140,20 @@ class AnomalyResult:
 
         Raises:
             ImageReadError: the file does not exist any more.
+            ConfigError: a threshold that is no number.
             DataError: neither a path nor an image is known, or no uncertainty map.
         """
         if uncertainty and self.uncertainty_map is None:
             raise DataError("this result has no uncertainty map; predict with uncertainty=True")
+        limit = self.map_threshold if threshold is None else threshold
+        area = None
+        if limit is not None:
+            area = find_regions(self.anomaly_map, self._rule(limit, self.min_area)).mask()
         return overlay(
             self._picture(),
             self.anomaly_map,
-            threshold=self.map_threshold if threshold is None else threshold,
+            threshold=limit,
+            area=area,
             mask=mask,
             title=(self.path or "") if title is None else title,
             note=score_note(self.score, self.interval),

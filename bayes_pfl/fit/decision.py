@@ -14,7 +14,7 @@ from PIL import Image
 
 from bayes_pfl.data.tiles import Tile
 from bayes_pfl.detect.references import COMBINED_RANGE, Place, References
-from bayes_pfl.detect.regions import Box, PValues
+from bayes_pfl.detect.regions import Box, PValues, RegionRule
 from bayes_pfl.detect.results import NearestNormal, cell_box
 from bayes_pfl.detect.settings import ScoringSettings
 from bayes_pfl.errors import ConfigError
@@ -72,7 +72,7 @@ class Decision:
 
     Attributes:
         threshold: of the score.
-        map_threshold: of the map, to be outlined.
+        map_threshold: of the map; pixels at or above it belong to regions, and are outlined.
         profile: brings references, and perhaps the calibration.
         references: by class name, what images are compared with; empty for words alone.
         compared_with: what that is, in words; "" for words alone.
@@ -95,6 +95,12 @@ class Decision:
             value = getattr(self, name)
             if value is not None and not math.isfinite(value):
                 raise ConfigError(f"{name} = {value}: give a number; scores lie within 0 and 1")
+
+    def region_rule(self, min_area: int) -> RegionRule | None:
+        """What counts as a region of a map; None without a threshold of it."""
+        if self.map_threshold is None:
+            return None
+        return RegionRule(self.map_threshold, min_area, self.peak_p_values)
 
     @property
     def peak_p_values(self) -> PValues | None:
@@ -197,7 +203,7 @@ def _by_profile(
 
 
 def worth_a_look(score: float, label: int | None) -> bool:
-    """Whether a person should be shown what of the references is nearest to an image."""
+    """Whether a person should be shown the strongest regions and the nearest normal place."""
     return bool(label) or score >= WORTH_A_LOOK
 
 

@@ -20,9 +20,8 @@ from bayes_pfl.report.pictures import FOLDER as REPORT
 from bayes_pfl.support.file_identity import stamp_or_unreadable
 from bayes_pfl.support.run_names import (
     CSV_NAME,
+    IMAGE_FOLDERS,
     JOURNAL_NAME,
-    MAPS,
-    OVERLAYS,
     SUMMARY_NAME,
     page_title,
 )
@@ -108,7 +107,8 @@ def names_of(
 def input_files(folder: Path, out: Path) -> Files:
     """The images below ``folder`` and its other files, except those that a run has written there.
 
-    These are maps/, overlays/ and report/ of ``out``, and of a folder with files of an earlier run.
+    These are maps/, overlays/, report/ and the like of ``out``, and of a folder with files of an
+    earlier run.
 
     Raises:
         DataError: there are no images, or no such folder.
@@ -129,7 +129,7 @@ def input_files(folder: Path, out: Path) -> Files:
 
 def _is_output(place: Path, out: Path) -> bool:
     home = place.parent
-    return place.name in (MAPS, OVERLAYS, REPORT) and (
+    return place.name in (*IMAGE_FOLDERS, REPORT) and (
         os.path.realpath(home) == os.path.realpath(out)
         or (home / JOURNAL_NAME).is_file()
         or all((home / name).is_file() for name in (CSV_NAME, SUMMARY_NAME))

@@ -110,7 +110,7 @@ class Ledger:
                     continue
                 try:
                     row = row_of(entry)
-                except TypeError as error:
+                except (TypeError, ValueError) as error:
                     raise journal.damaged(f"an entry ({error})") from error
                 index = where.get((row.path, row.page))
                 if index is None:

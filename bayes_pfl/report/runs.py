@@ -16,7 +16,13 @@ import numpy as np
 from bayes_pfl.errors import DataError
 from bayes_pfl.metrics import ImageMetrics
 from bayes_pfl.report.html import Report, ReportEntry, write_report
-from bayes_pfl.report.pictures import FOLDER, nearest_name, picture_limits, picture_name
+from bayes_pfl.report.pictures import (
+    FOLDER,
+    crops_name,
+    nearest_name,
+    picture_limits,
+    picture_name,
+)
 from bayes_pfl.report.tables import METRIC_NAMES, percent
 from bayes_pfl.support.files import mirrored
 from bayes_pfl.support.run_names import CSV_NAME, OVERLAYS, SUMMARY_NAME, page_file, page_title
@@ -105,7 +111,8 @@ def _predicted(folder: Path, row: Mapping[str, str]) -> ReportEntry:
         size=f"{width}×{row['height']}" if width and row.get("height") else "",
         error=row.get("error", ""),
         picture=_picture(file) if row.get("score") else "",
-        near=_nearest(folder, file),
+        near=_written(folder, nearest_name(_picture(file))),
+        crops=_written(folder, crops_name(_picture(file))),
         link=quote(os.fsencode(overlay)) if os.path.isfile(folder / overlay) else "",
     )
 
@@ -170,9 +177,8 @@ def _picture(file: str, dataset: str = "") -> str:
     return f"{FOLDER}/pictures/{picture_name(file, dataset)}"
 
 
-def _nearest(folder: Path, file: str) -> str:
-    """What shows the nearest of the references, if a run has written it."""
-    name = nearest_name(_picture(file))
+def _written(folder: Path, name: str) -> str:
+    """The name of a file that a run writes for some images, if it is there."""
     return name if os.path.isfile(folder / name) else ""
 
 

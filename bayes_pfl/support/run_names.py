@@ -2,7 +2,10 @@
 
 CSV_NAME, SUMMARY_NAME = "predictions.csv", "summary.json"
 JOURNAL_NAME = "predictions.journal.jsonl"
-MAPS, OVERLAYS = "maps", "overlays"
+REGIONS_NAME, COCO_NAME = "regions.csv", "coco.json"
+MAPS, OVERLAYS, MASKS, LABELME = "maps", "overlays", "region_masks", "labelme"
+IMAGE_FOLDERS = (MAPS, OVERLAYS, MASKS, LABELME)
+"""With a file for each image."""
 
 
 def page_title(path: str, page: int | None) -> str:

@@ -5,7 +5,6 @@ from __future__ import annotations
 import heapq
 import io
 from collections.abc import Mapping, Sequence
-from dataclasses import fields
 
 import pyarrow as pa
 import pyarrow.compute as pc
@@ -13,7 +12,7 @@ import pyarrow.parquet as pq
 
 from bayes_pfl.predict.ray.listing import STAMP, arrow_text
 from bayes_pfl.predict.ray.storage import Place
-from bayes_pfl.predict.rows import Row
+from bayes_pfl.predict.rows import COLUMNS, Row
 from bayes_pfl.predict.summary import FAILURES_LISTED, HIGHEST_LISTED, Counts
 from bayes_pfl.support.run_names import page_title
 
@@ -23,7 +22,7 @@ SUFFIX = ".parquet"
 _TYPES = {
     **dict.fromkeys(("path", "class_name", "error", "compared_with"), pa.string()),
     **dict.fromkeys(("label", "needs_review"), pa.int8()),
-    **dict.fromkeys(("width", "height", "page"), pa.int32()),
+    **dict.fromkeys(("width", "height", "page", "regions"), pa.int32()),
     "p_value": pa.float64(),
 }
 """Of the columns of :class:`Row`; others are float32, which is what the model computes in."""
@@ -36,7 +35,7 @@ def table_of(rows: Sequence[Row], stamps: pa.Table, notes: Mapping[str, str]) ->
         stamps: has these three for each row, in the same order.
         notes: kept in every part, such as the hash of the weights.
     """
-    of_row = {item.name: _TYPES.get(item.name, pa.float32()) for item in fields(Row)}
+    of_row = {name: _TYPES.get(name, pa.float32()) for name in COLUMNS}
     columns = {name: stamps[name] for name in STAMP}
     for name, kind in of_row.items():
         values = [getattr(row, name) for row in rows]
