@@ -130,7 +130,7 @@ class BayesPFL(BayesPFLNetwork):
                 :func:`bayes_pfl.data.pixels.as_rgb` takes them); or an iterable of these, or an
                 array or tensor of four dimensions. For more than fits into memory:
                 :meth:`predict_stream`. A path gives one result: of a file of several pages or
-                frames the first is read, with a `FirstPageWarning`;
+                frames the first is read, with a `DatasetWarning`;
                 :func:`bayes_pfl.data.pages.read_pages` gives all, as images.
             class_name: what the images show, such as "metal nut"; one for all, or one for each.
                 Synonyms, as in "screw|bolt", are averaged as text embeddings. None for the

@@ -12,7 +12,7 @@ from pathlib import Path
 from PIL import Image
 
 from bayes_pfl.checkpoints.load import load_checkpoint
-from bayes_pfl.data.images import read_image
+from bayes_pfl.data.images import SEVERAL, read_image
 from bayes_pfl.detect.results import AnomalyResult
 from bayes_pfl.detect.settings import ScoringSettings
 from bayes_pfl.errors import ConfigError, DataError
@@ -164,7 +164,10 @@ class Inspector:
                 reason = str(error).removeprefix(f"{path}: ")
                 opened.append(Inspected(path.name, error=reason))
                 continue
-            opened.append(Inspected(path.name))
+            several = image.info.get(SEVERAL)
+            opened.append(
+                Inspected(f"{path.name} (first of its {several})" if several else path.name)
+            )
             yield image
 
     def _check_size(self, path: Path) -> None:

@@ -144,6 +144,21 @@ def bars() -> Bars:
     return Bars(errors)
 
 
+def whole_numbers(option: str, text: str, example: str) -> tuple[int, ...]:
+    """The numbers of a list separated by commas, each once.
+
+    Raises:
+        ConfigError: there are none, or others than whole ones from 0.
+    """
+    try:
+        chosen = tuple(dict.fromkeys(int(part) for part in names_in(text)))
+    except ValueError:
+        chosen = ()
+    if not chosen or min(chosen) < 0:
+        raise ConfigError(f"{option} {text!r}: give whole numbers from 0, as in {example}")
+    return chosen
+
+
 def say(text: object) -> None:
     """Print text unchanged: no markup, no colours, no wrapping.
 

@@ -16,7 +16,8 @@ import torch
 from PIL import Image
 from torch.utils.data import DataLoader
 
-from bayes_pfl.data.pages import Picture
+from bayes_pfl.data.large_tiff import LargeTiff
+from bayes_pfl.data.pages import Picture, large_page
 from bayes_pfl.data.tiles import Cutting, TileSettings, Tiling, tiles_of
 from bayes_pfl.data.transforms import resize_image
 
@@ -61,6 +62,8 @@ def _decoded(
     picture: Picture, image_size: int, preview_side: int, tiles: TileSettings | None = None
 ) -> Decoded:
     try:
+        if tiles and (large := large_page(picture)):
+            return _decoded_by_parts(picture, large, image_size, preview_side, tiles)
         image = picture.read()
         pixels = resize_image(image, image_size)
         preview = _reduced(image, preview_side) if preview_side else None
@@ -69,6 +72,23 @@ def _decoded(
         reason = str(error).removeprefix(f"{picture}: ") or type(error).__name__
         return Decoded(picture, error=" ".join(reason.split()))
     return Decoded(picture, image.size, pixels, preview, "", *cut)
+
+
+def _decoded_by_parts(
+    picture: Picture, large: LargeTiff, image_size: int, preview_side: int, tiles: TileSettings
+) -> Decoded:
+    """A page that is too large to be decoded at once: its tiles are read when they are scored."""
+    seen = large.overview()
+    tiling = tiles.tiling(seen.size)
+    return Decoded(
+        picture,
+        seen.size,
+        resize_image(seen.picture, image_size),
+        _reduced(seen.picture, preview_side) if preview_side else None,
+        "",
+        tiling,
+        large.tiles(tiling, image_size, seen.highest),
+    )
 
 
 def _reduced(image: Image.Image, side: int) -> np.ndarray:

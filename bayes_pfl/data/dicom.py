@@ -57,9 +57,7 @@ def frame_count(path: Path) -> int:
     Raises:
         Exception: what pydicom raises for a damaged file.
     """
-    import pydicom
-
-    header = pydicom.dcmread(path, stop_before_pixels=True, specific_tags=["NumberOfFrames"])
+    header = _header(path, specific_tags=["NumberOfFrames"])
     return max(1, int(header.get("NumberOfFrames") or 1))
 
 
@@ -80,10 +78,9 @@ def read_frame(path: Path, frame: int, window: Window | None, max_pixels: int) -
     """
     if not can_read_dicom():
         raise DataError(f"a DICOM file, which needs pydicom; {MEND}")
-    import pydicom
     from pydicom.pixels import apply_color_lut
 
-    header = pydicom.dcmread(path, stop_before_pixels=True, defer_size=_LONG)
+    header = _header(path, defer_size=_LONG)
     _check(header, max_pixels)
     values = _pixels(path, header, frame)
     kind = header.get("PhotometricInterpretation", "MONOCHROME2")
@@ -96,10 +93,18 @@ def read_frame(path: Path, frame: int, window: Window | None, max_pixels: int) -
     return array_to_rgb(255 - grey if kind == "MONOCHROME1" else grey)
 
 
-def _check(header: Any, max_pixels: int) -> None:
-    syntax = header.file_meta.get("TransferSyntaxUID")
-    if syntax == _DEFLATED:  # the file is unpacked as a whole, whatever becomes of it
+def _header(path: Path, **options: Any) -> Any:
+    """What a file says before its pixels."""
+    from pydicom import dcmread
+    from pydicom.filereader import read_file_meta_info
+
+    # pydicom unpacks such a file as a whole, whatever becomes of it.
+    if read_file_meta_info(path).get("TransferSyntaxUID") == _DEFLATED:
         raise DataError("deflated DICOM files are not read; save it without deflation")
+    return dcmread(path, stop_before_pixels=True, **options)
+
+
+def _check(header: Any, max_pixels: int) -> None:
     rows, columns = header.get("Rows"), header.get("Columns")
     if not rows or not columns:
         raise DataError("a DICOM file without pixels, such as a report; leave it out")
@@ -161,7 +166,7 @@ def _grey(values: np.ndarray, header: Any, window: Window | None) -> np.ndarray:
             grey[rows] = np.rint((shown - low) * (255 / (high - low))).clip(0, 255)
     except (ValueError, TypeError, NotImplementedError, AttributeError, IndexError) as error:
         reason = error_reason(error)
-        raise DataError(f"its window cannot be used ({reason}); give --window CENTER,WIDTH") from (
+        raise DataError(f"its window cannot be used ({reason}); give --window CENTRE,WIDTH") from (
             error
         )
     return grey

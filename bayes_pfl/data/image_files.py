@@ -56,6 +56,11 @@ def is_image_name(name: str) -> bool:
     return not is_leftover(name) and name.lower().endswith(readable_suffixes())
 
 
+def may_hold_image(suffix: str) -> bool:
+    """Whether files with this suffix, in lower case, are named where they are not read."""
+    return suffix not in _DOCUMENTS
+
+
 @dataclass
 class Files:
     """What lies below a folder, sorted by path.
@@ -127,7 +132,7 @@ def list_files(folder: str | os.PathLike[str]) -> Files:
                 found.images.append(path)
             elif dicom.is_named_by_number(path) and dicom.is_dicom(path):
                 (found.images if dicom.can_read_dicom() else found.unread).append(path)
-            elif path.suffix.lower() not in _DOCUMENTS:
+            elif may_hold_image(path.suffix.lower()):
                 found.unread.append(path)
         found.leftovers += [Path(where, name) for name in left]
     for paths in (found.images, found.unread, found.leftovers):

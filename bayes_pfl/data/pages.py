@@ -12,11 +12,11 @@ from PIL import Image
 from bayes_pfl.data import dicom
 from bayes_pfl.data.image_files import Files, list_files, no_images, remark
 from bayes_pfl.data.images import read_image
+from bayes_pfl.data.large_tiff import LargeTiff
 from bayes_pfl.data.opening import MAX_PIXELS, opened, several_in
-from bayes_pfl.data.tiff import MAX_PAGES, tiff_pages
+from bayes_pfl.data.tiff import MAX_PAGES, TIFF_SUFFIXES, tiff_pages
 from bayes_pfl.support.run_names import page_title
 
-_TIFF_SUFFIXES = (".tif", ".tiff")
 _ANIMATED_SUFFIXES = (".gif", ".webp", ".avif")
 
 
@@ -41,6 +41,14 @@ class Picture:
         return read_image(self.path, page=self.page, window=self.window, max_pixels=max_pixels)
 
 
+def large_page(picture: Picture) -> LargeTiff | None:
+    """The page of a TIFF file that has more pixels than are decoded at once; None for others."""
+    if picture.path.suffix.lower() not in _TIFF_SUFFIXES:
+        return None
+    large = LargeTiff(picture.path, picture.page or 1)
+    return large if large.pixels() > MAX_PIXELS else None
+
+
 def read_pages(
     path: str | os.PathLike[str], *, window: dicom.Window | None = None
 ) -> Iterator[Image.Image]:
@@ -63,17 +71,15 @@ def page_numbers(path: Path) -> list[int]:
     try:
         if not path.is_file():  # reading a pipe waits
             return []
-        if path.suffix.lower() in _TIFF_SUFFIXES:
+        if path.suffix.lower() in TIFF_SUFFIXES:
             found = tiff_pages(path)
-            numbers = list(found.offsets) if found else []
-            numbers += [found.missing] if found and found.missing else []
-        elif dicom.can_read_dicom() and _maybe_dicom(path) and dicom.is_dicom(path):
-            numbers = list(range(1, min(dicom.frame_count(path), MAX_PAGES + 1) + 1))
-        else:
-            return []
+            return found.numbers if found else []
+        if dicom.can_read_dicom() and _maybe_dicom(path) and dicom.is_dicom(path):
+            count = min(dicom.frame_count(path), MAX_PAGES + 1)
+            return list(range(1, count + 1)) if count > 1 else []
     except Exception:  # reading it will say what is wrong
         return []
-    return numbers if len(numbers) > 1 else []
+    return []
 
 
 def _maybe_dicom(path: Path) -> bool:

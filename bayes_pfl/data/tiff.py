@@ -13,6 +13,7 @@ from typing import BinaryIO
 MAX_PAGES = 10_000
 """Pages that are read of one file; one more is refused."""
 
+TIFF_SUFFIXES = (".tif", ".tiff")
 _SUBFILE_TYPE = 254
 _COPY_OR_MASK = 1 | 4  # bits of that tag: a smaller copy of another page, a mask of one
 _MOST_ENTRIES = 4096  # of a directory; those of cameras have some tens
@@ -31,6 +32,12 @@ class TiffPages:
 
     offsets: dict[int, int]
     missing: int | None
+
+    @property
+    def numbers(self) -> list[int]:
+        """Numbers of the pages, and of the first that is missing; empty for a single page."""
+        every = [*self.offsets, *([self.missing] if self.missing else [])]
+        return every if len(every) > 1 else []
 
 
 @dataclass(frozen=True)
@@ -80,12 +87,15 @@ def tiff_pages(path: Path) -> TiffPages | None:
 def _pages(path: Path, size: int, changed: int) -> TiffPages | None:
     # Kept, so that reading page after page does not walk from the first one each time.
     with path.open("rb") as file:
-        head = file.read(16)
-        layout = _LAYOUTS.get(head[:4])
-        return _walk(file, head, layout) if layout else None
+        return pages_in(file)
 
 
-def _walk(file: BinaryIO, head: bytes, layout: _Layout) -> TiffPages:
+def pages_in(file: BinaryIO) -> TiffPages | None:
+    """As :func:`tiff_pages`, of an open file at its beginning."""
+    head = file.read(16)
+    layout = _LAYOUTS.get(head[:4])
+    if layout is None:
+        return None
     offsets: dict[int, int] = {}
     seen: set[int] = set()
     number = 0

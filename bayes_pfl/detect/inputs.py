@@ -19,16 +19,13 @@ from torch import Tensor
 from bayes_pfl.data.dicom import Window
 from bayes_pfl.data.images import SEVERAL, read_image
 from bayes_pfl.data.pixels import as_rgb
+from bayes_pfl.data.records import DatasetWarning
 from bayes_pfl.data.tiles import Cutting, TileSettings, Tiling, tiles_of
 from bayes_pfl.data.transforms import resize_image
 from bayes_pfl.errors import DataError
 
 ImageLike: TypeAlias = "str | os.PathLike[str] | Image.Image | np.ndarray | Tensor"
 Item = TypeVar("Item")
-
-
-class FirstPageWarning(UserWarning):
-    """A file holds several pages or frames, of which the first is read."""
 
 
 @dataclass(frozen=True)
@@ -72,7 +69,7 @@ def load_pixels(
 ) -> Loaded:
     """Read an image and resize it to (S, S).
 
-    Warns (`FirstPageWarning`) of a file of several pages or frames, of which the first is read.
+    Warns (`DatasetWarning`) of a file of several pages or frames, of which the first is read.
 
     Args:
         index: names an image from memory in messages.
@@ -88,7 +85,7 @@ def load_pixels(
             warnings.warn(
                 f"{path}: holds several {several}, of which the first is read; "
                 "bayes_pfl.data.pages.read_pages gives all",
-                FirstPageWarning,
+                DatasetWarning,
                 stacklevel=2,
             )
         return Loaded(resize_image(rgb, side), rgb.size, path, None, *tiles_of(rgb, tiles))

@@ -128,12 +128,12 @@ def save_profile(profile: Profile, folder: str | os.PathLike[str]) -> Path:
 
 
 def _is_begun(folder: Path) -> bool:
-    """Whether a folder is empty, or holds what a first save that was stopped has written."""
+    """Whether a folder is empty, or holds what first saves that were stopped have written."""
     names = (path.name for path in folder.iterdir())
     left = {name for name in names if not re.fullmatch(r"\..+\.[0-9a-f]{32}", name)}
     pictures = folder / PICTURES
     own = all(map(_is_own, pictures.iterdir())) if pictures.is_dir() else True
-    return left <= {TENSORS, PICTURES} and own
+    return left <= {TENSORS, BEFORE, PICTURES} and own
 
 
 def _is_own(path: Path) -> bool:

@@ -276,7 +276,21 @@ def test_a_dataset_is_warned_of_once_and_check_reports_it(tree, workers):
     doubts = [str(w.message) for w in caught if w.category is DatasetWarning]
     assert len(doubts) == 1 and "2_mask.png: holds more than two grey values" in doubts[0]
     (line,) = check_of(tree).lines()
-    assert "2_mask.png: holds more than two grey values" in line and "(4 masks)" in line
+    assert "2_mask.png: holds more than two grey values" in line and "(4 files)" in line
+
+
+def test_a_file_of_several_pages_is_warned_of_and_its_first_page_read(tree):
+    for name in ("good/2.tif", "hole/2.tif"):
+        pages = [Image.new("RGB", (12, 10), colour) for colour in ("red", "blue")]
+        place = tree.root / "nut/test" / name
+        pages[0].save(place, save_all=True, append_images=pages[1:])
+    samples = read_mvtec(tree.root, dataset="stacks")
+    with pytest.warns(DatasetWarning, match="2.tif: holds several pages.* has the first; this is"):
+        batches = list(read_batches(samples, 8, 8, 0))
+    read = dict(zip(batches[0].samples, batches[0].pixels, strict=True))
+    assert all((read[s][0, 0] == (255, 0, 0)).all() for s in samples if s.path.suffix == ".tif")
+    (line,) = [line for line in check_of(tree).lines() if "holds several" in line]
+    assert "good/2.tif: holds several pages" in line and "(2 files)" in line
 
 
 # EXIF ---------------------------------------------------------------------------------------------

@@ -73,6 +73,9 @@ def test_the_file_says_it_all_and_comes_back_equal(calibration, stored):
         "smoothing": True,
         "image_size": 48,
         "seed": 0,
+        "window": None,
+        "tile": None,
+        "overlap": 0.25,
     }
     assert load_calibration(stored) == calibration
 

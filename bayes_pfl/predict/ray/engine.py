@@ -105,13 +105,14 @@ def predict_ray(
     device = device or ("cuda" if pool.gpus else "cpu")
     travelling = replace(rule, profile=None, pictures={})  # its pictures stay here
     job = Job(checkpoint, pretrained, device, fingerprint(model), here, there, settings, travelling)
-    listing = list_images(here, there)
+    listing, remarks = list_images(here, there)
     names = names_of(model, word, Path(), listing["path"])
     listing = listing.append_column("class_name", pa.array(names, pa.string()))
     header = run_header(model, here.name, settings, rule)
     header.pop("device")  # workers may differ
     images = listing.num_rows
     summary = Summary.begun(here.url, there.url, images, checkpoint, model, settings, rule)
+    summary.remarks = remarks
     del model  # the workers have their own
     before = begin(there, header, listing, resume, overwrite)
     del listing, names

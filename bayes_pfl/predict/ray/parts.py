@@ -14,6 +14,7 @@ from bayes_pfl.predict.ray.listing import STAMP, arrow_text
 from bayes_pfl.predict.ray.storage import Place
 from bayes_pfl.predict.rows import COLUMNS, Row
 from bayes_pfl.predict.summary import FAILURES_LISTED, HIGHEST_LISTED, Counts
+from bayes_pfl.support.run_names import page_title
 
 PARTS = "predictions"
 SUFFIX = ".parquet"
@@ -81,14 +82,18 @@ def read_part(out: Place, name: str, columns: Sequence[str] | None = None) -> pa
 def counts_of(table: pa.Table) -> Counts:
     """What the rows of a part add up to."""
     bad = table.filter(pc.not_equal(table["error"], ""))
-    scored = table.filter(pc.is_valid(table["score"])).select(["path", "score"])
+    scored = table.filter(pc.is_valid(table["score"])).select(["path", "page", "score"])
     top = scored.take(pc.select_k_unstable(scored, HIGHEST_LISTED, [("score", "descending")]))
-    failures = zip(bad["path"].to_pylist(), bad["error"].to_pylist(), strict=True)
+    failures = zip(_titles(bad), bad["error"].to_pylist(), strict=True)
     return Counts(
         table.num_rows,
         bad.num_rows,
         pc.sum(table["label"]).as_py() or 0,
         pc.sum(table["needs_review"]).as_py() or 0,
-        list(zip(top["path"].to_pylist(), top["score"].to_pylist(), strict=True)),
+        list(zip(_titles(top), top["score"].to_pylist(), strict=True)),
         heapq.nsmallest(FAILURES_LISTED, failures),
     )
+
+
+def _titles(table: pa.Table) -> list[str]:
+    return list(map(page_title, table["path"].to_pylist(), table["page"].to_pylist()))
