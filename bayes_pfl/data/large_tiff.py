@@ -99,6 +99,17 @@ class LargeTiles:
     image_side: int
     highest: float
 
+    def part(self, box: tuple[int, int, int, int]) -> Image.Image:
+        """A part of the page, mode RGB; ``box`` is (left, top, right, bottom).
+
+        Raises:
+            DataError: it is damaged.
+        """
+        left, top, right, bottom = box
+        with _Reader(self.source) as reader:
+            values = reader.read(left, top, right - left, bottom - top)
+        return Image.fromarray(_as_rgb(values, self.highest))
+
     def __iter__(self) -> Iterator[Cutting]:
         with _Reader(self.source) as reader:
             for tile in self.tiling.tiles(reader.size):
@@ -122,15 +133,16 @@ class _Reader:
         from tifffile import TiffFile
 
         self._file = TiffFile(source.path)
-        self._page: Any = self._file.pages[source.page - 1]
+        page: Any = self._file.pages[source.page - 1]
+        self._page = page
         self._kept: OrderedDict[int, np.ndarray] = OrderedDict()
         self._bytes = 0
-        self.size = (int(self._page.imagewidth), int(self._page.imagelength))
+        self.size = (int(page.imagewidth), int(page.imagelength))
         self._check()
-        self.colours = _COLOURS[self._page.photometric.name]
-        tiled = self._page.is_tiled
-        self._wide = int(self._page.tilewidth) if tiled else self.size[0]
-        self._high = int(self._page.tilelength) if tiled else int(self._page.rowsperstrip)
+        self.colours = _COLOURS[page.photometric.name]
+        tiled = page.is_tiled
+        self._wide = int(page.tilewidth) if tiled else self.size[0]
+        self._high = int(page.tilelength) if tiled else int(page.rowsperstrip)
         self.band = max(1, min(self._high, self.size[1]))
 
     def __enter__(self) -> _Reader:
@@ -140,7 +152,7 @@ class _Reader:
         self._file.close()
 
     def _check(self) -> None:
-        page = self._page
+        page: Any = self._page
         kind = page.photometric.name
         many = page.samplesperpixel > 1 and page.planarconfig.name != "CONTIG"
         if kind not in _COLOURS or many or page.dtype not in (np.uint8, np.uint16):
@@ -173,7 +185,7 @@ class _Reader:
         if index in self._kept:
             self._kept.move_to_end(index)
             return self._kept[index]
-        page = self._page
+        page: Any = self._page
         self._file.filehandle.seek(page.dataoffsets[index])
         data = self._file.filehandle.read(page.databytecounts[index])
         if len(data) != page.databytecounts[index]:

@@ -43,7 +43,7 @@ class Picture:
 
 def large_page(picture: Picture) -> LargeTiff | None:
     """The page of a TIFF file that has more pixels than are decoded at once; None for others."""
-    if picture.path.suffix.lower() not in _TIFF_SUFFIXES:
+    if picture.path.suffix.lower() not in TIFF_SUFFIXES:
         return None
     large = LargeTiff(picture.path, picture.page or 1)
     return large if large.pixels() > MAX_PIXELS else None
