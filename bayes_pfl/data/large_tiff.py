@@ -99,6 +99,17 @@ class LargeTiles:
     image_side: int
     highest: float
 
+    def part(self, box: tuple[int, int, int, int]) -> Image.Image:
+        """A part of the page, mode RGB; ``box`` is (left, top, right, bottom).
+
+        Raises:
+            DataError: it is damaged.
+        """
+        left, top, right, bottom = box
+        with _Reader(self.source) as reader:
+            values = reader.read(left, top, right - left, bottom - top)
+        return Image.fromarray(_as_rgb(values, self.highest))
+
     def __iter__(self) -> Iterator[Cutting]:
         with _Reader(self.source) as reader:
             for tile in self.tiling.tiles(reader.size):

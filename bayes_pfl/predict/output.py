@@ -14,6 +14,7 @@ import numpy as np
 from PIL import Image
 
 from bayes_pfl.data.decoding import Decoded
+from bayes_pfl.data.large_tiff import LargeTiles
 from bayes_pfl.detect.overlays import MAX_SIDE, overlay
 from bayes_pfl.detect.regions import FoundRegions, RegionRule, find_regions
 from bayes_pfl.detect.results import NearestNormal, resize_map, score_note
@@ -210,15 +211,19 @@ class OutputFolder:
 
     def _write_crops(self, name: str, item: Decoded, row: Row) -> str | None:
         """Show the strongest regions in the report; returns why that failed, or None."""
-        preview = item.preview
-        if preview is not None and preview.shape[1::-1] == item.size:
-            return self.small.write_crops(name, Image.fromarray(preview), row.listed)
+        size, preview, tiles = item.size, item.preview, item.tiles
+        if size is None:
+            return None
+        if isinstance(tiles, LargeTiles):
+            return self.small.write_crops(name, tiles.part, size, row.listed)
+        if preview is not None and preview.shape[1::-1] == size:
+            return self.small.write_crops(name, Image.fromarray(preview).crop, size, row.listed)
         with self._reading:
             try:
                 picture = item.picture.read()
             except DataError as error:
                 return f"strongest regions not written: {error_reason(error)}"
-            return self.small.write_crops(name, picture, row.listed)
+            return self.small.write_crops(name, picture.crop, size, row.listed)
 
     def _file_of(self, name: str, file: str) -> Path | None:
         """Where an image's file of this format lies; None if none is asked for."""

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import io
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 from PIL import Image, ImageDraw
 
@@ -18,7 +18,11 @@ _MARGIN = 0.25  # of the region's longer side, on each side
 _QUALITY, _EFFORT = 85, 2
 
 
-def crops_of(picture: Image.Image, regions: Sequence[Region]) -> bytes:
+Cut = Callable[[Box], Image.Image]
+"""From a part of a picture to its pixels, mode RGB: a picture of any size need not be decoded."""
+
+
+def crops_of(cut: Cut, size: tuple[int, int], regions: Sequence[Region]) -> bytes:
     """The regions as a WebP file of at most 984 x 280 pixels, each with its figures below.
 
     A region is cut out with a margin and a thin frame around it, pixel by pixel. Of one that does
@@ -26,16 +30,16 @@ def crops_of(picture: Image.Image, regions: Sequence[Region]) -> bytes:
     peak; the caption says so.
 
     Args:
-        picture: mode RGB, at the size that the regions were found at.
+        cut: gives parts of the picture, of at most 480 x 480 pixels.
+        size: (width, height) of the picture.
         regions: the most anomalous first; those after the fourth are left out.
     """
     shown = regions[:MOST_CROPS]
-    size = len(shown) * (_SIDE + _GAP) - _GAP, _SIDE + _CAPTION
-    page = Image.new("RGB", size, "white")
+    page = Image.new("RGB", (len(shown) * (_SIDE + _GAP) - _GAP, _SIDE + _CAPTION), "white")
     draw, font = ImageDraw.Draw(page), label_font(12)
     for number, region in enumerate(shown):
         left = number * (_SIDE + _GAP)
-        crop, scale = _crop(picture, region)
+        crop, scale = _crop(cut, size, region)
         page.paste(crop, (left, 0))
         reduced = "" if scale == 1 else f", at {scale:.0%} of their size"
         rare = "" if region.p_value is None else f", p-value {region.p_value:.2g}"
@@ -69,13 +73,13 @@ def window(region: Region, size: tuple[int, int]) -> Box:
     return Box(left, top, left + width, top + height)
 
 
-def _crop(picture: Image.Image, region: Region) -> tuple[Image.Image, float]:
+def _crop(cut: Cut, whole: tuple[int, int], region: Region) -> tuple[Image.Image, float]:
     """The window as a picture of at most _SIDE pixels, and how much smaller it was made."""
-    area, box = window(region, picture.size), region.box
+    area, box = window(region, whole), region.box
     width, height = area.right - area.left, area.bottom - area.top
     scale = min(1.0, _SIDE / max(width, height))
     size = max(1, round(width * scale)), max(1, round(height * scale))
-    crop = picture.resize(size, Image.Resampling.BICUBIC, area)
+    crop = cut(area).resize(size, Image.Resampling.BICUBIC)
     frame = [
         round((box.left - area.left) * scale) - 3,
         round((box.top - area.top) * scale) - 3,

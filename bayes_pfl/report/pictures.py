@@ -36,7 +36,7 @@ from bayes_pfl.detect.overlays import (
 from bayes_pfl.detect.regions import Region
 from bayes_pfl.detect.results import NearestNormal
 from bayes_pfl.errors import ConfigError
-from bayes_pfl.report.crops import crops_of
+from bayes_pfl.report.crops import Cut, crops_of
 from bayes_pfl.support.files import (
     raising_not_written,
     reason_unless_disk_full,
@@ -186,12 +186,15 @@ class ReportPictures:
             return f"nearest normal region not written: {reason_unless_disk_full(error)}"
         return None
 
-    def write_crops(self, name: str, picture: Image.Image, regions: Sequence[Region]) -> str | None:
+    def write_crops(
+        self, name: str, cut: Cut, size: tuple[int, int], regions: Sequence[Region]
+    ) -> str | None:
         """Write the strongest regions of an image at full resolution.
 
         Args:
             name: as :func:`picture_name` gives it.
-            picture: mode RGB, at the image's own size.
+            cut: gives parts of the image, see :data:`bayes_pfl.report.crops.Cut`.
+            size: (width, height) of the image.
             regions: the most anomalous first.
 
         Returns:
@@ -201,7 +204,7 @@ class ReportPictures:
             OSError: the disk is full.
         """
         try:
-            write_picture(self.folder / crops_name(name), crops_of(picture, regions))
+            write_picture(self.folder / crops_name(name), crops_of(cut, size, regions))
         except Exception as error:  # as in write
             return f"strongest regions not written: {reason_unless_disk_full(error)}"
         return None

@@ -6,7 +6,9 @@ from dataclasses import replace
 import numpy as np
 import pytest
 from PIL import Image
+from tifffile import imwrite
 
+from bayes_pfl.data import pages
 from bayes_pfl.detect.regions import Box, Region
 from bayes_pfl.report.crops import crops_of, window
 from bayes_pfl.report.html import NAME
@@ -24,7 +26,7 @@ def opened(data):
 
 def test_a_small_region_is_shown_pixel_by_pixel():
     large = picture(1, (1600, 1000))
-    shown = opened(crops_of(large, [SMALL]))
+    shown = opened(crops_of(large.crop, large.size, [SMALL]))
     assert shown.shape == (280, 240, 3)
     left, top, right, bottom = window(SMALL, large.size)
     expected = np.asarray(large.crop((left, top, right, bottom))).astype(int)
@@ -39,9 +41,10 @@ def test_large_and_many_regions_stay_within_bounds():
     left, top, right, bottom = window(whole, (1600, 1000))
     assert (right - left, bottom - top) == (480, 480)
     assert left < whole.peak_x < right and top < whole.peak_y < bottom
-    shown = opened(crops_of(picture(1, (1600, 1000)), [whole] * 9))
+    shown = opened(crops_of(picture(1, (1600, 1000)).crop, (1600, 1000), [whole] * 9))
     assert shown.shape == (280, 4 * 248 - 8, 3)
-    assert opened(crops_of(picture(1, (3, 2)), [replace(SMALL, box=Box(1, 0, 3, 2))])).any()
+    tiny = replace(SMALL, box=Box(1, 0, 3, 2))
+    assert opened(crops_of(picture(1, (3, 2)).crop, (3, 2), [tiny])).any()
 
 
 @pytest.mark.parametrize("box", [Box(0, 0, 5, 5), Box(1590, 990, 1600, 1000), Box(0, 0, 310, 20)])
@@ -70,3 +73,20 @@ def test_reports_show_the_regions_of_flagged_pictures(tiny_model, tmp_path):
     flagged = {name for name in names if scores[name] >= 0.5}
     shown = {entry.name for entry in read_run(tmp_path / "none").entries if entry.crops}
     assert shown == flagged
+
+
+def test_of_a_page_too_large_to_be_decoded_its_parts_are_read(tiny_model, tmp_path, monkeypatch):
+    monkeypatch.setattr(pages, "MAX_PIXELS", 10_000)
+    monkeypatch.setattr(pages.Picture, "read", lambda *_: pytest.fail("decoded at once"))
+    large = np.asarray(picture(3, (400, 300)))
+    (tmp_path / "in").mkdir()
+    imwrite(tmp_path / "in" / "a.tif", large, photometric="rgb", tile=(64, 64))
+    options = {"threshold": 0.0, "map_threshold": 0.0, "report": True, "tile": 96}
+    assert run(tiny_model, tmp_path / "in", tmp_path / "out", **options).failed == 0
+    (file,) = (tmp_path / "out" / "report" / "pictures").glob("*.crops.webp")
+    shown = opened(file.read_bytes())[:225, :240]
+    expected = np.asarray(Image.fromarray(large).resize((240, 180), Image.Resampling.BICUBIC))
+    assert (
+        shown.shape[1] == 240
+        and np.abs(shown[20:160, 20:220] - expected[20:160, 20:220]).mean() < 4
+    )
