@@ -5,10 +5,11 @@ Symbols: W×H pixels of a picture, h×w of a fault.
 
 from __future__ import annotations
 
+import itertools
 import zlib
 from collections.abc import Iterator
 from dataclasses import dataclass
-from itertools import islice
+from functools import lru_cache
 from pathlib import Path
 from typing import NamedTuple, Protocol
 
@@ -16,14 +17,18 @@ import cv2
 import numpy as np
 from PIL import Image
 
-from bayes_pfl.errors import DataError
+from bayes_pfl.errors import ConfigError, DataError
 from bayes_pfl.rendering import CATEGORIES
-from bayes_pfl.rendering.render import Exposure, expose
+from bayes_pfl.rendering.render import expose
 
 LEAST_CHANGE = 0.1
 """Of the full range, that the upper third of a fault's pixels must change by."""
 
-_SIDE, _FAULT_SIDE = 1024, 512  # of a rendered texture, and of a scene that a fault is cut from
+PIECES = 16
+"""Pictures that a rendered surface makes."""
+
+_SIDE, _PIECE = 2048, 512  # of a rendered surface, and of what a picture shows of it
+_FAULT_SIDE = 512  # of a picture that a fault is cut from
 _COVERED = 0.2  # of a pixel, for it to be a fault's, as in the renderer
 _TRIES = 60
 _LEAST_AROUND = 64
@@ -72,7 +77,8 @@ class Surface(Protocol):
 
 @dataclass(frozen=True)
 class RenderedSurface:
-    """A category of the renderer; every picture shows another piece, in the colours of the first.
+    """One rendered surface of a category; each picture shows another sixteenth of it, enlarged by
+    mirroring.
 
     Args:
         name: of the category, a texture.
@@ -89,16 +95,22 @@ class RenderedSurface:
         return CATEGORIES[self.name].class_name
 
     def sound(self, index: int) -> np.ndarray:
-        """A picture without a fault, uint8 (H, W, 3)."""
-        first, base = (self._texture(number) for number in (0, index))
-        places = (0, 1)
-        base = (base - base.mean(places)) / (base.std(places) + 1e-3)
-        base = base * first.std(places) + first.mean(places)
-        return photographed(base, self.size, self._rng("light", index))
+        """A picture without a fault, uint8 (H, W, 3).
+
+        Raises:
+            ConfigError: there are not so many.
+        """
+        if index >= PIECES:
+            raise ConfigError(f"a rendered surface makes {PIECES} pictures: ask for fewer")
+        along = _SIDE // _PIECE
+        row, column = divmod(int(self._rng("pieces", 0).permutation(PIECES)[index]), along)
+        texture = _texture(self.name, self.seed)
+        piece = texture[row * _PIECE : (row + 1) * _PIECE, column * _PIECE : (column + 1) * _PIECE]
+        return photographed(piece, self.size, self._rng("light", index))
 
     def faults(self, index: int, length: int) -> Iterator[Fault]:
         """Cut from rendered pictures and made smaller, without end."""
-        for number in _numbers(index):
+        for number in itertools.count(1000 * index):
             shot = expose(self.name, self.seed + 1, number, size=_FAULT_SIDE, defect="random")
             ys, xs = np.nonzero(shot.mask)
             box = np.s_[ys.min() : ys.max() + 1, xs.min() : xs.max() + 1]
@@ -107,16 +119,19 @@ class RenderedSurface:
                 change = (shot.spoiled - shot.clean)[box] * 255 * mask[..., None]
                 yield shrunk(change, mask, length, shot.defect)
 
-    def _texture(self, index: int) -> np.ndarray:
-        """float32 (S, S, 3), of 255, where nothing but the surface is seen."""
-        shots: Iterator[Exposure] = (
-            expose(self.name, self.seed, number, size=_SIDE) for number in _numbers(index)
-        )
-        shot = next(shot for shot in shots if shot.scene.where.min() > 0.5)
-        return np.asarray(shot.clean, np.float32) * 255
-
     def _rng(self, purpose: str, index: int) -> np.random.Generator:
-        return np.random.default_rng([zlib.crc32(f"{self.name} {purpose}".encode()), self.seed, index])
+        name = zlib.crc32(f"{self.name} {purpose}".encode())
+        return np.random.default_rng([name, self.seed, index])
+
+
+@lru_cache(maxsize=1)
+def _texture(category: str, seed: int) -> np.ndarray:
+    """float32 (S, S, 3), of 255, where nothing but the surface is seen."""
+    for number in range(_TRIES):
+        shot = expose(category, seed, number, size=_SIDE)
+        if shot.scene.where.min() > 0.5 and not shot.scene.parts:
+            return np.asarray(shot.clean, np.float32) * 255
+    raise ConfigError(f"category {category!r}: it has no surface without edges and fittings")
 
 
 class RealSurface:
@@ -153,7 +168,9 @@ class RealSurface:
                 "halves; ask for fewer pictures"
             )
         whole = _opened(self._good[index // 2])
-        half = whole[:, : whole.shape[1] // 2] if index % 2 == 0 else whole[:, whole.shape[1] // 2 :]
+        half = (
+            whole[:, : whole.shape[1] // 2] if index % 2 == 0 else whole[:, whole.shape[1] // 2 :]
+        )
         return photographed(half, self.size, np.random.default_rng([self.seed, index]))
 
     def faults(self, index: int, length: int) -> Iterator[Fault]:
@@ -173,7 +190,10 @@ def photographed(base: np.ndarray, size: tuple[int, int], rng: np.random.Generat
     """A texture (h, w, 3), of 255, mirrored until it fills (W, H) pixels, under uneven light and
     with noise: uint8 (H, W, 3)."""
     width, height = size
-    rows, columns = (_mirrored(side, length) for side, length in zip(base.shape, (height, width)))
+    rows, columns = (
+        _mirrored(side, length)
+        for side, length in zip(base.shape[:2], (height, width), strict=True)
+    )
     angle, slope = rng.uniform(0, 2 * np.pi), rng.uniform(0, 0.12)
     across, down = np.linspace(-1, 1, width), np.linspace(-1, 1, height)[:, None]
     light = 1 + slope * (across * np.cos(angle) + down * np.sin(angle))
@@ -193,11 +213,13 @@ def spoil(picture: np.ndarray, faults: Iterator[Fault], rng: np.random.Generator
         DataError: none of many can be seen.
     """
     height, width = picture.shape[:2]
-    for fault in islice(faults, _TRIES):
+    for fault in itertools.islice(faults, _TRIES):
         h, w = fault.mask.shape
         top, left = (int(rng.integers(room)) for room in (height - h, width - w))
         reach = max(h, w, _LEAST_AROUND // 2)
-        around = picture[max(0, top - reach) : top + h + reach, max(0, left - reach) : left + w + reach]
+        around = picture[
+            max(0, top - reach) : top + h + reach, max(0, left - reach) : left + w + reach
+        ]
         if visible(fault, around):
             spoiled = picture.copy()
             part = spoiled[top : top + h, left : left + w]
@@ -221,11 +243,6 @@ def shrunk(change: np.ndarray, mask: np.ndarray, length: int, kind: str) -> Faul
     size = tuple(max(2, round(side * scale)) for side in mask.shape[::-1])
     change, mask = (cv2.resize(part, size, interpolation=cv2.INTER_AREA) for part in (change, mask))
     return Fault(change, mask >= _COVERED, kind)
-
-
-def _numbers(index: int) -> range:
-    """Numbers of renderings to choose from, others for every index."""
-    return range(1000 * index, 1000 * (index + 1))
 
 
 def _mirrored(side: int, length: int) -> np.ndarray:
@@ -255,7 +272,9 @@ def _piece(mask: np.ndarray, length: int, rng: np.random.Generator) -> tuple[sli
     )
 
 
-def _cut_out(photograph: np.ndarray, mask: np.ndarray, piece: tuple[slice, slice], kind: str) -> Fault:
+def _cut_out(
+    photograph: np.ndarray, mask: np.ndarray, piece: tuple[slice, slice], kind: str
+) -> Fault:
     """How a piece differs from the mean of what is sound around it, fading out at its edges."""
     near = cv2.dilate(mask.astype(np.uint8), np.ones((7, 7), np.uint8)) > 0
     reach = 24
