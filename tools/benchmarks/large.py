@@ -9,6 +9,7 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import asdict, dataclass
 from itertools import chain
 from pathlib import Path
+from statistics import fmean
 from typing import Any, NamedTuple
 
 import cv2
@@ -97,8 +98,8 @@ def benchmark_large(
         tell: called with each row when it is known.
 
     Returns:
-        {"rows": [{"surface", "length", "faults", way: {"auroc", "found"}}], "settings",
-        "environment"}
+        {"rows": [{"surface", "length", "faults", way: {"auroc", "found"}}], "means" likewise, over
+        the rendered surfaces, "settings", "environment"}
     """
     model = load_checkpoint(settings.checkpoint, device=settings.device)
     rows = []
@@ -108,9 +109,27 @@ def benchmark_large(
             tell(row)
     return {
         "rows": rows,
+        "means": _means(rows, settings),
         "settings": {**asdict(settings), "folders": [str(one) for one in settings.folders]},
         "environment": environment(model.device.type),
     }
+
+
+def _means(rows: Sequence[dict[str, Any]], settings: LargeSettings) -> list[dict[str, Any]]:
+    """Of the rendered surfaces, by length."""
+    found = []
+    for length in settings.lengths:
+        of_length = [
+            row for row in rows if row["length"] == length and row["surface"] in settings.categories
+        ]
+        if of_length:
+            ways = {
+                way: {key: fmean(row[way][key] for row in of_length) for key in ("auroc", "found")}
+                for way in WAYS
+            }
+            faults = sum(row["faults"] for row in of_length)
+            found.append({"surface": "mean", "length": length, "faults": faults, **ways})
+    return found
 
 
 def _of_surface(
@@ -181,19 +200,22 @@ class Judge:
         self.tiling: Tiling = cutting.tiling(settings.size)
         self.tiles = self.tiling.tiles(settings.size)
         self.size, self.side, self.name = settings.size, side, surface.class_name
-        options = FitOptions(
-            tile=self.tiling.side,
-            samples=settings.samples,
-            batch_size=settings.batch_size,
-            keep_outliers=True,
-        )
+        self._settings = settings
+        options = self.options(self.tiling.side)
         pictures = (surface.sound(index) for index in range(settings.references))
-        profile = fit_profile(model, pictures, self.name, options)
-        assert profile.references is not None and profile.references.tiles is not None
+        self.profile = fit_profile(model, pictures, self.name, options)
+        known = self.profile.references
+        assert known is not None and known.tiles is not None
         self.scorers = [
-            Scorer(model, options, references={self.name: one})
-            for one in (profile.references, profile.references.tiles)
+            Scorer(model, options, references={self.name: one}) for one in (known, known.tiles)
         ]
+
+    def options(self, tile: int | str | None) -> FitOptions:
+        """How pictures are scored."""
+        chosen = self._settings
+        return FitOptions(
+            tile=tile, samples=chosen.samples, batch_size=chosen.batch_size, keep_outliers=True
+        )
 
     def views(self, picture: np.ndarray, tiles: Sequence[Tile] | None = None) -> list[_View]:
         """The whole and the tiles of a picture, uint8 (H, W, 3); None for all of them."""

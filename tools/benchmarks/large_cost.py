@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+import math
 import multiprocessing
 import tempfile
 import threading
@@ -156,7 +157,7 @@ def write_large_tiff(file: Path, side: int) -> None:
     """Write a tiled TIFF file, a part at a time: RGB noise of ``side`` x ``side`` pixels."""
     tifffile.imwrite(
         file,
-        _blocks(-((-side // _BLOCK) ** 2)),
+        _blocks(math.ceil(side / _BLOCK) ** 2),
         shape=(side, side, 3),
         dtype=np.uint8,
         tile=(_BLOCK, _BLOCK),
@@ -186,7 +187,7 @@ def _predict_alone(
         model,
         place / "images",
         place / "out",
-        "object",
+        class_name="object",
         settings=FolderSettings(
             samples=0,
             tile="auto",
