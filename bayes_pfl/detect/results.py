@@ -23,6 +23,7 @@ from bayes_pfl.errors import ConfigError, DataError
 from bayes_pfl.support.files import raising_not_written, write_atomically
 
 _PICTURES = {".png": "PNG", ".jpg": "JPEG", ".jpeg": "JPEG"}
+_NOT_COPIED = 2**22  # pixels of a map that has the picture's size already
 _SHOWN_SIDE = 512  # of a panel in a notebook
 
 
@@ -309,7 +310,7 @@ def resize_map(values: torch.Tensor, size: tuple[int, int]) -> np.ndarray:
         size: (width, height).
     """
     width, height = size
-    if tuple(values.shape) == (height, width):
+    if tuple(values.shape) == (height, width) and values.numel() >= _NOT_COPIED:
         return values.detach().float().cpu().clamp_(0, 1).numpy()
     whole = values.detach().float().cpu()[None, None]
     resized = F.interpolate(whole, (height, width), mode="bilinear", align_corners=False)
