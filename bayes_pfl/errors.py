@@ -21,5 +21,9 @@ class DataError(BayesPFLError):
     """A dataset, folder, mask or metadata file that cannot be used as it is."""
 
 
+class NoSplitError(DataError):
+    """A dataset without pictures of the split that was asked for; what is there is sound."""
+
+
 class ImageReadError(DataError):
     """One image file that cannot be read; its message begins with the path."""

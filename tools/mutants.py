@@ -176,8 +176,8 @@ MUTANTS = (
         "unreadable file without its reason",
         "a row without a score and without an error",
         "data/decoding.py",
-        'return Decoded(path, error=" ".join(reason.split()))',
-        "return Decoded(path)",
+        'return Decoded(picture, error=" ".join(reason.split()))',
+        "return Decoded(picture)",
         ("predict/test_folder.py",),
     ),
     Mutant(

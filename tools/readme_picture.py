@@ -15,6 +15,7 @@ from PIL import Image
 from sklearn.metrics import roc_auc_score
 
 from bayes_pfl import BayesPFL
+from bayes_pfl.data.transforms import resize_image
 from bayes_pfl.detect.overlays import overlay
 from bayes_pfl.detect.results import score_note
 from bayes_pfl.rendering import CATEGORIES, TEST_CATEGORIES, render
@@ -83,7 +84,7 @@ def by_hand() -> tuple[Look, None]:
     method = HandcraftedPrompts(model.backbone, "by hand", sigma)
 
     def look(image: np.ndarray, name: str) -> tuple[np.ndarray, str]:
-        batch = encode(model, model.transform(Image.fromarray(image))[None], [name])
+        batch = encode(model, [resize_image(Image.fromarray(image), 320)], [name])
         scores, maps = method.score(batch)
         return maps[0].float().numpy(), f"score {float(scores[0]):.3f}"
 

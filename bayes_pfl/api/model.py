@@ -16,6 +16,7 @@ from typing_extensions import Self, Unpack
 from bayes_pfl.checkpoints.format import save_checkpoint
 from bayes_pfl.checkpoints.load import DEFAULT_CHECKPOINT, load_checkpoint
 from bayes_pfl.checkpoints.publish import push_checkpoint
+from bayes_pfl.data.tiles import DEFAULT_OVERLAP
 from bayes_pfl.detect.inputs import ImageLike
 from bayes_pfl.detect.results import AnomalyResult
 from bayes_pfl.detect.settings import ScoringSettings
@@ -40,6 +41,10 @@ class PredictOptions(TypedDict, total=False):
     profile: ProfileLike | None
     uncertainty: bool
     compile: bool
+    tile: int | str | None
+    overlap: float
+    window: tuple[float, float] | None
+    min_area: int
 
 
 class BayesPFL(BayesPFLNetwork):
@@ -109,6 +114,10 @@ class BayesPFL(BayesPFLNetwork):
         profile: ProfileLike | None = None,
         uncertainty: bool = True,
         compile: bool = False,
+        tile: int | str | None = None,
+        overlap: float = DEFAULT_OVERLAP,
+        window: tuple[float, float] | None = None,
+        min_area: int = 1,
     ) -> AnomalyResult | list[AnomalyResult]:
         """Detect anomalies in one image, or in several of any sizes.
 
@@ -120,7 +129,9 @@ class BayesPFL(BayesPFLNetwork):
             images: a path, Pillow image, array or tensor (values as
                 :func:`bayes_pfl.data.pixels.as_rgb` takes them); or an iterable of these, or an
                 array or tensor of four dimensions. For more than fits into memory:
-                :meth:`predict_stream`.
+                :meth:`predict_stream`. A path gives one result: of a file of several pages or
+                frames the first is read, with a `DatasetWarning`;
+                :func:`bayes_pfl.data.pages.read_pages` gives all, as images.
             class_name: what the images show, such as "metal nut"; one for all, or one for each.
                 Synonyms, as in "screw|bolt", are averaged as text embeddings. None for the
                 profile's, or "object".
@@ -139,6 +150,13 @@ class BayesPFL(BayesPFLNetwork):
             uncertainty: False leaves the uncertainty map out, which halves the memory of a result.
             compile: the image tower through torch.compile: for long runs; the first batch takes
                 longer.
+            tile: look at images that are larger than this also in overlapping windows, of so many
+                pixels a side: for faults that vanish where the whole image is squeezed to the
+                model's input. "auto" for one and a half times its side, more for very large
+                images. None for the profile's, or no windows.
+            overlap: of neighbouring windows, as a share of their side, from 0 to 0.75.
+            window: (centre, width) of the values of DICOM files; None for the files' own.
+            min_area: of the results' ``regions``: those of fewer pixels are left out.
 
         Returns:
             One result for one image, else a list in the order given.
@@ -165,6 +183,10 @@ class BayesPFL(BayesPFLNetwork):
             profile=profile,
             uncertainty=uncertainty,
             compile=compile,
+            tile=tile,
+            overlap=overlap,
+            window=window,
+            min_area=min_area,
         )
         results = list(stream)
         return results[0] if one else results

@@ -12,7 +12,7 @@ from gradio.processing_utils import save_pil_to_cache
 from bayes_pfl.app.gate import visitor_of
 from bayes_pfl.app.inspection import Inspected, InspectionRequest, Inspector
 from bayes_pfl.app.uploads import Uploads
-from bayes_pfl.data.image_files import IMAGE_SUFFIXES
+from bayes_pfl.data.image_files import readable_suffixes
 from bayes_pfl.detect.results import AnomalyResult
 from bayes_pfl.errors import BayesPFLError, ConfigError
 from bayes_pfl.support.parsing import short
@@ -76,7 +76,7 @@ def _questions(inspector: Inspector, offered: list[str]) -> list[Any]:
         gr.File(
             label="Images",
             file_count="multiple",
-            file_types=list(IMAGE_SUFFIXES),
+            file_types=list(readable_suffixes()),
             type="filepath",
             elem_id="files",
         ),

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Literal
 from typer import Option
 
 from bayes_pfl.cli import options as opt
+from bayes_pfl.cli import profiles
 from bayes_pfl.cli.calibrate import CalibrationFile
 from bayes_pfl.errors import ConfigError
 from bayes_pfl.support.processes import is_first_process
@@ -54,6 +55,13 @@ def evaluate(
     mutual: Annotated[
         bool, Option("--mutual", help="Compare the test images of a category with each other.")
     ] = False,
+    profile: Annotated[
+        Path | None,
+        Option(
+            help="Folder of bayes-pfl fit: categories of its class name are compared with its "
+            "pictures, and its threshold is tried."
+        ),
+    ] = None,
     compare: Annotated[
         str | None, Option(help="'published', or a YAML file of scores to compare with.")
     ] = None,
@@ -95,8 +103,9 @@ def evaluate(
 
     published = load_published(compare) if compare else None
     chosen = _seeds(seeds, seed)
-    numbers = _whole_numbers("--shots", shots, "0,1,2,4") if shots is not None else ()
-    checkpoints = opt.checked(checkpoint, (opt.EMBEDDED_CHECKPOINT,))
+    numbers = opt.whole_numbers("--shots", shots, "0,1,2,4") if shots is not None else ()
+    known, default = profiles.opened(profile, None)
+    checkpoints = opt.checked(checkpoint, (default,))
     found, skipped = _read(data or [], dataset or [], form, opt.names_in(categories))
     request = EvaluationRequest(
         checkpoints=checkpoints,
@@ -114,6 +123,7 @@ def evaluate(
         seeds=chosen,
         shots=numbers,
         mutual=mutual,
+        profile=known,
         published=published,
         curves=curves,
         sheets=sheets,
@@ -145,17 +155,7 @@ def evaluate(
 def _seeds(seeds: str, seed: int | None) -> tuple[int, ...]:
     if seed is not None:
         return (seed,)
-    return _whole_numbers("--seeds", seeds, "0,1,2")
-
-
-def _whole_numbers(option: str, text: str, example: str) -> tuple[int, ...]:
-    try:
-        chosen = tuple(dict.fromkeys(int(part) for part in opt.names_in(text)))
-    except ValueError:
-        chosen = ()
-    if not chosen or min(chosen) < 0:
-        raise ConfigError(f"{option} {text!r}: give whole numbers from 0, as in {example}")
-    return chosen
+    return opt.whole_numbers("--seeds", seeds, "0,1,2")
 
 
 def _read(

@@ -70,6 +70,21 @@ Grid = Annotated[
 Compile = Annotated[
     bool, typer.Option("--compile", help="torch.compile the image tower: for long runs.")
 ]
+Window = Annotated[
+    str | None,
+    typer.Option(help="CENTRE,WIDTH of the values of DICOM files; default: as they say."),
+]
+Tile = Annotated[
+    str | None,
+    typer.Option(
+        help="Side in pixels of the overlapping tiles that large images are also looked at in, or "
+        "auto; default: the profile's, or no tiles."
+    ),
+]
+Overlap = Annotated[
+    float | None,
+    typer.Option(help="Of neighbouring tiles, as a share of their side.  [default: 0.25]"),
+]
 Report = Annotated[bool, typer.Option(help="Write report.html, a page to look through.")]
 Json = Annotated[Path | None, typer.Option("--json", help="Also write this file.")]
 
@@ -95,6 +110,28 @@ def checked(checkpoints: list[str] | None, default: tuple[str, ...]) -> tuple[st
     return names
 
 
+def window_of(text: str | None) -> tuple[float, float] | None:
+    """The window of ``--window``; raises ConfigError for what is not two numbers."""
+    if text is None:
+        return None
+    try:
+        centre, width = (float(part) for part in text.split(","))
+    except ValueError as error:
+        raise ConfigError(f"--window {text!r}: give CENTRE,WIDTH, as in 40,400") from error
+    return centre, width
+
+
+def tiles_of(tile: str | None, overlap: float | None) -> dict[str, Any]:
+    """The settings of ``--tile`` and ``--overlap``; raises ConfigError for what is no tile."""
+    if tile is None and overlap is not None:
+        raise ConfigError(f"--overlap {overlap} without --tile: give both, or neither")
+    try:
+        side = tile if tile in (None, "auto") else int(tile)
+    except ValueError as error:
+        raise ConfigError(f"--tile {tile!r}: give auto, or a number of pixels") from error
+    return {"tile": side} if overlap is None else {"tile": side, "overlap": overlap}
+
+
 def names_in(text: str | None) -> tuple[str, ...]:
     """Parts of a text separated by commas."""
     return tuple(part.strip() for part in text.split(",") if part.strip()) if text else ()
@@ -105,6 +142,21 @@ def bars() -> Bars:
     from bayes_pfl.support.progress import Bars
 
     return Bars(errors)
+
+
+def whole_numbers(option: str, text: str, example: str) -> tuple[int, ...]:
+    """The numbers of a list separated by commas, each once.
+
+    Raises:
+        ConfigError: there are none, or others than whole ones from 0.
+    """
+    try:
+        chosen = tuple(dict.fromkeys(int(part) for part in names_in(text)))
+    except ValueError:
+        chosen = ()
+    if not chosen or min(chosen) < 0:
+        raise ConfigError(f"{option} {text!r}: give whole numbers from 0, as in {example}")
+    return chosen
 
 
 def say(text: object) -> None:

@@ -55,12 +55,23 @@ def predict(
         MapFormat | None,
         Option(help="16-bit PNG, .npy, or none.  [default: png16; with ray none]"),
     ] = None,
+    map_threshold: Annotated[
+        float | None, Option(help="Value of the map from which a pixel belongs to a region.")
+    ] = None,
+    min_area: Annotated[int, Option(min=1, help="Leave out regions of fewer pixels.")] = 1,
+    format: Annotated[
+        list[str] | None,
+        Option(help="Write the regions for other tools: coco, labelme, masks; repeatable."),
+    ] = None,
     overlays: Annotated[bool, Option(help="Write pictures with the heat map.")] = True,
     overlay_uncertainty: Annotated[
         bool, Option("--overlay-uncertainty", help="A third panel, where samples disagree.")
     ] = False,
     report: opt.Report = True,
     workers: opt.Workers = 0,
+    window: opt.Window = None,
+    tile: opt.Tile = None,
+    overlap: opt.Overlap = None,
     compile: opt.Compile = False,
     device: opt.Device = None,
     seed: opt.Seed = 0,
@@ -92,9 +103,14 @@ def predict(
         seed=seed,
         batch_size=batch_size,
         workers=workers,
+        window=opt.window_of(window),
+        **opt.tiles_of(tile, overlap),
         compile=compile,
         threshold=threshold,
+        map_threshold=map_threshold,
         maps=maps,
+        min_area=min_area,
+        formats=tuple(dict.fromkeys(format or ())),
         overlays=overlays,
         overlay_uncertainty=overlay_uncertainty,
         report=report,

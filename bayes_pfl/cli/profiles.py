@@ -70,6 +70,9 @@ def fit(
     batch_size: opt.BatchSize = 8,
     precision: opt.Precision = "float32",
     workers: opt.Workers = 0,
+    window: opt.Window = None,
+    tile: opt.Tile = None,
+    overlap: opt.Overlap = None,
     device: opt.Device = None,
     seed: opt.Seed = 0,
 ) -> None:
@@ -92,6 +95,8 @@ def fit(
             seed=seed,
             keep_outliers=keep_outliers,
             workers=workers,
+            window=opt.window_of(window),
+            **opt.tiles_of(tile, overlap),
             rotations=rotations,
             aligned=aligned,
             words_only=words_only,
@@ -99,7 +104,17 @@ def fit(
         name = class_name or "object"
         class_names.warn_of_names(model, class_name)
     else:
-        if rotations or aligned or words_only or class_name or samples is not None or seed:
+        if (
+            rotations
+            or aligned
+            or words_only
+            or class_name
+            or samples is not None
+            or seed
+            or window
+            or tile
+            or overlap
+        ):
             raise ConfigError(
                 "--update keeps the class name and the settings of the profile: leave them out"
             )
@@ -110,6 +125,9 @@ def fit(
             samples=known.samples,
             precision=known.precision,
             seed=known.seed,
+            window=known.window,
+            tile=known.tile,
+            overlap=known.overlap,
             batch_size=batch_size,
             workers=workers,
             keep_outliers=keep_outliers,
@@ -121,6 +139,8 @@ def fit(
             model, normals, name, options, before=before, checkpoint=checkpoint, progress=progress
         )
     save_profile(found.profile, out)
+    for line in found.remarks:
+        opt.say(line)
     _say(found.profile, out)
     for copy in found.copies:
         opt.warn(f"note: {copy} is a copy of another picture: left out", style="yellow")

@@ -8,6 +8,7 @@ from typing import Annotated
 from typer import Argument, Option
 
 from bayes_pfl.cli import options as opt
+from bayes_pfl.cli import profiles
 
 
 def scoreboard(
@@ -43,6 +44,17 @@ def scoreboard(
             "Default: the checkpoint's.",
         ),
     ] = None,
+    shots: Annotated[
+        str | None,
+        Option(help="A row for each number of normal pictures to compare with, as in 1,4."),
+    ] = None,
+    profile: Annotated[
+        Path | None,
+        Option(
+            help="Folder of bayes-pfl fit: a row where categories of its class name are compared "
+            "with its pictures."
+        ),
+    ] = None,
     baselines: Annotated[
         bool, Option(help="Rows for local contrast and for prompts by hand.")
     ] = True,
@@ -69,7 +81,10 @@ def scoreboard(
     backbones = tuple(dict.fromkeys(backbone or []))
     if image_size and not backbones:
         raise ConfigError("--image-size belongs to a --backbone: name one, or use bayes-pfl resize")
-    checkpoints = opt.checked(checkpoint, () if backbones else (opt.EMBEDDED_CHECKPOINT,))
+    known, default = profiles.opened(profile, None)
+    if backbones and not checkpoint and (shots or known):
+        raise ConfigError("--shots and --profile are rows of a --checkpoint: name one")
+    checkpoints = opt.checked(checkpoint, () if backbones else (default,))
     found = read_sets(sets, data)
     prepare_folder(out)
     settings = BoardSettings(
@@ -79,6 +94,7 @@ def scoreboard(
         precision=precision,
         workers=workers,
         seed=seed,
+        shots=opt.whole_numbers("--shots", shots, "1,4") if shots is not None else (),
         bootstrap=BootstrapSettings(resamples=resamples, seed=bootstrap_seed),
     )
     with opt.bars() as progress:
@@ -91,6 +107,7 @@ def scoreboard(
             load=lambda name: opt.load_model(name, device, pretrained),
             backbones=backbones,
             load_bare=lambda name: bare_model(name, pretrained, device, image_size),
+            profile=known,
         )
     opt.say(table)
     opt.say(f"written to {out}")

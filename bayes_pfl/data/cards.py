@@ -17,7 +17,7 @@ from bayes_pfl.data.meta import read_meta
 from bayes_pfl.data.records import DatasetWarning, Sample, count_labels, select_categories
 from bayes_pfl.data.remarks import remarks
 from bayes_pfl.data.wording import prompt_word
-from bayes_pfl.errors import DataError
+from bayes_pfl.errors import DataError, NoSplitError
 from bayes_pfl.support.parsing import MAX_CARD, Malformed, parse_yaml, read_text
 from bayes_pfl.support.resources import resource_dir
 
@@ -77,7 +77,8 @@ class Found:
         """Read one split of the dataset; images may be missing.
 
         Raises:
-            DataError: an empty or unknown split, or files that cannot be used.
+            NoSplitError: it has no images.
+            DataError: an unknown split, or files that cannot be used.
         """
         if split not in SPLITS:
             raise DataError(f"split is {split!r}; allowed are {', '.join(SPLITS)}")
@@ -88,7 +89,7 @@ class Found:
         else:
             samples = read_layout(card, self.layout, self.path, split)
         if not samples:
-            raise DataError(f"{card.name} in {self.path} has no {split} images")
+            raise NoSplitError(f"{card.name} in {self.path} has no {split} images")
         return samples
 
     def remarks(self, samples: list[Sample]) -> list[str]:

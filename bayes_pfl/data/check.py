@@ -10,7 +10,7 @@ from bayes_pfl.data.card_schema import Card
 from bayes_pfl.data.cards import locate
 from bayes_pfl.data.images import read_image, read_mask
 from bayes_pfl.data.records import Sample, count_labels
-from bayes_pfl.data.samples import mask_and_doubts
+from bayes_pfl.data.samples import doubts_of_picture, mask_and_doubts
 from bayes_pfl.errors import DataError, ImageReadError
 from bayes_pfl.support.checksums import file_sha256
 from bayes_pfl.support.progress import NullProgress, Progress
@@ -27,7 +27,7 @@ class CheckReport:
         missing_masks: anomalous images without a mask, if the card supports pixel results.
         wrong_sizes: masks whose size differs from their image's, one line each.
         empty_masks: masks of anomalous images in which nothing is marked.
-        doubts: lines about masks that can be read in several ways, by kind of doubt.
+        doubts: lines about files that can be read in several ways, by kind of doubt.
         remarks: files that are passed over, and other choices of `remarks.remarks`.
         duplicates: groups of image files with the same bytes.
     """
@@ -59,7 +59,7 @@ class CheckReport:
             *(f"{path}: anomalous, but it has no mask" for path in self.missing_masks),
             *self.wrong_sizes,
             *(f"{path}: the mask of an anomalous image is empty" for path in self.empty_masks),
-            *(f"{lines[0]} ({len(lines)} masks)" for lines in self.doubts.values()),
+            *(f"{lines[0]} ({len(lines)} files)" for lines in self.doubts.values()),
             *self.remarks,
             *(f"the same picture: {', '.join(map(str, group))}" for group in self.duplicates),
         ]
@@ -111,8 +111,11 @@ def _check_sample(sample: Sample, wants_mask: bool, report: CheckReport) -> None
     image, doubts = None, dict[str, str]()
     try:
         image = read_image(sample.path)
+        doubts = doubts_of_picture(sample, image)
     except DataError as error:
         report.unreadable.append(str(error))
+    for kind, line in doubts.items() if sample.label == 0 or sample.mask is None else ():
+        report.doubts.setdefault(kind, []).append(line)
     if sample.label == 0:
         return
     if sample.mask is None:

@@ -1,4 +1,4 @@
-"""Many image files decoded and resized ahead of the model; a bad one becomes an item too."""
+"""Many pictures of files decoded and resized ahead of the model; a bad one becomes an item too."""
 
 from __future__ import annotations
 
@@ -16,39 +16,79 @@ import torch
 from PIL import Image
 from torch.utils.data import DataLoader
 
-from bayes_pfl.data.images import read_image
+from bayes_pfl.data.large_tiff import LargeTiff
+from bayes_pfl.data.pages import Picture, large_page
+from bayes_pfl.data.tiles import Cutting, TileSettings, Tiling, tiles_of
 from bayes_pfl.data.transforms import resize_image
 
 Item = TypeVar("Item")
 
+PICTURES_AT_ONCE = 2
+"""Large pictures of a batch: their tiles are many, and their maps as large as they are."""
+
 
 @dataclass(frozen=True)
 class Decoded:
-    """One file, as far as it could be read.
+    """One picture, as far as it could be read.
 
     Attributes:
         size: (width, height) of the picture; None if it could not be read.
         pixels: uint8 (S, S, 3) for the model; None if it could not be read.
         preview: uint8 (h, w, 3) for a person, no larger than asked for; None if not asked for.
         error: why it could not be read, without the path; empty if it could.
+        tiling, tiles: how a large picture is cut, and its tiles; else None, and none.
     """
 
-    path: Path
+    picture: Picture
     size: tuple[int, int] | None = None
     pixels: np.ndarray | None = None
     preview: np.ndarray | None = None
     error: str = ""
+    tiling: Tiling | None = None
+    tiles: Iterable[Cutting] = ()
+
+    @property
+    def path(self) -> Path:
+        """The file."""
+        return self.picture.path
+
+    @property
+    def title(self) -> str:
+        """The file and the page, for people."""
+        return str(self.picture)
 
 
-def _decoded(path: Path, image_size: int, preview_side: int) -> Decoded:
+def _decoded(
+    picture: Picture, image_size: int, preview_side: int, tiles: TileSettings | None = None
+) -> Decoded:
     try:
-        image = read_image(path)
+        if tiles and (large := large_page(picture)):
+            return _decoded_by_parts(picture, large, image_size, preview_side, tiles)
+        image = picture.read()
         pixels = resize_image(image, image_size)
         preview = _reduced(image, preview_side) if preview_side else None
+        cut = tiles_of(image, tiles)
     except Exception as error:  # MemoryError and what file systems raise must not end a run
-        reason = str(error).removeprefix(f"{path}: ") or type(error).__name__
-        return Decoded(path, error=" ".join(reason.split()))
-    return Decoded(path, image.size, pixels, preview)
+        reason = str(error).removeprefix(f"{picture}: ") or type(error).__name__
+        return Decoded(picture, error=" ".join(reason.split()))
+    return Decoded(picture, image.size, pixels, preview, "", *cut)
+
+
+def _decoded_by_parts(
+    picture: Picture, large: LargeTiff, image_size: int, preview_side: int, tiles: TileSettings
+) -> Decoded:
+    """A page that is too large to be decoded at once: its tiles are read when they are scored."""
+    seen = large.overview()
+    tiling = tiles.tiling(seen.size)
+    return Decoded(
+        picture,
+        seen.size,
+        resize_image(seen.picture, image_size),
+        _reduced(seen.picture, preview_side) if preview_side else None,
+        "",
+        tiling,
+        large.tiles(tiling, image_size, seen.highest),
+    )
 
 
 def _reduced(image: Image.Image, side: int) -> np.ndarray:
@@ -61,47 +101,53 @@ def _reduced(image: Image.Image, side: int) -> np.ndarray:
 
 
 def decode(
-    paths: Sequence[Path],
+    pictures: Sequence[Picture],
     image_size: int,
     *,
     preview_side: int = 0,
     batch_size: int = 8,
     workers: int = 0,
+    tiles: TileSettings | None = None,
 ) -> Generator[list[Decoded], None, None]:
-    """Batches of decoded files, in order, fetched ahead by a thread; a few are in memory at once.
+    """Batches of decoded pictures in order, fetched ahead by a thread; a few are held at once.
 
     Args:
         image_size: S.
         preview_side: longest side of the preview, in pixels; 0 for none.
         workers: processes that decode; 0 leaves it to the thread. One that a decoder kills (a crash
             in a library, no memory) costs the file that did it, and is replaced.
+        tiles: how large pictures are cut; None to look at them as a whole alone. Batches are then
+            of :data:`PICTURES_AT_ONCE` pictures at most.
     """
-    read = functools.partial(_decoded, image_size=image_size, preview_side=preview_side)
-    return read_ahead(_batches(paths, read, batch_size, workers), depth=1 + (workers > 0))
+    batch_size = min(batch_size, PICTURES_AT_ONCE) if tiles else batch_size
+    read = functools.partial(
+        _decoded, image_size=image_size, preview_side=preview_side, tiles=tiles
+    )
+    return read_ahead(_batches(pictures, read, batch_size, workers), depth=1 + (workers > 0))
 
 
 def _batches(
-    paths: Sequence[Path], read: Callable[[Path], Decoded], batch_size: int, workers: int
+    pictures: Sequence[Picture], read: Callable[[Picture], Decoded], batch_size: int, workers: int
 ) -> Iterator[list[Decoded]]:
     done = 0
-    while done < len(paths):
+    while done < len(pictures):
         try:
-            for batch in decoding_loader(paths[done:], read, batch_size, workers):
+            for batch in decoding_loader(pictures[done:], read, batch_size, workers):
                 done += len(batch)
                 yield batch
         except RuntimeError:  # a worker died; ordinary errors have become items
             if workers == 0:
                 raise
-            suspects = paths[done : done + batch_size]
-            yield [_decoded_alone(path, read) for path in suspects]
+            suspects = pictures[done : done + batch_size]
+            yield [_decoded_alone(picture, read) for picture in suspects]
             done += len(suspects)
 
 
-def _decoded_alone(path: Path, read: Callable[[Path], Decoded]) -> Decoded:
+def _decoded_alone(picture: Picture, read: Callable[[Picture], Decoded]) -> Decoded:
     try:
-        return next(iter(decoding_loader([path], read, 1, 1)))[0]
+        return next(iter(decoding_loader([picture], read, 1, 1)))[0]
     except RuntimeError:
-        return Decoded(path, error="its decoder crashed or ran out of memory")
+        return Decoded(picture, error="its decoder crashed or ran out of memory")
 
 
 def decoding_loader(
@@ -110,7 +156,7 @@ def decoding_loader(
     """Lists of ``read(item)`` for ``batch_size`` items, in order.
 
     Args:
-        items: a sequence, such as paths.
+        items: a sequence, such as pictures.
         workers: other processes that read; 0 leaves it to this one.
     """
     return DataLoader(

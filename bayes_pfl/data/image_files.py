@@ -1,4 +1,4 @@
-"""Which files of a folder are images: by their names; none is opened."""
+"""Which files of a folder are images: by their names; DICOM files may have any number for one."""
 
 from __future__ import annotations
 
@@ -9,6 +9,7 @@ from pathlib import Path
 
 from PIL import features
 
+from bayes_pfl.data import dicom
 from bayes_pfl.errors import DataError
 from bayes_pfl.support.error_text import printable
 
@@ -19,12 +20,18 @@ IMAGE_SUFFIXES = (
     *(".jp2", ".ppm", ".pgm", ".pbm", ".pnm"),
     *((".avif",) if _HAS_AVIF else ()),
 )
-"""Names of files that are read; where several files fit one name, the first of these is taken."""
+"""Names that are read without any extra; where several files fit one name, the first is taken."""
+
+
+def readable_suffixes() -> tuple[str, ...]:
+    """How the names of files that are read end: those of the extras that are installed too."""
+    return IMAGE_SUFFIXES + (dicom.SUFFIXES if dicom.can_read_dicom() else ())
+
 
 # What other programs leave in a folder, besides names that begin with a dot.
 _LEFTOVERS = (
     *("thumbs.db", "ehthumbs.db", "desktop.ini", "$recycle.bin", "system volume information"),
-    *("__macosx", "lost+found"),
+    *("__macosx", "lost+found", "dicomdir"),
 )
 
 # Files that lie beside images and hold none: nobody misses them.
@@ -35,6 +42,7 @@ _DOCUMENTS = (
 )
 
 _DEEPEST = 200  # folders below each other: paths become too long, and makers of folders recurse
+DICOM_KIND = "DICOM"
 LEFT_OUT = "left out, being hidden or leftovers of other programs"
 
 
@@ -45,7 +53,12 @@ def is_leftover(name: str) -> bool:
 
 def is_image_name(name: str) -> bool:
     """Whether a file's name has an image's extension, and is no leftover."""
-    return not is_leftover(name) and name.lower().endswith(IMAGE_SUFFIXES)
+    return not is_leftover(name) and name.lower().endswith(readable_suffixes())
+
+
+def may_hold_image(suffix: str) -> bool:
+    """Whether files with this suffix, in lower case, are named where they are not read."""
+    return suffix not in _DOCUMENTS
 
 
 @dataclass
@@ -63,11 +76,18 @@ class Files:
 
     def remarks(self, folder: Path) -> list[str]:
         """What is passed over, one line for each reason."""
-        suffixes = " ".join(sorted({path.suffix.lower() for path in self.unread}))
+        suffixes = sorted({_kind(path) for path in self.unread})
+        what = f"files of kinds that are not read ({' '.join(suffixes)})"
+        medical = DICOM_KIND in suffixes or any(suffix in dicom.SUFFIXES for suffix in suffixes)
+        mend = f"; {dicom.MEND} to read DICOM" if medical else ""
         return [
             *remark(LEFT_OUT, self.leftovers, folder),
-            *remark(f"files of kinds that are not read ({suffixes})", self.unread, folder),
+            *(line + mend for line in remark(what, self.unread, folder)),
         ]
+
+
+def _kind(path: Path) -> str:
+    return DICOM_KIND if dicom.is_named_by_number(path) else path.suffix.lower()
 
 
 def remark(what: str, paths: Sequence[Path], folder: Path) -> list[str]:
@@ -82,6 +102,9 @@ def remark(what: str, paths: Sequence[Path], folder: Path) -> list[str]:
 
 def list_files(folder: str | os.PathLike[str]) -> Files:
     """Walk a folder: images by extension, and what is passed over.
+
+    Of files without an extension, or with one of digits, the first bytes are read: DICOM files are
+    often called so.
 
     Linked folders are followed, each real folder once.
 
@@ -107,7 +130,9 @@ def list_files(folder: str | os.PathLike[str]) -> Files:
         for path in (Path(where, name) for name in set(files).difference(left)):
             if is_image_name(path.name):
                 found.images.append(path)
-            elif path.suffix.lower() not in _DOCUMENTS:
+            elif dicom.is_named_by_number(path) and dicom.is_dicom(path):
+                (found.images if dicom.can_read_dicom() else found.unread).append(path)
+            elif may_hold_image(path.suffix.lower()):
                 found.unread.append(path)
         found.leftovers += [Path(where, name) for name in left]
     for paths in (found.images, found.unread, found.leftovers):
@@ -141,3 +166,17 @@ def check_folder(folder: Path, wanted: str) -> None:
 
 def _refuse_listing(error: OSError) -> None:
     raise DataError(f"{error.filename} cannot be listed: {error.strerror}; make it readable")
+
+
+def no_images(place: Path | str | os.PathLike[str], remarks: Sequence[str] = ()) -> DataError:
+    """The error for a folder or store without images.
+
+    Args:
+        remarks: what lies there instead.
+    """
+    suffixes = " ".join(readable_suffixes())
+    found = "".join(f"; {line}" for line in remarks)
+    return DataError(
+        f"{place}: no images; files that end in {suffixes} are looked for, in the folder and those "
+        f"below it{found}"
+    )

@@ -10,7 +10,7 @@ from typing import Any
 from bayes_pfl.data.image_files import LEFT_OUT, is_leftover, remark
 from bayes_pfl.data.records import DatasetWarning, Sample
 from bayes_pfl.data.wording import published_word
-from bayes_pfl.errors import DataError
+from bayes_pfl.errors import DataError, NoSplitError
 from bayes_pfl.support.parsing import MAX_LISTING, Malformed, read_json, short
 
 _SHOWN = 3
@@ -29,6 +29,7 @@ def read_meta(meta_json: str | Path, split: str = "test", dataset: str = "") -> 
         dataset: the name of the set; an item's own "dataset_name" comes first.
 
     Raises:
+        NoSplitError: the split is not in it.
         DataError: not such a JSON, or paths that leave the folder; all faults together.
     """
     path = Path(meta_json)
@@ -107,7 +108,8 @@ def _load(path: Path, split: str) -> dict[str, Any]:
         raise DataError(f"{path} is not a JSON file: {error}") from error
     if not isinstance(content, dict) or not isinstance(content.get(split), dict):
         has = short(list(content) if isinstance(content, dict) else content)
-        raise DataError(f'{path} must hold {{"{split}": {{category: [item]}}}}; it holds {has}')
+        kind = NoSplitError if isinstance(content, dict) and split not in content else DataError
+        raise kind(f'{path} must hold {{"{split}": {{category: [item]}}}}; it holds {has}')
     return content[split]
 
 

@@ -39,15 +39,20 @@ def to_uint8(values: np.ndarray) -> np.ndarray:
         return _stretch(values)
     if values.dtype.kind == "f" and high <= 1:
         return np.rint(values * 255).astype(np.uint8)
-    return _from_depth(np.rint(values).astype(np.uint32), high)
+    return from_depth(np.rint(values).astype(np.uint32), high)
 
 
-def _from_depth(values: np.ndarray, high: float) -> np.ndarray:
+def from_depth(values: np.ndarray, high: float) -> np.ndarray:
+    """Whole numbers -> uint8, by the depth that the highest of the picture tells.
+
+    Args:
+        high: the highest value of the whole picture.
+    """
     if high <= 255:
         return values.astype(np.uint8)
     if high <= 4095:
         return (values >> 4).astype(np.uint8)
-    return ((values + 128) // 257).astype(np.uint8)
+    return ((values.astype(np.uint32) + 128) // 257).astype(np.uint8)
 
 
 def _stretch(values: np.ndarray) -> np.ndarray:

@@ -11,7 +11,7 @@ import torch
 from PIL import Image
 from torch.utils.data import Dataset, get_worker_info
 
-from bayes_pfl.data.images import TURN, read_image, read_mask_file, turned
+from bayes_pfl.data.images import SEVERAL, TURN, read_image, read_mask_file, turned
 from bayes_pfl.data.records import DatasetWarning, Sample
 from bayes_pfl.data.transforms import InferenceTransform
 from bayes_pfl.errors import DataError
@@ -44,13 +44,15 @@ def mask_and_doubts(sample: Sample, image: Image.Image) -> tuple[np.ndarray, dic
 
     Of a picture that EXIF turns, a mask without EXIF lies as the file of the picture is stored,
     and is turned alike, unless its size fits the upright picture alone. Where the size tells
-    nothing, as of squares, that is a doubt. Grey values are another: see `read_mask_file`.
+    nothing, as of squares, that is a doubt. Grey values are another: see `read_mask_file`. So are
+    several pages in the picture's file: the first one is the picture.
     """
     width, height = image.size
+    doubts = doubts_of_picture(sample, image)
     if sample.label == 0 or sample.mask is None:
-        return np.zeros((height, width), bool), {}
+        return np.zeros((height, width), bool), doubts
     file, turn = read_mask_file(sample.mask), image.info.get(TURN)
-    mask, doubts = file.marked, {}
+    mask = file.marked
     if turn is not None and not file.oriented:
         as_stored = turned(mask, turn)
         if as_stored.shape == (height, width):
@@ -75,8 +77,16 @@ def mask_and_doubts(sample: Sample, image: Image.Image) -> tuple[np.ndarray, dic
     return mask, doubts
 
 
+def doubts_of_picture(sample: Sample, image: Image.Image) -> dict[str, str]:
+    """What is doubtful in a picture: a line by its kind."""
+    if several := image.info.get(SEVERAL):
+        line = f"{sample.path}: holds several {several}, of which a dataset has the first"
+        return {several: line}
+    return {}
+
+
 def warn_of_first(sample: Sample, doubts: Mapping[str, str]) -> None:
-    """Give a DatasetWarning for the first mask of a dataset with each kind of doubt.
+    """Give a DatasetWarning for the first file of a dataset with each kind of doubt.
 
     Of several worker processes, the first one alone warns.
     """
@@ -84,7 +94,7 @@ def warn_of_first(sample: Sample, doubts: Mapping[str, str]) -> None:
     for kind, line in doubts.items() if worker is None or worker.id == 0 else ():
         if (sample.dataset, kind) not in _TOLD:
             _TOLD.add((sample.dataset, kind))
-            text = f"{line}; this is said of the first such mask of {sample.dataset} alone"
+            text = f"{line}; this is said of the first such file of {sample.dataset} alone"
             warnings.warn(printable(text), DatasetWarning, stacklevel=3)
 
 

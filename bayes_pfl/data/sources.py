@@ -14,7 +14,7 @@ from bayes_pfl.data.meta import read_meta
 from bayes_pfl.data.records import DatasetWarning, Sample
 from bayes_pfl.data.remarks import remarks
 from bayes_pfl.data.wording import prompt_word
-from bayes_pfl.errors import DataError
+from bayes_pfl.errors import DataError, NoSplitError
 
 
 def read_source(path: Path, split: str = "test", dataset: str = "") -> list[Sample]:
@@ -23,7 +23,8 @@ def read_source(path: Path, split: str = "test", dataset: str = "") -> list[Samp
     Warns (`DatasetWarning`) where files are passed over, or can be read in several ways.
 
     Raises:
-        DataError: there is neither, or it has no images.
+        NoSplitError: it has no images.
+        DataError: there is neither, or it cannot be used.
     """
     tree = None
     if path.is_file():
@@ -33,7 +34,9 @@ def read_source(path: Path, split: str = "test", dataset: str = "") -> list[Samp
     else:
         samples, tree = read_mvtec(path, split, dataset or path.name), path
     if not samples:
-        raise DataError(f"{path}: no images in split {split!r}; see docs/datasets.md for layouts")
+        raise NoSplitError(
+            f"{path}: no images in split {split!r}; see docs/datasets.md for layouts"
+        )
     for line in remarks(samples, tree):
         warnings.warn(line, DatasetWarning, stacklevel=2)
     return samples
@@ -47,19 +50,20 @@ def read_mvtec(root: str | Path, split: str = "test", dataset: str = "") -> list
     one category is read as that category. Cards read such trees in the same way.
 
     Raises:
-        DataError: the root is missing or holds no such tree.
+        NoSplitError: the root holds no such tree.
+        DataError: the root is missing, or its files cannot be used.
     """
     root = Path(root)
     check_folder(root, "the folder that holds the categories")
     alone = (root / split).is_dir()
     if not alone and not any((folder / split).is_dir() for folder in root.iterdir()):
-        raise DataError(f"{root} holds no category: expected <category>/{split}/good/<image>")
+        raise NoSplitError(f"{root} holds no category: expected <category>/{split}/good/<image>")
     name, above = root.resolve().name, "" if alone else "{category}/"
     categories = {name: Category(name, prompt_word(name))} if alone else {}
     card = Card(dataset, (mvtec_layout(split, above),), categories)
     samples = read_layout(card, card.layouts[0], root, "test")
     if not samples:
-        raise DataError(f"{root} has no images in <category>/{split}/good or /<defect>")
+        raise NoSplitError(f"{root} has no images in <category>/{split}/good or /<defect>")
     return samples
 
 

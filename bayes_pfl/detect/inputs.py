@@ -6,6 +6,7 @@ Symbols: S the model's image side.
 from __future__ import annotations
 
 import os
+import warnings
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from itertools import islice
@@ -15,8 +16,11 @@ import numpy as np
 from PIL import Image
 from torch import Tensor
 
-from bayes_pfl.data.images import read_image
+from bayes_pfl.data.dicom import Window
+from bayes_pfl.data.images import SEVERAL, read_image
 from bayes_pfl.data.pixels import as_rgb
+from bayes_pfl.data.records import DatasetWarning
+from bayes_pfl.data.tiles import Cutting, TileSettings, Tiling, tiles_of
 from bayes_pfl.data.transforms import resize_image
 from bayes_pfl.errors import DataError
 
@@ -33,12 +37,20 @@ class Loaded:
         size: (width, height) of the picture.
         path: of a file.
         image: the picture, mode RGB, if it came from memory.
+        tiling, tiles: how a large picture is cut, and its tiles; else None, and none.
     """
 
     pixels: np.ndarray
     size: tuple[int, int]
     path: str | None
     image: Image.Image | None
+    tiling: Tiling | None = None
+    tiles: Iterable[Cutting] = ()
+
+    @property
+    def title(self) -> str:
+        """The file, for people; empty for an image from memory."""
+        return self.path or ""
 
 
 def batched(items: Iterable[Item], count: int) -> Iterator[list[Item]]:
@@ -48,20 +60,37 @@ def batched(items: Iterable[Item], count: int) -> Iterator[list[Item]]:
         yield batch
 
 
-def load_pixels(image: ImageLike, index: int, side: int) -> Loaded:
+def load_pixels(
+    image: ImageLike,
+    index: int,
+    side: int,
+    window: Window | None = None,
+    tiles: TileSettings | None = None,
+) -> Loaded:
     """Read an image and resize it to (S, S).
+
+    Warns (`DatasetWarning`) of a file of several pages or frames, of which the first is read.
 
     Args:
         index: names an image from memory in messages.
+        window: of DICOM values; None for the file's own.
+        tiles: how large images are cut; None to look at them as a whole alone.
 
     Raises:
         DataError: it cannot be read.
     """
     if isinstance(image, str | os.PathLike):
-        rgb, path = read_image(image), os.fspath(image)
-        return Loaded(resize_image(rgb, side), rgb.size, path, None)
+        rgb, path = read_image(image, window=window), os.fspath(image)
+        if several := rgb.info.get(SEVERAL):
+            warnings.warn(
+                f"{path}: holds several {several}, of which the first is read; "
+                "bayes_pfl.data.pages.read_pages gives all",
+                DatasetWarning,
+                stacklevel=2,
+            )
+        return Loaded(resize_image(rgb, side), rgb.size, path, None, *tiles_of(rgb, tiles))
     try:
         rgb = as_rgb(image)
     except DataError as error:
         raise DataError(f"image {index}: {error}") from error
-    return Loaded(resize_image(rgb, side), rgb.size, None, rgb)
+    return Loaded(resize_image(rgb, side), rgb.size, None, rgb, *tiles_of(rgb, tiles))

@@ -67,9 +67,7 @@ class PatchMemory:
         """
         pictures, cells, _ = patches.shape
         each = max(1, min(cells, most // pictures))
-        chosen = torch.stack(
-            [_spread_cells(cells, each, at) for at in range(pictures)]
-        )  # (n, each)
+        chosen = torch.stack([spread_cells(cells, each, at) for at in range(pictures)])  # (n, each)
         owners = torch.arange(pictures).repeat_interleave(each)
         vectors = patches[owners, chosen.flatten().to(patches.device)].half()
         place = patches.device
@@ -138,7 +136,7 @@ def memory_score(distance: Tensor) -> Tensor:
     return top_mean(distance[:, None], fraction=TOP_FRACTION)
 
 
-def _spread_cells(cells: int, count: int, picture: int) -> Tensor:
+def spread_cells(cells: int, count: int, picture: int) -> Tensor:
     """``count`` different cells, in rising order, drawn for the picture of this number."""
     generator = torch.Generator().manual_seed(picture)
     return torch.randperm(cells, generator=generator)[:count].sort().values

@@ -27,9 +27,11 @@ MAX_SIDE = 1024
 _MIN_SIDE = 256
 _PAPER, _INK = (255, 255, 255), (20, 20, 20)
 MASK_LINE = (0, 190, 255)
-_LIMIT_LINE, _UNCERTAINTY_LINE = (255, 255, 255), (253, 231, 55)
-# Opacity grows with the value: what is normal stays visible, what is not shows its own colour.
-_OPACITY = (0.30, 0.80)
+LIMIT_LINE, _UNCERTAINTY_LINE = (255, 255, 255), (253, 231, 55)
+# What is normal stays as it is. At the highest values three fifths of the picture's contrast
+# are left: what the colour points at must stay visible.
+_CLEAR, _FULL, _MOST_OPAQUE = 0.1, 0.6, 0.4
+_MOST_RINGS = 100
 _MIDDLE_GREY = 128
 
 
@@ -38,6 +40,7 @@ def overlay(
     anomaly_map: np.ndarray,
     *,
     threshold: float | None = None,
+    area: np.ndarray | None = None,
     mask: np.ndarray | None = None,
     title: str = "",
     note: str = "",
@@ -50,7 +53,10 @@ def overlay(
     Args:
         image: mode RGB, any size; shown with its longer side between 256 and `max_side` pixels.
         anomaly_map: float (h, w) in [0, 1], of any size; stretched over the image.
-        threshold: draws the outline of map >= threshold, and its place on the colour bar.
+        threshold: draws the outline of map >= threshold, and its place on the colour bar. Parts too
+            small for an outline get a ring.
+        area: bool (h, w), outlined in place of map >= threshold, as where small regions are left
+            out of it.
         mask: bool (h, w), the true anomalous area; its outline is drawn on the image.
         title: text above, on the left, e.g. the file name; shortened in its middle if too long.
         note: text above, on the right, e.g. the score.
@@ -75,8 +81,9 @@ def overlay(
         outline(picture, np.asarray(mask) > 0, MASK_LINE)
         legend.append(("true mask", MASK_LINE))
     if threshold is not None:
-        outline(heat, values >= threshold, _LIMIT_LINE)
-        legend.append((f"map at or above {threshold:.3g}", _LIMIT_LINE))
+        rings = mark_regions(heat, values >= threshold if area is None else area)
+        small = ", small parts in rings" if rings else ""
+        legend.append((f"map at or above {threshold:.3g}{small}", LIMIT_LINE))
     body = _joined(Image.fromarray(picture), Image.fromarray(heat), gap, stacked)
     body = _with_colour_bar(body, points, limits, threshold)
     if uncertainty is not None:
@@ -96,7 +103,8 @@ def blend(
 ) -> np.ndarray:
     """Lay a map over a picture: uint8 (H, W, 3) and float (H, W) -> uint8 (H, W, 3).
 
-    The picture is shown in grey, so that every colour seen comes from the map.
+    The picture is shown in grey, so that every colour seen comes from the map. Low values have
+    none, and high ones leave three fifths of the picture's contrast.
     """
     low, high = limits
     level = np.clip((values - low) * (255 / (high - low)), 0, 255).astype(np.uint8)
@@ -111,7 +119,8 @@ def _premultiplied(colour_map: str) -> tuple[np.ndarray, np.ndarray]:
     """By level 0..255: colour times opacity, float32 (256, 3); 1 - opacity, float32 (256, 1)."""
     from matplotlib import colormaps
 
-    opacity = np.linspace(*_OPACITY, 256, dtype=np.float32)[:, None]
+    level = np.linspace(0, 1, 256, dtype=np.float32)[:, None]
+    opacity = _MOST_OPAQUE * np.clip((level - _CLEAR) / (_FULL - _CLEAR), 0, 1)
     colour = colormaps[colour_map](np.arange(256))[:, :3].astype(np.float32) * 255
     return colour * opacity, 1 - opacity
 
@@ -148,11 +157,54 @@ def outline(
         thin: width of the line in pixels; None for one that fits the picture.
     """
     height, width = picture.shape[:2]
-    area = cv2.resize(area.astype(np.uint8), (width, height), interpolation=cv2.INTER_NEAREST)
-    lines, _ = cv2.findContours(area, cv2.RETR_LIST, cv2.CHAIN_APPROX_NONE)
-    thin = thin or max(1, round(max(height, width) / 400))
+    lines, _ = cv2.findContours(
+        _pooled(area, (width, height)), cv2.RETR_LIST, cv2.CHAIN_APPROX_NONE
+    )
+    thin = thin or _line_width(picture)
     cv2.drawContours(picture, lines, -1, (0, 0, 0), thin + 2)
     cv2.drawContours(picture, lines, -1, colour, thin)
+
+
+def mark_regions(picture: np.ndarray, area: np.ndarray, thin: int | None = None) -> int:
+    """Outline each part of an area, or draw a ring around it where an outline would hide it.
+
+    Args:
+        picture: uint8 (H, W, 3); changed.
+        area: bool, of any size; no part of it is lost where it is larger than the picture.
+        thin: width of the line in pixels; None for one that fits the picture.
+
+    Returns:
+        How many rings were drawn: a hundred at most, around the largest.
+    """
+    thin = thin or _line_width(picture)
+    radius = 6 * thin
+    small = _pooled(area, (picture.shape[1], picture.shape[0]))
+    _, labels, stats, centres = cv2.connectedComponentsWithStats(small, connectivity=8)
+    tiny = stats[:, [cv2.CC_STAT_WIDTH, cv2.CC_STAT_HEIGHT]].max(1) <= radius
+    tiny[0] = True
+    outline(picture, ~tiny[labels], LIMIT_LINE, thin)
+    order = np.argsort(-stats[:, cv2.CC_STAT_AREA], kind="stable").tolist()
+    ringed: list[int] = [at for at in order if at and tiny[at]][:_MOST_RINGS]
+    for width, colour in ((thin + 2, (0, 0, 0)), (thin, LIMIT_LINE)):
+        for at in ringed:
+            x, y = np.rint(centres[at]).astype(int).tolist()
+            cv2.circle(picture, (x, y), radius, colour, width, cv2.LINE_AA)
+    return len(ringed)
+
+
+def _line_width(picture: np.ndarray) -> int:
+    longer: int = max(picture.shape[:2])
+    return max(1, round(longer / 400))
+
+
+def _pooled(area: np.ndarray, size: tuple[int, int]) -> np.ndarray:
+    """uint8 (H, W): 1 where any pixel of an area (h, w) lies, for a size of W and H pixels."""
+    pixels = np.asarray(area).astype(np.uint8, copy=False)
+    for axis, length in enumerate(size[::-1]):
+        if pixels.shape[axis] > length:
+            starts = np.arange(length) * pixels.shape[axis] // length
+            pixels = np.maximum.reduceat(pixels, starts, axis=axis)
+    return cv2.resize(pixels, size, interpolation=cv2.INTER_NEAREST)
 
 
 def widened(mask: np.ndarray, size: tuple[int, int], pixels: int) -> np.ndarray:
@@ -177,8 +229,10 @@ def fitted(size: tuple[int, int], side: int) -> tuple[int, int]:
 
 
 def stretched(values: np.ndarray, size: tuple[int, int]) -> np.ndarray:
-    """A map (h, w) as float32 (H, W) for a size of W and H pixels."""
-    return cv2.resize(np.asarray(values, np.float32), size, interpolation=cv2.INTER_LINEAR)
+    """A map (h, w) as float32 (H, W) for a size of W and H pixels; made smaller by averages."""
+    smaller = values.shape[0] > size[1] and values.shape[1] > size[0]
+    way = cv2.INTER_AREA if smaller else cv2.INTER_LINEAR
+    return cv2.resize(np.asarray(values, np.float32), size, interpolation=way)
 
 
 def _joined(first: Image.Image, second: Image.Image, gap: int, stacked: bool) -> Image.Image:
@@ -229,7 +283,7 @@ def _colour_bar(
         draw.text((left + points + points // 2, y), label, _INK, font, anchor="lm")
     if threshold is not None and low <= threshold <= high:
         y = bottom - (bottom - top) * (threshold - low) / (high - low)
-        draw.line((left, y, left + points, y), _LIMIT_LINE, 2)
+        draw.line((left, y, left + points, y), LIMIT_LINE, 2)
         half = points // 3
         draw.polygon(
             [(left - 2, y), (left - 2 - half, y - half), (left - 2 - half, y + half)], _INK

@@ -16,6 +16,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from bayes_pfl.clip.frozen_clip import FrozenCLIP, ImageFeatures
+from bayes_pfl.data.tiles import Tile
 from bayes_pfl.detect.memory import PatchMemory, memory_score
 from bayes_pfl.detect.patches import PatchSettings, patch_directions
 from bayes_pfl.detect.standards import MapStandard, Standard, combined, log_odds
@@ -34,16 +35,53 @@ class Place(NamedTuple):
     """The most anomalous patch of an image, and the most similar one of the references.
 
     Attributes:
-        cell: of the image, counted row by row in the grid of the patches.
+        cell: of the image, or of its tile, counted row by row in the grid of the patches.
         picture: number of the reference picture.
-        reference_cell: of that picture.
+        reference_cell: of that picture; with tiles, of all of them one after the other.
         distance: one minus the cosine of the two, in [0, 2].
+        tile: of the image; None for the whole.
     """
 
     cell: int
     picture: int
     reference_cell: int
     distance: float
+    tile: Tile | None = None
+
+
+class Deviations(NamedTuple):
+    """How far B images lie above the normal ones, in standard deviations.
+
+    Attributes:
+        words, memory: (B,).
+        pairs: of each prompt pair by itself, (B, K).
+    """
+
+    words: Tensor
+    memory: Tensor
+    pairs: Tensor
+
+    def scores(self) -> CombinedScores:
+        """What words and memory say together."""
+        pairs = combined(self.pairs, self.memory[:, None])  # (B, K)
+        low, high = credible_interval(pairs)
+        spread = pairs.std(1, correction=0)
+        return CombinedScores(combined(self.words, self.memory), spread, low, high)
+
+
+class CombinedScores(NamedTuple):
+    """Scores of B images, (B,) each.
+
+    Attributes:
+        score: in [0, 1).
+        uncertainty: standard deviation of the scores of single prompt pairs.
+        low, high: ends of the central 95% of these.
+    """
+
+    score: Tensor
+    uncertainty: Tensor
+    low: Tensor
+    high: Tensor
 
 
 @dataclass(frozen=True)
@@ -71,9 +109,7 @@ class Combined:
     """Scores of B images by words and references.
 
     Attributes:
-        score: in [0, 1), (B,).
-        low, high: ends of the central 95% of the scores of single prompt pairs, (B,).
-        uncertainty: standard deviation of these, (B,).
+        deviations: that the scores are made of.
         words_score: by words alone, in [0, 1], (B,).
         memory_score: mean distance of the farthest 1% of the patches, in [0, 2], (B,).
         map: (B, S, S), in [0, 1).
@@ -81,10 +117,7 @@ class Combined:
         places: of each image.
     """
 
-    score: Tensor
-    low: Tensor
-    high: Tensor
-    uncertainty: Tensor
+    deviations: Deviations
     words_score: Tensor
     memory_score: Tensor
     map: Tensor
@@ -101,12 +134,20 @@ class References:
         memory: the patches kept.
         scale: what deviations are measured by.
         digests: :func:`picture_digest` of each reference picture.
+        tiles: what the tiles of a large picture are compared with: those of the references, and
+            their scale, which is that of a picture's most anomalous tile. None without tiles.
     """
 
     settings: PatchSettings
     memory: PatchMemory
     scale: Scale
     digests: tuple[str, ...]
+    tiles: References | None = None
+
+    def to(self, device: torch.device) -> References:
+        """The same with its patches on a device."""
+        tiles = self.tiles.to(device) if self.tiles else None
+        return replace(self, memory=self.memory.to(device), tiles=tiles)
 
     def patches(self, backbone: FrozenCLIP, features: ImageFeatures) -> Tensor:
         """Directions (B, N, C) of images that have been through the image tower."""
@@ -119,7 +160,7 @@ class References:
         words_maps: Tensor,
         patches: Tensor,
         sigma: float,
-        pixels: Sequence[np.ndarray],
+        twins: Sequence[int | None],
     ) -> Combined:
         """Combine the scores of B images by words with their distances to the references.
 
@@ -128,11 +169,11 @@ class References:
         Args:
             words_maps: smoothed, (B, S, S).
             sigma: of the smoothing of maps, in pixels.
-            pixels: uint8 (S, S, 3) of each image.
+            twins: of each image, see :meth:`twin`.
         """
         found = [
             self._distances(part, picture)
-            for part, picture in zip(patches.split(1), self._twins(patches, pixels), strict=True)
+            for part, picture in zip(patches.split(1), twins, strict=True)
         ]
         distance = torch.cat([one for one, _ in found])  # (B, N)
         nearest = torch.cat([at for _, at in found])
@@ -140,19 +181,23 @@ class References:
         both = combine_scores(self.scale, words, words_maps, distance, maps)
         return replace(both, places=self._places(both.map, distance, nearest))
 
-    def _twins(self, patches: Tensor, pixels: Sequence[np.ndarray]) -> list[int | None]:
-        """The number of the reference that an image is, or is a copy of; or None."""
+    def twin(self, pixels: np.ndarray, patches: Tensor | None = None) -> int | None:
+        """The number of the reference that an image is, or is a copy of; None for none.
+
+        Args:
+            pixels: uint8 (S, S, 3).
+            patches: of the image, (N, C); without them only equal pixels are recognised.
+        """
         if self.memory.pictures < 2:
-            return [None] * len(pixels)
-        known = {digest: at for at, digest in enumerate(self.digests)}
-        limit = COPY_SHARE * float(self.scale.memory_map.centre.mean())
-        twins: list[int | None] = []
-        for part, picture in zip(patches, pixels, strict=True):
-            if (twin := known.get(picture_digest(picture))) is None:
-                distance, nearest = self.memory.at_same_cells(part).min(0)
-                twin = int(nearest) if float(distance) < limit else None
-            twins.append(twin)
-        return twins
+            return None
+        digest = picture_digest(pixels)
+        if digest in self.digests:
+            return self.digests.index(digest)
+        if patches is None:
+            return None
+        distance, nearest = self.memory.at_same_cells(patches).min(0)
+        usual = float(self.scale.memory_map.centre.mean())
+        return int(nearest) if float(distance) < COPY_SHARE * usual else None
 
     def _distances(self, patches: Tensor, picture: int | None) -> tuple[Tensor, Tensor]:
         """Distances (B, N), and the nearest patches as indices of the whole memory."""
@@ -185,29 +230,49 @@ def combine_scores(
         words_maps, distance_maps: smoothed, (B, S, S).
         distance: (B, N).
     """
-    deviations = scale.memory.deviations(memory_score(distance))  # (B,)
-    score = deploy_scores(words).score
-    score_of_words = scale.words.deviations(log_odds(score))  # (B,)
-    odds = log_odds(words.pair_scores.float()) - scale.pairs.to(score.device)  # (B, K)
-    by_pair = (odds - odds.mean(1, keepdim=True)) / scale.words.spread + score_of_words[:, None]
-    pairs = combined(by_pair, deviations[:, None])  # (B, K)
-    low, high = credible_interval(pairs)
-    far = scale.memory_map.deviations(distance_maps)
-
-    def mapped(maps: Tensor) -> Tensor:
-        return combined(scale.words_map.deviations(log_odds(maps)), far)
-
-    above, below = (mapped((words_maps + way * words.map_spread).clamp(0, 1)) for way in (1, -1))
+    score, memory = deploy_scores(words).score, memory_score(distance)
+    above, below = (
+        combined_maps(scale, (words_maps + way * words.map_spread).clamp(0, 1), distance_maps)
+        for way in (1, -1)
+    )
     return Combined(
-        score=combined(score_of_words, deviations),
-        low=low,
-        high=high,
-        uncertainty=pairs.std(1, correction=0),
+        deviations=deviations(scale, score, words.pair_scores, memory),
         words_score=score,
-        memory_score=memory_score(distance),
-        map=mapped(words_maps),
+        memory_score=memory,
+        map=combined_maps(scale, words_maps, distance_maps),
         spread=(above - below) / 2,
         places=[],
+    )
+
+
+def deviations(scale: Scale, words: Tensor, pairs: Tensor, memory: Tensor) -> Deviations:
+    """Scores of B images measured by a scale.
+
+    Args:
+        words: scores by words, (B,).
+        pairs: by each prompt pair, (B, K).
+        memory: memory scores, (B,).
+    """
+    of_words = scale.words.deviations(log_odds(words))  # (B,)
+    odds = log_odds(pairs.float()) - scale.pairs.to(pairs.device)  # (B, K)
+    by_pair = (odds - odds.mean(1, keepdim=True)) / scale.words.spread + of_words[:, None]
+    return Deviations(of_words, scale.memory.deviations(memory), by_pair)
+
+
+def combined_maps(scale: Scale, words_maps: Tensor, distance_maps: Tensor) -> Tensor:
+    """Smoothed maps by words and by distances, (B, S, S), combined: in [0, 1)."""
+    far = scale.memory_map.deviations(distance_maps)
+    return combined(scale.words_map.deviations(log_odds(words_maps)), far)
+
+
+def most_deviating(parts: Sequence[Deviations]) -> Deviations:
+    """Of several views of one picture, the highest deviation by words, and by memory; (1,) each."""
+    views = Deviations(*(torch.cat(columns) for columns in zip(*parts, strict=True)))
+    words = int(views.words.argmax())
+    return Deviations(
+        views.words[words : words + 1],
+        views.memory.max().reshape(1),
+        views.pairs[words : words + 1],
     )
 
 

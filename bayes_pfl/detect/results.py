@@ -7,8 +7,8 @@ import io
 import os
 from base64 import b64encode
 from dataclasses import dataclass, field
+from functools import cached_property
 from pathlib import Path
-from typing import NamedTuple
 
 import cv2
 import numpy as np
@@ -18,20 +18,13 @@ from PIL import Image
 
 from bayes_pfl.data.images import read_image
 from bayes_pfl.detect.overlays import MAX_SIDE, overlay, plain_text
+from bayes_pfl.detect.regions import Box, PValues, Region, RegionRule, find_regions
 from bayes_pfl.errors import ConfigError, DataError
 from bayes_pfl.support.files import raising_not_written, write_atomically
 
 _PICTURES = {".png": "PNG", ".jpg": "JPEG", ".jpeg": "JPEG"}
+_NOT_COPIED = 2**22  # pixels of a map that has the picture's size already
 _SHOWN_SIDE = 512  # of a panel in a notebook
-
-
-class Box(NamedTuple):
-    """A rectangle in pixels, right and lower edge exclusive, as `PIL.Image.crop` takes it."""
-
-    left: int
-    top: int
-    right: int
-    bottom: int
 
 
 @dataclass(frozen=True)
@@ -86,6 +79,9 @@ class AnomalyResult:
         image: the picture, mode RGB, for images from memory; files are read again when needed.
         map_range: map values at the two ends of the overlay's colours, as the checkpoint says.
         map_threshold: of the map, from the calibration; None without one.
+        window: (centre, width) with which a DICOM file was read; None for its own.
+        min_area: regions of fewer pixels are left out of :attr:`regions`.
+        peak_p_values: from peaks of regions to p-values; None where no normal pictures are known.
     """
 
     score: float
@@ -107,6 +103,20 @@ class AnomalyResult:
     words_score: float | None = None
     memory_score: float | None = None
     nearest_normal: NearestNormal | None = field(default=None, repr=False)
+    window: tuple[float, float] | None = field(default=None, repr=False)
+    min_area: int = field(default=1, repr=False)
+    peak_p_values: PValues | None = field(default=None, repr=False)
+
+    @cached_property
+    def regions(self) -> tuple[Region, ...] | None:
+        """The connected regions at or above ``map_threshold``, the most anomalous first.
+
+        Found when first asked for; None where no threshold of the map is known. With another
+        threshold: :meth:`boxes`.
+        """
+        if self.map_threshold is None:
+            return None
+        return find_regions(self.anomaly_map, self._rule(None, self.min_area)).regions
 
     def overlay(
         self,
@@ -121,8 +131,8 @@ class AnomalyResult:
         """The image and its map side by side, with a colour bar.
 
         Args:
-            threshold: of the map, not of the score; its outline is drawn. None for the
-                calibration's, if there was one.
+            threshold: of the map, not of the score; the regions at or above it are outlined. None
+                for the calibration's, if there was one.
             mask: bool (h, w), the true anomalous area, outlined too.
             title: None for the path.
             limits: map values at the two ends of the colours; None for the checkpoint's.
@@ -131,14 +141,20 @@ class AnomalyResult:
 
         Raises:
             ImageReadError: the file does not exist any more.
+            ConfigError: a threshold that is no number.
             DataError: neither a path nor an image is known, or no uncertainty map.
         """
         if uncertainty and self.uncertainty_map is None:
             raise DataError("this result has no uncertainty map; predict with uncertainty=True")
+        limit = self.map_threshold if threshold is None else threshold
+        area = None
+        if limit is not None:
+            area = find_regions(self.anomaly_map, self._rule(limit, self.min_area)).mask()
         return overlay(
             self._picture(),
             self.anomaly_map,
-            threshold=self.map_threshold if threshold is None else threshold,
+            threshold=limit,
+            area=area,
             mask=mask,
             title=(self.path or "") if title is None else title,
             note=score_note(self.score, self.interval),
@@ -161,7 +177,8 @@ class AnomalyResult:
         Raises:
             ConfigError: no threshold is known, or it is no number.
         """
-        area = self._area(threshold)
+        limit = self._rule(threshold, 1).threshold
+        area = (self.anomaly_map >= limit).astype(np.uint8)
         found, _ = cv2.findContours(area, cv2.RETR_EXTERNAL, cv2.CHAIN_APPROX_NONE)
         lines = [line[:, 0].astype(np.int32) for line in found]
         return sorted(lines, key=lambda line: -cv2.contourArea(line))
@@ -176,18 +193,8 @@ class AnomalyResult:
         Raises:
             ConfigError: no threshold is known, it is no number, or ``min_area`` is below 1.
         """
-        if not min_area >= 1:
-            raise ConfigError(f"min_area = {min_area!r}: a number of pixels, 1 at least")
-        area = self._area(threshold)
-        count, labels, stats, _ = cv2.connectedComponentsWithStats(area, connectivity=8)
-        found = []
-        for region in range(1, count):
-            left, top, width, height, pixels = (int(value) for value in stats[region])
-            if pixels >= min_area:
-                part = np.s_[top : top + height, left : left + width]
-                peak = float(self.anomaly_map[part][labels[part] == region].max())
-                found.append((peak, Box(left, top, left + width, top + height)))
-        return [box for _, box in sorted(found, key=lambda entry: (-entry[0], entry[1]))]
+        found = find_regions(self.anomaly_map, self._rule(threshold, min_area))
+        return [region.box for region in found.regions]
 
     def save(self, target: str | os.PathLike[str]) -> list[Path]:
         """Write the overlay (a name that ends in .png or .jpg), the map (.npy), or both.
@@ -253,24 +260,20 @@ class AnomalyResult:
             picture = f'<img alt="{name} next to its anomaly map" src="{source}">'
         return f"<div>{picture}<table>{cells}</table></div>"
 
-    def _area(self, threshold: float | None) -> np.ndarray:
-        """uint8 (H, W): 1 where the map is at or above the threshold, else 0."""
+    def _rule(self, threshold: float | None, min_area: int) -> RegionRule:
         known = self.map_threshold if threshold is None else threshold
         if known is None:
             raise ConfigError(
                 "no threshold of the map is known: give one, or predict with a calibration"
             )
-        number = isinstance(known, int | float | np.number) and not isinstance(known, bool)
-        if not number or not np.isfinite(known):
-            raise ConfigError(f"threshold = {known!r}: give a value of the map, such as 0.5")
-        return (self.anomaly_map >= known).astype(np.uint8)
+        return RegionRule(known, min_area, self.peak_p_values)
 
     def _picture(self) -> Image.Image:
         if self.image is not None:
             return self.image
         if self.path is None:
             raise DataError("this result has neither path nor image; predict the image again")
-        return read_image(self.path)
+        return read_image(self.path, window=self.window)
 
 
 def score_note(score: float, interval: tuple[float, float]) -> str:
@@ -307,6 +310,8 @@ def resize_map(values: torch.Tensor, size: tuple[int, int]) -> np.ndarray:
         size: (width, height).
     """
     width, height = size
+    if tuple(values.shape) == (height, width) and values.numel() >= _NOT_COPIED:
+        return values.detach().float().cpu().clamp_(0, 1).numpy()
     whole = values.detach().float().cpu()[None, None]
     resized = F.interpolate(whole, (height, width), mode="bilinear", align_corners=False)
     return resized[0, 0].clamp_(0, 1).numpy()

@@ -10,17 +10,16 @@ import math
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import torch
 from torch import Tensor
 
 from bayes_pfl.clip.frozen_clip import ImageFeatures
-from bayes_pfl.data.decoding import Decoded
+from bayes_pfl.data.tiles import Tile
 from bayes_pfl.data.transforms import normalise
-from bayes_pfl.detect.inputs import Loaded
-from bayes_pfl.detect.references import Combined, Place, References
+from bayes_pfl.detect.references import Combined, Deviations, Place, References
 from bayes_pfl.detect.settings import ScoringSettings
 from bayes_pfl.errors import ConfigError
 from bayes_pfl.model.cost import scoring_bytes
@@ -40,10 +39,12 @@ class ScoredImage:
 
     Attributes:
         low, high: ends of the credible interval of the score.
-        map: (S, S) in [0, 1] on the CPU; None if maps were not asked for.
-        spread: (S, S) in [0, 0.5], the uncertainty map; likewise.
-        words_score, memory_score, place: of :class:`bayes_pfl.detect.references.Combined`; None
-            without references, where the score is that of the words.
+        map: (S, S), of a large picture in tiles (H, W), in [0, 1] on the CPU; None if maps were
+            not asked for.
+        spread: of the same size, in [0, 0.5], the uncertainty map; likewise.
+        words_score, memory_score, place, deviations: of
+            :class:`bayes_pfl.detect.references.Combined`, the last of one image; None without
+            references, where the score is that of the words.
     """
 
     score: float
@@ -57,6 +58,7 @@ class ScoredImage:
     words_score: float | None = None
     memory_score: float | None = None
     place: Place | None = None
+    deviations: Deviations | None = None
 
     @property
     def figures(self) -> dict[str, Any]:
@@ -68,6 +70,21 @@ class ScoredImage:
     def finite(self) -> bool:
         """False where half precision overflowed."""
         return math.isfinite(self.score) and math.isfinite(self.uncertainty)
+
+
+class View(NamedTuple):
+    """What the model sees of a picture at a time.
+
+    Attributes:
+        pixels: uint8 (S, S, 3).
+        tile: that it shows; None for the whole picture.
+        twin: number of the reference picture that a tile is of; None for none.
+    """
+
+    pixels: np.ndarray
+    class_name: str
+    tile: Tile | None = None
+    twin: int | None = None
 
 
 @dataclass(frozen=True)
@@ -103,12 +120,18 @@ class ScoredBatch:
         ]
         if (both := self.combined) is None:
             return found
-        columns = (both.score, both.uncertainty, both.low, both.high)
-        known = torch.stack([x.float() for x in (*columns, both.words_score, both.memory_score)], 1)
+        columns = (*both.deviations.scores(), both.words_score, both.memory_score)
+        known = torch.stack([column.float() for column in columns], 1).tolist()
         names = ("score", "uncertainty", "low", "high", "words_score", "memory_score")
+        parts = zip(*(part.cpu().split(1) for part in both.deviations), strict=True)
         return [
-            replace(image, place=place, **dict(zip(names, row, strict=True)))
-            for image, place, row in zip(found, both.places, known.tolist(), strict=True)
+            replace(
+                image,
+                place=place,
+                deviations=Deviations(*part),
+                **dict(zip(names, row, strict=True)),
+            )
+            for image, place, part, row in zip(found, both.places, parts, known, strict=True)
         ]
 
 
@@ -157,47 +180,55 @@ class Scorer:
         self, pixels: Sequence[np.ndarray], class_names: Sequence[str]
     ) -> list[ScoredImage]:
         """Score B pictures, uint8 (S, S, 3) each, with their class names or synonyms a|b."""
-        found: dict[int, ScoredImage] = {}
-        with out_of_memory_explained(self.model, len(pixels), self.draws):
-            for places in self._groups(class_names):
-                batch = self.batch(
-                    [pixels[at] for at in places], [class_names[at] for at in places]
-                )
-                found |= zip(places, batch.images(self.maps, self.spread), strict=True)
-        return [found[at] for at in range(len(pixels))]
+        return self.views([View(one, name) for one, name in zip(pixels, class_names, strict=True)])
 
-    def _groups(self, class_names: Sequence[str]) -> list[list[int]]:
-        """Places of the images that are scored together: each name with references by itself."""
-        groups: dict[str | None, list[int]] = {}
-        for at, name in enumerate(class_names):
-            groups.setdefault(name if name in self.references else None, []).append(at)
+    def views(self, views: Sequence[View]) -> list[ScoredImage]:
+        """Score B pictures or tiles of pictures, each by itself."""
+        found: dict[int, ScoredImage] = {}
+        with out_of_memory_explained(self.model, len(views), self.draws):
+            for places in self._groups(views):
+                batch = self._views([views[at] for at in places])
+                found |= zip(places, batch.images(self.maps, self.spread), strict=True)
+        return [found[at] for at in range(len(views))]
+
+    def _groups(self, views: Sequence[View]) -> list[list[int]]:
+        """Places of the views that are scored together: those with the same references."""
+        groups: dict[tuple[str, bool] | None, list[int]] = {}
+        for at, view in enumerate(views):
+            known = view.class_name in self.references
+            group = (view.class_name, view.tile is not None) if known else None
+            groups.setdefault(group, []).append(at)
         return list(groups.values())
 
-    def decoded(
-        self, items: Sequence[Decoded | Loaded], class_names: Sequence[str]
-    ) -> list[ScoredImage | None]:
-        """Score the images that could be read; None for each of the others."""
-        pixels = [item.pixels for item in items if item.pixels is not None]
-        pairs = zip(items, class_names, strict=True)
-        names = [name for item, name in pairs if item.pixels is not None]
-        scored = iter(self(pixels, names) if pixels else ())
-        return [None if item.pixels is None else next(scored) for item in items]
-
-    @torch.no_grad()
     def batch(self, pixels: Sequence[np.ndarray], class_names: Sequence[str]) -> ScoredBatch:
         """Score B pictures, uint8 (S, S, 3) each.
 
         Args:
             class_names: those with references must not be mixed with others.
         """
-        features, words = self.encoded(pixels, class_names)
-        references = self.references.get(class_names[0])
+        return self._views([View(one, name) for one, name in zip(pixels, class_names, strict=True)])
+
+    def references_of(self, class_name: str, tile: Tile | None = None) -> References | None:
+        """What pictures of a class name, or tiles of them, are compared with."""
+        references = self.references.get(class_name)
+        return references.tiles if references and tile else references
+
+    @torch.no_grad()
+    def _views(self, views: Sequence[View]) -> ScoredBatch:
+        pixels = [view.pixels for view in views]
+        features, words = self.encoded(pixels, [view.class_name for view in views])
+        first = views[0]
+        references = self.references_of(first.class_name, first.tile)
         wanted = self.maps or references is not None
         maps = gaussian_smooth(words.map, self.sigma) if wanted else words.map
         if references is None:
             return ScoredBatch(words, maps)
         patches = references.patches(self.model.backbone, features)
-        both = references.combine(words, maps, patches, self.sigma, pixels)
+        twins = [
+            references.twin(view.pixels, part) if view.tile is None else view.twin
+            for view, part in zip(views, patches, strict=True)
+        ]
+        both = references.combine(words, maps, patches, self.sigma, twins)
         return ScoredBatch(words, both.map, both)
 
     @torch.no_grad()
@@ -235,7 +266,7 @@ class Scorer:
 
 
 def _on_device(references: Mapping[str, References], device: torch.device) -> dict[str, References]:
-    return {name: replace(one, memory=one.memory.to(device)) for name, one in references.items()}
+    return {name: one.to(device) for name, one in references.items()}
 
 
 def run_draws(

@@ -11,7 +11,7 @@ from bayes_pfl.data.card_schema import LEVELS, Card
 from bayes_pfl.data.cards import card_names, load_card, locate
 from bayes_pfl.data.records import Sample, select_categories
 from bayes_pfl.data.sources import read_source
-from bayes_pfl.errors import ConfigError, DataError
+from bayes_pfl.errors import ConfigError, DataError, NoSplitError
 from bayes_pfl.evaluate.records import Skipped
 
 ALL = "all"
@@ -30,7 +30,8 @@ class EvaluationData:
         domain: "industrial", "medical" or "other": its part of the table.
         levels: results it is meant for, of "image" and "pixel".
         notes: where it differs from its card, one line each.
-        train: reads its train split; nothing where there is none.
+        train: reads its train split; nothing where there is none, DataError where it cannot be
+            read.
     """
 
     name: str
@@ -168,7 +169,7 @@ def _read(card: Card, root: Path | None, form: str, own_folder: bool = False) ->
 def _or_nothing(read: Callable[[], list[Sample]]) -> list[Sample]:
     try:
         return read()
-    except DataError:  # most often: there is no such split
+    except NoSplitError:
         return []
 
 

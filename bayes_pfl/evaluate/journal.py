@@ -90,4 +90,7 @@ def _header(request: EvaluationRequest) -> dict[str, Any]:
         "protocols": list(request.protocols),
         "seeds": list(request.seeds),
         "settings": {"samples": settings.samples, "precision": settings.precision},
-    } | ({"methods": methods} if request.references else {})
+    } | (
+        ({"methods": methods} if request.references else {})
+        | ({"profile": request.profile.sha256} if request.profile else {})
+    )

@@ -1,4 +1,5 @@
-"""Which pictures are the references of a category: k normal ones, or a few of the test set itself.
+"""Which pictures are the references of a category: k normal ones, a few of the test set itself, or
+those of a profile.
 
 The draw depends on the seed, the category's name and the paths of its pictures, never on their
 order. It is nested: the k references of a seed are the first k of one permutation.
@@ -21,6 +22,7 @@ from bayes_pfl.data.transforms import resize_image
 from bayes_pfl.detect.scorer import Scorer
 from bayes_pfl.errors import DataError
 from bayes_pfl.evaluate.datasets import EvaluationData
+from bayes_pfl.fit.profile import Profile, no_pictures
 from bayes_pfl.fit.references import (
     DRAWN_MUTUAL,
     FEWEST_MUTUAL,
@@ -29,11 +31,15 @@ from bayes_pfl.fit.references import (
 )
 
 Mutual = Literal["mutual"]
-Method = int | Mutual
-"""What images are compared with: so many normal pictures, 0 for none; or one another."""
+OfProfile = Literal["profile"]
+Method = int | Mutual | OfProfile
+"""What images are compared with: so many normal pictures, 0 for none; one another; a profile."""
 
 MUTUAL: Mutual = "mutual"
-_TRAIN, _TEST = "train/good", "test/good, left out of the test"
+PROFILE: OfProfile = "profile"
+_TRAIN = "for each category, of train/good"
+_TEST = "for each category, of test/good and left out of the test"
+_ITSELF = "for each category, of the test itself, labels unused"
 _LESS = "use --shots 0, or leave it out with --categories"
 
 
@@ -42,13 +48,21 @@ class Drawn:
     """The references of one category.
 
     Attributes:
+        samples: the pictures; none where they are those of a profile.
         source: where they are from, in the words of a note.
         mutual: they may be anomalous themselves.
+        profile: one that is fitted already, in place of samples.
     """
 
     samples: tuple[Sample, ...]
     source: str
     mutual: bool = False
+    profile: Profile | None = None
+
+    @property
+    def count(self) -> int:
+        """Number of pictures."""
+        return len(self.profile.pictures if self.profile else self.samples)
 
     def fitted(self, scorer: Scorer) -> Scorer:
         """The scorer with these references, for the category's class name.
@@ -56,6 +70,8 @@ class Drawn:
         Raises:
             DataError: a reference that cannot be read, or too few that differ.
         """
+        if self.profile is not None and self.profile.references is not None:
+            return scorer.with_references({self.profile.class_name: self.profile.references})
         name, side = self.samples[0].class_name, scorer.model.backbone.image_size
         pictures = [resize_image(read_image(sample.path), side) for sample in self.samples]
         labels = [str(sample.path) for sample in self.samples]
@@ -70,45 +86,57 @@ class Draw:
 
     Attributes:
         data: without the references, unless they are drawn for mutual scoring.
-        references: by category; empty for scores by words alone.
+        references: by category; a category without any is scored by words alone.
+        remarks: what else a reader must know, one line each.
     """
 
     data: EvaluationData
     references: Mapping[str, Drawn] = field(default_factory=dict)
+    remarks: tuple[str, ...] = ()
+
+    def first(self, count: int) -> Draw:
+        """With so many of the references of each category, and the same test."""
+        fewer = {
+            category: replace(drawn, samples=drawn.samples[:count])
+            for category, drawn in self.references.items()
+        }
+        return replace(self, references=fewer)
 
     @property
     def identity(self) -> str:
-        """Hash of the references' files; "" where there are none."""
+        """Hash of the references' files, or of the profile; "" where there are none."""
         parts = [
-            f"{category}\0{file_identity(sample)}"
+            f"{category}\0{one}"
             for category, drawn in sorted(self.references.items())
-            for sample in drawn.samples
+            for one in (
+                [drawn.profile.sha256] if drawn.profile else map(file_identity, drawn.samples)
+            )
         ]
         return hashlib.sha256("\0".join(parts).encode()).hexdigest()[:16] if parts else ""
 
 
 def method_label(method: Method) -> str:
-    """Its short name: "words", "4-shot", "mutual"."""
-    if method == MUTUAL:
-        return MUTUAL
+    """Its short name: "words", "4-shot", "mutual", "profile"."""
+    if isinstance(method, str):
+        return method
     return f"{method}-shot" if method else "words"
 
 
-def draw_references(data: EvaluationData, method: Method, seed: int) -> Draw:
+def draw_references(data: EvaluationData, method: int | Mutual, seed: int) -> Draw:
     """Draw the references of every category.
 
     Normal pictures are those of the train split; where a category has none that are there, those of
-    the test, which are then left out of it, but for one at least.
+    the test, which are then left out of it, but for one at least. A train split that cannot be read
+    counts as none, with a remark.
 
     Raises:
         DataError: a category with several class names, or with too few pictures.
     """
     if method == 0:
         return Draw(data)
-    train = [sample for sample in data.train() if sample.label == 0 and sample.path.is_file()]
+    train, remarks = _train(data) if method != MUTUAL else ([], ())
     references: dict[str, Drawn] = {}
-    for category in dict.fromkeys(sample.category for sample in data.samples):
-        test = [sample for sample in data.samples if sample.category == category]
+    for category, test in _by_category(data).items():
         name = f"{data.name}/{category}"
         _check_one_name(name, test)
         if method == MUTUAL:
@@ -123,22 +151,60 @@ def draw_references(data: EvaluationData, method: Method, seed: int) -> Draw:
         return Draw(data, references)
     taken = {sample.path for drawn in references.values() for sample in drawn.samples}
     left = tuple(sample for sample in data.samples if sample.path not in taken)
-    return Draw(replace(data, samples=left), references)
+    return Draw(replace(data, samples=left), references, remarks)
+
+
+def profile_references(data: EvaluationData, profile: Profile) -> Draw:
+    """The pictures of a profile as references of the categories of its class name.
+
+    Raises:
+        ConfigError: a profile of words alone.
+        DataError: such a category with several class names.
+    """
+    if profile.references is None:
+        raise no_pictures(profile)
+    source = f"of the profile {profile.folder or 'in memory'}"
+    references: dict[str, Drawn] = {}
+    for category, test in _by_category(data).items():
+        if any(sample.class_name == profile.class_name for sample in test):
+            _check_one_name(f"{data.name}/{category}", test)
+            references[category] = Drawn((), source, profile=profile)
+    return Draw(data, references)
+
+
+def _train(data: EvaluationData) -> tuple[list[Sample], tuple[str, ...]]:
+    """The normal pictures of the train split that are there, and what a reader must know."""
+    try:
+        train = data.train()
+    except DataError as error:
+        return [], (f"{data.name}: its train split cannot be read and counts as none: {error}.",)
+    return [sample for sample in train if sample.label == 0 and sample.path.is_file()], ()
+
+
+def _by_category(data: EvaluationData) -> dict[str, list[Sample]]:
+    found: dict[str, list[Sample]] = {}
+    for sample in data.samples:
+        found.setdefault(sample.category, []).append(sample)
+    return found
 
 
 def reference_notes(method: Method, draws: Iterable[Draw]) -> list[str]:
     """What a reader of the tables must know of the references, one line for each kind."""
     categories: dict[tuple[str, int], list[str]] = {}
+    lines: list[str] = []
+    alone = False
     for draw in draws:
+        lines += draw.remarks
+        alone |= bool(_by_category(draw.data).keys() - draw.references.keys())
         for category, drawn in draw.references.items():
-            key = drawn.source, len(drawn.samples)
+            key = drawn.source, drawn.count
             categories.setdefault(key, []).append(f"{draw.data.name}/{category}")
-    lines = []
     for (source, count), names in categories.items():
         kind = "pictures" if method == MUTUAL else "normal pictures"
         kind = kind if count > 1 else kind.removesuffix("s")
-        of = f": {', '.join(names)}" if len(categories) > 1 else ""
-        lines.append(f"{method_label(method)}: {count} {kind} of {source} a category{of}.")
+        of = f": {', '.join(names)}" if alone or len(categories) > 1 else ""
+        of += "; the other categories by words alone" if alone else ""
+        lines.append(f"{method_label(method)}: {count} {kind} {source}{of}.")
     return lines
 
 
@@ -147,7 +213,8 @@ def _check_one_name(name: str, test: Sequence[Sample]) -> None:
     if len(words) > 1:
         raise DataError(
             f"{name} has pictures of {len(words)} class names ({', '.join(list(words)[:5])}), and "
-            "references are of one: name it alike throughout, or leave --shots and --mutual out"
+            "references are of one: name it alike throughout, or leave --shots, --mutual and "
+            "--profile out"
         )
 
 
@@ -158,7 +225,7 @@ def _mutual(name: str, category: str, test: Sequence[Sample], seed: int) -> Draw
             f"{FEWEST_MUTUAL} at least; leave --mutual out, or the category with --categories"
         )
     chosen = _permuted(test, category, seed)[:DRAWN_MUTUAL]
-    return Drawn(tuple(chosen), "the test itself, labels unused,", mutual=True)
+    return Drawn(tuple(chosen), _ITSELF, mutual=True)
 
 
 def _shots(

@@ -11,9 +11,10 @@ from bayes_pfl.errors import ConfigError
 from bayes_pfl.evaluate.datasets import EvaluationData
 from bayes_pfl.evaluate.published import Published
 from bayes_pfl.evaluate.records import Protocol, Skipped
-from bayes_pfl.evaluate.reference_draw import MUTUAL, Method
+from bayes_pfl.evaluate.reference_draw import MUTUAL, PROFILE, Method
 from bayes_pfl.evaluate.scoring import EvaluationSettings
 from bayes_pfl.fit.calibration import Calibration
+from bayes_pfl.fit.profile import Profile
 
 
 @dataclass(frozen=True)
@@ -34,6 +35,8 @@ class EvaluationRequest:
         shots: numbers of normal pictures that images are compared with, each a method of its own; 0
             for words alone.
         mutual: also compare the test images of each category with each other.
+        profile: also compare with its normal pictures, in the categories of its class name; its
+            threshold, if it has one, is tried there.
 
     Raises:
         ConfigError: references with a calibration, or with the protocol `authors`.
@@ -56,23 +59,33 @@ class EvaluationRequest:
     resume: bool = False
     shots: tuple[int, ...] = ()
     mutual: bool = False
+    profile: Profile | None = None
 
     def __post_init__(self) -> None:
         if self.references and "authors" in self.protocols:
             raise ConfigError(
-                "--shots and --mutual with the protocol authors, whose scores are those of words: "
-                "use --protocol deploy"
+                "--shots, --mutual and --profile with the protocol authors, whose scores are those "
+                "of words: use --protocol deploy"
             )
         if self.references and self.calibration:
             raise ConfigError(
-                "--calibration is of scores by words alone: leave it out, or --shots and --mutual"
+                "--calibration is of scores by words alone: leave it out, or --shots, --mutual and "
+                "--profile"
             )
 
     @property
     def methods(self) -> tuple[Method, ...]:
         """What images are compared with, in the order of the tables."""
-        both: tuple[Method, ...] = (*self.shots, *((MUTUAL,) if self.mutual else ()))
-        return both or (0,)
+        found: list[Method] = [*self.shots]
+        found += [MUTUAL] if self.mutual else []
+        found += [PROFILE] if self.profile else []
+        return tuple(found) or (0,)
+
+    def threshold(self, method: Method) -> Calibration | None:
+        """The threshold that is tried on the scores of a method."""
+        if method == PROFILE and self.profile:
+            return self.profile.calibration
+        return self.calibration
 
     @property
     def references(self) -> bool:

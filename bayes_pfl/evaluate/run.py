@@ -39,17 +39,19 @@ from bayes_pfl.evaluate.records import (
     dataset_result,
 )
 from bayes_pfl.evaluate.reference_draw import (
+    PROFILE,
     Draw,
     Method,
     draw_references,
     method_label,
+    profile_references,
     reference_notes,
 )
 from bayes_pfl.evaluate.request import EvaluationOutcome, EvaluationRequest
 from bayes_pfl.evaluate.scoring import EvaluationSettings
 from bayes_pfl.evaluate.shots_table import shots_csv, shots_markdown
 from bayes_pfl.evaluate.tables import categories_csv, categories_markdown
-from bayes_pfl.evaluate.threshold import add_rates, check_calibration, threshold_line
+from bayes_pfl.evaluate.threshold import add_rates, check_fitted, threshold_line
 from bayes_pfl.model.network import BayesPFLNetwork
 from bayes_pfl.report.pictures import ReportPictures
 from bayes_pfl.report.runs import report_of_run
@@ -171,10 +173,13 @@ Draws = Mapping[int, Sequence[Draw]]
 
 
 def _draws(request: EvaluationRequest, method: Method) -> Draws:
-    return {
-        seed: [draw_references(data, method, seed) for data in request.data]
-        for seed in request.seeds
-    }
+    def draw(data: EvaluationData, seed: int) -> Draw:
+        if method == PROFILE:
+            assert request.profile is not None  # the method is there because of it
+            return profile_references(data, request.profile)
+        return draw_references(data, method, seed)
+
+    return {seed: [draw(data, seed) for data in request.data] for seed in request.seeds}
 
 
 def _images(draws: Draws) -> int:
@@ -191,7 +196,7 @@ class _CheckpointRun:
         results: by protocol and dataset, one for each seed.
 
     Raises:
-        ConfigError: the calibration does not fit.
+        ConfigError: the calibration or profile does not fit.
         DataError: ``out`` cannot be written, or a word cannot be in a prompt.
     """
 
@@ -206,7 +211,8 @@ class _CheckpointRun:
 
     def __post_init__(self) -> None:
         request = self.request
-        check_calibration(request, self.model)
+        for fitted in (request.calibration, request.profile):
+            check_fitted(fitted, self.model, request.data, request.settings, request.seeds)
         for word in dict.fromkeys(s.class_name for data in request.data for s in data.samples):
             check_class_name(self.model, word)
         prepare_folder(self.out)
@@ -247,8 +253,9 @@ class _CheckpointRun:
                 self.image_rows += image_rows(data.name, seed, records)
                 for protocol, by_dataset in self.results.items():
                     result = dataset_result(records, protocol, about, request.include_trained)
-                    if protocol == "deploy" and request.calibration:
-                        add_rates(result, records, data, request.calibration)
+                    tried = request.threshold(self.method)
+                    if protocol == "deploy" and tried:
+                        add_rates(result, records, data, tried)
                     by_dataset.setdefault(data.name, []).append(result)
 
     def _about(self, data: EvaluationData) -> dict[str, dict[str, Any]]:
@@ -376,4 +383,7 @@ def _config(request: EvaluationRequest) -> dict[str, Any]:
         "seeds": list(request.seeds),
         "cache": str(request.cache) if request.cache else None,
         "compared_with": request.published.source if request.published else None,
-    } | ({"methods": list(request.methods)} if request.references else {})
+    } | (
+        ({"methods": list(request.methods)} if request.references else {})
+        | ({"profile": request.profile.summary_dict()} if request.profile else {})
+    )

@@ -198,9 +198,10 @@ class _CategoryScoring:
         k = top_k_at(record.category, self.model.backbone.image_size)
         found, top_means = deploy_scores(scored.words), top_mean(scored.words.map, k=k)
         both = scored.combined
-        uncertainty = both.uncertainty if both else found.uncertainty
+        scores = both.deviations.scores() if both else found
+        uncertainty = scores.uncertainty
         columns = [found.text_score, found.map_score, top_means, uncertainty]
-        columns += [both.score, both.words_score, both.memory_score] if both else []
+        columns += [scores.score, both.words_score, both.memory_score] if both else []
         values = torch.stack([column.float() for column in columns], dim=1).tolist()
         images = zip(batch.samples, has_mask.tolist(), values, pixel_aps.tolist(), strict=True)
         rows = tuple(

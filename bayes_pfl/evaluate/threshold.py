@@ -1,42 +1,48 @@
-"""A calibrated threshold on labelled data: its false positive rate, and what it finds.
+"""A threshold on labelled data: its false positive rate, and what it finds.
 
-Measured for the category of the calibration's class name, and in the protocol `deploy` only: the
-scores of the protocol `authors` depend on the test set.
+Measured for the category of the class name that a calibration or profile is for, and in the
+protocol `deploy` only: the scores of the protocol `authors` depend on the test set.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
+from bayes_pfl.detect.settings import ScoringSettings
 from bayes_pfl.errors import ConfigError
 from bayes_pfl.evaluate.datasets import EvaluationData
 from bayes_pfl.evaluate.records import CategoryRecord
-from bayes_pfl.evaluate.request import EvaluationRequest
 from bayes_pfl.fit.calibration import Calibration, settings_of
 from bayes_pfl.fit.decision import reaches
+from bayes_pfl.fit.profile import Profile
 from bayes_pfl.model.network import BayesPFLNetwork
 
 
-def check_calibration(request: EvaluationRequest, model: BayesPFLNetwork) -> None:
-    """Check that the calibration of a run, if it has one, fits; before any work.
+def check_fitted(
+    fitted: Calibration | Profile | None,
+    model: BayesPFLNetwork,
+    data: Sequence[EvaluationData],
+    settings: ScoringSettings,
+    seeds: Sequence[int],
+) -> None:
+    """Check that a calibration or profile, if there is one, fits a run; before any work.
 
     Raises:
         ConfigError: no category has its class name, or its settings or weights differ.
     """
-    if request.calibration is None:
+    if fitted is None:
         return
-    name = request.calibration.settings.class_name
-    known = dict.fromkeys(sample.class_name for one in request.data for sample in one.samples)
+    name, what = fitted.settings.class_name, type(fitted).__name__.lower()
+    known = dict.fromkeys(sample.class_name for one in data for sample in one.samples)
     if name not in known:
         raise ConfigError(
-            f"the calibration is for {name!r}, which no category here is called; there are "
+            f"the {what} is for {name!r}, which no category here is called; there are "
             f"{', '.join(map(repr, list(known)[:10]))}"
         )
-    for seed in request.seeds:
-        run = settings_of(model, name, replace(request.settings, seed=seed))
-        request.calibration.check(model, run)
+    for seed in seeds:
+        fitted.check(model, settings_of(model, name, replace(settings, seed=seed)))
 
 
 def add_rates(

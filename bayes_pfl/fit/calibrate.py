@@ -5,15 +5,15 @@ from __future__ import annotations
 import os
 from collections.abc import Iterable, Iterator, Sequence, Sized
 from dataclasses import dataclass
-from pathlib import Path
 
 import numpy as np
 
 from bayes_pfl.checkpoints.fingerprint import fingerprint
 from bayes_pfl.data.decoding import Decoded, decode
-from bayes_pfl.data.image_files import find_images
+from bayes_pfl.data.pages import find_pictures
 from bayes_pfl.detect.class_names import check_class_name
 from bayes_pfl.detect.inputs import ImageLike, Loaded, batched, load_pixels
+from bayes_pfl.detect.pictures import score_pictures
 from bayes_pfl.detect.scorer import Scorer
 from bayes_pfl.detect.settings import ScoringSettings
 from bayes_pfl.errors import ConfigError, DataError
@@ -89,7 +89,10 @@ def calibrate(
     if isinstance(images, Sized):
         options.check_count(len(images))
     side = model.backbone.image_size
-    loaded = (load_pixels(image, at, side) for at, image in enumerate(images))
+    side, tiles = model.backbone.image_size, options.tiles(model)
+    loaded = (
+        load_pixels(image, at, side, options.window, tiles) for at, image in enumerate(images)
+    )
     batches = batched(loaded, options.batch_size)
     return calibrate_batches(model, batches, class_name, options, checkpoint, progress)[0]
 
@@ -108,16 +111,21 @@ def calibrate_folder(
     Returns:
         The calibration; paths and reasons of files that could not be read and were left out.
     """
-    paths = find_images(Path(folder))
-    options.check_count(len(paths))
+    pictures = find_pictures(folder, options.window).pictures
+    options.check_count(len(pictures))
     progress = progress or NullProgress()
-    progress.start("calibration", len(paths))
+    progress.start("calibration", len(pictures))
     skipped: list[tuple[str, str]] = []
 
     def batches() -> Iterator[list[Decoded]]:
-        side, size = model.backbone.image_size, options.batch_size
-        for batch in decode(paths, side, batch_size=size, workers=options.workers):
-            skipped.extend((str(item.path), item.error) for item in batch if item.pixels is None)
+        for batch in decode(
+            pictures,
+            model.backbone.image_size,
+            batch_size=options.batch_size,
+            workers=options.workers,
+            tiles=options.tiles(model),
+        ):
+            skipped.extend((item.title, item.error) for item in batch if item.pixels is None)
             yield batch
 
     found, _ = calibrate_batches(model, batches(), class_name, options, checkpoint, progress)
@@ -136,20 +144,23 @@ def calibrate_batches(
     check_class_name(model, class_name)
     scorer = Scorer(model, options, spread=False)
     scores: list[float] = []
+    peaks: list[float] = []
     names: list[str] = []
     pixels = PixelRates()
     for batch in batches:
-        found = scorer.decoded(batch, [class_name] * len(batch))
+        found = score_pictures(scorer, batch, [class_name] * len(batch))
         for item, scored in zip(batch, found, strict=True):
             if scored is None:
                 continue
-            names.append(str(item.path) if item.path else f"image {len(names)}")
+            names.append(item.title or f"image {len(names)}")
             if not scored.finite or scored.map is None:
                 raise ConfigError(
                     f"the score of {names[-1]} is not finite: use bfloat16 or float32"
                 )
             scores.append(scored.score)
-            pixels.add(scored.map.clamp(0, 1).numpy())
+            one = scored.map.clamp(0, 1).numpy()
+            pixels.add(one)
+            peaks.append(float(one.max()))
         if progress:
             progress.advance(len(batch), {})
     options.check_count(len(scores))
@@ -164,6 +175,7 @@ def calibrate_batches(
         threshold=score_threshold(scores, options.fpr),
         pixel_fpr=float(options.of_pixels),
         pixel_threshold=pixels.threshold(options.of_pixels),
+        peaks=tuple(sorted(peaks)),
     )
     return calibration, dict(zip(names, scores, strict=True))
 

@@ -9,6 +9,7 @@ from __future__ import annotations
 import json
 import os
 from dataclasses import asdict, dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +17,9 @@ import numpy as np
 
 from bayes_pfl.checkpoints.fingerprint import known_fingerprint
 from bayes_pfl.config import from_dict
+from bayes_pfl.data.dicom import Window
+from bayes_pfl.data.tiles import DEFAULT_OVERLAP
+from bayes_pfl.detect.regions import PValues
 from bayes_pfl.detect.settings import ScoringSettings
 from bayes_pfl.errors import ConfigError
 from bayes_pfl.fit.conformal import images_needed, p_values, score_threshold
@@ -47,6 +51,9 @@ class CalibratedSettings:
     smoothing: bool
     image_size: int
     seed: int
+    window: Window | None = None
+    tile: int | None = None
+    overlap: float = DEFAULT_OVERLAP
 
 
 @dataclass(frozen=True)
@@ -61,6 +68,8 @@ class Calibration:
         pixel_fpr: expected share of the pixels of a new normal image at or above
             ``pixel_threshold``, at most.
         pixel_threshold: of the (smoothed) map at the model's size.
+        peaks: highest value of each normal image's map at that size, in rising order; empty in
+            files of earlier versions.
 
     Raises:
         ConfigError: values that do not belong together.
@@ -74,6 +83,7 @@ class Calibration:
     threshold: float
     pixel_fpr: float
     pixel_threshold: float
+    peaks: tuple[float, ...] = ()
 
     def __post_init__(self) -> None:
         if faults := list(_faults(self)):
@@ -83,9 +93,19 @@ class Calibration:
         """Share of normal images that score this or more, in (0, 1]: ``conformal.p_values``."""
         return float(p_values(self.scores, np.array([score]))[0])
 
+    @property
+    def peak_p_values(self) -> PValues | None:
+        """From peaks of regions to their p-values; None in files of earlier versions.
+
+        A map that was resized has no higher peak than at the model's size: p-values of its regions
+        are rather too high than too low.
+        """
+        return partial(p_values, self.peaks) if self.peaks else None
+
     def summary_dict(self) -> dict[str, Any]:
-        """Everything but the scores, for summaries."""
-        return {name: value for name, value in asdict(self).items() if name != "scores"}
+        """Everything but the scores and peaks, for summaries."""
+        left_out = ("scores", "peaks")
+        return {name: value for name, value in asdict(self).items() if name not in left_out}
 
     def check(self, model: BayesPFLNetwork, settings: CalibratedSettings) -> None:
         """Refuse a run whose scores are not comparable.
@@ -184,6 +204,11 @@ def _faults(found: Calibration) -> list[str]:
             return [str(error)]
         if found.threshold != due:
             faults.append(f"threshold = {found.threshold}: scores and fpr give {due}")
+    peaks = np.asarray(found.peaks, np.float64)
+    if len(peaks) not in (0, found.n):
+        faults.append(f"{len(peaks)} peaks: must be n = {found.n}, or none")
+    elif len(peaks) and not (np.all(np.diff(peaks) >= 0) and peaks[0] >= 0 and peaks[-1] <= 1):
+        faults.append("peaks: must rise, within 0 and 1")
     if not 0 <= found.pixel_threshold <= 1.001:
         faults.append(f"pixel_threshold = {found.pixel_threshold}: must lie within 0 and 1")
     return faults
@@ -201,4 +226,7 @@ def settings_of(
         smoothing=settings.smoothing,
         image_size=model.backbone.image_size,
         seed=settings.seed,
+        window=settings.window,
+        tile=settings.tile if isinstance(settings.tile, int) else None,
+        overlap=settings.overlap,
     )

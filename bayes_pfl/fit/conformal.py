@@ -17,6 +17,7 @@ from bayes_pfl.errors import ConfigError, DataError
 
 _ROUNDING = 1e-9  # 100 * 0.07 is 7.000000000000001
 _BINS = 65536
+_AT_ONCE = 2**22  # pixels
 _LEAST_SPREAD = 1e-3  # scores of near copies of one picture would otherwise make outliers of dust
 
 
@@ -94,22 +95,21 @@ class PixelRates:
 
     def __init__(self) -> None:
         self.images = 0
-        self._pixels: int | None = None
-        self._counts = np.zeros(_BINS, np.int64)
+        self._shares = np.zeros(_BINS)  # of the pixels of each image, added up
 
     def add(self, anomaly_map: np.ndarray) -> None:
-        """Count a map (S, S) in [0, 1]; S is the same for all.
+        """Count a map (H, W) in [0, 1]; every image counts the same, whatever its size.
 
         Raises:
-            DataError: another size than the first one's, or values out of range.
+            DataError: values out of range.
         """
-        self._pixels = self._pixels or anomaly_map.size
-        if anomaly_map.size != self._pixels:
-            raise DataError(f"a map of {anomaly_map.size} pixels after one of {self._pixels}")
         if not (anomaly_map.min() >= 0 and anomaly_map.max() <= 1):
             raise DataError("a map with values outside [0, 1]")
-        steps = np.minimum((anomaly_map.ravel() * np.float32(_BINS)).astype(np.int64), _BINS - 1)
-        self._counts += np.bincount(steps, minlength=_BINS)
+        counts = np.zeros(_BINS, np.int64)
+        for rows in np.array_split(anomaly_map, max(1, anomaly_map.size // _AT_ONCE)):
+            steps = np.minimum((rows.ravel() * np.float32(_BINS)).astype(np.int64), _BINS - 1)
+            counts += np.bincount(steps, minlength=_BINS)
+        self._shares += counts / anomaly_map.size
         self.images += 1
 
     def threshold(self, rate: float) -> float:
@@ -123,9 +123,8 @@ class PixelRates:
             ConfigError, DataError: as :func:`check_rate`.
         """
         check_rate("pixel_fpr", rate, self.images)
-        share = rate * (self.images + 1) - 1  # n F(t) must not be above it
-        allowed = math.floor((share + _ROUNDING) * (self._pixels or 0))
-        above = np.append(np.cumsum(self._counts[::-1])[::-1], 0)  # pixels at or above each step
+        allowed = rate * (self.images + 1) - 1 + _ROUNDING  # n F(t) must not be above it
+        above = np.append(np.cumsum(self._shares[::-1])[::-1], 0)  # n F(t) of each step t
         step = int(np.argmax(above <= allowed))
         return step / _BINS if step < _BINS else 1 + 1 / _BINS
 

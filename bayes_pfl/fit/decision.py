@@ -12,7 +12,9 @@ import numpy as np
 import torch
 from PIL import Image
 
+from bayes_pfl.data.tiles import Tile
 from bayes_pfl.detect.references import COMBINED_RANGE, Place, References
+from bayes_pfl.detect.regions import Box, PValues, RegionRule
 from bayes_pfl.detect.results import NearestNormal, cell_box
 from bayes_pfl.detect.settings import ScoringSettings
 from bayes_pfl.errors import ConfigError
@@ -55,10 +57,12 @@ class ReferencePictures(NamedTuple):
     Attributes:
         names: of the pictures.
         pixels: the picture of a number, uint8 (S, S, 3).
+        tile: the tile of a picture, by both numbers; None for references without tiles.
     """
 
     names: Sequence[str]
     pixels: Callable[[int], np.ndarray]
+    tile: Callable[[int, int], Image.Image] | None = None
 
 
 @dataclass(frozen=True)
@@ -68,7 +72,7 @@ class Decision:
 
     Attributes:
         threshold: of the score.
-        map_threshold: of the map, to be outlined.
+        map_threshold: of the map; pixels at or above it belong to regions, and are outlined.
         profile: brings references, and perhaps the calibration.
         references: by class name, what images are compared with; empty for words alone.
         compared_with: what that is, in words; "" for words alone.
@@ -91,6 +95,17 @@ class Decision:
             value = getattr(self, name)
             if value is not None and not math.isfinite(value):
                 raise ConfigError(f"{name} = {value}: give a number; scores lie within 0 and 1")
+
+    def region_rule(self, min_area: int) -> RegionRule | None:
+        """What counts as a region of a map; None without a threshold of it."""
+        if self.map_threshold is None:
+            return None
+        return RegionRule(self.map_threshold, min_area, self.peak_p_values)
+
+    @property
+    def peak_p_values(self) -> PValues | None:
+        """From peaks of regions to p-values; None where no peaks of normal images are known."""
+        return self.calibration.peak_p_values if self.calibration else None
 
     def map_range(self, model: BayesPFLNetwork) -> tuple[float, float]:
         """Map values at the two ends of the colours of a run."""
@@ -173,7 +188,8 @@ def _by_profile(
     references, compared, pictures = {}, "", {}
     if found.references and found.pixels:
         names = [picture.name for picture in found.pictures]
-        pictures[found.class_name] = ReferencePictures(names, found.pixels)
+        tile = found.tile if found.references.tiles else None
+        pictures[found.class_name] = ReferencePictures(names, found.pixels, tile)
         references[found.class_name] = found.references
         compared = f"profile of {len(found.pictures)} pictures"
     if known is None:
@@ -187,7 +203,7 @@ def _by_profile(
 
 
 def worth_a_look(score: float, label: int | None) -> bool:
-    """Whether a person should be shown what of the references is nearest to an image."""
+    """Whether a person should be shown the strongest regions and the nearest normal place."""
     return bool(label) or score >= WORTH_A_LOOK
 
 
@@ -206,12 +222,33 @@ def nearest_normal(
     known = rule.pictures.get(class_name)
     if place is None or known is None:
         return None
-    picture = Image.fromarray(known.pixels(place.picture))
     grid = rule.references[class_name].settings.grid
+    view, cell = divmod(place.reference_cell, grid[0] * grid[1])
+    if place.tile is None or known.tile is None:
+        picture, box = (
+            Image.fromarray(known.pixels(place.picture)),
+            cell_box(place.cell, grid, size),
+        )
+    else:
+        picture, box = (
+            known.tile(place.picture, view),
+            _box_in_tile(place.tile, place.cell, grid, size),
+        )
     return NearestNormal(
         known.names[place.picture],
         place.distance,
-        cell_box(place.cell, grid, size),
-        cell_box(place.reference_cell, grid, picture.size),
+        box,
+        cell_box(cell, grid, picture.size),
         picture,
+    )
+
+
+def _box_in_tile(tile: Tile, cell: int, grid: tuple[int, int], size: tuple[int, int]) -> Box:
+    """The rectangle of a tile's cell in the picture, of (width, height) pixels."""
+    box = cell_box(cell, grid, (tile.side, tile.side))
+    return Box(
+        min(tile.left + box.left, size[0] - 1),
+        min(tile.top + box.top, size[1] - 1),
+        min(tile.left + box.right, size[0]),
+        min(tile.top + box.bottom, size[1]),
     )

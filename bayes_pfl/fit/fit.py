@@ -5,28 +5,25 @@ from __future__ import annotations
 import os
 from collections import Counter
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 import numpy as np
 
-from bayes_pfl.checkpoints.fingerprint import fingerprint
-from bayes_pfl.data.decoding import Decoded, decode
-from bayes_pfl.data.image_files import find_images
+from bayes_pfl.data.decoding import PICTURES_AT_ONCE, decode
+from bayes_pfl.data.pages import find_pictures
 from bayes_pfl.detect.class_names import check_class_name
-from bayes_pfl.detect.inputs import ImageLike, Loaded, batched, load_pixels
+from bayes_pfl.detect.inputs import ImageLike, batched
 from bayes_pfl.detect.name_sensitivity import effect_of_name
+from bayes_pfl.detect.references import picture_digest
 from bayes_pfl.detect.scorer import Scorer
 from bayes_pfl.detect.standards import MEMORY_SPREAD
 from bayes_pfl.errors import ConfigError, DataError
+from bayes_pfl.fit.build import build_profile
 from bayes_pfl.fit.calibrate import CalibrationOptions, calibrate_batches
-from bayes_pfl.fit.calibration import (
-    CalibratedCheckpoint,
-    Calibration,
-    images_for_thresholds,
-    settings_of,
-)
-from bayes_pfl.fit.conformal import PixelRates, score_threshold, upward_z
+from bayes_pfl.fit.calibration import settings_of
+from bayes_pfl.fit.conformal import upward_z
+from bayes_pfl.fit.normal_pictures import NormalPicture, normal_picture, tile_of_profile
 from bayes_pfl.fit.profile import Profile, ReferencePicture, no_pictures
 from bayes_pfl.fit.references import (
     FittedReferences,
@@ -34,9 +31,10 @@ from bayes_pfl.fit.references import (
     fit_references,
     references_of,
 )
+from bayes_pfl.fit.tile_references import FittedTiles, fit_tiles, temporary_folder
 from bayes_pfl.model.network import BayesPFLNetwork
-from bayes_pfl.model.scoring import deploy_scores
 from bayes_pfl.support.progress import NullProgress, Progress
+from bayes_pfl.support.run_names import page_title
 
 _NAMED = 5
 _STRANGER_Z = 8.0  # of ``conformal.upward_z``; the farthest of 25 cookies has 5
@@ -62,6 +60,10 @@ class FitOptions(CalibrationOptions):
         super().__post_init__()
         if self.words_only and (self.rotations or self.aligned):
             raise ConfigError("rotations and aligned are about patches: words_only keeps none")
+        if self.aligned and self.tile is not None:
+            raise ConfigError(
+                f"aligned with tile = {self.tile}: a tile has no place of its own; leave one out"
+            )
 
     @property
     def references(self) -> ReferenceOptions:
@@ -77,13 +79,15 @@ class Fitted:
     """A profile, and what was left out of it.
 
     Attributes:
-        skipped: paths and reasons of files that could not be read.
+        skipped: paths and pages, and reasons, of pictures that could not be read.
         copies: names of pictures that are in the profile already, as copies.
+        remarks: what else lies in the folder and is not read, one line each.
     """
 
     profile: Profile
     skipped: list[tuple[str, str]]
     copies: list[str]
+    remarks: list[str] = field(default_factory=list)
 
 
 def fit_profile(
@@ -105,10 +109,8 @@ def fit_profile(
         DataError: no images, unreadable ones, or some that look abnormal.
     """
     side = model.backbone.image_size
-    loaded = [load_pixels(image, at, side) for at, image in enumerate(images)]
-    names = [item.path or f"image {at}" for at, item in enumerate(loaded)]
-    pixels = [item.pixels for item in loaded]
-    return _fitted(model, pixels, names, class_name, options, checkpoint, progress).profile
+    pictures = [normal_picture(image, at, side, options.window) for at, image in enumerate(images)]
+    return _fitted(model, pictures, class_name, options, checkpoint, progress).profile
 
 
 def fit_folder(
@@ -121,7 +123,7 @@ def fit_folder(
     checkpoint: str | None = None,
     progress: Progress | None = None,
 ) -> Fitted:
-    """As :func:`fit_profile`, with every image below a folder.
+    """As :func:`fit_profile`, with every image below a folder, and every page of each.
 
     Args:
         before: a profile whose pictures are taken too: the result is that of one fit of all.
@@ -129,14 +131,12 @@ def fit_folder(
     Raises:
         ConfigError, DataError: as :func:`fit_profile`; a profile that was made otherwise.
     """
-    paths = find_images(Path(folder))
-    if not paths:
-        raise DataError(f"{folder}: no images; give a folder of normal pictures")
-    names, pixels = _pictures_of(before, model, class_name, options) if before else ([], [])
+    listed = find_pictures(folder, options.window)
+    pictures = _pictures_of(before, model, class_name, options) if before else []
     decoded = [
         item
         for batch in decode(
-            paths,
+            listed.pictures,
             model.backbone.image_size,
             batch_size=options.batch_size,
             workers=options.workers,
@@ -144,21 +144,18 @@ def fit_folder(
         for item in batch
     ]
     for item in decoded:
-        if item.pixels is not None:
-            names.append(_inside(item, Path(folder)))
-            pixels.append(item.pixels)
-    found = _fitted(model, pixels, names, class_name, options, checkpoint, progress)
-    found.skipped.extend((str(item.path), item.error) for item in decoded if item.pixels is None)
+        if item.pixels is not None and item.size is not None:
+            name = page_title(item.path.relative_to(folder).as_posix(), item.picture.page)
+            pictures.append(NormalPicture(name, item.pixels, item.size, item.picture.read))
+    found = _fitted(model, pictures, class_name, options, checkpoint, progress)
+    found.skipped.extend((item.title, item.error) for item in decoded if item.pixels is None)
+    found.remarks.extend(listed.remarks)
     return found
-
-
-def _inside(item: Decoded, folder: Path) -> str:
-    return item.path.relative_to(folder).as_posix()
 
 
 def _pictures_of(
     before: Profile, model: BayesPFLNetwork, class_name: str, options: FitOptions
-) -> tuple[list[str], list[np.ndarray]]:
+) -> list[NormalPicture]:
     if before.pixels is None:
         raise no_pictures(before)
     before.check(model, settings_of(model, class_name, options))
@@ -166,124 +163,110 @@ def _pictures_of(
         raise ConfigError(
             "the profile was made with other rotations or aligned: an update keeps both"
         )
-    numbers = range(len(before.pictures))
-    return [p.name for p in before.pictures], [before.pixels(number) for number in numbers]
+    if before.settings.tile is not None:
+        raise ConfigError(
+            f"{before.folder or 'the profile'}: made with tiles, of which it keeps too little for "
+            "an update; fit it again, with a folder of all the pictures"
+        )
+    side = model.backbone.image_size
+    return [
+        NormalPicture(picture.name, before.pixels(number), picture.size or (side, side), None)
+        for number, picture in enumerate(before.pictures)
+    ]
 
 
 def _fitted(
     model: BayesPFLNetwork,
-    pixels: Sequence[np.ndarray],
-    names: Sequence[str],
+    pictures: Sequence[NormalPicture],
     class_name: str,
     options: FitOptions,
     checkpoint: str | None,
     progress: Progress | None,
 ) -> Fitted:
     check_class_name(model, class_name)
-    if not pixels:
+    if not pictures:
         raise DataError("no picture could be read: give one normal picture at least")
+    options = replace(options, tile=tile_of_profile(pictures, options, model.backbone.image_size))
     progress = progress or NullProgress()
-    progress.start("fit", len(pixels))
+    progress.start("fit", len(pictures))
     if options.words_only:
-        return _by_words(model, pixels, names, class_name, options, checkpoint, progress)
+        return _by_words(model, pictures, class_name, options, checkpoint, progress)
     scorer = Scorer(model, options)
     found = fit_references(
         scorer,
-        pixels,
+        [picture.pixels for picture in pictures],
         class_name,
         options.references,
-        names,
+        [picture.name for picture in pictures],
         lambda done: progress.advance(done, {}),
     )
     if near := found.near_copies():
         found = references_of(scorer, found.encoded.without(near), options.references)
     if not options.keep_outliers:
         _refuse_strangers(found)
-    copies = sorted((Counter(names) - Counter(found.encoded.names)).elements())
-    return Fitted(_profile(model, found, options, checkpoint, class_name), [], copies)
+    names = Counter(picture.name for picture in pictures)
+    copies = sorted((names - Counter(found.encoded.names)).elements())
+    by_digest = {picture_digest(picture.pixels): picture for picture in pictures}
+    own = [by_digest[digest] for digest in found.encoded.digests]
+    with temporary_folder() as folder:
+        tiles = _tiles(scorer, found, own, class_name, options, Path(folder), progress)
+        profile = build_profile(model, found, tiles, own, class_name, options, checkpoint)
+    return Fitted(profile, [], copies)
 
 
-def _profile(
-    model: BayesPFLNetwork,
+def _tiles(
+    scorer: Scorer,
     found: FittedReferences,
-    options: FitOptions,
-    checkpoint: str | None,
+    own: Sequence[NormalPicture],
     class_name: str,
-) -> Profile:
-    own = found.encoded.pictures
-    several = len(own) > 1
-    rates = PixelRates()
-    scores: list[float] = []
-    for score, one in found.left_out() if several else ():
-        scores.append(score)
-        rates.add(one)
-    words = [float(deploy_scores(one).score) for one in found.encoded.words]
-    rows = zip(
-        found.encoded.names,
-        found.encoded.digests,
-        scores if several else [None],
-        words,
-        found.memory_scores() if several else [None],
-        strict=True,
-    )
-    checked = CalibratedCheckpoint(checkpoint, fingerprint(model))
-    settings = settings_of(model, class_name, options)
-    calibration = None
-    if len(own) >= images_for_thresholds(options.fpr, options.of_pixels):
-        calibration = Calibration(
-            checked,
-            settings,
-            len(own),
-            float(options.fpr),
-            tuple(sorted(scores)),
-            score_threshold(scores, options.fpr),
-            float(options.of_pixels),
-            rates.threshold(options.of_pixels),
-        )
-    return Profile(
-        checked,
+    options: FitOptions,
+    folder: Path,
+    progress: Progress,
+) -> FittedTiles | None:
+    settings = options.tiles(scorer.model)
+    if settings is None:
+        return None
+    progress.start("tiles", len(own))
+    return fit_tiles(
+        scorer,
+        own,
         settings,
-        options.references,
-        float(options.fpr),
-        float(options.of_pixels),
-        tuple(ReferencePicture(*row) for row in rows),
+        class_name,
         found.references,
-        calibration,
-        own.__getitem__,
-        name_effect=effect_of_name(model, own, class_name, words, options),
+        options.references,
+        folder,
+        lambda done: progress.advance(done, {}),
     )
 
 
 def _by_words(
     model: BayesPFLNetwork,
-    pixels: Sequence[np.ndarray],
-    names: Sequence[str],
+    pictures: Sequence[NormalPicture],
     class_name: str,
     options: FitOptions,
     checkpoint: str | None,
     progress: Progress,
 ) -> Fitted:
     """A profile of words alone: its thresholds."""
-    side = model.backbone.image_size
-    loaded = (
-        Loaded(one, (side, side), name, None) for one, name in zip(pixels, names, strict=True)
-    )
-    batches = batched(loaded, options.batch_size)
+    tiles = options.tiles(model)
+    loaded = (picture.loaded(tiles) for picture in pictures)
+    batches = batched(loaded, PICTURES_AT_ONCE if tiles else options.batch_size)
     found, scores = calibrate_batches(model, batches, class_name, options, checkpoint, progress)
+    pixels = [picture.pixels for picture in pictures]
+    in_order = [scores[picture.name] for picture in pictures]
     rows = scores.items()
-    pictures = tuple(ReferencePicture(name, "", score, score, None) for name, score in rows)
+    known = tuple(ReferencePicture(name, "", score, score, None) for name, score in rows)
     profile = Profile(
         found.checkpoint,
         found.settings,
         ReferenceOptions(),
         float(options.fpr),
         float(options.of_pixels),
-        pictures,
+        known,
         None,
         found,
-        name_effect=effect_of_name(
-            model, pixels, class_name, [scores[name] for name in names], options
-        ),
+        # With tiles the scores are not those of the whole pictures, which are compared.
+        name_effect=None if tiles else effect_of_name(model, pixels, class_name, in_order, options),
     )
     return Fitted(profile, [], [])
 

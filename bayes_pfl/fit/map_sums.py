@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 
 import torch
 from torch import Tensor
@@ -29,6 +29,15 @@ class MapSums:
         values = one.double().cpu()
         self._total, self._squares = self._total + values, self._squares + values**2
         self.count += 1
+
+    @classmethod
+    def together(cls, parts: Sequence[MapSums]) -> MapSums:
+        """The sums over the maps of all parts, for the pixels of all places together."""
+        both = cls(parts[0].least)
+        both.count = sum(part.count for part in parts)
+        both._total = sum(torch.as_tensor(part._total).mean() for part in parts)
+        both._squares = sum(torch.as_tensor(part._squares).mean() for part in parts)
+        return both
 
     def standard(self, aligned: bool, without: Tensor | None = None) -> MapStandard:
         """Mean and standard deviation of the pixels.

@@ -6,6 +6,7 @@ Symbols: n reference pictures, S image side.
 from __future__ import annotations
 
 import hashlib
+import io
 import json
 import os
 from collections.abc import Callable
@@ -13,7 +14,9 @@ from dataclasses import asdict, dataclass, field
 from typing import Any
 
 import numpy as np
+from PIL import Image
 
+from bayes_pfl.data.tiles import Tiling
 from bayes_pfl.detect.name_sensitivity import NameEffect
 from bayes_pfl.detect.references import References
 from bayes_pfl.errors import ConfigError
@@ -38,6 +41,7 @@ class ReferencePicture:
         score: by the words and the other references; None if it is the only one.
         words_score: by words alone.
         memory_score: distance to the others; None if it is the only one.
+        size: (width, height) of the whole picture; None where it is not known.
     """
 
     name: str
@@ -45,6 +49,7 @@ class ReferencePicture:
     score: float | None
     words_score: float
     memory_score: float | None
+    size: tuple[int, int] | None = None
 
 
 @dataclass(frozen=True)
@@ -59,6 +64,8 @@ class Profile:
         references: None for a profile of words alone.
         calibration: thresholds and p-values; None where n is too small for the rates.
         pixels: the picture of a number, uint8 (S, S, 3); None for a profile of words alone.
+        large: a smaller copy of the large picture of a number, the bytes of a WEBP file, to show
+            what its tiles are; None for a profile without tiles.
         folder: where it was read from; None for one in memory.
         name_effect: what "object" in place of the class name changes on the normal pictures; None
             where it is the class name.
@@ -73,6 +80,7 @@ class Profile:
     references: References | None = field(repr=False)
     calibration: Calibration | None
     pixels: Callable[[int], np.ndarray] | None = field(default=None, repr=False, compare=False)
+    large: Callable[[int], bytes] | None = field(default=None, repr=False, compare=False)
     folder: str | None = None
     name_effect: NameEffect | None = None
 
@@ -80,6 +88,27 @@ class Profile:
     def class_name(self) -> str:
         """The word of the prompts."""
         return self.settings.class_name
+
+    def tile(self, number: int, tile: int) -> Image.Image:
+        """A tile of a reference picture, mode RGB, as large as the copy that is kept shows it.
+
+        Raises:
+            ConfigError: the copy is damaged, or shows no such tile.
+        """
+        size = self.pictures[number].size
+        side, overlap = self.settings.tile, self.settings.overlap
+        if self.large is None or size is None or side is None:
+            raise no_pictures(self)
+        try:
+            with Image.open(io.BytesIO(self.large(number)), formats=["WEBP"]) as picture:
+                left, top, _ = Tiling(side, overlap).tiles(size)[tile]
+                scale = picture.width / size[0]
+                corners = (left, top, min(left + side, size[0]), min(top + side, size[1]))
+                crop = picture.convert("RGB").crop([round(scale * x) for x in corners])
+        except (OSError, IndexError, ValueError) as error:
+            where = f"{self.folder or 'the profile'}: picture {number}"
+            raise ConfigError(f"{where} cannot be shown ({error}); fit it again") from error
+        return crop
 
     @property
     def missing(self) -> int:

@@ -14,10 +14,10 @@ import json
 import os
 import re
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import numpy as np
 import torch
@@ -26,10 +26,12 @@ from torch import Tensor
 
 from bayes_pfl.config import from_dict
 from bayes_pfl.data.images import read_image
+from bayes_pfl.data.tiles import Tiling
 from bayes_pfl.detect.memory import PatchMemory
 from bayes_pfl.detect.name_sensitivity import NEUTRAL, NameEffect
 from bayes_pfl.detect.patches import PatchSettings
 from bayes_pfl.detect.references import References, Scale, picture_digest
+from bayes_pfl.detect.settings import ScoringSettings
 from bayes_pfl.detect.standards import MapStandard, Standard
 from bayes_pfl.errors import ConfigError, DataError
 from bayes_pfl.fit.calibration import CalibratedCheckpoint, CalibratedSettings, Calibration
@@ -45,9 +47,13 @@ FORMAT, VERSION = "bayes-pfl profile", 1
 CONFIG, TENSORS, BEFORE = "config.json", "profile.safetensors", "profile.before.safetensors"
 PAGE, PICTURES = "README.md", "pictures"
 
+Settings = TypeVar("Settings", bound=ScoringSettings)
+
 _MAX_CONFIG, _MAX_TENSORS = 64 * 2**20, 2**30
 _MEND = "make it with bayes-pfl fit"
 _MAPS = ("words_map", "memory_map")
+_OF_TILES = "tiles."
+_LARGE = ".large.webp"  # how the names of copies of large pictures end
 
 
 @dataclass(frozen=True)
@@ -65,6 +71,7 @@ class _Memory:
     patches: PatchSettings
     scores: _Scores
     tensors_sha256: str
+    tile_scores: _Scores | None = None
 
 
 @dataclass(frozen=True)
@@ -121,17 +128,17 @@ def save_profile(profile: Profile, folder: str | os.PathLike[str]) -> Path:
 
 
 def _is_begun(folder: Path) -> bool:
-    """Whether a folder is empty, or holds what a first save that was stopped has written."""
+    """Whether a folder is empty, or holds what first saves that were stopped have written."""
     names = (path.name for path in folder.iterdir())
     left = {name for name in names if not re.fullmatch(r"\..+\.[0-9a-f]{32}", name)}
     pictures = folder / PICTURES
     own = all(map(_is_own, pictures.iterdir())) if pictures.is_dir() else True
-    return left <= {TENSORS, PICTURES} and own
+    return left <= {TENSORS, BEFORE, PICTURES} and own
 
 
 def _is_own(path: Path) -> bool:
     """Whether this is the name of a picture of a profile, perhaps half-written."""
-    return bool(re.fullmatch(r"\.?[0-9a-f]{32}\.webp(\.[0-9a-f]{32})?", path.name))
+    return bool(re.fullmatch(r"\.?[0-9a-f]{32}(\.large)?\.webp(\.[0-9a-f]{32})?", path.name))
 
 
 def _still_named(before: Path) -> bool:
@@ -156,6 +163,7 @@ def load_profile(folder: str | os.PathLike[str]) -> Profile:
     if record.memory is not None:
         tensors = _read_tensors(folder, record.memory.tensors_sha256)
         references = _references(folder, record, record.memory, tensors)
+    tiled = references is not None and references.tiles is not None
 
     return Profile(
         record.checkpoint,
@@ -167,6 +175,7 @@ def load_profile(folder: str | os.PathLike[str]) -> Profile:
         references,
         record.calibration,
         partial(_pixels, folder, record.pictures) if references else None,
+        partial(_large, folder, record.pictures) if tiled else None,
         str(folder),
         record.name_effect,
     )
@@ -174,6 +183,14 @@ def load_profile(folder: str | os.PathLike[str]) -> Profile:
 
 def _pixels(folder: Path, pictures: Sequence[ReferencePicture], number: int) -> np.ndarray:
     return read_picture(folder, pictures[number])
+
+
+def _large(folder: Path, pictures: Sequence[ReferencePicture], number: int) -> bytes:
+    path = folder / PICTURES / f"{pictures[number].digest}{_LARGE}"
+    try:
+        return path.read_bytes()
+    except OSError as error:
+        raise ConfigError(f"{path}: not readable ({error.strerror}); {_MEND} again") from error
 
 
 def known_profile(profile: ProfileLike | None) -> tuple[Profile | None, str]:
@@ -184,6 +201,18 @@ def known_profile(profile: ProfileLike | None) -> tuple[Profile | None, str]:
     """
     found = profile if profile is None or isinstance(profile, Profile) else load_profile(profile)
     return found, found.class_name if found else NEUTRAL
+
+
+def with_tiles_of(profile: ProfileLike | None, settings: Settings) -> Settings:
+    """The settings with the tiles of a profile, where they do not say how many pixels a tile has.
+
+    Raises:
+        ConfigError: as :func:`load_profile`.
+    """
+    found, _ = known_profile(profile)
+    if found is None or isinstance(settings.tile, int):
+        return settings
+    return replace(settings, tile=found.settings.tile, overlap=found.settings.overlap)
 
 
 def read_picture(folder: Path, picture: ReferencePicture) -> np.ndarray:
@@ -205,11 +234,12 @@ def read_picture(folder: Path, picture: ReferencePicture) -> np.ndarray:
 def _config(profile: Profile, tensors: bytes | None) -> dict[str, Any]:
     memory = None
     if profile.references is not None and tensors is not None:
-        scale = profile.references.scale
+        tiles = profile.references.tiles
         memory = _Memory(
             profile.references.settings,
-            _Scores((*scale.words,), (*scale.memory,)),
+            _scores_of(profile.references),
             hashlib.sha256(tensors).hexdigest(),
+            _scores_of(tiles) if tiles else None,
         )
     record = _Record(
         profile.checkpoint,
@@ -226,13 +256,24 @@ def _config(profile: Profile, tensors: bytes | None) -> dict[str, Any]:
     return head | asdict(record)
 
 
+def _scores_of(references: References) -> _Scores:
+    return _Scores((*references.scale.words,), (*references.scale.memory,))
+
+
 def _packed(profile: Profile) -> bytes | None:
     from safetensors.torch import save
 
     if profile.references is None:
         return None
-    memory, scale = profile.references.memory, profile.references.scale
-    tensors: dict[str, Tensor] = {
+    tensors = _tensors_of(profile.references, "")
+    if profile.references.tiles is not None:
+        tensors |= _tensors_of(profile.references.tiles, _OF_TILES)
+    return save({name: value.cpu().contiguous() for name, value in tensors.items()})
+
+
+def _tensors_of(references: References, prefix: str) -> dict[str, Tensor]:
+    memory, scale = references.memory, references.scale
+    tensors = {
         "vectors": memory.vectors,
         "owners": memory.owners,
         "cells": memory.cells,
@@ -241,7 +282,7 @@ def _packed(profile: Profile) -> bytes | None:
     for name in _MAPS:
         centre, spread = getattr(scale, name)
         tensors |= {f"{name}.centre": centre, f"{name}.spread": spread}
-    return save({name: value.cpu().contiguous() for name, value in tensors.items()})
+    return {prefix + name: value for name, value in tensors.items()}
 
 
 def _write_pictures(profile: Profile, folder: Path) -> None:
@@ -254,11 +295,15 @@ def _write_pictures(profile: Profile, folder: Path) -> None:
             buffer = io.BytesIO()
             Image.fromarray(profile.pixels(number)).save(buffer, "WEBP", lossless=True, quality=50)
             write_atomically(path, buffer.getvalue(), sync=False)
+        large = path.with_name(f"{picture.digest}{_LARGE}")
+        if profile.large is not None and not large.is_file():
+            write_atomically(large, profile.large(number), sync=False)
 
 
 def _remove_others(profile: Profile, folder: Path) -> None:
     """Remove the pictures of a profile that was here before."""
     known = {f"{picture.digest}.webp" for picture in profile.pictures if profile.pixels}
+    known |= {f"{picture.digest}{_LARGE}" for picture in profile.pictures if profile.large}
     for path in folder.glob("*.webp") if folder.is_dir() else ():
         if path.name not in known and _is_own(path):
             path.unlink()
@@ -313,37 +358,67 @@ def _references(
     folder: Path, record: _Record, memory: _Memory, tensors: dict[str, Tensor]
 ) -> References:
     try:
-        vectors, owners, cells = (tensors[name] for name in ("vectors", "owners", "cells"))
-        count, grid = len(record.pictures), memory.patches.grid
-        fitting = (
-            vectors.ndim == 2
-            and owners.ndim == cells.ndim == 1
-            and owners.dtype == cells.dtype == torch.int32
-            and vectors.shape[0] == len(owners) == len(cells) > 0
-            and bool(vectors.isfinite().all())
-            and 0 <= int(owners.min()) <= int(owners.max()) < count
-            and 0 <= int(cells.min()) <= int(cells.max()) < grid[0] * grid[1]
+        whole = _checked(record, memory.patches, memory.scores, tensors, 1)
+        if memory.tile_scores is None:
+            return whole
+        own = {
+            name.removeprefix(_OF_TILES): value
+            for name, value in tensors.items()
+            if name.startswith(_OF_TILES)
+        }
+        views = max(_tiles_in(record, picture) for picture in record.pictures)
+        return replace(
+            whole, tiles=_checked(record, memory.patches, memory.tile_scores, own, views)
         )
-        if not fitting:
-            raise ValueError("patches that do not fit its pictures")
-        maps = [MapStandard(tensors[f"{x}.centre"], tensors[f"{x}.spread"]) for x in _MAPS]
-        if not all(float(spread.min()) > 0 for _, spread in maps):
-            raise ValueError("a spread of 0")
-        side = record.settings.image_size
-        values = [value for one in maps for value in one]
-        if any(x.shape not in ((), (side, side)) or not x.isfinite().all() for x in values):
-            raise ValueError("maps of another size, or not of numbers")
-        if tensors["pairs"].ndim != 1 or not tensors["pairs"].isfinite().all():
-            raise ValueError("log-odds of pairs in another form")
     except (KeyError, ValueError, RuntimeError) as error:
         raise ConfigError(
             f"{folder / TENSORS}: not the tensors of a profile ({one_line(error)}); {_MEND} again"
         ) from error
+
+
+def _tiles_in(record: _Record, picture: ReferencePicture) -> int:
+    if record.settings.tile is None or picture.size is None:
+        return 0
+    return len(Tiling(record.settings.tile, record.settings.overlap).tiles(picture.size))
+
+
+def _checked(
+    record: _Record,
+    patches: PatchSettings,
+    scores: _Scores,
+    tensors: dict[str, Tensor],
+    views: int,
+) -> References:
+    """The references of these tensors; raises KeyError or ValueError where they are no such.
+
+    Args:
+        views: that a picture has at most.
+    """
+    vectors, owners, cells = (tensors[name] for name in ("vectors", "owners", "cells"))
+    count, grid = len(record.pictures), patches.grid
+    fitting = (
+        vectors.ndim == 2
+        and owners.ndim == cells.ndim == 1
+        and owners.dtype == cells.dtype == torch.int32
+        and vectors.shape[0] == len(owners) == len(cells) > 0
+        and bool(vectors.isfinite().all())
+        and 0 <= int(owners.min()) <= int(owners.max()) < count
+        and 0 <= int(cells.min()) <= int(cells.max()) < views * grid[0] * grid[1]
+    )
+    if not fitting:
+        raise ValueError("patches that do not fit its pictures")
+    maps = [MapStandard(tensors[f"{x}.centre"], tensors[f"{x}.spread"]) for x in _MAPS]
+    if not all(float(spread.min()) > 0 for _, spread in maps):
+        raise ValueError("a spread of 0")
+    side = record.settings.image_size
+    values = [value for one in maps for value in one]
+    if any(x.shape not in ((), (side, side)) or not x.isfinite().all() for x in values):
+        raise ValueError("maps of another size, or not of numbers")
+    if tensors["pairs"].ndim != 1 or not tensors["pairs"].isfinite().all():
+        raise ValueError("log-odds of pairs in another form")
     return References(
-        memory.patches,
+        patches,
         PatchMemory(vectors, owners, cells, count),
-        Scale(
-            Standard(*memory.scores.words), Standard(*memory.scores.memory), tensors["pairs"], *maps
-        ),
+        Scale(Standard(*scores.words), Standard(*scores.memory), tensors["pairs"], *maps),
         tuple(picture.digest for picture in record.pictures),
     )

@@ -9,7 +9,7 @@ Symbols: n references, N = h*w cells, C channels, S image side.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -21,6 +21,7 @@ from bayes_pfl.detect.patches import patch_settings
 from bayes_pfl.detect.references import (
     COPY_SHARE,
     Combined,
+    Deviations,
     References,
     Scale,
     combine_scores,
@@ -56,7 +57,8 @@ distance of its copies, times this, takes the place of distances between referen
 rendered categories and four sets of photographs, with a standard deviation from set to set: 2.3
 and 0.7 for the mirrored copy, 2.2 and 0.5 for one that is turned, shifted, larger and brighter."""
 
-_LEAST_DISTANCE, _LEAST_ODDS = 0.01, 0.2  # spreads: near copies would have none
+LEAST_DISTANCE, LEAST_ODDS = 0.01, 0.2
+"""Smallest spreads of the pixels of maps: near copies would have none."""
 
 
 @dataclass(frozen=True)
@@ -95,12 +97,11 @@ class FittedReferences:
     distances: Tensor
     scale_sums: tuple[MapSums, MapSums]
 
-    def left_out(self) -> Iterator[tuple[float, np.ndarray]]:
-        """The combined score of each reference and its map, float32 (S, S) in [0, 1), by a scale
-        that it had no part in; there must be two references at least."""
-        for at in range(len(self.encoded)):
-            found = self._left_out(at)
-            yield float(found.score), found.map[0].numpy()
+    def left_out(self, at: int) -> tuple[Deviations, np.ndarray]:
+        """The deviations of a reference and its map, float32 (S, S) in [0, 1), by a scale that it
+        had no part in; there must be two references at least."""
+        found = self._left_out(at)
+        return found.deviations, found.map[0].numpy()
 
     def memory_scores(self) -> list[float]:
         """The distance of each to the others."""
@@ -204,7 +205,7 @@ def references_of(
         distances = STAND_IN * far.cpu()
     if options.rotations:
         memory = replace(memory, cells=unturned_cells(memory.cells, settings.grid))
-    sums = MapSums(_LEAST_ODDS), MapSums(_LEAST_DISTANCE)
+    sums = MapSums(LEAST_ODDS), MapSums(LEAST_DISTANCE)
     for words in encoded.maps:
         sums[0].add(log_odds(words.float()))
     for distance in distances.split(1):
@@ -241,8 +242,8 @@ def _scale(
         words,
         memory,
         pairs,
-        median_standard(words_maps, count, _LEAST_ODDS),
-        median_standard(far, count, _LEAST_DISTANCE),
+        median_standard(words_maps, count, LEAST_ODDS),
+        median_standard(far, count, LEAST_DISTANCE),
     )
 
 

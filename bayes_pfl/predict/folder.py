@@ -13,6 +13,7 @@ from pathlib import Path
 
 from bayes_pfl.data.decoding import Decoded, decode
 from bayes_pfl.data.wording import ClassNames
+from bayes_pfl.detect.pictures import score_pictures
 from bayes_pfl.detect.scorer import ScoredImage, Scorer
 from bayes_pfl.errors import ConfigError, DataError
 from bayes_pfl.fit.calibration import Calibration
@@ -23,17 +24,18 @@ from bayes_pfl.model.network import BayesPFLNetwork
 from bayes_pfl.predict.inputs import InputImages, read_input
 from bayes_pfl.predict.ledger import RESTART, Ledger, run_header
 from bayes_pfl.predict.mutual import by_mutual_scoring
-from bayes_pfl.predict.output import OutputFolder, table_of_rows, writing_to
+from bayes_pfl.predict.output import OutputFolder
 from bayes_pfl.predict.rows import Row, entry_of, row_of, scored_row
 from bayes_pfl.predict.settings import FolderSettings
-from bayes_pfl.predict.summary import Counts, Summary, read_summary
+from bayes_pfl.predict.summary import Summary, read_summary
+from bayes_pfl.predict.tables import writing_to
 from bayes_pfl.report.runs import report_of_run
 from bayes_pfl.support.files import write_atomically
 from bayes_pfl.support.journal import Journal, is_end
 from bayes_pfl.support.progress import NullProgress, Progress
-from bayes_pfl.support.run_names import CSV_NAME, JOURNAL_NAME, SUMMARY_NAME
+from bayes_pfl.support.run_names import JOURNAL_NAME, SUMMARY_NAME
 
-Drawn = tuple[int, Row, "Future[str | None] | None"]
+Drawn = tuple[int, Row, "Future[Row] | None"]
 
 _DEFAULTS = FolderSettings()
 _BATCHES_BEING_DRAWN = 2
@@ -58,8 +60,10 @@ def predict_folder(
 
     Writes ``out``/predictions.csv (one row per image, see :class:`Row`; it appears whole at the
     end), summary.json, and below maps/ and overlays/ one file per image, of its path and full name;
-    and report.html, with small pictures below report/. Rows are kept in predictions.journal.jsonl
-    as they come, each after its pictures, so that a stopped run can be resumed anywhere.
+    regions.csv (one row per region) and the files of ``settings.formats`` where a threshold of the
+    map is known; and report.html, with small pictures below report/. Rows are kept in
+    predictions.journal.jsonl as they come, each after its pictures, so that a stopped run can be
+    resumed anywhere.
     An image that cannot be read is a row with its error. What a run has written below ``folder`` is
     not taken for input.
 
@@ -92,7 +96,7 @@ def predict_folder(
     names = its_name if class_name is None else class_name
     settings, rule = settings.resolved(model, names, calibration, "png16", profile)
     folder, out = Path(folder), Path(out)
-    inputs = read_input(model, folder, out, names)
+    inputs = read_input(model, folder, out, names, settings.window)
     summary = Summary.begun(str(folder), str(out), len(inputs), checkpoint, model, settings, rule)
     summary.remarks = inputs.remarks
     progress = progress or NullProgress()
@@ -124,15 +128,16 @@ class FolderRun:
     def __post_init__(self) -> None:
         settings, model, self.done = self.settings, self.model, 0
         self.folder, self.out = self.inputs.folder, Path(self.summary.out)
+        regions = self.rule.region_rule(settings.min_area)
         self.scorer = Scorer(
             model,
             settings,
-            maps=bool(settings.overlays or settings.map_suffix or settings.report),
+            maps=bool(settings.overlays or settings.map_suffix or settings.report or regions),
             spread=settings.report or (settings.overlays and settings.overlay_uncertainty),
             references=self.rule.references,
         )
         colours = self.rule.map_range(model)
-        self.output = OutputFolder(self.out, settings, colours, len(self.inputs))
+        self.output = OutputFolder(self.out, settings, colours, len(self.inputs), regions)
         folder, mutual = str(self.folder.resolve()), self.summary.mutual
         self.header = run_header(model, folder, settings, self.rule, mutual)
 
@@ -229,22 +234,22 @@ class FolderRun:
     def _drawn(
         self, pool: ThreadPoolExecutor, index: int, item: Decoded, scored: ScoredImage | None
     ) -> Drawn:
-        path, name = self.inputs.inside(index), self.inputs.names[index]
-        row = scored_row(path, name, item, scored, self.rule)
+        name = self.inputs.names[index]
+        row = scored_row(*self.inputs.key(index), name, item, scored, self.rule)
         if scored is None or scored.map is None or item.size is None or row.error:
             return index, row, None
-        near = None
-        if self.settings.report and worth_a_look(scored.score, row.label):
+        near, flagged = None, worth_a_look(scored.score, row.label)
+        if self.settings.report and flagged:
             near = nearest_normal(self.rule, name, scored.place, item.size)
-        return index, row, pool.submit(self.output.write_pictures, item, row, scored, near)
+        write = self.output.write_pictures
+        return index, row, pool.submit(write, item, row, scored, near, flagged)
 
     def _finished(self, block: list[Drawn]) -> list[tuple[int, Row]]:
         """Rows whose pictures are written."""
         rows = []
         for index, row, work in block:
             with writing_to(self.out):  # where there is no room for one there is none for the next
-                error = work.result() if work else None
-            rows.append((index, replace(row, error=error) if error else row))
+                rows.append((index, work.result() if work else row))
         if any(row.error for _, row in rows) and not self.folder.is_dir():
             raise DataError(
                 f"{self.folder}: has vanished while the run went on; bring it back, then go on "
@@ -256,29 +261,27 @@ class FolderRun:
         self, chosen: list[int]
     ) -> Generator[list[tuple[int, Decoded, ScoredImage | None]], None, None]:
         batches = decode(
-            [self.inputs.paths[index] for index in chosen],
+            [self.inputs.pictures[index] for index in chosen],
             self.model.backbone.image_size,
             preview_side=self.output.preview_side,
             batch_size=self.settings.batch_size,
             workers=self.settings.workers,
+            tiles=self.settings.tiles(self.model),
         )
         indices = iter(chosen)
         with closing(batches):
             for batch in batches:
                 places = [next(indices) for _ in batch]
-                scored = self.scorer.decoded(batch, [self.inputs.names[at] for at in places])
+                names = [self.inputs.names[at] for at in places]
+                scored = score_pictures(self.scorer, batch, names)
                 yield list(zip(places, batch, scored, strict=True))
 
     # Files ---------------------------------------------------------------------------------------
 
     def _write_files(self, journal: Journal, ledger: Ledger, seconds: float) -> None:
-        """The table, the summary and the page, from the journal: one row is held at a time."""
-        counts = Counts()
-        with table_of_rows(self.out / CSV_NAME) as write:
-            for entry in journal.entries_at(ledger.places.tolist()):
-                row = row_of(entry)
-                write(row)
-                counts.add(Counts.of(row))
+        """The tables, the summary and the page, from the journal: one row is held at a time."""
+        places = ledger.places.tolist()
+        counts = self.output.write_tables(lambda: map(row_of, journal.entries_at(places)))
         self.summary.finish(counts, seconds, self.model.device.type)
         with writing_to(self.out):
             write_atomically(self.out / SUMMARY_NAME, self.summary.as_json())

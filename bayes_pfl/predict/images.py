@@ -6,6 +6,7 @@ Symbols: B images, S model's image side, H×W pixels of an image.
 from __future__ import annotations
 
 import os
+import sys
 from collections.abc import Iterable, Iterator
 from itertools import repeat, zip_longest
 from operator import length_hint
@@ -16,16 +17,18 @@ import torch
 from PIL import Image
 from torch import Tensor
 
+from bayes_pfl.data.decoding import PICTURES_AT_ONCE
 from bayes_pfl.detect.class_names import check_class_name
 from bayes_pfl.detect.inputs import ImageLike, Loaded, batched, load_pixels
+from bayes_pfl.detect.pictures import score_pictures
 from bayes_pfl.detect.results import AnomalyResult, resize_map
 from bayes_pfl.detect.scorer import ScoredImage, Scorer
-from bayes_pfl.detect.settings import ScoringSettings
+from bayes_pfl.detect.settings import ScoringSettings, check_whole
 from bayes_pfl.errors import ConfigError
 from bayes_pfl.fit.calibration import Calibration
 from bayes_pfl.fit.decision import Decision, nearest_normal, resolve_decision
 from bayes_pfl.fit.profile import ProfileLike
-from bayes_pfl.fit.profile_files import known_profile
+from bayes_pfl.fit.profile_files import known_profile, with_tiles_of
 from bayes_pfl.model.network import BayesPFLNetwork
 
 _DEFAULTS = ScoringSettings()
@@ -42,6 +45,7 @@ def predict_stream(
     calibration: Calibration | str | os.PathLike[str] | None = None,
     profile: ProfileLike | None = None,
     uncertainty: bool = True,
+    min_area: int = 1,
 ) -> Iterator[AnomalyResult]:
     """Detect anomalies in images of any sizes, one after the other; see :meth:`BayesPFL.predict`.
 
@@ -51,12 +55,14 @@ def predict_stream(
         ConfigError: a setting that cannot be used, or names and images that differ in number.
         DataError: an image that cannot be read (the message names it), or an unusable class name.
     """
+    check_whole("min_area", min_area, 1)
     profile, its_name = known_profile(profile)
     name = its_name if class_name is None else class_name
     if isinstance(name, str):
         check_class_name(model, name)
     elif len({length_hint(items, -1) for items in (images, name)} - {-1}) > 1:
         raise _unequal()
+    settings = with_tiles_of(profile, settings)
     rule = resolve_decision(
         model,
         name,
@@ -73,20 +79,27 @@ def predict_stream(
         spread=uncertainty,
         references=rule.references,
     )
-    return _stream(scorer, _named(images, name), rule)
+    return _stream(scorer, _named(images, name), rule, min_area)
 
 
 def _stream(
     scorer: Scorer,
     named: Iterator[tuple[ImageLike, str]],
     rule: Decision,
+    min_area: int,
 ) -> Iterator[AnomalyResult]:
-    side = scorer.model.backbone.image_size
-    loaded = ((load_pixels(image, at, side), name) for at, (image, name) in enumerate(named))
-    for batch in batched(loaded, scorer.settings.batch_size):
-        scored = scorer([item.pixels for item, _ in batch], [name for _, name in batch])
-        for (item, name), scores in zip(batch, scored, strict=True):
-            yield _result(item, name, scores, scorer, rule)
+    settings, side = scorer.settings, scorer.model.backbone.image_size
+    tiles = settings.tiles(scorer.model)
+    loaded = (
+        (load_pixels(image, at, side, settings.window, tiles), name)
+        for at, (image, name) in enumerate(named)
+    )
+    size = min(settings.batch_size, PICTURES_AT_ONCE if tiles else sys.maxsize)
+    for batch in batched(loaded, size):
+        found = score_pictures(scorer, [item for item, _ in batch], [name for _, name in batch])
+        for (item, name), scores in zip(batch, found, strict=True):
+            if scores is not None:
+                yield _result(item, name, scores, scorer, rule, min_area)
 
 
 def _result(
@@ -95,6 +108,7 @@ def _result(
     scores: ScoredImage,
     scorer: Scorer,
     rule: Decision,
+    min_area: int,
 ) -> AnomalyResult:
     if not scores.finite:
         raise ConfigError(
@@ -114,6 +128,9 @@ def _result(
         map_range=rule.map_range(scorer.model),
         map_threshold=rule.map_threshold,
         nearest_normal=nearest_normal(rule, class_name, scores.place, item.size),
+        window=scorer.settings.window,
+        min_area=min_area,
+        peak_p_values=rule.peak_p_values,
     )
 
 

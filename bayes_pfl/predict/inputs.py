@@ -10,21 +10,29 @@ from typing import Any
 
 import numpy as np
 
-from bayes_pfl.data.image_files import IMAGE_SUFFIXES, Files, list_files
+from bayes_pfl.data.dicom import Window
+from bayes_pfl.data.image_files import Files, list_files, no_images
+from bayes_pfl.data.pages import Picture, pictures_in
 from bayes_pfl.data.wording import ClassNames
 from bayes_pfl.detect.class_names import check_class_name
-from bayes_pfl.errors import DataError
 from bayes_pfl.model.network import BayesPFLNetwork
 from bayes_pfl.report.pictures import FOLDER as REPORT
 from bayes_pfl.support.file_identity import stamp_or_unreadable
-from bayes_pfl.support.run_names import CSV_NAME, JOURNAL_NAME, MAPS, OVERLAYS, SUMMARY_NAME
+from bayes_pfl.support.run_names import (
+    CSV_NAME,
+    IMAGE_FOLDERS,
+    JOURNAL_NAME,
+    SUMMARY_NAME,
+    page_title,
+)
 
 
 @dataclass(frozen=True)
 class InputImages:
-    """The images of a run in the order of their paths.
+    """The images of a run in the order of their paths and pages.
 
     Attributes:
+        pictures: each image.
         names: class name of each.
         stamps: (n, 2) int64: size in bytes and time of change in ns of each when the run began;
             -1 and 0 of a file that is out of reach.
@@ -32,31 +40,48 @@ class InputImages:
     """
 
     folder: Path
-    paths: list[Path]
+    pictures: list[Picture]
     names: list[str]
     stamps: np.ndarray
     remarks: list[str]
 
     def __len__(self) -> int:
-        return len(self.paths)
+        return len(self.pictures)
 
     def inside(self, index: int) -> str:
-        """Path of an image within the folder, with forward slashes."""
-        return self.paths[index].relative_to(self.folder).as_posix()
+        """Path of an image's file within the folder, with forward slashes."""
+        return self.pictures[index].path.relative_to(self.folder).as_posix()
+
+    def key(self, index: int) -> tuple[str, int | None]:
+        """What tells an image from all others: :meth:`inside` and its page."""
+        return self.inside(index), self.pictures[index].page
+
+    def title(self, index: int) -> str:
+        """The same, for people."""
+        return page_title(*self.key(index))
 
 
 def read_input(
-    model: BayesPFLNetwork, folder: Path, out: Path, class_name: str | ClassNames
+    model: BayesPFLNetwork,
+    folder: Path,
+    out: Path,
+    class_name: str | ClassNames,
+    window: Window | None = None,
 ) -> InputImages:
     """Look for the images of a run that writes into ``out``.
+
+    Args:
+        window: of DICOM values; None for the files' own.
 
     Raises:
         DataError: no images, or class names that cannot be used.
     """
-    files = input_files(folder, out)
-    names = names_of(model, class_name, folder, files.images)
-    stamps = np.array([stamp_or_unreadable(path) for path in files.images], np.int64)
-    return InputImages(folder, files.images, names, stamps, files.remarks(folder))
+    found = pictures_in(input_files(folder, out), folder, window)
+    paths = [picture.path for picture in found.pictures]
+    names = names_of(model, class_name, folder, paths)
+    stamp = {path: stamp_or_unreadable(path) for path in dict.fromkeys(paths)}
+    stamps = np.array([stamp[path] for path in paths], np.int64)
+    return InputImages(folder, found.pictures, names, stamps, found.remarks)
 
 
 def names_of(
@@ -82,7 +107,8 @@ def names_of(
 def input_files(folder: Path, out: Path) -> Files:
     """The images below ``folder`` and its other files, except those that a run has written there.
 
-    These are maps/, overlays/ and report/ of ``out``, and of a folder with files of an earlier run.
+    These are maps/, overlays/, report/ and the like of ``out``, and of a folder with files of an
+    earlier run.
 
     Raises:
         DataError: there are no images, or no such folder.
@@ -97,21 +123,13 @@ def input_files(folder: Path, out: Path) -> Files:
 
     files = Files(given(files.images), given(files.unread), files.leftovers)
     if not files.images:
-        raise no_images(folder)
+        raise no_images(folder, files.remarks(folder))
     return files
-
-
-def no_images(place: Path | str) -> DataError:
-    """The error for a folder or store without images."""
-    return DataError(
-        f"{place}: no images; files that end in {' '.join(IMAGE_SUFFIXES)} are looked for, in the "
-        "folder and those below it"
-    )
 
 
 def _is_output(place: Path, out: Path) -> bool:
     home = place.parent
-    return place.name in (MAPS, OVERLAYS, REPORT) and (
+    return place.name in (*IMAGE_FOLDERS, REPORT) and (
         os.path.realpath(home) == os.path.realpath(out)
         or (home / JOURNAL_NAME).is_file()
         or all((home / name).is_file() for name in (CSV_NAME, SUMMARY_NAME))

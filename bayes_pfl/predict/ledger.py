@@ -19,6 +19,7 @@ from bayes_pfl.predict.inputs import InputImages
 from bayes_pfl.predict.rows import row_of
 from bayes_pfl.predict.settings import FolderSettings
 from bayes_pfl.support.journal import Journal, is_end
+from bayes_pfl.support.run_names import page_file
 from bayes_pfl.support.version import __version__
 
 _FREE = ("batch_size", "workers", "compile")
@@ -92,15 +93,15 @@ class Ledger:
         """Read which images are done.
 
         Args:
-            whole: whether the pictures of a path are there; without them it is done again.
+            whole: whether the pictures of a `Row.file` are there; without them it is done again.
 
         Raises:
             ConfigError: an image that is done has changed, or has another class name; a damaged
                 line.
         """
-        where = {self.inputs.inside(index): index for index in range(len(self.inputs))}
+        where = {self.inputs.key(index): index for index in range(len(self.inputs))}
         stamps = np.zeros_like(self.inputs.stamps)
-        gone: set[str] = set()
+        gone: set[tuple[str, int | None]] = set()
         renamed: list[str] = []
         for block in journal.blocks():
             for place, entry in block:
@@ -109,23 +110,23 @@ class Ledger:
                     continue
                 try:
                     row = row_of(entry)
-                except TypeError as error:
+                except (TypeError, ValueError) as error:
                     raise journal.damaged(f"an entry ({error})") from error
-                index = where.get(row.path)
+                index = where.get((row.path, row.page))
                 if index is None:
-                    gone.add(row.path)
+                    gone.add((row.path, row.page))
                     continue
                 self.places[index], self.good[index] = place, not row.error
                 stamps[index] = entry.get("size", -1), entry.get("mtime_ns", 0)
                 if not row.error and row.class_name != self.inputs.names[index]:
-                    renamed.append(row.path)
+                    renamed.append(row.title)
         self.gone = len(gone)
         differ = self.good & (stamps != self.inputs.stamps).any(axis=1)
-        changed = [self.inputs.inside(index) for index in np.flatnonzero(differ).tolist()]
+        changed = [self.inputs.title(index) for index in np.flatnonzero(differ).tolist()]
         refuse_images(journal.path, CHANGED, changed)
         refuse_images(journal.path, RENAMED, renamed)
-        for path, index in where.items():
-            self.good[index] = self.good[index] and whole(path)
+        for key, index in where.items():
+            self.good[index] = self.good[index] and whole(page_file(*key))
 
     @property
     def retried(self) -> list[int]:

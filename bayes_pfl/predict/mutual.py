@@ -46,6 +46,11 @@ def by_mutual_scoring(
         DataError: a class name with too few pictures that can be read.
     """
     check_whole("mutual", count, FEWEST_MUTUAL, _MOST)
+    if settings.tile is not None:
+        raise ConfigError(
+            f"mutual with tile = {settings.tile}: pictures are compared with each other as a whole "
+            "alone; leave one of them out"
+        )
     if rule.profile is not None or rule.calibration is not None:
         raise ConfigError(
             "mutual with a profile or calibration: the folder itself, or known normal pictures; "
@@ -93,23 +98,23 @@ def _drawn(
     places: list[int],
     count: int,
 ) -> tuple[list[np.ndarray], list[str]]:
-    """Up to ``count`` pictures as the model sees them, drawn by the seed, and their paths."""
+    """Up to ``count`` pictures as the model sees them, drawn by the seed, and their titles."""
     order = np.random.default_rng(settings.seed).permutation(len(places)).tolist()
     pictures: list[np.ndarray] = []
     labels: list[str] = []
     for start in range(0, len(order), count):
         chosen = [places[at] for at in order[start : start + count]]
-        paths = [inputs.paths[at] for at in chosen]
+        drawn = [inputs.pictures[at] for at in chosen]
         side, size = model.backbone.image_size, settings.batch_size
         items = [
             item
-            for batch in decode(paths, side, batch_size=size, workers=settings.workers)
+            for batch in decode(drawn, side, batch_size=size, workers=settings.workers)
             for item in batch
         ]
         for at, item in zip(chosen, items, strict=True):
             if item.pixels is not None and len(pictures) < count:
                 pictures.append(item.pixels)
-                labels.append(inputs.inside(at))
+                labels.append(inputs.title(at))
         if len(pictures) == count:
             break
     return pictures, labels

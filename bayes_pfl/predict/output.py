@@ -2,36 +2,51 @@
 
 from __future__ import annotations
 
-import csv
 import io
 import os
-from collections.abc import Callable, Iterator
-from contextlib import AbstractContextManager, contextmanager, suppress
-from dataclasses import fields
+import threading
+from collections.abc import Callable, Iterable
+from contextlib import nullcontext
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 from PIL import Image
-from torch import Tensor
 
 from bayes_pfl.data.decoding import Decoded
+from bayes_pfl.data.large_tiff import LargeTiles
 from bayes_pfl.detect.overlays import MAX_SIDE, overlay
+from bayes_pfl.detect.regions import FoundRegions, RegionRule, find_regions
 from bayes_pfl.detect.results import NearestNormal, resize_map, score_note
 from bayes_pfl.detect.scorer import ScoredImage
-from bayes_pfl.errors import ConfigError
+from bayes_pfl.errors import DataError
+from bayes_pfl.predict.formats.coco import runs_of, write_coco
+from bayes_pfl.predict.formats.labelme import labelme_file
 from bayes_pfl.predict.rows import Row
 from bayes_pfl.predict.settings import FolderSettings, MapFormat
+from bayes_pfl.predict.summary import Counts
+from bayes_pfl.predict.tables import table_of_regions, table_of_rows, writing_to
 from bayes_pfl.report.html import NAME as REPORT_NAME
 from bayes_pfl.report.pictures import FOLDER as REPORT
 from bayes_pfl.report.pictures import ReportPictures, picture_name
+from bayes_pfl.support.error_text import error_reason
 from bayes_pfl.support.files import (
     mirrored,
-    raising_not_written,
     reason_unless_disk_full,
     remove_leftovers,
     write_picture,
 )
-from bayes_pfl.support.run_names import CSV_NAME, MAPS, OVERLAYS, SUMMARY_NAME
+from bayes_pfl.support.run_names import (
+    COCO_NAME,
+    CSV_NAME,
+    IMAGE_FOLDERS,
+    LABELME,
+    MAPS,
+    MASKS,
+    OVERLAYS,
+    REGIONS_NAME,
+    SUMMARY_NAME,
+)
 
 _ROWS_AT_ONCE = 256  # of a huge map, no second copy in floats is made
 
@@ -42,13 +57,20 @@ class OutputFolder:
     Args:
         limits: map values at the two ends of the pictures' colours.
         count: images of the run.
+        rule: what counts as a region; None without a threshold of the map.
     """
 
     def __init__(
-        self, out: Path, settings: FolderSettings, limits: tuple[float, float], count: int
+        self,
+        out: Path,
+        settings: FolderSettings,
+        limits: tuple[float, float],
+        count: int,
+        rule: RegionRule | None = None,
     ) -> None:
-        self.out, self.settings, self.limits = out, settings, limits
+        self.out, self.settings, self.limits, self.rule = out, settings, limits, rule
         self.small = ReportPictures(out, limits, count)
+        self._reading = threading.Lock()  # no more than one large picture is read again at a time
 
     @property
     def preview_side(self) -> int:
@@ -69,87 +91,167 @@ class OutputFolder:
         """
         # The folder itself may be that of the user's own images: not below it.
         remove_leftovers(self.out)
-        remove_leftovers(*(self.out / name for name in (MAPS, OVERLAYS, REPORT)), below=True)
+        remove_leftovers(*(self.out / name for name in (*IMAGE_FOLDERS, REPORT)), below=True)
         if not resume:
             self.remove_tables()
         if self.settings.report and not (resume and self.small.folder.is_dir()):
             self.small.prepare()
 
     def remove_tables(self) -> None:
-        """Remove table, summary and page: nothing may look whole that is not.
+        """Remove tables, summary and page: nothing may look whole that is not.
 
         Raises:
             ConfigError: they cannot be removed.
         """
         with writing_to(self.out):
-            for name in (SUMMARY_NAME, REPORT_NAME, CSV_NAME):
+            for name in (SUMMARY_NAME, REPORT_NAME, REGIONS_NAME, COCO_NAME, CSV_NAME):
                 (self.out / name).unlink(missing_ok=True)
 
     def has_tables(self) -> bool:
-        """Whether table, summary and page are all there."""
+        """Whether tables, summary and page are all there."""
         names = [CSV_NAME, SUMMARY_NAME] + [REPORT_NAME] * self.settings.report
+        names += [REGIONS_NAME] * (self.rule is not None)
+        names += [COCO_NAME] * ("coco" in self.settings.formats)
         return all((self.out / name).is_file() for name in names)
 
-    def has_pictures(self, path: str) -> bool:
-        """Whether the pictures of an image are there; a power cut leaves empty ones."""
-        small = self.small.folder / picture_name(path) if self.settings.report else None
-        wanted = self._map_file(path), self._overlay_file(path), small
+    def has_pictures(self, file: str) -> bool:
+        """Whether the pictures of a `Row.file` are there; a power cut leaves empty ones."""
+        small = self.small.folder / picture_name(file) if self.settings.report else None
+        wanted = [self._map_file(file), self._overlay_file(file), small]
+        wanted += [self._file_of(name, file) for name in ("labelme", "masks")]
         try:
-            return all(os.stat(file).st_size for file in wanted if file)
+            return all(os.stat(path).st_size for path in wanted if path)
         except OSError:
             return False
 
+    def write_tables(self, rows: Callable[[], Iterable[Row]]) -> Counts:
+        """Write predictions.csv, and regions.csv and coco.json where there are regions.
+
+        Args:
+            rows: the rows of the run, each time it is called; one is held at a time.
+
+        Returns:
+            What the rows add up to.
+
+        Raises:
+            ConfigError: they cannot be written.
+        """
+        counts = Counts()
+        regions = table_of_regions(self.out / REGIONS_NAME) if self.rule else nullcontext(_nothing)
+        with table_of_rows(self.out / CSV_NAME) as write, regions as write_regions:
+            for row in rows():
+                write(row)
+                write_regions(row)
+                counts.add(Counts.of(row))
+        if "coco" in self.settings.formats:
+            write_coco(self.out / COCO_NAME, rows)
+        return counts
+
     def write_pictures(
-        self, item: Decoded, row: Row, scored: ScoredImage, near: NearestNormal | None = None
-    ) -> str | None:
-        """Write the map, overlay and picture of the report of one image, as the settings say.
+        self,
+        item: Decoded,
+        row: Row,
+        scored: ScoredImage,
+        near: NearestNormal | None = None,
+        flagged: bool = False,
+    ) -> Row:
+        """Write all files of one image that the settings ask for, and find its regions.
 
         Args:
             near: shown in the report.
+            flagged: the report shows its strongest regions.
 
         Returns:
-            Why one was not written; None if all were.
+            The row with the regions, and with the reason where a file was not written.
 
         Raises:
             OSError: the disk is full.
         """
         if scored.map is None or item.size is None:
-            return None
-        reason, what = None, "map"
+            return row
+        reason, what, area = None, "map", None
+        values = scored.map.numpy()
         try:
-            if file := self._map_file(row.path):
+            file = self._map_file(row.file)
+            if file or self.rule:
                 values = resize_map(scored.map, item.size)
+            if file:
                 write_picture(file, encode_map(values, self.settings.maps))
+            if self.rule:
+                what = "regions"
+                found = find_regions(values, self.rule)
+                area = found.mask()
+                row = self._with_regions(row, item, found)
             what = "overlay"
-            if item.preview is not None and (file := self._overlay_file(row.path)):
-                write_picture(file, self._overlay(row, scored, scored.map, item.preview))
+            if item.preview is not None and (file := self._overlay_file(row.file)):
+                write_picture(file, self._overlay(row, scored, values, area, item.preview))
         except Exception as error:  # a picture must not cost the scores of thousands of others
             reason = f"{what} not written: {reason_unless_disk_full(error)}"
-        if not self.settings.report or item.preview is None or scored.spread is None:
-            return reason
-        panels = item.preview, scored.map.numpy(), scored.spread.numpy()
-        name = picture_name(row.path)
-        small = self.small.write(name, *panels)
-        if near is not None:
-            small = small or self.small.write_nearest(name, item.preview, item.size, near)
-        return reason or small
+        if self.settings.report and item.preview is not None and scored.spread is not None:
+            panels = item.preview, scored.map.numpy(), scored.spread.numpy()
+            name = picture_name(row.file)
+            small = self.small.write(name, *panels, area=area)
+            if near is not None:
+                small = small or self.small.write_nearest(name, item.preview, item.size, near)
+            if flagged and row.listed:
+                small = small or self._write_crops(name, item, row)
+            reason = reason or small
+        return replace(row, error=reason) if reason else row
 
-    def _map_file(self, path: str) -> Path | None:
+    def _with_regions(self, row: Row, item: Decoded, found: FoundRegions) -> Row:
+        """The row with its regions; the files of its image in other tools' formats are written."""
+        row = row.with_regions(found)
+        if "coco" in self.settings.formats:
+            row = replace(row, runs=tuple(runs_of(found, at) for at in range(len(row.listed))))
+        if file := self._file_of("labelme", row.file):
+            write_picture(file, labelme_file(found, item.path, file))
+        if file := self._file_of("masks", row.file):
+            write_picture(file, encode_png(Image.fromarray(255 * found.mask())))
+        return row
+
+    def _write_crops(self, name: str, item: Decoded, row: Row) -> str | None:
+        """Show the strongest regions in the report; returns why that failed, or None."""
+        size, preview, tiles = item.size, item.preview, item.tiles
+        if size is None:
+            return None
+        if isinstance(tiles, LargeTiles):
+            return self.small.write_crops(name, tiles.part, size, row.listed)
+        if preview is not None and preview.shape[1::-1] == size:
+            return self.small.write_crops(name, Image.fromarray(preview).crop, size, row.listed)
+        with self._reading:
+            try:
+                picture = item.picture.read()
+            except DataError as error:
+                return f"strongest regions not written: {error_reason(error)}"
+            return self.small.write_crops(name, picture.crop, size, row.listed)
+
+    def _file_of(self, name: str, file: str) -> Path | None:
+        """Where an image's file of this format lies; None if none is asked for."""
+        folder, suffix = {"masks": (MASKS, ".png"), "labelme": (LABELME, ".json")}[name]
+        return self.out / folder / mirrored(file, suffix) if name in self.settings.formats else None
+
+    def _map_file(self, file: str) -> Path | None:
         suffix = self.settings.map_suffix
-        return self.out / MAPS / mirrored(path, suffix) if suffix else None
+        return self.out / MAPS / mirrored(file, suffix) if suffix else None
 
-    def _overlay_file(self, path: str) -> Path | None:
-        return self.out / OVERLAYS / mirrored(path, ".png") if self.settings.overlays else None
+    def _overlay_file(self, file: str) -> Path | None:
+        return self.out / OVERLAYS / mirrored(file, ".png") if self.settings.overlays else None
 
     def _overlay(
-        self, row: Row, scored: ScoredImage, anomaly_map: Tensor, preview: np.ndarray
+        self,
+        row: Row,
+        scored: ScoredImage,
+        anomaly_map: np.ndarray,
+        area: np.ndarray | None,
+        preview: np.ndarray,
     ) -> bytes:
         doubt = scored.spread if self.settings.overlay_uncertainty else None
         picture = overlay(
             Image.fromarray(preview),
-            anomaly_map.numpy(),
+            anomaly_map,
             threshold=self.settings.map_threshold,
-            title=row.path,
+            area=area,
+            title=row.title,
             note=score_note(scored.score, (scored.low, scored.high)),
             limits=self.limits,
             uncertainty=None if doubt is None else doubt.numpy(),
@@ -157,38 +259,8 @@ class OutputFolder:
         return encode_png(picture)
 
 
-def writing_to(folder: Path) -> AbstractContextManager[None]:
-    """Within, an OSError becomes the ConfigError for an output folder that cannot be written."""
-    mend = "choose another output folder, on a disk with room"
-    return raising_not_written(folder, mend, ConfigError)
-
-
-@contextmanager
-def table_of_rows(path: Path) -> Iterator[Callable[[Row], object]]:
-    """Within, a function that adds a row to a CSV file, which gets its name ``path`` at the end.
-
-    UTF-8; bytes of file names that are not UTF-8 are kept (``errors="surrogateescape"``). Text is
-    quoted, so that any name (with line breaks, beginning with "=") is read back unchanged.
-
-    Raises:
-        ConfigError: the folder cannot be made or written in.
-    """
-    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
-    try:
-        with writing_to(path.parent):
-            path.parent.mkdir(parents=True, exist_ok=True)
-            with temporary.open(
-                "w", encoding="utf-8", errors="surrogateescape", newline=""
-            ) as file:
-                writer = csv.writer(file, quoting=csv.QUOTE_NONNUMERIC, lineterminator="\n")
-                writer.writerow([item.name for item in fields(Row)])
-                yield lambda row: writer.writerow(row.cells())
-                file.flush()
-                os.fsync(file.fileno())
-            os.replace(temporary, path)
-    finally:
-        with suppress(OSError):
-            temporary.unlink()
+def _nothing(_: Row) -> None:
+    """Where there is no table of regions."""
 
 
 def encode_map(anomaly_map: np.ndarray, kind: MapFormat | None) -> bytes:

@@ -2,13 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass, fields, replace
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import astuple, dataclass, field, fields, replace
 from typing import Any
 
 from bayes_pfl.data.decoding import Decoded
+from bayes_pfl.detect.regions import Box, FoundRegions, Region
 from bayes_pfl.detect.scorer import ScoredImage
 from bayes_pfl.fit.decision import Decision
+from bayes_pfl.support.run_names import page_file, page_title
+
+MOST_REGIONS = 1_000
+"""Regions of an image that are listed, the most anomalous; the column ``regions`` counts all."""
 
 
 @dataclass(frozen=True)
@@ -25,6 +30,12 @@ class Row:
         words_score, memory_score: with references, the score by words alone, in [0, 1], and the
             distance to the references, in [0, 2]; else None.
         compared_with: what the references are, such as "profile of 30 pictures".
+        page: number of the page of a TIFF or frame of a DICOM file, from 1; None for a file of one
+            picture.
+        regions: how many there are; None without a threshold of the map.
+        listed: the regions themselves, the most anomalous first; no column.
+        runs: of each of these, where they are asked for, its pixels; no column. See
+            :func:`bayes_pfl.predict.formats.coco.runs_of`.
     """
 
     path: str
@@ -44,18 +55,55 @@ class Row:
     words_score: float | None = None
     memory_score: float | None = None
     compared_with: str = ""
+    page: int | None = None
+    regions: int | None = None
+    listed: tuple[Region, ...] = field(default=(), repr=False)
+    runs: tuple[tuple[int, ...], ...] = field(default=(), repr=False)
+
+    @property
+    def title(self) -> str:
+        """The path and its page, for people."""
+        return page_title(self.path, self.page)
+
+    @property
+    def file(self) -> str:
+        """What the files of this image are called, without their suffixes."""
+        return page_file(self.path, self.page)
 
     def cells(self) -> list[Any]:
         """Values for a csv writer, figures with six digits after the point."""
-        values = [getattr(self, item.name) for item in fields(self)]
-        return ["" if v is None else round(v, 6) if isinstance(v, float) else v for v in values]
+        return cells([getattr(self, name) for name in COLUMNS])
 
+    def region_cells(self) -> Iterator[list[Any]]:
+        """The same for each of its regions, in the order of :data:`REGION_COLUMNS`."""
+        for number, one in enumerate(self.listed, start=1):
+            figures = [getattr(one, name) for name in _FIGURES]
+            yield cells([self.path, self.page, number, *one.box, *figures])
+
+    def with_regions(self, found: FoundRegions) -> Row:
+        """The row with the regions of its image's map."""
+        return replace(self, regions=len(found.regions), listed=found.regions[:MOST_REGIONS])
+
+
+def cells(values: Sequence[Any]) -> list[Any]:
+    """Values for a csv writer, figures with six digits after the point; None is empty."""
+    return ["" if v is None else round(v, 6) if isinstance(v, float) else v for v in values]
+
+
+COLUMNS = tuple(item.name for item in fields(Row) if item.name not in ("listed", "runs"))
+_FIGURES = ("area", "peak", "peak_x", "peak_y", "mean", "p_value")
+REGION_COLUMNS = ("path", "page", "number", *Box._fields, *_FIGURES)
 
 _FIELDS = {item.name: item.default for item in fields(Row)}
 
 
 def scored_row(
-    path: str, class_name: str, item: Decoded, scored: ScoredImage | None, rule: Decision
+    path: str,
+    page: int | None,
+    class_name: str,
+    item: Decoded,
+    scored: ScoredImage | None,
+    rule: Decision,
 ) -> Row:
     """The row of an image that was read and scored, or could not be.
 
@@ -64,7 +112,7 @@ def scored_row(
         scored: None if it could not be read.
         rule: makes labels of scores.
     """
-    row = Row(path, class_name, error=item.error)
+    row = Row(path, class_name, error=item.error, page=page)
     if item.size is not None:
         row = replace(row, width=item.size[0], height=item.size[1])
     if scored is None:
@@ -86,10 +134,22 @@ def scored_row(
 
 def entry_of(row: Row, stamp: Sequence[int]) -> dict[str, Any]:
     """A row as the journal keeps it, in full precision, with its file's size and time of change."""
-    known = {name: value for name, value in asdict(row).items() if value != _FIELDS[name]}
+    known = {name: getattr(row, name) for name in _FIELDS}
+    known = {name: value for name, value in known.items() if value != _FIELDS[name]}
+    if row.listed:
+        known["listed"] = [astuple(one) for one in row.listed]
     return {**known, "size": stamp[0], "mtime_ns": stamp[1]}
 
 
 def row_of(entry: Mapping[str, Any]) -> Row:
     """The row that an entry of the journal was made of."""
-    return Row(**{name: value for name, value in entry.items() if name in _FIELDS})
+    known = {name: value for name, value in entry.items() if name in _FIELDS}
+    for name, made in (("listed", _region), ("runs", tuple)):
+        if name in known:
+            known[name] = tuple(map(made, known[name]))
+    return Row(**known)
+
+
+def _region(values: Sequence[Any]) -> Region:
+    area, box, *figures = values
+    return Region(area, Box(*box), *figures)

@@ -6,14 +6,17 @@ import os
 from dataclasses import dataclass, replace
 from typing import Literal
 
-from bayes_pfl.detect.settings import ScoringSettings
+from bayes_pfl.detect.settings import ScoringSettings, check_whole
 from bayes_pfl.errors import ConfigError
 from bayes_pfl.fit.calibration import Calibration
 from bayes_pfl.fit.decision import Decision, resolve_decision
 from bayes_pfl.fit.profile import ProfileLike
+from bayes_pfl.fit.profile_files import with_tiles_of
 from bayes_pfl.model.network import BayesPFLNetwork
+from bayes_pfl.support.parsing import short
 
 MapFormat = Literal["png16", "npy", "none"]
+REGION_FORMATS = ("coco", "labelme", "masks")
 MAP_SUFFIX = {"png16": ".png", "npy": ".npy"}
 
 
@@ -26,6 +29,8 @@ class FolderSettings(ScoringSettings):
         map_threshold: of the map; outlined on the overlays.
         maps: anomaly maps at each image's own size; ``png16``: 0..65535 for 0..1; ``npy``: float32;
             or ``none``. None for the engine's default: png16, on Ray none.
+        min_area: regions of fewer pixels are left out.
+        formats: files of the regions for other tools: coco, labelme, masks.
         overlays: pictures with the heat map.
         overlay_uncertainty: overlays get a third panel, of the uncertainty.
         report: report.html, a page to look through.
@@ -38,6 +43,8 @@ class FolderSettings(ScoringSettings):
     threshold: float | None = None
     map_threshold: float | None = None
     maps: MapFormat | None = None
+    min_area: int = 1
+    formats: tuple[str, ...] = ()
     overlays: bool = True
     overlay_uncertainty: bool = False
     report: bool = True
@@ -47,6 +54,11 @@ class FolderSettings(ScoringSettings):
         super().__post_init__()
         if self.maps not in (None, *MAP_SUFFIX, "none"):
             raise ConfigError(f"maps = {self.maps!r}: use one of {', '.join(MAP_SUFFIX)}, none")
+
+        check_whole("min_area", self.min_area, 1)
+        for name in self.formats:
+            if name not in REGION_FORMATS:
+                raise ConfigError(f"formats = {short(name)}: use {', '.join(REGION_FORMATS)}")
 
     @property
     def map_suffix(self) -> str | None:
@@ -67,19 +79,22 @@ class FolderSettings(ScoringSettings):
             maps: the engine's default.
 
         Raises:
-            ConfigError: a calibration or profile that does not fit, or comes with a threshold.
+            ConfigError: a calibration or profile that does not fit, or comes with a threshold;
+                options for regions where no threshold of the map is known.
         """
+        scoring = with_tiles_of(profile, self)
         rule = resolve_decision(
             model,
             class_name,
-            self,
+            scoring,
             threshold=self.threshold,
             map_threshold=self.map_threshold,
             calibration=calibration,
             profile=profile,
         )
+        self._refuse_without_regions(rule.map_threshold)
         settings = replace(
-            self,
+            scoring,
             class_name=str(class_name),
             samples=self.sample_count(model),
             threshold=rule.threshold,
@@ -87,3 +102,12 @@ class FolderSettings(ScoringSettings):
             maps=self.maps or maps,
         )
         return settings, rule
+
+    def _refuse_without_regions(self, map_threshold: float | None) -> None:
+        asked = [f"formats = {name}" for name in self.formats]
+        asked += [f"min_area = {self.min_area}"] if self.min_area > 1 else []
+        if asked and map_threshold is None:
+            raise ConfigError(
+                f"{', '.join(asked)}: there are no regions, for no threshold of the map is known; "
+                "give map_threshold (--map-threshold), or a profile that has thresholds"
+            )

@@ -26,8 +26,8 @@ class Counts:
 
     Attributes:
         anomalous, review: rows with the label 1, and to be reviewed.
-        highest: paths and scores of the five highest, highest first.
-        failures: paths and reasons of the first twenty failures, by path.
+        highest: titles (see `Row.title`) and scores of the five highest, highest first.
+        failures: titles and reasons of the first twenty failures, by title.
     """
 
     images: int = 0
@@ -45,8 +45,8 @@ class Counts:
             int(bool(row.error)),
             row.label or 0,
             row.needs_review or 0,
-            [] if row.score is None else [(row.path, row.score)],
-            [(row.path, row.error)] if row.error else [],
+            [] if row.score is None else [(row.title, row.score)],
+            [(row.title, row.error)] if row.error else [],
         )
 
     @classmethod
@@ -79,8 +79,9 @@ class Summary:
         dropped: images that such a run had done and that are gone now: they have no row.
         seconds: from the first file to the last row, without loading the model; of a resumed run,
             since it was resumed. ``images_per_second`` counts what was done in that time.
-        highest: paths and scores of the five most anomalous images, highest first.
-        failures: paths and reasons of the first twenty failures.
+        highest: titles and scores of the five most anomalous images, highest first: the path, and
+            the page of a file of several.
+        failures: titles and reasons of the first twenty failures.
         remarks: what else lies in the folder and is not read, one line each.
         checkpoint: as it was named.
         settings: see :class:`FolderSettings`, with the number of samples resolved.

@@ -42,6 +42,7 @@ class ReportEntry:
         link: path of its large overlay, relative to the page, percent-encoded.
         near: path of the file that shows its most anomalous place and the most similar one of the
             references.
+        crops: path of the file that shows its strongest regions at full resolution.
     """
 
     name: str
@@ -58,6 +59,7 @@ class ReportEntry:
     picture: str = ""
     link: str = ""
     near: str = ""
+    crops: str = ""
 
 
 @dataclass(frozen=True)
@@ -135,9 +137,10 @@ def _data(out: Path, report: Report) -> dict[str, Any]:
         values = [_short(getattr(entry, field.name)) for entry in entries]
         if any(value not in (None, "") for value in values):
             columns[field.name] = values
-    columns["picture"] = [_picture(out, entry.picture, len(entries) <= FEW) for entry in entries]
-    if "near" in columns:
-        columns["near"] = [_picture(out, entry.near, len(entries) <= FEW) for entry in entries]
+    for name in ("picture", "near", "crops"):
+        if name in columns or name == "picture":
+            paths = [getattr(entry, name) for entry in entries]
+            columns[name] = [_picture(out, path, len(entries) <= FEW) for path in paths]
     return {
         "kind": report.kind,
         "count": len(entries),

@@ -9,7 +9,7 @@ import hashlib
 import io
 import json
 import re
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
@@ -25,6 +25,7 @@ from bayes_pfl.detect.overlays import (
     blend,
     fitted,
     label_font,
+    mark_regions,
     outline,
     plain_text,
     shorten,
@@ -32,8 +33,10 @@ from bayes_pfl.detect.overlays import (
     stretched,
     widened,
 )
+from bayes_pfl.detect.regions import Region
 from bayes_pfl.detect.results import NearestNormal
 from bayes_pfl.errors import ConfigError
+from bayes_pfl.report.crops import Cut, crops_of
 from bayes_pfl.support.files import (
     raising_not_written,
     reason_unless_disk_full,
@@ -52,7 +55,7 @@ _SIDE_OF_FEW, _SIDE_OF_MANY = 384, 256
 _QUALITY, _EFFORT = 78, 2
 _AROUND, _LINE = 7, 2  # a thinner line loses its colour in WebP
 _SETTINGS = "settings.json"
-_NAME = re.compile(r"[0-9a-f]{24}(\.near)?\.webp")
+_NAME = re.compile(r"[0-9a-f]{24}(\.near|\.crops)?\.webp")
 _NEAR_SIDE, _NEAR_GAP, _CAPTION = 200, 8, 34
 
 
@@ -69,6 +72,11 @@ def picture_name(path: str, dataset: str = "") -> str:
 def nearest_name(name: str) -> str:
     """Name of the file that shows what of the references is nearest, for a picture's name."""
     return name.removesuffix(".webp") + ".near.webp"
+
+
+def crops_name(name: str) -> str:
+    """Name of the file that shows the strongest regions, for a picture's name."""
+    return name.removesuffix(".webp") + ".crops.webp"
 
 
 def picture_limits(out: Path) -> tuple[float, float]:
@@ -130,6 +138,7 @@ class ReportPictures:
         anomaly_map: np.ndarray,
         spread: np.ndarray,
         mask: np.ndarray | None = None,
+        area: np.ndarray | None = None,
     ) -> str | None:
         """Write one image's file.
 
@@ -139,6 +148,7 @@ class ReportPictures:
             anomaly_map: float (S, S) in [0, 1].
             spread: float (S, S) in [0, 0.5].
             mask: bool (h, w), the true anomalous area.
+            area: bool (h, w), the pixels of regions.
 
         Returns:
             Why the file was not written; None if it was.
@@ -147,7 +157,7 @@ class ReportPictures:
             OSError: the disk is full.
         """
         try:
-            data = strip(picture, anomaly_map, spread, self.limits, self.side, mask)
+            data = strip(picture, anomaly_map, spread, self.limits, self.side, mask, area)
             write_picture(self.folder / name, data)
         except Exception as error:  # one picture must not end a run over thousands of images
             return f"picture of the report not written: {reason_unless_disk_full(error)}"
@@ -174,6 +184,29 @@ class ReportPictures:
             write_picture(self.folder / nearest_name(name), _webp(page))
         except Exception as error:  # as in write
             return f"nearest normal region not written: {reason_unless_disk_full(error)}"
+        return None
+
+    def write_crops(
+        self, name: str, cut: Cut, size: tuple[int, int], regions: Sequence[Region]
+    ) -> str | None:
+        """Write the strongest regions of an image at full resolution.
+
+        Args:
+            name: as :func:`picture_name` gives it.
+            cut: gives parts of the image, see :data:`bayes_pfl.report.crops.Cut`.
+            size: (width, height) of the image.
+            regions: the most anomalous first.
+
+        Returns:
+            Why the file was not written; None if it was.
+
+        Raises:
+            OSError: the disk is full.
+        """
+        try:
+            write_picture(self.folder / crops_name(name), crops_of(cut, size, regions))
+        except Exception as error:  # as in write
+            return f"strongest regions not written: {reason_unless_disk_full(error)}"
         return None
 
     def add(self, pictures: Mapping[str, bytes]) -> None:
@@ -220,6 +253,7 @@ def strip(
     limits: tuple[float, float],
     side: int,
     mask: np.ndarray | None = None,
+    area: np.ndarray | None = None,
 ) -> bytes:
     """The four panels of :data:`PANELS` as one WebP file.
 
@@ -230,12 +264,15 @@ def strip(
         limits: map values at the two ends of the colours.
         side: largest length of a panel's longer side, in pixels.
         mask: bool (h, w); a line is drawn around it on the overlay.
+        area: bool (h, w); its parts are outlined, or ringed, on the overlay.
     """
     height, width = picture.shape[:2]
     size = fitted((width, height), min(side, max(height, width)))
     small = cv2.resize(np.ascontiguousarray(picture), size, interpolation=cv2.INTER_AREA)
     heat = stretched(anomaly_map, size)
     overlay = blend(small, heat, limits)
+    if area is not None:
+        mark_regions(overlay, area, _LINE)
     if mask is not None and mask.any():
         outline(overlay, widened(mask, size, _AROUND), MASK_LINE, _LINE)
     panels = [

@@ -16,10 +16,16 @@ import numpy as np
 from bayes_pfl.errors import DataError
 from bayes_pfl.metrics import ImageMetrics
 from bayes_pfl.report.html import Report, ReportEntry, write_report
-from bayes_pfl.report.pictures import FOLDER, nearest_name, picture_limits, picture_name
+from bayes_pfl.report.pictures import (
+    FOLDER,
+    crops_name,
+    nearest_name,
+    picture_limits,
+    picture_name,
+)
 from bayes_pfl.report.tables import METRIC_NAMES, percent
 from bayes_pfl.support.files import mirrored
-from bayes_pfl.support.run_names import CSV_NAME, OVERLAYS, SUMMARY_NAME
+from bayes_pfl.support.run_names import CSV_NAME, OVERLAYS, SUMMARY_NAME, page_file, page_title
 
 IMAGES_NAME, METRICS_NAME = "images.csv", "metrics.json"
 _DAMAGED = (KeyError, ValueError, TypeError, AttributeError, ArithmeticError, RecursionError)
@@ -90,10 +96,11 @@ def _prediction(folder: Path) -> Report:
 
 
 def _predicted(folder: Path, row: Mapping[str, str]) -> ReportEntry:
-    path, width = row["path"], row.get("width")
-    overlay = f"{OVERLAYS}/{mirrored(path, '.png')}"
+    page, width = int(row.get("page") or 0) or None, row.get("width")
+    file = page_file(row["path"], page)
+    overlay = f"{OVERLAYS}/{mirrored(file, '.png')}"
     return ReportEntry(
-        name=path,
+        name=page_title(row["path"], page),
         group=row.get("class_name", ""),
         score=_number(row.get("score")),
         low=_number(row.get("score_low")),
@@ -103,8 +110,9 @@ def _predicted(folder: Path, row: Mapping[str, str]) -> ReportEntry:
         review=_flag(row.get("needs_review")),
         size=f"{width}×{row['height']}" if width and row.get("height") else "",
         error=row.get("error", ""),
-        picture=_picture(path) if row.get("score") else "",
-        near=_nearest(folder, path),
+        picture=_picture(file) if row.get("score") else "",
+        near=_written(folder, nearest_name(_picture(file))),
+        crops=_written(folder, crops_name(_picture(file))),
         link=quote(os.fsencode(overlay)) if os.path.isfile(folder / overlay) else "",
     )
 
@@ -165,13 +173,12 @@ def _evaluated(row: Mapping[str, str], root: str) -> ReportEntry:
     )
 
 
-def _picture(path: str, dataset: str = "") -> str:
-    return f"{FOLDER}/pictures/{picture_name(path, dataset)}"
+def _picture(file: str, dataset: str = "") -> str:
+    return f"{FOLDER}/pictures/{picture_name(file, dataset)}"
 
 
-def _nearest(folder: Path, path: str) -> str:
-    """What shows the nearest of the references, if a run has written it."""
-    name = nearest_name(_picture(path))
+def _written(folder: Path, name: str) -> str:
+    """The name of a file that a run writes for some images, if it is there."""
     return name if os.path.isfile(folder / name) else ""
 
 

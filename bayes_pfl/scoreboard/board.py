@@ -18,9 +18,13 @@ from bayes_pfl.data.card_schema import LEVELS
 from bayes_pfl.data.labelled_batches import read_batches
 from bayes_pfl.data.records import Sample, count_labels
 from bayes_pfl.detect.scorer import out_of_memory_explained, smoothing_sigma
+from bayes_pfl.detect.settings import ScoringSettings
 from bayes_pfl.errors import ConfigError, DataError
 from bayes_pfl.evaluate.datasets import EvaluationData
 from bayes_pfl.evaluate.files import folder_names
+from bayes_pfl.evaluate.reference_draw import method_label
+from bayes_pfl.evaluate.threshold import check_fitted
+from bayes_pfl.fit.profile import Profile
 from bayes_pfl.model.network import BayesPFLNetwork
 from bayes_pfl.scoreboard.methods import (
     CheckpointMethod,
@@ -28,13 +32,18 @@ from bayes_pfl.scoreboard.methods import (
     HandcraftedPrompts,
     encode,
 )
+from bayes_pfl.scoreboard.references import (
+    BoardReferences,
+    ReferenceMethod,
+    board_references,
+)
 from bayes_pfl.scoreboard.resampling import BootstrapSettings
 from bayes_pfl.scoreboard.tally import Figures, Tally, mean_figures
 from bayes_pfl.support.precision import autocast
 from bayes_pfl.support.progress import NullProgress, Progress
 
 Load = Callable[[str], BayesPFLNetwork]
-Method = CheckpointMethod | HandcraftedPrompts | ContrastMethod
+Method = CheckpointMethod | ReferenceMethod | HandcraftedPrompts | ContrastMethod
 
 
 def bare_model(
@@ -54,7 +63,8 @@ class BoardSettings:
     Attributes:
         samples: numbers R of Monte Carlo samples, a row for each; None for the checkpoint's.
         baselines: whether local contrast and prompts by hand get rows.
-        seed: of the model's draws.
+        seed: of the model's draws, and of the pictures drawn for shots.
+        shots: numbers of normal pictures that images are compared with, a further row for each.
     """
 
     samples: tuple[int | None, ...] = (None,)
@@ -64,6 +74,7 @@ class BoardSettings:
     workers: int = 0
     seed: int = 0
     bootstrap: BootstrapSettings = field(default_factory=BootstrapSettings)
+    shots: tuple[int, ...] = ()
 
 
 _DEFAULTS = BoardSettings()
@@ -89,6 +100,7 @@ class Board:
         device: that the last checkpoint ran on.
         fingerprints: SHA-256 of all weights, the backbone's included, by checkpoint; of a backbone
             by itself, its own.
+        notes: what a reader of the tables must know, one line each.
     """
 
     sets: dict[str, dict[str, CategoryBoard]]
@@ -96,6 +108,7 @@ class Board:
     skipped: list[tuple[str, str, str]] = field(default_factory=list)
     device: str = ""
     fingerprints: dict[str, str] = field(default_factory=dict)
+    notes: list[str] = field(default_factory=list)
 
     def set_figures(self, name: str) -> dict[str, Figures]:
         """Means over the categories of a set, by method."""
@@ -116,6 +129,7 @@ def score_sets(
     load: Load = load_checkpoint,
     backbones: Sequence[str] = (),
     load_bare: Load = bare_model,
+    profile: Profile | None = None,
 ) -> Board:
     """Score every set by every checkpoint and baseline; one model is held at a time.
 
@@ -123,17 +137,20 @@ def score_sets(
         load: gives the model of a checkpoint.
         backbones: as in training; they get a row for prompts by hand, without a checkpoint.
         load_bare: gives a model of such a backbone.
+        profile: a further row for each checkpoint, compared with its normal pictures.
 
     Raises:
         BayesPFLError: a checkpoint that cannot be loaded, settings that cannot be used.
     """
     progress = progress or NullProgress()
-    images = sum(len(one.samples) for one in data)
-    if not images or not (checkpoints or backbones):
+    if not any(one.samples for one in data) or not (checkpoints or backbones):
         raise DataError("nothing to score: give checkpoints, and sets with test images")
     if backbones and not settings.baselines:
         raise ConfigError("a backbone by itself has a row of the baselines: leave them in")
-    board = Board({one.name: {} for one in data})
+    references = board_references(data, [k for k in settings.shots if k], profile, settings.seed)
+    data = references.data
+    images = sum(len(one.samples) for one in data)
+    board = Board({one.name: {} for one in data}, notes=references.notes)
     for one in data:
         for category, counts in count_labels(one.samples).items():
             board.sets[one.name][category] = CategoryBoard(*counts)
@@ -148,7 +165,10 @@ def score_sets(
         board.device = str(model.device)
         own = model.config.backbone.sha256 if bare else None
         board.fingerprints[name] = own or fingerprint(model)
-        rows = [] if bare else _checkpoint_rows(titles[name], model, settings)
+        rows = [] if bare else _checkpoint_rows(titles[name], model, settings, references)
+        if not bare:
+            for count in settings.samples:
+                check_fitted(profile, model, data, _scoring(settings, count), (settings.seed,))
         others = _baseline_rows(model, baselines) if settings.baselines else []
         for one in data:
             _score_set(model, one, [*rows, *others], board, settings, progress)
@@ -158,14 +178,30 @@ def score_sets(
     return board
 
 
-def _checkpoint_rows(name: str, model: BayesPFLNetwork, settings: BoardSettings) -> list[Method]:
+def _checkpoint_rows(
+    name: str, model: BayesPFLNetwork, settings: BoardSettings, references: BoardReferences
+) -> list[Method]:
     with torch.no_grad():
         draws = [model.draw(count, settings.seed) for count in settings.samples]
     if len(set(settings.samples)) < len(draws):
         raise ConfigError(f"samples = {list(settings.samples)}: give each number once")
     titles = [name if count is None else f"{name}, R = {count}" for count in settings.samples]
-    rows = zip(titles, draws, strict=True)
-    return [CheckpointMethod(title, model, one) for title, one in rows]
+    rows: list[Method] = []
+    for title, count, one in zip(titles, settings.samples, draws, strict=True):
+        rows.append(CheckpointMethod(title, model, one))
+        for method, drawn in references.draws.items():
+            scoring = _scoring(settings, count)
+            rows.append(ReferenceMethod(f"{title}, {method_label(method)}", model, scoring, drawn))
+    return rows
+
+
+def _scoring(settings: BoardSettings, samples: int | None) -> ScoringSettings:
+    return ScoringSettings(
+        samples=samples,
+        precision=settings.precision,
+        seed=settings.seed,
+        batch_size=settings.batch_size,
+    )
 
 
 def _baseline_rows(model: BayesPFLNetwork, known: Mapping[str, str | None]) -> list[Method]:
@@ -196,6 +232,9 @@ def _score_set(
         samples = [sample for sample in data.samples if sample.category == category]
         tallies = [Tally(_reasons(method, data, samples)) for method in methods]
         entry.skipped = 0
+        for method in methods:
+            if isinstance(method, ReferenceMethod):
+                method.begin(data.name, category)
         random.Random(0).shuffle(samples)  # no order by labels; the same in every run
         side = model.backbone.image_size
         for batch in read_batches(samples, side, settings.batch_size, settings.workers):

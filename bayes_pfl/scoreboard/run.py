@@ -10,6 +10,7 @@ from typing import Any
 from bayes_pfl.checkpoints.load import load_checkpoint
 from bayes_pfl.evaluate.datasets import EvaluationData
 from bayes_pfl.evaluate.files import prepare_folder, write_json, write_results
+from bayes_pfl.fit.profile import Profile
 from bayes_pfl.report.tables import METRIC_NAMES, csv_text, markdown_table, percent
 from bayes_pfl.scoreboard.board import Board, BoardSettings, Load, bare_model, score_sets
 from bayes_pfl.scoreboard.tally import LEVEL_KEYS, Figures
@@ -30,6 +31,7 @@ def run_scoreboard(
     load: Load = load_checkpoint,
     backbones: Sequence[str] = (),
     load_bare: Load = bare_model,
+    profile: Profile | None = None,
 ) -> tuple[list[tuple[str, str, str]], str]:
     """Score, and write scoreboard.md, scoreboard.csv and scoreboard.json, each whole, into ``out``.
 
@@ -42,12 +44,13 @@ def run_scoreboard(
         BayesPFLError: a checkpoint that cannot be loaded, a folder that cannot be written.
     """
     prepare_folder(out)
-    board = score_sets(checkpoints, data, settings, progress, load, backbones, load_bare)
+    board = score_sets(checkpoints, data, settings, progress, load, backbones, load_bare, profile)
     confidence = settings.bootstrap.confidence
     sets = {
         one.name: {"images": len(one.samples), "first": str(one.samples[0].path)} for one in data
     }
     resolved = {"checkpoints": board.fingerprints, "sets": sets, **asdict(settings)}
+    resolved |= {"profile": profile.summary_dict()} if profile else {}
     summary = summary_markdown(board, confidence)
     write_results(out / "scoreboard.md", summary + categories_markdown(board, confidence))
     write_results(out / "scoreboard.csv", to_csv(board, confidence))
@@ -57,7 +60,7 @@ def run_scoreboard(
 
 
 def summary_markdown(board: Board, confidence: float) -> str:
-    """A table for each set, the mean over its categories; then, of several sets, their mean."""
+    """A table for each set, the mean over its categories; of several sets, their mean; notes."""
     parts = []
     for name, categories in board.sets.items():
         images = sum(entry.normal + entry.anomalous for entry in categories.values())
@@ -67,6 +70,7 @@ def summary_markdown(board: Board, confidence: float) -> str:
         parts.append(_table(title, board.set_figures(name), confidence))
     if len(board.sets) > 1:
         parts.append(_table(f"mean of {len(board.sets)} sets", board.overall(), confidence))
+    parts += [f"{note}\n" for note in board.notes]
     return "\n".join(parts)
 
 
@@ -140,7 +144,8 @@ def to_json(board: Board, confidence: float) -> dict[str, Any]:
         sets[name] = {"categories": entries, MEAN: mean}
     skipped = [{"set": s, "path": path, "reason": reason} for s, path, reason in board.skipped]
     overall = plain(board.overall())
-    return {"methods": board.methods, "sets": sets, MEAN: overall, "skipped": skipped}
+    found = {"methods": board.methods, "sets": sets, MEAN: overall, "skipped": skipped}
+    return found | ({"notes": board.notes} if board.notes else {})
 
 
 def _count(number: int, one: str, several: str) -> str:

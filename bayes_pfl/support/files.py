@@ -17,7 +17,9 @@ from bayes_pfl.support.error_text import error_reason
 
 Failure = TypeVar("Failure", bound=BayesPFLError)
 
-_LEFTOVER = re.compile(r"\..+\.[0-9a-f]{32}|\.(predictions\.csv\.\d+|\d+-\d+)\.tmp")
+_LEFTOVER = re.compile(
+    r"\..+\.[0-9a-f]{32}|\.((predictions\.csv|regions\.csv|coco\.json)\.\d+|\d+-\d+)\.tmp"
+)
 _LONGEST_NAME = 255  # bytes
 _NO_ROOM = (errno.ENOSPC, errno.EROFS, getattr(errno, "EDQUOT", errno.ENOSPC))
 

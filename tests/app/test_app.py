@@ -24,6 +24,7 @@ from tests.app.client import serving
 from tests.fit.test_references import spotted, texture
 from tests.helpers.browser import chromium, complaints, requested
 from tests.helpers.commands import command
+from tests.helpers.stacks import stack
 
 HOSTILE = "<img src=x onerror=alert(1)>.png"
 needs_gradio = pytest.mark.skipif(
@@ -198,6 +199,12 @@ def test_an_overlay_that_is_shown_is_not_written_again(inspector, files, tmp_pat
         seen.append({path: os.stat(path).st_mtime_ns for path in shown})
     assert [len(one) for one in seen] == [1, 2, 2]
     assert seen[0].items() <= seen[1].items() and seen[1] == seen[2]
+
+
+def test_a_stack_shows_its_first_page_and_says_so(inspector, tmp_path):
+    path = stack(tmp_path / "a.tif", 3)
+    (item,) = inspector.inspect([str(path)], wish(inspector, samples=2))
+    assert item.name == "a.tif (first of its pages)" and item.result is not None
 
 
 def test_time_has_a_limit(inspector, files):

@@ -9,10 +9,11 @@ from tests.bad_input.case import Case
 
 def sections() -> dict[str, Sequence[Case]]:
     """All cases, under the headings of docs/robustness.md."""
-    from tests.bad_input import data, images, models, places, profiles, settings
+    from tests.bad_input import data, images, instruments, models, places, profiles, settings
 
     return {
         "Image files": images.CASES,
+        "Pages and DICOM files": instruments.CASES,
         "Names and folders": places.FILES,
         "Class names": places.NAMES,
         "Settings": settings.CASES,

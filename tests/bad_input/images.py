@@ -231,9 +231,6 @@ FILES = (
         "animated WebP", "moving.webp", animation("WEBP"), "scored: the first frame", "colour"
     ),
     ImageFile("animated PNG", "moving.png", animation("PNG"), "scored: the first frame", "colour"),
-    ImageFile(
-        "TIFF of several pages", "pages.tif", animation("TIFF"), "scored: the first page", "colour"
-    ),
     ImageFile("CMYK JPEG", "cmyk.jpg", saved("JPEG", "CMYK"), "scored, as RGB"),
     ImageFile(
         "palette with transparency",

@@ -20,11 +20,11 @@ from tests.helpers.commands import command
 from tests.helpers.killing import ended, started
 
 
-def rows(world: World) -> dict[str, dict[str, str]]:
-    """The table of the run, by path."""
+def rows(world: World, key: str = "path") -> dict[str, dict[str, str]]:
+    """The table of the run, by path or another column."""
     path = world.folder / "out" / "predictions.csv"
     with path.open(encoding="utf-8", errors="surrogateescape", newline="") as file:
-        return {row["path"]: row for row in csv.DictReader(file)}
+        return {row[key]: row for row in csv.DictReader(file)}
 
 
 def link_loop(world: World) -> str:
@@ -176,7 +176,7 @@ def hidden(world: World) -> str:
 
 def other_kinds(world: World) -> str:
     images = one_image(world.folder / "images")
-    for name in ("b.npy", "c.dcm", "notes.txt"):
+    for name in ("b.npy", "c.heic", "notes.txt"):
         (images / name).touch()
     said = world.predict(images)
     summary = json.loads((world.folder / "out" / "summary.json").read_text(encoding="utf-8"))
@@ -282,7 +282,7 @@ FILES = (
     ),
     Case(
         "files of other kinds",
-        "`files of kinds that are not read (.dcm .npy): 2, first b.npy`; also in summary.json",
+        "`files of kinds that are not read (.heic .npy): 2, first b.npy`; also in summary.json",
         other_kinds,
     ),
     Case("empty folder", "`no images; files that end in`", empty),

@@ -10,7 +10,9 @@ from pathlib import Path
 import numpy as np
 from PIL import Image
 
-from tests.bad_input.case import Case, World
+from tests.bad_input.case import Case, World, picture
+from tests.bad_input.data import tree
+from tests.helpers.folders import rows_of
 
 
 def texture(seed: int) -> Image.Image:
@@ -125,8 +127,7 @@ def empty(world: World) -> str:
 def its_own_picture(world: World) -> str:
     fitted(world, sound(world, 8))
     used(world, "--class-name", "nut", code=0)
-    table = (world.folder / "out" / "predictions.csv").read_text().splitlines()
-    scores = [float(line.split(",")[-2]) for line in table[1:]]
+    scores = [float(row["memory_score"]) for row in rows_of(world.folder / "out")]
     assert min(scores) > 0.01  # its distance to itself would be 0
     return ""
 
@@ -157,6 +158,39 @@ def few_for_each_other(world: World) -> str:
 def both(world: World) -> str:
     fitted(world, sound(world, 8))
     return used(world, "--class-name", "nut", "--mutual")
+
+
+def evaluated(world: World, *options: object, code: int = 0) -> str:
+    data = world.folder / "data"
+    out, few = world.folder / "out", ("--samples", 0, "--no-report")
+    arguments = ("evaluate", "--data", data, "--checkpoint", world.checkpoint, "--out", out, *few)
+    if code == 2:
+        return world.refused(*arguments, *options)
+    found, said, complaints = world.run(*arguments, *options)
+    assert found == code, complaints
+    return said
+
+
+def of_no_category(world: World) -> str:
+    tree(world.folder / "data")
+    fitted(world, sound(world))
+    path = world.folder / "part" / "config.json"
+    path.write_text(path.read_text().replace('"class_name": "nut"', '"class_name": "bolt"'))
+    return evaluated(world, "--profile", world.folder / "part", code=2)
+
+
+def train_unreadable(world: World) -> str:
+    data = tree(world.folder / "data")
+    picture().save(data / "nut" / "test" / "good" / "001.png")
+    item = {"mask_path": "", "cls_name": "nut"}
+    test = [
+        item | {"img_path": f"nut/test/{kind}/00{at}.png", "anomaly": label}
+        for label, kind in enumerate(("good", "bent"))
+        for at in range(2)
+    ]
+    content = {"train": {"nut": [item | {"img_path": "../x.png"}]}, "test": {"nut": test}}
+    (data / "meta.json").write_text(json.dumps(content))
+    return evaluated(world, "--shots", 1)
 
 
 CASES = (
@@ -195,4 +229,15 @@ CASES = (
         few_for_each_other,
     ),
     Case("--mutual with a profile", "`give one of them`", both),
+    Case(
+        "evaluate with a profile of another class name",
+        "`the profile is for 'bolt', which no category here is called; there are 'nut'`",
+        of_no_category,
+    ),
+    Case(
+        "evaluate --shots with a train split that cannot be read",
+        "evaluated with normal test pictures, and said: `its train split cannot be read and "
+        "counts as none`",
+        train_unreadable,
+    ),
 )

@@ -149,6 +149,21 @@ CASES = (
         no_device("gpu"),
     ),
     Case("threshold that is NaN", "`threshold = nan: give a number`", given("--threshold", "nan")),
+    Case(
+        "threshold of the map that is NaN",
+        "`map_threshold = nan: give a number`",
+        given("--map-threshold", "nan"),
+    ),
+    Case(
+        "`--format` or `--min-area` where no threshold of the map is known",
+        "`formats = coco: there are no regions, for no threshold of the map is known`",
+        given("--format", "coco"),
+    ),
+    Case(
+        "unknown `--format`",
+        "`formats = 'yolo': use coco, labelme, masks`",
+        given("--format", "yolo"),
+    ),
     Case("infinite threshold", "`threshold = inf: give a number`", given("--threshold", "inf")),
     Case(
         "empty path",

@@ -101,7 +101,7 @@ def test_good_in_any_case_and_with_blanks_is_normal_and_said(tree, name, way):
 
 @pytest.mark.parametrize("way", ["tree", "card"])
 def test_files_of_other_kinds_and_nested_folders_are_counted(tree, way):
-    for name in ("a.npy", "b.dcm", "c.heic"):
+    for name in ("a.npy", "b.exr", "c.heic"):
         (tree.root / "nut/test/hole" / name).write_bytes(b"x")
     tree.image("nut/test/hole/deep/1.png")
     tree.image("nut/test/crack/all deep/1.png")
@@ -109,7 +109,7 @@ def test_files_of_other_kinds_and_nested_folders_are_counted(tree, way):
     assert count_labels(samples) == {"nut": (1, 1)}
     assert len(lines) == 2
     assert (
-        "files of kinds that are not read (.dcm .heic .npy): 3, first nut/test/hole/a.npy"
+        "files of kinds that are not read (.exr .heic .npy): 3, first nut/test/hole/a.npy"
         in lines[0]
     )
     assert (
@@ -125,10 +125,10 @@ def test_what_pillow_opens_is_read(tmp_path):
         grey = {".pgm": "L", ".pbm": "1"}.get(suffix, "RGB")
         name = tmp_path / f"{number:02d}{suffix.upper()}"
         picture.convert(grey).save(name, formats.get(suffix))
-    (tmp_path / "x.dcm").touch()
+    (tmp_path / "x.heic").touch()
     files = list_files(tmp_path)
     assert len(files.images) == len(IMAGE_SUFFIXES) >= 15
-    assert [path.name for path in files.unread] == ["x.dcm"]
+    assert [path.name for path in files.unread] == ["x.heic"]
     for path in files.images:
         assert read_image(path).size == (8, 8)
 
@@ -276,7 +276,21 @@ def test_a_dataset_is_warned_of_once_and_check_reports_it(tree, workers):
     doubts = [str(w.message) for w in caught if w.category is DatasetWarning]
     assert len(doubts) == 1 and "2_mask.png: holds more than two grey values" in doubts[0]
     (line,) = check_of(tree).lines()
-    assert "2_mask.png: holds more than two grey values" in line and "(4 masks)" in line
+    assert "2_mask.png: holds more than two grey values" in line and "(4 files)" in line
+
+
+def test_a_file_of_several_pages_is_warned_of_and_its_first_page_read(tree):
+    for name in ("good/2.tif", "hole/2.tif"):
+        pages = [Image.new("RGB", (12, 10), colour) for colour in ("red", "blue")]
+        place = tree.root / "nut/test" / name
+        pages[0].save(place, save_all=True, append_images=pages[1:])
+    samples = read_mvtec(tree.root, dataset="stacks")
+    with pytest.warns(DatasetWarning, match="2.tif: holds several pages.* has the first; this is"):
+        batches = list(read_batches(samples, 8, 8, 0))
+    read = dict(zip(batches[0].samples, batches[0].pixels, strict=True))
+    assert all((read[s][0, 0] == (255, 0, 0)).all() for s in samples if s.path.suffix == ".tif")
+    (line,) = [line for line in check_of(tree).lines() if "holds several" in line]
+    assert "good/2.tif: holds several pages" in line and "(2 files)" in line
 
 
 # EXIF ---------------------------------------------------------------------------------------------

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from bayes_pfl.detect.overlays import blend, overlay
+from bayes_pfl.detect.overlays import blend, mark_regions, overlay
 from bayes_pfl.errors import DataError
 
 
@@ -20,13 +20,19 @@ def spot(height=64, width=64):
     return (((rows - 16) ** 2 + (columns - 16) ** 2) < 100).astype(np.float32)
 
 
-def test_lightness_rises_with_the_value_on_any_grey():
-    ramp = np.linspace(0, 1, 50, dtype=np.float32)[None]
-    for grey in (0, 60, 128):
-        shown = blend(np.full((1, 50, 3), grey, np.uint8), ramp)
-        light = shown[0].astype(float) @ [0.2126, 0.7152, 0.0722]
-        assert light[-1] - light[0] > 60
-        assert np.all(np.diff(light[5:]) > -1)
+def test_low_values_leave_the_picture_and_high_ones_its_texture():
+    grain = np.repeat(np.array([[40, 140]], np.uint8)[..., None], 3, axis=2)  # two neighbours
+    low, high = (blend(grain, np.full((1, 2), value, np.float32)).astype(int) for value in (0, 1))
+    np.testing.assert_array_equal(low, grain)
+    assert (high[0, 1] - high[0, 0] >= 0.59 * 100).all()  # of their contrast
+
+
+def test_no_two_tenths_of_the_range_look_alike():
+    ramp = np.linspace(0.2, 1, 9, dtype=np.float32)[None]
+    for grey in (0, 60, 128, 200, 255):
+        shown = blend(np.full((1, 9, 3), grey, np.uint8), ramp)[0].astype(int)
+        apart = np.abs(shown[:, None] - shown[None]).max(2) + 99 * np.eye(9)
+        assert apart.min() >= 6
 
 
 def test_limits_choose_the_values_at_the_ends_of_the_colours():
@@ -55,6 +61,29 @@ def test_mask_and_threshold_are_drawn_where_they_belong(image):
     assert left.any() and right.any()
     rows, columns = np.nonzero(left)
     assert rows.max() < 50 and columns.max() < 50
+
+
+def test_regions_of_a_few_pixels_of_a_large_photograph_get_a_ring():
+    area = np.zeros((3000, 4000), np.uint8)
+    area[700, 900] = 1  # a quarter of a pixel of the picture
+    area[1500:1800, 2000:2400] = 1
+    picture = np.full((750, 1000, 3), 120, np.uint8)
+    assert mark_regions(picture, area) == 1
+    changed = (picture != 120).any(2)
+    rows, columns = np.nonzero(changed[:300, :400])
+    assert 0.5 * (rows.min() + rows.max()) == pytest.approx(175, abs=1)
+    assert 0.5 * (columns.min() + columns.max()) == pytest.approx(225, abs=1)
+    assert 20 < np.ptp(rows) < 40 and not changed[170:181, 220:231].any()  # it is not painted over
+    assert changed[375, 500:600].mean() > 0.9 and not changed[400:420, 520:580].any()
+    assert mark_regions(picture, 0 * area) == 0
+
+
+def test_what_is_left_out_of_the_area_is_not_outlined(image):
+    plain = overlay(image, spot(), threshold=0.9, area=np.zeros((260, 300), bool))
+    marked = overlay(image, spot(), threshold=0.9)
+    assert plain.size == marked.size and plain.tobytes() != marked.tobytes()
+    bare = np.asarray(overlay(image, spot()))[:250, :600]
+    np.testing.assert_array_equal(np.asarray(plain)[:250, :600], bare)
 
 
 def test_sizes_are_brought_to_what_a_reader_can_use():

@@ -192,6 +192,22 @@ def test_two_processes_write_what_one_does(
     assert [path.stem for path in again.glob("curves/parts/*")] == list(TRAIN_CATEGORIES[:1])
 
 
+def test_two_processes_have_the_references_of_one(checkpoint_dir, tmp_path, one_thread, forked):
+    numbers = {"normals": 3, "anomalies": 5, "train_normals": 3, "size": 64}
+    root = write_mvtec_tree(tmp_path / "parts", TRAIN_CATEGORIES[:2], **numbers)
+    model = load_checkpoint(checkpoint_dir, device="cpu")
+    asked = {"protocols": ("deploy",), "shots": (0, 2), "mutual": True}
+    plain = request_for(root, checkpoint_dir, tmp_path / "one", **asked)
+    expected = run_benchmark(plain, load=lambda _: model)
+    whole = replace(plain, out=tmp_path / "two", cache=tmp_path / "cache")
+    (found,) = spawn(2, spawned.evaluate_with, (model, [whole]), NullProgress())
+    assert len(found["deploy"]) == 3
+    assert_same_figures(found, expected.reports)
+    alone, files = results_in(tmp_path / "one"), results_in(tmp_path / "two")
+    images = [name for name in alone if name.endswith("images.csv")]
+    assert len(images) == 3 and all(files[name] == alone[name] for name in images)
+
+
 def _torchrun(*arguments):
     tool = ROOT / "tools" / "evaluate.py"
     start = ("-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2", str(tool))

@@ -3,6 +3,7 @@
 import csv
 import json
 import shutil
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -15,6 +16,9 @@ from bayes_pfl.evaluate.reference_draw import MUTUAL, draw_references, reference
 from bayes_pfl.evaluate.request import EvaluationRequest
 from bayes_pfl.evaluate.run import run_benchmark
 from bayes_pfl.evaluate.scoring import EvaluationSettings
+from bayes_pfl.fit.fit import FitOptions, fit_folder
+from bayes_pfl.fit.profile_files import load_profile, save_profile
+from tests.helpers.commands import command
 
 
 def picture(path, seed):
@@ -93,8 +97,9 @@ def test_references_come_from_train_else_from_the_test_and_leave_it(tree):
     assert len(left) == 1  # of five
     assert len(tested) == 16
     assert sorted(reference_notes(16, [draw])) == [
-        "16-shot: 4 normal pictures of test/good, left out of the test a category: parts/cable.",
-        "16-shot: 6 normal pictures of train/good a category: parts/nut.",
+        "16-shot: 4 normal pictures for each category, of test/good and left out of the test: "
+        "parts/cable.",
+        "16-shot: 6 normal pictures for each category, of train/good: parts/nut.",
     ]
 
 
@@ -184,3 +189,99 @@ def test_a_run_again_takes_its_scores_from_the_cache(tree, tiny_model, tmp_path,
         picture(tree / "nut" / "train" / "good" / f"{at}.png", 900 + at)
     run(tree, tiny_model, out, shots=(2,))
     assert lines(out / "images.csv") != before[1]
+
+
+def test_a_train_split_that_cannot_be_read_is_a_remark(tree, tiny_model, tmp_path):
+    def listed(train):
+        items = [
+            {"img_path": f"cable/test/{kind}/{at}.png", "cls_name": "cable", "anomaly": label}
+            for label, kind in enumerate(("good", "bad"))
+            for at in range(5)
+        ]
+        content = {"test": {"cable": items}} | ({} if train is None else {"train": train})
+        (tree / "meta.json").write_text(json.dumps(content))
+        run(tree / "meta.json", tiny_model, tmp_path / "out", shots=(1,))
+        return read(tmp_path / "out" / "metrics.json")["notes"]
+
+    source = "1-shot: 1 normal picture for each category, of test/good and left out of the test."
+    assert listed(None) == listed({}) == [source]  # there is none: nothing is wrong
+    remark, last = listed({"cable": [{"img_path": "../../secret.png", "anomaly": 0}]})
+    assert last == source and remark.startswith("parts: its train split cannot be read and counts")
+    assert "train/cable[0]: path '../../secret.png' leaves" in remark
+    assert remark in (tmp_path / "out" / "table.md").read_text()
+
+
+# A profile ---------------------------------------------------------------------------------------
+
+
+@pytest.fixture(scope="module")
+def profile(tiny_model, tmp_path_factory):
+    """Of twenty pictures, so that it has a threshold."""
+    folder = tmp_path_factory.mktemp("normal")
+    for at in range(20):
+        picture(folder / f"{at}.png", 300 + at)
+    options = FitOptions(keep_outliers=True)
+    fitted = fit_folder(tiny_model, folder, "nut", options, checkpoint="tiny").profile
+    return load_profile(save_profile(fitted, tmp_path_factory.mktemp("profile") / "part"))
+
+
+def test_a_profile_scores_the_categories_of_its_name_as_predict_does(
+    tree, tiny_model, profile, tmp_path
+):
+    out = tmp_path / "out"
+    run(tree, tiny_model, out, shots=(0,), profile=profile, sheets=True, report=True)
+    words = {row["path"]: row for row in lines(out / "tiny" / "images.csv")}
+    rows = lines(out / "tiny-profile" / "images.csv")
+    assert len(rows) == 20
+    for row in rows:
+        if row["category"] == "cable":
+            assert row["memory_score"] == ""
+            assert row["score_deploy"] == words[row["path"]]["score_deploy"]
+            continue
+        wanted = tiny_model.predict(row["path"], profile=profile)
+        assert float(row["score_deploy"]) == pytest.approx(wanted.score, abs=1e-4)
+        assert float(row["memory_score"]) == pytest.approx(wanted.memory_score, abs=1e-4)
+    report = read(out / "tiny-profile" / "metrics.json")
+    assert report["references"] == "profile"
+    source, rates = report["notes"]
+    assert source == (
+        f"profile: 20 normal pictures of the profile {profile.folder}: parts/nut; the other "
+        "categories by words alone."
+    )
+    entries = report["datasets"]["parts"]["categories"]
+    assert rates.startswith("parts/nut: at the calibrated threshold")
+    assert entries["nut"]["at_threshold"]["threshold"] == profile.calibration.threshold
+    assert "at_threshold" not in entries["cable"]
+    plain = read(out / "tiny" / "metrics.json")["datasets"]["parts"]["categories"]
+    assert "at_threshold" not in plain["nut"]
+    assert "| dataset | 0 | profile |" in (out / "shots.md").read_text()
+    config = read(out / "config.json")
+    assert config["methods"] == [0, "profile"] and config["profile"]["pictures"] == 20
+
+
+def test_a_profile_that_does_not_fit_is_refused(tree, tiny_model, profile, tmp_path):
+    other = replace(profile, settings=replace(profile.settings, class_name="bolt"))
+    with pytest.raises(ConfigError, match="profile is for 'bolt', .* there are 'cable', 'nut'$"):
+        run(tree, tiny_model, tmp_path / "out", profile=other)
+    with pytest.raises(ConfigError, match="seed = 1 where it was made with 0"):
+        run(tree, tiny_model, tmp_path / "out", profile=profile, seeds=(0, 1))
+    with pytest.raises(ConfigError, match="--protocol deploy"):
+        run(tree, tiny_model, tmp_path / "out", profile=profile, protocols=("authors",))
+    with pytest.raises(ConfigError, match="words alone, it keeps no pictures"):
+        run(tree, tiny_model, tmp_path / "out", profile=replace(profile, references=None))
+    run(tree, tiny_model, tmp_path / "out", profile=profile)
+    changed = replace(profile, fpr=0.2, calibration=None)
+    with pytest.raises(ConfigError, match="profile"):
+        run(tree, tiny_model, tmp_path / "out", profile=changed, resume=True)
+
+
+def test_the_command_takes_the_checkpoint_of_the_profile(
+    tree, tiny_model, checkpoint_dir, tmp_path, capsys
+):
+    normal = tree / "nut" / "train" / "good"
+    found = fit_folder(tiny_model, normal, "nut", FitOptions(), checkpoint=str(checkpoint_dir))
+    place = save_profile(found.profile, tmp_path / "part")
+    asked = ("evaluate", "--data", tree, "--profile", place, "--device", "cpu")
+    assert command(*asked, "--out", tmp_path / "out") == 0
+    assert "6 normal pictures of the profile" in capsys.readouterr().out
+    assert read(tmp_path / "out" / "config.json")["checkpoints"] == [str(checkpoint_dir)]

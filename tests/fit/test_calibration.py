@@ -73,6 +73,9 @@ def test_the_file_says_it_all_and_comes_back_equal(calibration, stored):
         "smoothing": True,
         "image_size": 48,
         "seed": 0,
+        "window": None,
+        "tile": None,
+        "overlap": 0.25,
     }
     assert load_calibration(stored) == calibration
 
@@ -191,6 +194,8 @@ def test_images_that_look_abnormal_are_named(tiny_model, tmp_path):
         ({"fpr": 3.0}, "outside"),
         ({"n": 23}, "n = 23 with 24 scores"),
         ({"pixel_threshold": -1.0}, "pixel_threshold = -1"),
+        ({"peaks": [0.5]}, "1 peaks: must be n = 24, or none"),
+        ({"peaks": [0.5] * 23 + [0.4]}, "peaks: must rise"),
         ({"scores": [0.5] * 3, "n": 3}, "20 or more"),
         ({"scores": "many"}, "expected a list"),
         ({"scores": [10**400] * 24}, "too large|make"),

@@ -149,10 +149,17 @@ def test_pixel_threshold_at_its_ends():
     assert 0 < rates.threshold(0.05) <= 2 / 65536
     with pytest.raises(DataError, match="cannot guarantee pixel_fpr"):
         rates.threshold(0.03)
-    with pytest.raises(DataError, match="25 pixels after one of 16"):
-        rates.add(np.zeros((5, 5), np.float32))
     with pytest.raises(DataError, match="outside"):
         rates.add(np.full((4, 4), np.nan, np.float32))
+
+
+def test_every_image_counts_the_same_whatever_its_size():
+    rates = PixelRates()
+    for side in (4, 400):
+        for _ in range(10):
+            rates.add(np.full((side, side), side / 1000, np.float32))
+    assert rates.threshold(0.3) == pytest.approx(0.4, abs=1e-4)  # half of all images lie above
+    assert 0.004 < rates.threshold(0.6) < 0.005
 
 
 def test_outliers_stand_out_and_long_tails_do_not():

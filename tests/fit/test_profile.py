@@ -71,6 +71,18 @@ def test_it_comes_back_to_the_last_bit(tiny_model, profile, saved):
     assert NAME in page and "Score threshold" in page and "image 3" in page
 
 
+def test_regions_get_p_values_from_the_pictures_left_out(tiny_model, profile, copied):
+    faulty = Image.fromarray(spotted(91))
+    strongest = tiny_model.predict(faulty, profile=profile).regions[0]
+    assert len(profile.calibration.peaks) == 24 and strongest.p_value == pytest.approx(1 / 25)
+    path = copied / "config.json"
+    kept = json.loads(path.read_text())
+    del kept["calibration"]["peaks"]  # as earlier versions wrote it
+    path.write_text(json.dumps(kept))
+    older = tiny_model.predict(faulty, profile=copied).regions
+    assert older[0] == replace(strongest, p_value=None)
+
+
 def test_it_says_where_the_class_name_changes_nearly_nothing(
     tiny_model, profile, checkpoint_dir, tmp_path, run
 ):
@@ -273,18 +285,21 @@ def test_a_stop_at_any_write_leaves_the_old_or_the_new_profile(
 
 
 def test_a_first_save_that_was_stopped_can_be_made_again(profile, tmp_path, monkeypatch):
-    for stop in (0, 3, 24, 25):
-        place, count = tmp_path / str(stop), iter(range(1000))
+    # the last is stopped twice: before its config.json, then before its tensors are there again
+    for at, stops in enumerate([(0,), (3,), (24,), (25,), (25, 0)]):
+        place = tmp_path / str(at)
+        for stop in stops:
+            count = iter(range(1000))
 
-        def write(path, data, *, sync=True, count=count, stop=stop):
-            if next(count) == stop:
-                path.with_name(f".{path.name}.{'0' * 32}").write_bytes(b"half")
-                raise KeyboardInterrupt
-            return write_atomically(path, data, sync=sync)
+            def write(path, data, *, sync=True, count=count, stop=stop):
+                if next(count) == stop:
+                    path.with_name(f".{path.name}.{'0' * 32}").write_bytes(b"half")
+                    raise KeyboardInterrupt
+                return write_atomically(path, data, sync=sync)
 
-        with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
-            patch.setattr(profile_files, "write_atomically", write)
-            save_profile(profile, place)
+            with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
+                patch.setattr(profile_files, "write_atomically", write)
+                save_profile(profile, place)
         assert load_profile(save_profile(profile, place)).sha256 == profile.sha256
         assert not [path for path in place.rglob(".*") if path.is_file()]
     (tmp_path / "mine" / "pictures").mkdir(parents=True)

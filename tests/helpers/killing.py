@@ -11,8 +11,13 @@ import sys
 import time
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
+import numpy as np
+import pytest
 import torch
+
+from bayes_pfl.support.journal import Journal
 
 KILLED = -signal.SIGKILL
 
@@ -71,3 +76,81 @@ def files_of(folder: Path, *left_out: str) -> dict[str, bytes]:
         for name, path in found.items()
         if path.is_file() and name.split("/")[0] not in left_out
     }
+
+
+def same(found: dict[str, bytes], expected: dict[str, bytes]) -> None:
+    """Assert that two folders hold the same files; a fault names those that differ."""
+    assert sorted(found) == sorted(expected)
+    assert [name for name in found if found[name] != expected[name]] == []
+
+
+Work = Callable[[bool], object]
+"""A run, and whether one was killed before it: then it resumes."""
+
+
+def at_random_moments(
+    count: int, work: Work, prepare: Callable[[], object], check: Callable[[], object]
+) -> None:
+    """Kill a run at random moments, one or several times, then let it end and check it."""
+    rng = np.random.default_rng(0)
+    whole = seconds_of(lambda: work(False))
+    kills = 0
+    while kills < count:
+        prepare()
+        for again in range(int(rng.integers(1, 4))):
+            moment = rng.uniform(0, whole)
+            if killed_after(moment, lambda r=bool(again): work(r)) != KILLED:
+                break
+            kills += 1
+        assert ended(started(lambda: work(True))) == 0
+        check()
+
+
+def at_each_write(
+    step: int, work: Work, prepare: Callable[[], object], check: Callable[[], object]
+) -> int:
+    """Kill a run before and after what it writes, at every ``step``-th of these moments.
+
+    Returns:
+        About how many such moments a run has.
+    """
+
+    def stopped(event: int, resume: bool) -> None:
+        with pytest.MonkeyPatch.context() as patch:
+            _kill_at(event, patch)
+            work(resume)
+
+    event = 0
+    while True:
+        prepare()
+        if ended(started(lambda e=event: stopped(e, False))) != KILLED:
+            return event
+        if event % 3 == 0:  # killed again while it goes on
+            ended(started(lambda e=event: stopped(e // 2, True)))
+        assert ended(started(lambda: work(True))) == 0
+        check()
+        event += step
+
+
+def _kill_at(event: int, patch: pytest.MonkeyPatch) -> None:
+    """Patch all that a run writes by: the process is killed at the n-th of these."""
+    left = [event]
+
+    def count() -> None:
+        left[0] -= 1
+        if left[0] < 0:
+            os.kill(os.getpid(), signal.SIGKILL)
+
+    def wrap(owner: Any, name: str) -> None:
+        original = getattr(owner, name)
+
+        def wrapped(*arguments: Any, **options: Any) -> Any:
+            count()
+            result = original(*arguments, **options)
+            count()
+            return result
+
+        patch.setattr(owner, name, wrapped)
+
+    for owner, name in ((os, "replace"), (os, "unlink"), (Journal, "_write"), (Journal, "_cut")):
+        wrap(owner, name)

@@ -13,15 +13,16 @@ from PIL import Image
 from bayes_pfl.data import decoding
 from bayes_pfl.detect.overlays import MAX_SIDE
 from bayes_pfl.predict.folder import predict_folder
-from bayes_pfl.predict.output import encode_map, table_of_rows
+from bayes_pfl.predict.output import encode_map
 from bayes_pfl.predict.rows import Row
 from bayes_pfl.predict.settings import FolderSettings
+from bayes_pfl.predict.tables import table_of_rows
 from bayes_pfl.support.files import mirrored
 from tests.helpers.folders import Counting, picture, rows_of, run, save
 
 COLUMNS = ["path", "class_name", "score", "label", "uncertainty", "text_score", "map_score"]
 COLUMNS += ["width", "height", "error", "score_low", "score_high", "needs_review", "p_value"]
-COLUMNS += ["words_score", "memory_score", "compared_with"]
+COLUMNS += ["words_score", "memory_score", "compared_with", "page", "regions"]
 
 
 def assert_rows_equal(left, right):
@@ -162,6 +163,7 @@ def test_nothing_is_left_behind(messy_run):
     assert {path.name for path in out.iterdir()} == {
         "predictions.csv",
         "predictions.journal.jsonl",
+        "regions.csv",
         "summary.json",
         "maps",
         "overlays",
@@ -173,7 +175,7 @@ def test_nothing_is_left_behind(messy_run):
 
 @pytest.mark.parametrize("options", [{"workers": 2, "batch_size": 5}, {"batch_size": 1}])
 def test_workers_and_batch_size_change_nothing(tiny_model, messy, messy_run, tmp_path, options):
-    run(tiny_model, messy, tmp_path, threshold=0.6, **options)
+    run(tiny_model, messy, tmp_path, threshold=0.6, map_threshold=0.6, **options)
     assert_rows_equal(rows_of(tmp_path), rows_of(messy_run[1]))
     assert not (tmp_path / "maps").exists() and not (tmp_path / "overlays").exists()
 
@@ -267,7 +269,7 @@ def test_text_is_quoted_and_figures_are_not(tmp_path):
     with table_of_rows(tmp_path / "p.csv") as write:
         write(Row("=cmd.png", "wood", score=0.25, label=1, width=3))
     line = (tmp_path / "p.csv").read_text().splitlines()[1]
-    assert line == '"=cmd.png","wood",0.25,1,"","","",3,"","","","","","","","",""'
+    assert line == '"=cmd.png","wood",0.25,1,"","","",3,"","","","","","","","","","",""'
 
 
 def test_the_table_appears_whole_or_not_at_all(tmp_path):

@@ -167,6 +167,23 @@ def test_browser_filters_gallery_and_table(opened):
     assert complaints(driver) == []
 
 
+def test_browser_card_shows_the_strongest_regions(opened, tmp_path):
+    name = "report/pictures/0.crops.webp"
+    (tmp_path / "report" / "pictures").mkdir(parents=True)
+    Image.new("RGB", (240, 280), "red").save(tmp_path / name)
+    high, low = ReportEntry("a.png", score=0.9, crops=name), ReportEntry("b.png", score=0.1)
+    driver = opened([high, low])
+    figure = driver.find_element("id", "card-crops")
+    for index, shown in enumerate((True, False)):
+        driver.execute_script("document.querySelectorAll('.tile')[arguments[0]].click()", index)
+        wait(driver, "return document.getElementById('card').open")
+        assert figure.is_displayed() == shown
+        if shown:
+            wait(driver, "return document.querySelector('#card-crops img').naturalWidth === 240")
+        driver.execute_script("document.getElementById('card').close()")
+    assert complaints(driver) == []
+
+
 def test_browser_card_by_keyboard(opened, run):
     from selenium.webdriver.common.keys import Keys
 

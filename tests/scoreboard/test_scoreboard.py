@@ -14,6 +14,8 @@ from safetensors.torch import load_file, save_file
 
 from bayes_pfl.errors import ConfigError, DataError
 from bayes_pfl.evaluate.datasets import read_sets
+from bayes_pfl.fit.fit import FitOptions, fit_folder
+from bayes_pfl.fit.profile_files import save_profile
 from bayes_pfl.scoreboard.board import BoardSettings, score_sets
 from bayes_pfl.scoreboard.resampling import BootstrapSettings, interval
 from tests.helpers.commands import command
@@ -125,6 +127,45 @@ def test_figures_are_those_of_evaluate(files, parts, checkpoint_dir, run, tmp_pa
     for level, figures in found.items():
         for key, figure in figures.items():
             assert figure["value"] == pytest.approx(expected[level][key], abs=1e-4)
+
+
+@pytest.mark.parametrize("kind", ["2-shot", "profile"])
+def test_rows_with_normal_pictures_are_those_of_evaluate(
+    kind, parts, checkpoint_dir, tiny_model, tmp_path
+):
+    data = shutil.copytree(parts, tmp_path / "parts")
+    (data / "cog" / "test" / "good" / "broken.png").unlink()
+    normal = data / "nut" / "test" / "good"
+    options = FitOptions(samples=2, keep_outliers=True)
+    found = fit_folder(tiny_model, normal, "nut", options).profile
+    place = save_profile(found, tmp_path / "profile")
+    asked = {"2-shot": ("--shots", "1,2"), "profile": ("--profile", place)}[kind]
+    least = ("--checkpoint", checkpoint_dir, "--samples", 2, *asked, "--device", "cpu")
+    out, board = tmp_path / "out", tmp_path / "board"
+    assert command("evaluate", "--data", data, *least, "--no-report", "--out", out) == 0
+    few = ("--no-baselines", "--resamples", 0)
+    assert command("scoreboard", data, *least, *few, "--out", board) == 0
+    name = checkpoint_dir.name
+    path = out / f"{name}-2-shot" / "metrics.json" if kind == "2-shot" else out / "metrics.json"
+    metrics = json.loads(path.read_text())
+    report = json.loads((board / "scoreboard.json").read_text())
+    numbers = ["1-shot", "2-shot"] if kind == "2-shot" else ["profile"]
+    name += ", R = 2"
+    assert report["methods"] == [name, *(f"{name}, {number}" for number in numbers)]
+    for category, entry in metrics["datasets"]["parts"]["categories"].items():
+        row = report["sets"]["parts"]["categories"][category]
+        assert (row["n_normal"], row["n_anomalous"]) == (entry["n_normal"], entry["n_anomalous"])
+        for level, figures in row["methods"][f"{name}, {kind}"].items():
+            for key, figure in figures.items():
+                assert figure["value"] == pytest.approx(entry[level][key], abs=1e-4)
+    assert report["notes"][-1] == metrics["notes"][0]
+    assert metrics["notes"][0] in (board / "scoreboard.md").read_text()
+
+
+def test_rows_with_normal_pictures_need_a_checkpoint(parts, clip_dir, tmp_path, capsys):
+    asked = ("scoreboard", parts, "--backbone", f"local-dir:{clip_dir}", "--shots", 1)
+    assert command(*asked, "--out", tmp_path) == 2
+    assert "rows of a --checkpoint: name one" in " ".join(capsys.readouterr().err.split())
 
 
 def test_results_depend_on_the_seed_alone(tiny_model, parts):

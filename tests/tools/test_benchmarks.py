@@ -109,3 +109,20 @@ def test_soak_counts_every_part_and_keeps_to_its_time(tmp_path, capsys):
     assert 0 < json.loads(path.read_text())["stream"]["images"] < 10**6
     assert command("benchmark", "soak", "--parts", "strem") == 2
     assert "'strem' is not known" in " ".join(capsys.readouterr().err.split())
+
+
+def test_profiles_reports_the_fit_the_ratio_and_folders_in_processes_of_their_own(
+    checkpoint_dir, tmp_path, capsys
+):
+    path = tmp_path / "profiles.json"
+    least = ("benchmark", "profiles", "--checkpoint", checkpoint_dir, "--device", "cpu")
+    assert command(*least, "--mutual", 5) == 2
+    assert "--mutual 5: 32 are drawn" in " ".join(capsys.readouterr().err.split())
+    few = ("--pictures", 3, "--mutual", 32, "--repeats", 1, "--json", path)
+    assert command(*least, *few) == 0
+    found = json.loads(path.read_text())
+    assert found["fit_seconds"] > 0 and found["processor_ratio"] > 0
+    assert found["ratio"] == pytest.approx(found["profile_seconds"] / found["plain_seconds"])
+    (folder,) = found["mutual"]
+    assert folder["pictures"] == 32 and folder["processor_seconds_per_picture"] > 0
+    assert folder["peak_mb"] is None or folder["peak_mb"] > 50

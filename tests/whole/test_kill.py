@@ -16,41 +16,29 @@ from bayes_pfl.evaluate.datasets import read_trees
 from bayes_pfl.evaluate.request import EvaluationRequest
 from bayes_pfl.evaluate.run import run_benchmark
 from bayes_pfl.evaluate.scoring import EvaluationSettings
+from bayes_pfl.fit.fit import fit_folder, fit_profile
+from bayes_pfl.fit.profile_files import load_profile, save_profile
 from bayes_pfl.predict.folder import predict_folder
 from bayes_pfl.predict.settings import FolderSettings
 from bayes_pfl.rendering import TRAIN_CATEGORIES, write_mvtec_tree
-from bayes_pfl.support.journal import Journal
 from bayes_pfl.train.run import TrainingRequest, run_training
 from bayes_pfl.train.run_files import RunFiles
-from tests.helpers.killing import KILLED, ended, files_of, killed_after, seconds_of, started
+from tests.fit.test_references import texture
+from tests.helpers.killing import (
+    KILLED,
+    at_each_write,
+    at_random_moments,
+    ended,
+    files_of,
+    same,
+    started,
+)
 from tests.helpers.layout_trees import BUILDERS, Painter
 
 pytestmark = pytest.mark.skipif(not hasattr(os, "fork"), reason="kills forked processes")
 
 MOMENTS = [3, pytest.param(50, marks=pytest.mark.slow)]
 JOURNAL = "predictions.journal.jsonl"
-
-
-def same(found, expected):
-    assert sorted(found) == sorted(expected)
-    assert [name for name in found if found[name] != expected[name]] == []
-
-
-def at_random_moments(count, work, prepare, check):
-    """Kill ``work(resume)`` at random moments of its run, one or several times, then let it end."""
-    rng = np.random.default_rng(0)
-    whole = seconds_of(lambda: work(False))
-    kills = 0
-    while kills < count:
-        prepare()
-        for again in range(int(rng.integers(1, 4))):
-            moment = rng.uniform(0, whole)
-            if killed_after(moment, lambda r=bool(again): work(r)) != KILLED:
-                break
-            kills += 1
-        assert ended(started(lambda: work(True))) == 0
-        check()
-    return whole
 
 
 # Prediction --------------------------------------------------------------------------------------
@@ -68,10 +56,16 @@ def pictures(tmp_path_factory):
     return folder
 
 
-@pytest.fixture
-def prediction(tiny_model, pictures, tmp_path):
-    """The run, what it writes if left alone, and a check of what it has written."""
+@pytest.fixture(scope="module")
+def profile(tiny_model):
+    return fit_profile(tiny_model, [Image.fromarray(texture(seed)) for seed in range(4)], "nut")
+
+
+@pytest.fixture(params=["words", "profile", "mutual"])
+def prediction(request, tiny_model, pictures, profile, tmp_path):
+    """The run, what empties its folder, and a check that it wrote what it does if left alone."""
     out = tmp_path / "out"
+    compared = {"words": {}, "profile": {"profile": profile}, "mutual": {"mutual": 9}}
 
     def work(resume):
         predict_folder(
@@ -81,6 +75,7 @@ def prediction(tiny_model, pictures, tmp_path):
             class_name="nut",
             resume=resume,
             settings=FolderSettings(batch_size=3, threshold=0.5, overlays=False),
+            **compared[request.param],
         )
 
     def prepare():
@@ -110,51 +105,55 @@ def test_prediction_killed_at_random_moments(prediction, moments):
     at_random_moments(moments, work, prepare, check)
 
 
-def kill_at(event, patch):
-    """Patch all that a prediction writes by: the process is killed at the n-th of these."""
-    left = [event]
-
-    def count():
-        left[0] -= 1
-        if left[0] < 0:
-            os.kill(os.getpid(), 9)
-
-    def wrap(owner, name):
-        original = getattr(owner, name)
-
-        def wrapped(*arguments, **options):
-            count()
-            result = original(*arguments, **options)
-            count()
-            return result
-
-        patch.setattr(owner, name, wrapped)
-
-    for owner, name in ((os, "replace"), (os, "unlink"), (Journal, "_write"), (Journal, "_cut")):
-        wrap(owner, name)
-    return left
-
-
 @pytest.mark.parametrize("step", [17, pytest.param(1, marks=pytest.mark.slow)])
 def test_prediction_killed_before_and_after_what_it_writes(prediction, step):
-    work, prepare, check = prediction
+    assert at_each_write(step, *prediction) > 50
 
-    def stopped(event, resume):
-        with pytest.MonkeyPatch.context() as patch:
-            kill_at(event, patch)
-            work(resume)
 
-    event = 0
-    while True:
-        prepare()
-        if ended(started(lambda e=event: stopped(e, False))) != KILLED:
-            break
-        if event % 3 == 0:  # killed again while it goes on
-            ended(started(lambda e=event: stopped(e // 2, True)))
-        assert ended(started(lambda: work(True))) == 0
-        check()
-        event += step
-    assert event > 50
+# Profiles ----------------------------------------------------------------------------------------
+
+
+def sound(folder, seeds):
+    """A folder of pictures of one texture."""
+    folder.mkdir()
+    for seed in seeds:
+        Image.fromarray(texture(seed)).save(folder / f"{seed}.png")
+    return folder
+
+
+@pytest.fixture(params=["fit", "update"])
+def fitting(request, tiny_model, tmp_path):
+    """A fit, given again after a stop; ``update``: of a profile that must never be lost."""
+    out, first = tmp_path / "out", tmp_path / "first"
+    few, more = sound(tmp_path / "few", range(3)), sound(tmp_path / "more", range(3, 7))
+    update = request.param == "update"
+    save_profile(fit_folder(tiny_model, few, "nut").profile, first)
+
+    def work(again):
+        before = load_profile(out) if update else None
+        save_profile(fit_folder(tiny_model, more, "nut", before=before).profile, out)
+
+    def prepare():
+        shutil.rmtree(out, ignore_errors=True)
+        if update:
+            shutil.copytree(first, out)
+
+    prepare()
+    assert ended(started(lambda: work(False))) == 0
+    expected = files_of(out)
+    assert len(expected) == 3 + (7 if update else 4)
+    prepare()
+    return work, prepare, lambda: same(files_of(out), expected)
+
+
+@pytest.mark.parametrize("moments", MOMENTS)
+def test_fit_killed_at_random_moments(fitting, moments):
+    at_random_moments(moments, *fitting)
+
+
+@pytest.mark.parametrize("step", [5, pytest.param(1, marks=pytest.mark.slow)])
+def test_fit_killed_before_and_after_what_it_writes(fitting, step):
+    assert at_each_write(step, *fitting) > 10
 
 
 # Evaluation --------------------------------------------------------------------------------------

@@ -8,6 +8,7 @@ import typer
 
 from bayes_pfl.cli.options import (
     EMBEDDED_CHECKPOINT,
+    Checkpoint,
     Compile,
     Device,
     ImageSize,
@@ -158,7 +159,7 @@ def metrics(
     size: Annotated[int, typer.Option(min=8, help="Their side in pixels.")] = 518,
     compare: Annotated[bool, typer.Option(help="Time scikit-learn on the same pixels.")] = True,
     scaling: Annotated[
-        str, typer.Option(help="Numbers of maps for time and memory by number; '' for none.")
+        str, typer.Option(help="Numbers of maps for time and memory by number, or none.")
     ] = "100,1000",
     seed: Annotated[int, typer.Option(min=0)] = 0,
     json_out: Json = None,
@@ -166,12 +167,7 @@ def metrics(
     """Time and memory of all pixel metrics on random maps, compared with scikit-learn."""
     from benchmarks.metrics import benchmark_metrics
 
-    try:
-        numbers = [int(part) for part in names_in(scaling)]
-    except ValueError as error:
-        raise ConfigError(f"--scaling {scaling!r}: give numbers, as in 100,1000") from error
-    if numbers and min(numbers) < 1:
-        raise ConfigError(f"--scaling {scaling!r}: each must be at least 1")
+    numbers = _numbers("--scaling", scaling)
     report = benchmark_metrics(maps, size, seed, compare, numbers)
     say(
         f"{maps} maps of {size}x{size}, every pixel metric: {report['seconds']:.2f} s, "
@@ -186,6 +182,43 @@ def metrics(
         )
     for row in report["scaling"]:
         say(f"{row['maps']} maps: {row['seconds']:.2f} s, peak {_megabytes(row['peak_mb'])}")
+    if json_out:
+        write_json(json_out, report)
+
+
+@app.command()
+def profiles(
+    checkpoint: Checkpoint = EMBEDDED_CHECKPOINT,
+    pictures: Annotated[int, typer.Option(min=1, help="Normal pictures to fit.")] = 100,
+    mutual: Annotated[
+        str, typer.Option(help="Sizes of folders compared with themselves, or none.")
+    ] = "1000,4000",
+    samples: Samples = None,
+    batch_size: Annotated[int, typer.Option(min=1, help="Images at once.")] = 8,
+    device: Device = None,
+    repeats: Repeats = 5,
+    json_out: Json = None,
+) -> None:
+    """Seconds of fit, predict with a profile compared with predict alone, and predict --mutual."""
+    from benchmarks.profiles import ProfileSettings, benchmark_profiles
+
+    sizes = tuple(_numbers("--mutual", mutual))
+    report = benchmark_profiles(
+        ProfileSettings(checkpoint, pictures, sizes, samples, batch_size, repeats, device)
+    )
+    say(f"fit of {pictures} pictures: {report['fit_seconds']:.1f} s")
+    say(
+        f"an image: predict {report['plain_seconds']:.4f} s, with the profile "
+        f"{report['profile_seconds']:.4f} s: {report['ratio']:.3f} times as long, "
+        f"{report['processor_ratio']:.3f} times the processor time"
+    )
+    for row in report["mutual"]:
+        say(
+            f"{row['pictures']} pictures compared with each other: "
+            f"{row['seconds_per_picture']:.4f} s each "
+            f"({row['processor_seconds_per_picture']:.4f} of a processor), "
+            f"peak {_megabytes(row['peak_mb'])}"
+        )
     if json_out:
         write_json(json_out, report)
 
@@ -217,6 +250,17 @@ def soak(
     found = run_soak(settings, tell)
     if json_out:
         write_json(json_out, found)
+
+
+def _numbers(option: str, text: str) -> list[int]:
+    """The numbers of a list separated by commas; nothing for "none"."""
+    try:
+        numbers = [] if text == "none" else [int(part) for part in names_in(text)]
+    except ValueError as error:
+        raise ConfigError(f"{option} {text!r}: give numbers, as in 100,1000, or none") from error
+    if numbers and min(numbers) < 1:
+        raise ConfigError(f"{option} {text!r}: each must be at least 1")
+    return numbers
 
 
 def _bytes(value: int | None) -> str:

@@ -87,10 +87,15 @@ def predict_ray(
         check_whole("part_images", part_images, 1)
     if resume and overwrite:
         raise ConfigError("resume and overwrite exclude each other: give one of them")
+    if settings.formats or settings.min_area > 1 or settings.map_threshold is not None:
+        raise ConfigError(
+            "formats, min_area, map_threshold (--format and so on): ray looks "
+            "for no regions; leave them out"
+        )
     options = dict(storage_options or {})
     here, there = Place(os.fspath(source), options), Place(os.fspath(out), options)
     model = load_checkpoint(checkpoint, device="cpu", pretrained=pretrained)
-    drawn_by_none = replace(settings, overlays=False, report=False, map_threshold=None)
+    drawn_by_none = replace(settings, overlays=False, report=False)
     profile, its_name = known_profile(profile)
     word = its_name if class_name is None else class_name
     settings, rule = drawn_by_none.resolved(model, word, calibration, "none", profile)
@@ -100,13 +105,14 @@ def predict_ray(
     device = device or ("cuda" if pool.gpus else "cpu")
     travelling = replace(rule, profile=None, pictures={})  # its pictures stay here
     job = Job(checkpoint, pretrained, device, fingerprint(model), here, there, settings, travelling)
-    listing = list_images(here, there)
+    listing, remarks = list_images(here, there)
     names = names_of(model, word, Path(), listing["path"])
     listing = listing.append_column("class_name", pa.array(names, pa.string()))
     header = run_header(model, here.name, settings, rule)
     header.pop("device")  # workers may differ
     images = listing.num_rows
     summary = Summary.begun(here.url, there.url, images, checkpoint, model, settings, rule)
+    summary.remarks = remarks
     del model  # the workers have their own
     before = begin(there, header, listing, resume, overwrite)
     del listing, names

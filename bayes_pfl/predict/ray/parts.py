@@ -5,7 +5,6 @@ from __future__ import annotations
 import heapq
 import io
 from collections.abc import Mapping, Sequence
-from dataclasses import fields
 
 import pyarrow as pa
 import pyarrow.compute as pc
@@ -13,8 +12,9 @@ import pyarrow.parquet as pq
 
 from bayes_pfl.predict.ray.listing import STAMP, arrow_text
 from bayes_pfl.predict.ray.storage import Place
-from bayes_pfl.predict.rows import Row
+from bayes_pfl.predict.rows import COLUMNS, Row
 from bayes_pfl.predict.summary import FAILURES_LISTED, HIGHEST_LISTED, Counts
+from bayes_pfl.support.run_names import page_title
 
 PARTS = "predictions"
 SUFFIX = ".parquet"
@@ -22,7 +22,7 @@ SUFFIX = ".parquet"
 _TYPES = {
     **dict.fromkeys(("path", "class_name", "error", "compared_with"), pa.string()),
     **dict.fromkeys(("label", "needs_review"), pa.int8()),
-    **dict.fromkeys(("width", "height"), pa.int32()),
+    **dict.fromkeys(("width", "height", "page", "regions"), pa.int32()),
     "p_value": pa.float64(),
 }
 """Of the columns of :class:`Row`; others are float32, which is what the model computes in."""
@@ -35,7 +35,7 @@ def table_of(rows: Sequence[Row], stamps: pa.Table, notes: Mapping[str, str]) ->
         stamps: has these three for each row, in the same order.
         notes: kept in every part, such as the hash of the weights.
     """
-    of_row = {item.name: _TYPES.get(item.name, pa.float32()) for item in fields(Row)}
+    of_row = {name: _TYPES.get(name, pa.float32()) for name in COLUMNS}
     columns = {name: stamps[name] for name in STAMP}
     for name, kind in of_row.items():
         values = [getattr(row, name) for row in rows]
@@ -82,14 +82,18 @@ def read_part(out: Place, name: str, columns: Sequence[str] | None = None) -> pa
 def counts_of(table: pa.Table) -> Counts:
     """What the rows of a part add up to."""
     bad = table.filter(pc.not_equal(table["error"], ""))
-    scored = table.filter(pc.is_valid(table["score"])).select(["path", "score"])
+    scored = table.filter(pc.is_valid(table["score"])).select(["path", "page", "score"])
     top = scored.take(pc.select_k_unstable(scored, HIGHEST_LISTED, [("score", "descending")]))
-    failures = zip(bad["path"].to_pylist(), bad["error"].to_pylist(), strict=True)
+    failures = zip(_titles(bad), bad["error"].to_pylist(), strict=True)
     return Counts(
         table.num_rows,
         bad.num_rows,
         pc.sum(table["label"]).as_py() or 0,
         pc.sum(table["needs_review"]).as_py() or 0,
-        list(zip(top["path"].to_pylist(), top["score"].to_pylist(), strict=True)),
+        list(zip(_titles(top), top["score"].to_pylist(), strict=True)),
         heapq.nsmallest(FAILURES_LISTED, failures),
     )
+
+
+def _titles(table: pa.Table) -> list[str]:
+    return list(map(page_title, table["path"].to_pylist(), table["page"].to_pylist()))

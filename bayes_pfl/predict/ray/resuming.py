@@ -29,6 +29,7 @@ from bayes_pfl.support.differences import check_same
 
 HEADER = "run.json"
 FORMAT = 1
+_KEY = ["path", "page"]
 _THREADS = 16  # parts read at once: most of the time is spent waiting for a store
 
 
@@ -58,7 +59,7 @@ def begin(
 
     Args:
         header: all that shapes the results; a run that is resumed must have the same.
-        listing: path, class_name and stamp of every image.
+        listing: path, page, class_name and stamp of every image.
 
     Raises:
         ConfigError: there is a run and neither option was given, another run than this one, or
@@ -101,7 +102,7 @@ def _compare(out: Place, names: list[str], listing: pa.Table) -> Before:
     Those are: failures (they are tried again), images that are gone, and rows that a worker of a
     stopped run has written although another one had been given its images.
     """
-    columns = ["path", "class_name", "error", *STAMP]
+    columns = ["path", "page", "class_name", "error", *STAMP]
     before = Before(listing, generation=max(map(generation_of, names)) + 1)
     with ThreadPoolExecutor(_THREADS) as pool:
         tables = list(pool.map(lambda name: read_part(out, name, columns), names))
@@ -111,8 +112,10 @@ def _compare(out: Place, names: list[str], listing: pa.Table) -> Before:
         if not whole:
             return before
         done = _numbered(pa.concat_tables(whole.values(), promote_options="permissive"))
+        page = pc.fill_null(done["page"], 0)  # as in the listing: rows without do not join
+        done = done.set_column(done.schema.get_field_index("page"), "page", page)
         kept, before.dropped = _kept_rows(out, done, listing)
-        rest = _numbered(listing).join(kept.select(["path"]), "path", join_type="left anti")
+        rest = _numbered(listing).join(kept.select(_KEY), _KEY, join_type="left anti")
         before.waiting = listing.take(pa.array(np.sort(rest["row"].to_numpy())))
         stays = np.zeros(done.num_rows, bool)
         stays[kept["row"].to_numpy()] = True
@@ -131,21 +134,21 @@ def _numbered(table: pa.Table) -> pa.Table:
 
 
 def _kept_rows(out: Place, done: pa.Table, listing: pa.Table) -> tuple[pa.Table, int]:
-    """Paths and numbers of the rows that stay; how many images are gone.
+    """Paths, pages and numbers of the rows that stay; how many images are gone.
 
     Raises:
         ConfigError: images have changed, or have another class name.
     """
     good = done.filter(pc.equal(done["error"], ""))
-    first = good.group_by("path").aggregate([("row", "min")])["row_min"]
+    first = good.group_by(_KEY).aggregate([("row", "min")])["row_min"]
     good = done.take(first)
-    both = good.join(listing, "path", join_type="inner", right_suffix="_now")
+    both = good.join(listing, _KEY, join_type="inner", right_suffix="_now")
     for column, what in (*((name, CHANGED) for name in STAMP), ("class_name", RENAMED)):
         then, now = both[column], both[f"{column}_now"]
         nothing = "" if pa.types.is_string(then.type) else -1
         differs = pc.not_equal(pc.fill_null(then, nothing), pc.fill_null(now, nothing))
         refuse_images(out.url, what, sorted(both.filter(differs)["path"].to_pylist()))
-    return both.select(["path", "row"]), good.num_rows - both.num_rows
+    return both.select([*_KEY, "row"]), good.num_rows - both.num_rows
 
 
 def _reduce(out: Place, name: str, mask: np.ndarray) -> Counts | None:

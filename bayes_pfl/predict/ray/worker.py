@@ -9,7 +9,7 @@ from collections.abc import Generator, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing
 from dataclasses import asdict, dataclass, replace
-from functools import cached_property
+from functools import cached_property, partial
 from itertools import islice
 from pathlib import Path
 
@@ -18,7 +18,9 @@ import pyarrow as pa
 from bayes_pfl.checkpoints.fingerprint import fingerprint
 from bayes_pfl.checkpoints.load import load_checkpoint
 from bayes_pfl.data.decoding import Decoded, decode, read_ahead
+from bayes_pfl.data.pages import Picture
 from bayes_pfl.detect.inputs import batched
+from bayes_pfl.detect.pictures import score_pictures
 from bayes_pfl.detect.results import resize_map
 from bayes_pfl.detect.scorer import ScoredImage, Scorer
 from bayes_pfl.errors import BayesPFLError, CheckpointError, ConfigError, DataError
@@ -40,8 +42,10 @@ MOST_ATTEMPTS = 5
 _FETCHED = 64  # files of a store that are fetched ahead at once
 _FETCHERS = 8
 
-Window = tuple[list[Path], dict[Path, str]]
-"""Files of a part, in order, and why some are missing."""
+Window = tuple[list[Picture], dict[Path, str]]
+"""Pictures of a part, in order, and why some of their files are missing."""
+Key = tuple[str, int | None]
+"""Path and page of a picture."""
 
 
 @dataclass(frozen=True)
@@ -136,22 +140,30 @@ class PartScorer:
         return attempt
 
     def _rows(self, part: pa.Table, workers: int) -> Iterator[Row]:
-        paths = part["path"].to_pylist()
-        named = zip(paths, part["class_name"].to_pylist(), strict=True)
-        with closing(self._decoded(paths, workers)) as batches:
+        pages = [page or None for page in part["page"].to_pylist()]
+        keys = list(zip(part["path"].to_pylist(), pages, strict=True))
+        named = zip(keys, part["class_name"].to_pylist(), strict=True)
+        with closing(self._decoded(keys, workers)) as batches:
             for batch in batches:
                 chosen = list(islice(named, len(batch)))
-                found = self.scorer.decoded(batch, [name for _, name in chosen])
-                for (path, name), item, scored in zip(chosen, batch, found, strict=True):
-                    row = scored_row(path, name, item, scored, self.job.rule)
+                found = score_pictures(self.scorer, batch, [name for _, name in chosen])
+                for (key, name), item, scored in zip(chosen, batch, found, strict=True):
+                    row = scored_row(*key, name, item, scored, self.job.rule)
                     error = self._write_map(row, scored, item) if scored and not row.error else None
                     yield replace(row, error=error) if error else row
 
-    def _decoded(self, paths: list[str], workers: int) -> Generator[list[Decoded], None, None]:
-        side, size = self.scorer.model.backbone.image_size, self.job.settings.batch_size
-        with closing(self._files(paths)) as windows:
-            for files, faults in windows:
-                with closing(decode(files, side, batch_size=size, workers=workers)) as batches:
+    def _decoded(self, keys: list[Key], workers: int) -> Generator[list[Decoded], None, None]:
+        model, settings = self.scorer.model, self.job.settings
+        read = partial(
+            decode,
+            image_size=model.backbone.image_size,
+            batch_size=settings.batch_size,
+            workers=workers,
+            tiles=settings.tiles(model),
+        )
+        with closing(self._pictures(keys)) as windows:
+            for pictures, faults in windows:
+                with closing(read(pictures)) as batches:
                     for batch in batches:
                         reasons = [faults.get(item.path) for item in batch]
                         yield [
@@ -166,7 +178,7 @@ class PartScorer:
             return None
         try:
             data = encode_map(resize_map(scored.map, item.size), self.job.settings.maps)
-            self.job.out.write(f"{MAPS}/{mirrored(row.path, suffix)}", data)
+            self.job.out.write(f"{MAPS}/{mirrored(row.file, suffix)}", data)
         except ConfigError:
             raise  # where no map can be written no rows could
         except Exception as error:  # a picture must not cost the scores of thousands of others
@@ -175,8 +187,8 @@ class PartScorer:
 
     # Files ---------------------------------------------------------------------------------------
 
-    def _files(self, paths: list[str]) -> Generator[Window, None, None]:
-        """Files of this machine, and why some are missing."""
+    def _pictures(self, keys: list[Key]) -> Generator[Window, None, None]:
+        """Pictures in files of this machine, and why some are missing."""
         source = self.job.source
         if source.folder is not None:
             if not source.folder.is_dir():
@@ -184,32 +196,38 @@ class PartScorer:
                     f"{source.url}: no such folder on this machine; put it where all machines see "
                     "it, then go on with --resume"
                 )
-            yield [source.folder / path for path in paths], {}
+            yield [self._picture(source.folder / path, page) for path, page in keys], {}
             return
         with (
             tempfile.TemporaryDirectory(prefix="bayes-pfl-") as folder,
-            closing(read_ahead(self._fetched(paths, Path(folder)), depth=1)) as windows,
+            closing(read_ahead(self._fetched(keys, Path(folder)), depth=1)) as windows,
         ):
-            for files, faults in windows:
-                yield files, faults
-                for file in files:
-                    file.unlink(missing_ok=True)
+            for pictures, faults in windows:
+                yield pictures, faults
+                for picture in pictures:
+                    picture.path.unlink(missing_ok=True)
 
-    def _fetched(self, paths: list[str], folder: Path) -> Iterator[Window]:
+    def _picture(self, file: Path, page: int | None) -> Picture:
+        return Picture(file, page, self.job.settings.window)
+
+    def _fetched(self, keys: list[Key], folder: Path) -> Iterator[Window]:
         count, good = 0, 0
         with ThreadPoolExecutor(_FETCHERS) as pool:
-            for window in batched(paths, _FETCHED):
-                # Named by their number: what a store calls a file may be no name here.
-                files = [folder / f"{count + at}" for at in range(len(window))]
-                reasons = list(pool.map(self._fetch, window, files))
-                faults = {file: why for file, why in zip(files, reasons, strict=True) if why}
-                count, good = count + len(window), good + len(window) - len(faults)
+            for window in batched(keys, _FETCHED):
+                # Named by their number: what a store calls a file may be no name here. The pages
+                # of a file are neighbours, and it is fetched once for those of a window.
+                paths = dict.fromkeys(path for path, _ in window)
+                files = {path: folder / f"{count + at}" for at, path in enumerate(paths)}
+                reasons = list(pool.map(self._fetch, files, files.values()))
+                pairs = zip(files.values(), reasons, strict=True)
+                faults = {file: why for file, why in pairs if why}
+                count, good = count + len(files), good + len(files) - len(faults)
                 if count > 1 and not good:
                     raise DataError(
                         f"{self.job.source.url}: none of {count} files could be fetched "
                         f"({reasons[0]}); check the store, then go on with --resume"
                     )
-                yield files, faults
+                yield [self._picture(files[path], page) for path, page in window], faults
 
     def _fetch(self, path: str, file: Path) -> str | None:
         """Fetch one file; returns why that failed, or None."""

@@ -36,9 +36,11 @@ function drawFacts() {
   byId('card-facts').replaceChildren(...facts.filter(([, text]) => text).map(([name, text]) =>
     make('div', {}, make('dt', {}, name), make('dd', {}, text))));
   byId('card-verdict').replaceChildren(...chips(current));
-  const near = byId('card-near');
-  near.hidden = !current.near;
-  if (current.near) near.querySelector('img').setAttribute('src', current.near);
+  for (const key of ['near', 'crops']) {
+    const figure = byId(`card-${key}`);
+    figure.hidden = !current[key];
+    if (current[key]) figure.querySelector('img').setAttribute('src', current[key]);
+  }
   const link = byId('card-link');
   link.hidden = !current.link;
   if (current.link) link.setAttribute('href', current.link);

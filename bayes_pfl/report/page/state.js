@@ -1,7 +1,7 @@
 // The rows, the threshold, and the questions about both. Text from files is set as text, never as markup.
 const data = JSON.parse(document.getElementById('data').textContent);
 const KEYS = ['name', 'group', 'score', 'low', 'high', 'uncertainty', 'p_value', 'truth', 'review',
-  'size', 'error', 'picture', 'link', 'near'];
+  'size', 'error', 'picture', 'link', 'near', 'crops'];
 const known = Object.fromEntries(KEYS.map((key) => [key, key in data.columns]));
 const rows = Array.from({length: data.count}, (_, index) => {
   const row = {index};

@@ -4,11 +4,14 @@ from __future__ import annotations
 
 import csv
 import importlib.util
+import pickle
 import time
 from contextlib import nullcontext
 
 import pytest
 
+from bayes_pfl.fit.fit import FitOptions, fit_folder
+from bayes_pfl.fit.profile_files import save_profile
 from bayes_pfl.predict.folder import predict_folder
 from tests.helpers.folders import arguments
 
@@ -26,6 +29,17 @@ def folder(tmp_path):
 
 
 @pytest.fixture
+def profile(tiny_model, tmp_path):
+    """The folder of a profile that has thresholds."""
+    from tests.predict.ray.runs import images_in
+
+    normal = images_in(tmp_path / "normal", 20, bad=0)
+    options = FitOptions(fpr=0.2, keep_outliers=True)
+    fitted = fit_folder(tiny_model, normal, "metal nut", options)
+    return save_profile(fitted.profile, tmp_path / "profile")
+
+
+@pytest.fixture
 def alone(monkeypatch, tiny_model):
     """The pool without Ray: one worker in this process, asked for part after part.
 
@@ -37,7 +51,7 @@ def alone(monkeypatch, tiny_model):
     from bayes_pfl.predict.ray.worker import PartScorer
 
     def scored_parts(job, parts, pool, actors):
-        worker = PartScorer(job)
+        worker = PartScorer(pickle.loads(pickle.dumps(job)))  # as it comes to another process
         for part in parts:
             answer = worker(part.combine_chunks()).to_pylist()[0]
             yield answer["part"], counts_in(answer)

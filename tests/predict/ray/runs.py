@@ -6,7 +6,8 @@ import pytest
 from PIL import Image
 
 FIGURES = ["score", "uncertainty", "text_score", "map_score", "score_low", "score_high"]
-EXACT = ["path", "class_name", "label", "needs_review", "width", "height", "error"]
+FIGURES += ["words_score", "memory_score", "p_value"]
+EXACT = ["path", "class_name", "label", "needs_review", "width", "height", "error", "compared_with"]
 
 
 def paint(path, index=0, size=(40, 30)):

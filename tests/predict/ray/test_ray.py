@@ -95,6 +95,13 @@ def test_two_thousand_images_and_a_kill(cluster, run_ray, plain_rows, tmp_path):
 
 
 @pytest.mark.slow
+def test_profile_travels_to_the_workers(cluster, run_ray, plain_rows, folder, profile, tmp_path):
+    given = {"profile": profile, "threshold": None}
+    run_ray(folder, tmp_path / "out", actors=2, part_images=5, **given)
+    assert_same_rows(rows_of(tmp_path / "out"), plain_rows(folder, **given))
+
+
+@pytest.mark.slow
 def test_error_of_a_worker_is_told_as_it_was(cluster, run_ray, folder, tmp_path, monkeypatch):
     monkeypatch.setattr(engine, "fingerprint", lambda model: "0" * 64)
     with pytest.raises(CheckpointError, match="^[^\n]*another checkpoint here than where[^\n]*$"):

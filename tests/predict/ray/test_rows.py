@@ -9,7 +9,8 @@ from PIL import Image
 
 from bayes_pfl.data.wording import ClassNames
 from bayes_pfl.errors import ConfigError
-from tests.predict.ray.runs import assert_same_rows, paint, rows_of
+from tests.helpers.stacks import damage, stack
+from tests.predict.ray.runs import Parts, assert_same_rows, interrupt, paint, rows_of
 
 
 @pytest.mark.parametrize("url", [False, True], ids=["path", "url"])
@@ -42,6 +43,15 @@ def test_names_by_folder_and_mean_prompt(alone, run_ray, plain_rows, folder, tmp
     options = {"class_name": ClassNames(default="screw|bolt"), "samples": 0}
     run_ray(folder, tmp_path / "out", **options)
     assert_same_rows(rows_of(tmp_path / "out"), plain_rows(folder, **options))
+
+
+def test_a_profile_is_that_of_one_process(alone, run_ray, plain_rows, folder, profile, tmp_path):
+    summary = run_ray(folder, tmp_path / "out", profile=profile, threshold=None)
+    found = rows_of(tmp_path / "out")
+    assert_same_rows(found, plain_rows(folder, profile=profile, threshold=None))
+    scored = [row for row in found if row["score"] is not None]
+    assert len(scored) == 12 and all(r["memory_score"] > 0 and r["p_value"] > 0 for r in scored)
+    assert summary.anomalous == sum(row["label"] for row in scored)
 
 
 def test_words_of_the_user_reach_the_tokenizer(alone, run_ray, folder, tmp_path, prompted):
@@ -78,3 +88,34 @@ def test_maps_below_the_images_are_not_taken_for_images(alone, run_ray, folder):
 def test_pool_of_one_image(alone, run_ray, tmp_path):
     paint(tmp_path / "in/a.png")
     assert run_ray(tmp_path / "in", tmp_path / "out", actors=4).succeeded == 1
+
+
+@pytest.mark.parametrize("place", ["here", "store"])
+def test_pages_are_rows_and_what_is_passed_over_is_said(
+    alone, run_ray, plain_rows, tmp_path, place, request
+):
+    folder, options = tmp_path / "stacks", {"part_images": 3}
+    stack(folder / "a.tif", 4)
+    damage(stack(folder / "b.tif", 2, first=4), 2)
+    paint(folder / "c.png", 9)
+    (folder / "d.npy").touch()
+    where = folder
+    if place == "store":
+        url, fs = request.getfixturevalue("bucket")
+        fs.put(f"{folder}/", f"{url}/stacks/", recursive=True)
+        where, options["storage_options"] = f"{url}/stacks", request.getfixturevalue("s3")
+    with pytest.raises(KeyboardInterrupt, match="3 of 7 images are done"):
+        run_ray(where, tmp_path / "out", progress=Parts(interrupt), maps="png16", **options)
+    summary = run_ray(where, tmp_path / "out", resume=True, maps="png16", **options)
+    assert (summary.images, summary.resumed, summary.failed) == (7, 3, 1)
+    assert [name for name, _ in summary.failures] == ["b.tif, page 2"]
+    assert summary.remarks == [f"{where}: files of kinds that are not read (.npy): 1, first d.npy"]
+    keys = [("a.tif", page) for page in range(1, 5)] + [("b.tif", 1), ("b.tif", 2), ("c.png", None)]
+    found = sorted(rows_of(tmp_path / "out"), key=lambda row: (row["path"], row["page"] or 0))
+    assert [(row["path"], row["page"]) for row in found] == keys
+    assert_same_rows(found, plain_rows(folder))
+    files = {path.name for path in (tmp_path / "out/maps").iterdir()}
+    assert files == {f"a.tif.page{page:05}.png" for page in range(1, 5)} | {
+        "b.tif.page00001.png",
+        "c.png.png",
+    }

@@ -46,14 +46,19 @@ def test_folder_that_a_worker_does_not_see(alone, run_ray, folder, tmp_path):
 
 
 def test_tallies_of_parts_add_up():
-    table = {"path": list("abcdef"), "score": [0.1, 0.9, None, 0.5, 0.7, 0.3]}
+    table = {
+        "path": list("abcdef"),
+        "page": [None, 2, 3, *[None] * 3],
+        "score": [0.1, 0.9, None, 0.5, 0.7, 0.3],
+    }
     table |= {"label": [0, 1, None, 1, 1, 0], "needs_review": [1, 0, None, 1, 0, 0]}
     table = pa.table(table | {"error": ["", "", "torn", "", "full", ""]})
     whole, parts = counts_of(table), counts_of(table.slice(0, 2))
     parts.add(counts_of(table.slice(2)))
     assert parts == whole
     assert (whole.images, whole.failed, whole.anomalous, whole.review) == (6, 2, 3, 2)
-    assert whole.highest[0] == ("b", 0.9) and whole.failures == [("c", "torn"), ("e", "full")]
+    assert whole.highest[0] == ("b, page 2", 0.9)
+    assert whole.failures == [("c, page 3", "torn"), ("e", "full")]
 
 
 @pytest.mark.parametrize(

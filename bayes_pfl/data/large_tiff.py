@@ -1,0 +1,209 @@
+"""A page of a TIFF file that is too large to be decoded at once, read a part at a time.
+
+Symbols: W×H pixels of the page, S model's image side.
+"""
+
+from __future__ import annotations
+
+from collections import OrderedDict
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import cv2
+import numpy as np
+from PIL import Image
+
+from bayes_pfl.data.pixels import array_to_rgb, from_depth
+from bayes_pfl.data.tiles import Cutting, Tiling, cut
+from bayes_pfl.errors import DataError
+
+MAX_SIDE = 2**20
+"""Longest side of a page, in pixels."""
+
+_OVERVIEW = 2048
+_KEPT = 2**28  # bytes of decoded segments that are kept for the next tile
+_LARGEST_SEGMENT = 2**28  # pixels: a file of one segment is no better than decoding it all
+_COLOURS = {"MINISBLACK": 1, "RGB": 3, "YCBCR": 3}
+
+
+@dataclass(frozen=True)
+class LargeTiff:
+    """Where the page lies.
+
+    Attributes:
+        page: its number in the file, from 1.
+    """
+
+    path: Path
+    page: int = 1
+
+    def pixels(self) -> int:
+        """W * H; 0 where the file cannot be read: decoding it says why."""
+        from tifffile import TiffFile, TiffFileError
+
+        try:
+            with TiffFile(self.path) as file:
+                page: Any = file.pages[self.page - 1]
+                return int(page.imagewidth) * int(page.imagelength)
+        except (TiffFileError, OSError, ValueError, IndexError, KeyError):
+            return 0
+
+    def overview(self) -> Overview:
+        """The page made small, in one pass over it.
+
+        Raises:
+            DataError: a page that cannot be read a part at a time, or is damaged.
+        """
+        with _Reader(self) as reader:
+            width, height = reader.size
+            scale = min(1.0, _OVERVIEW / max(width, height))
+            across = max(1, round(width * scale))
+            rows: list[np.ndarray] = []
+            highest = 0.0
+            for top in range(0, height, reader.band):
+                band = reader.read(0, top, width, min(reader.band, height - top))
+                highest = max(highest, float(band.max()))
+                down = max(1, round((top + len(band)) * scale) - round(top * scale))
+                rows.append(cv2.resize(band, (across, down), interpolation=cv2.INTER_AREA))
+            values = np.concatenate(rows).reshape(-1, across, reader.colours)
+            return Overview(reader.size, Image.fromarray(_as_rgb(values, highest)), highest)
+
+    def tiles(self, tiling: Tiling, image_side: int, highest: float) -> LargeTiles:
+        """The tiles of the page, read as they are asked for."""
+        return LargeTiles(self, tiling, image_side, highest)
+
+
+@dataclass(frozen=True)
+class Overview:
+    """A large page made small.
+
+    Attributes:
+        size: (W, H) of the page.
+        picture: mode RGB, its longer side about 2048 pixels.
+        highest: value of the page; says its depth.
+    """
+
+    size: tuple[int, int]
+    picture: Image.Image
+    highest: float
+
+
+@dataclass(frozen=True)
+class LargeTiles:
+    """The tiles of a page, each read from the file when its turn comes."""
+
+    source: LargeTiff
+    tiling: Tiling
+    image_side: int
+    highest: float
+
+    def part(self, box: tuple[int, int, int, int]) -> Image.Image:
+        """A part of the page, mode RGB; ``box`` is (left, top, right, bottom).
+
+        Raises:
+            DataError: it is damaged.
+        """
+        left, top, right, bottom = box
+        with _Reader(self.source) as reader:
+            values = reader.read(left, top, right - left, bottom - top)
+        return Image.fromarray(_as_rgb(values, self.highest))
+
+    def __iter__(self) -> Iterator[Cutting]:
+        with _Reader(self.source) as reader:
+            for tile in self.tiling.tiles(reader.size):
+                width = min(tile.side, reader.size[0] - tile.left)
+                height = min(tile.side, reader.size[1] - tile.top)
+                part = _as_rgb(reader.read(tile.left, tile.top, width, height), self.highest)
+                yield tile, cut(part, tile._replace(left=0, top=0), self.image_side)
+
+
+def _as_rgb(values: np.ndarray, highest: float) -> np.ndarray:
+    """(h, w, 1 or 3) of any depth -> uint8 (h, w, 3)."""
+    if values.dtype != np.uint8:
+        values = from_depth(values, highest)
+    return np.asarray(array_to_rgb(values))
+
+
+class _Reader:
+    """An open page, whose segments (tiles or strips of the file) are decoded one by one."""
+
+    def __init__(self, source: LargeTiff) -> None:
+        from tifffile import TiffFile
+
+        self._file = TiffFile(source.path)
+        page: Any = self._file.pages[source.page - 1]
+        self._page = page
+        self._kept: OrderedDict[int, np.ndarray] = OrderedDict()
+        self._bytes = 0
+        self.size = (int(page.imagewidth), int(page.imagelength))
+        self._check()
+        self.colours = _COLOURS[page.photometric.name]
+        tiled = page.is_tiled
+        self._wide = int(page.tilewidth) if tiled else self.size[0]
+        self._high = int(page.tilelength) if tiled else int(page.rowsperstrip)
+        self.band = max(1, min(self._high, self.size[1]))
+
+    def __enter__(self) -> _Reader:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._file.close()
+
+    def _check(self) -> None:
+        page: Any = self._page
+        kind = page.photometric.name
+        many = page.samplesperpixel > 1 and page.planarconfig.name != "CONTIG"
+        if kind not in _COLOURS or many or page.dtype not in (np.uint8, np.uint16):
+            raise DataError(
+                f"{self.size[0]}x{self.size[1]}: pages as large as this are read in grey or RGB, "
+                f"of 8 or 16 bits, this one is {kind.lower()} of {page.dtype}; convert it"
+            )
+        segment = page.tilewidth * page.tilelength or self.size[0] * page.rowsperstrip
+        if max(self.size) > MAX_SIDE or segment > _LARGEST_SEGMENT:
+            raise DataError(
+                f"{self.size[0]}x{self.size[1]} in parts of {segment} pixels: cannot be read a "
+                "part at a time; save it as a tiled TIFF"
+            )
+
+    def read(self, left: int, top: int, width: int, height: int) -> np.ndarray:
+        """A part of the page, (height, width, 1 or 3)."""
+        found = np.zeros((height, width, self.colours), self._page.dtype)
+        columns = -(-self.size[0] // self._wide)
+        for row in range(top // self._high, -(-(top + height) // self._high)):
+            for column in range(left // self._wide, -(-(left + width) // self._wide)):
+                segment = self._segment(row * columns + column)
+                y, x = row * self._high, column * self._wide
+                y0, x0 = max(y, top), max(x, left)
+                part = segment[y0 - y : top + height - y, x0 - x : left + width - x]
+                found[y0 - top :, x0 - left :][: part.shape[0], : part.shape[1]] = part
+        return found
+
+    def _segment(self, index: int) -> np.ndarray:
+        """Decoded segment, (h, w, 1 or 3); zeros where the file holds none."""
+        if index in self._kept:
+            self._kept.move_to_end(index)
+            return self._kept[index]
+        page: Any = self._page
+        self._file.filehandle.seek(page.dataoffsets[index])
+        data = self._file.filehandle.read(page.databytecounts[index])
+        if len(data) != page.databytecounts[index]:
+            raise DataError("damaged or cut short")
+        try:
+            values, _, _ = page.decode(data, index, jpegtables=page.jpegtables)
+        except (ImportError, ValueError) as error:
+            if "imagecodecs" not in str(error):
+                raise
+            name = page.compression.name
+            raise DataError(
+                f"compressed by {name}, for which the extra large is needed: pip install "
+                '"bayes-pfl[large]"'
+            ) from error
+        shape = (self._high, self._wide, self.colours)
+        segment = np.zeros(shape, page.dtype) if values is None else values[0, ..., : self.colours]
+        self._kept[index] = segment
+        self._bytes += segment.nbytes
+        while self._bytes > _KEPT and len(self._kept) > 1:
+            self._bytes -= self._kept.popitem(last=False)[1].nbytes
+        return segment

@@ -1,0 +1,153 @@
+"""Image files opened: refused at once where they cannot be read, and every fault as one line."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+from collections.abc import Iterator
+from pathlib import Path
+
+import numpy as np
+from PIL import ExifTags, Image, TiffImagePlugin
+
+from bayes_pfl.data.pixels import array_to_rgb
+from bayes_pfl.data.tiff import MAX_PAGES, TiffFrom, tiff_pages
+from bayes_pfl.errors import DataError, ImageReadError
+from bayes_pfl.support.error_text import error_reason
+from bayes_pfl.support.run_names import page_title
+
+MAX_PIXELS = 178_956_970
+"""Images with more pixels are refused: Pillow's own limit against decompression bombs."""
+
+# Listed, because Pillow would otherwise give a PostScript file named .png to Ghostscript.
+_FORMATS = ("AVIF", "BMP", "DIB", "GIF", "JPEG", "JPEG2000", "MPO", "PNG", "PPM", "TIFF", "WEBP")
+
+_TIFF_MAGIC = (b"II*\x00", b"MM\x00*")
+_DEEP_MAGIC = (b"\x89PNG", *_TIFF_MAGIC)
+_IMAGE_MAGIC = (b"\xff\xd8\xff", b"GIF8", b"RIFF", *_DEEP_MAGIC)
+
+
+@contextlib.contextmanager
+def reading(path: Path, page: int | None = None) -> Iterator[None]:
+    """Within, whatever is raised becomes an ImageReadError that names the file and its page."""
+    name = page_title(str(path), page)
+    try:
+        yield
+    except ImageReadError:
+        raise
+    except DataError as error:
+        raise ImageReadError(f"{name}: {error}") from error
+    except Exception as error:  # decoders of damaged files raise almost anything
+        reason = error_reason(error)
+        if isinstance(error, OSError) and error.strerror:  # from the system, not from a decoder
+            raise ImageReadError(f"{name}: cannot be read: {reason}") from error
+        raise ImageReadError(f"{name}: damaged or cut short ({reason})") from error
+
+
+def check_file(path: Path, page: int | None = None) -> None:
+    """Raise DataError unless this is a regular file that is not empty, and a page within limits."""
+    if page is not None and page > MAX_PAGES:
+        raise DataError(f"only {MAX_PAGES} pages of a file are read; split it")
+    if not path.is_file():
+        state = "no such file"
+        if path.exists():  # reading a pipe waits, a device never ends
+            state = "is a folder, not an image" if path.is_dir() else "is not a regular file"
+        raise DataError(state)
+    if path.stat().st_size == 0:
+        raise DataError("the file is empty (0 bytes)")
+
+
+@contextlib.contextmanager
+def _source(path: Path, page: int | None) -> Iterator[Path | TiffFrom]:
+    """What a reader of first pictures opens to read this page."""
+    pages = None if page is None else tiff_pages(path)
+    if page is None or (pages is None and page == 1):
+        yield path
+        return
+    if pages is None or page not in pages.offsets:
+        cut = pages is not None and pages.missing is not None and page >= pages.missing
+        raise DataError("damaged or cut short before this page" if cut else "no such page")
+    with TiffFrom(path, pages.offsets[page]) as source:
+        yield source
+
+
+def several_in(path: Path, image: Image.Image) -> str:
+    """What an opened file holds several of: "pages", "frames" or nothing."""
+    if image.format == "TIFF":
+        pages = tiff_pages(path)
+        return "pages" if pages and len(pages.offsets) > 1 else ""
+    # The further pictures of an MPO are other views of the first, made by the camera.
+    animated = getattr(image, "is_animated", False) and image.format != "MPO"
+    return "frames" if animated else ""
+
+
+@contextlib.contextmanager
+def opened(path: Path, page: int | None, max_pixels: int) -> Iterator[Image.Image]:
+    """A picture of a file, not decoded yet.
+
+    Args:
+        page: of a TIFF, from 1; None for the first picture.
+
+    Raises:
+        DataError: no image, too many pixels, no such page.
+    """
+    with _source(path, page) as source:
+        try:
+            image = _identify(path, source, max_pixels, page or 1)
+        except Image.DecompressionBombError as error:
+            raise DataError("too many pixels to decode safely; reduce it") from error
+        with image:
+            if image.width * image.height > max_pixels:
+                size = f"{image.width}x{image.height}"
+                raise DataError(f"{size} is more than {max_pixels} pixels; reduce it")
+            yield image
+
+
+def _identify(path: Path, source: Path | TiffFrom, max_pixels: int, page: int) -> Image.Image:
+    Image.init()
+    try:
+        return Image.open(source, formats=[name for name in _FORMATS if name in Image.OPEN])
+    except Image.UnidentifiedImageError as error:
+        # OpenCV reads some files that Pillow does not, such as colour TIFFs of floats.
+        with path.open("rb") as file:
+            start = file.read(4)
+        safe = start in _TIFF_MAGIC and _tiff_pixels(source) <= max_pixels
+        values = decode_deep(path, page) if safe else None
+        if values is None and start.startswith(_IMAGE_MAGIC):
+            raise DataError("damaged or cut short (its header cannot be read)") from error
+        if values is None:
+            raise DataError("not an image, or of a kind unknown here") from error
+        return array_to_rgb(values)
+
+
+def _tiff_pixels(source: Path | TiffFrom) -> int:
+    """How many pixels a TIFF declares: OpenCV would allocate memory for any number."""
+    with contextlib.ExitStack() as stack:
+        file = stack.enter_context(source.open("rb")) if isinstance(source, Path) else source
+        file.seek(0)
+        directory = TiffImagePlugin.ImageFileDirectory_v2(file.read(8))
+        file.seek(directory.next)
+        directory.load(file)
+    return int(directory[ExifTags.Base.ImageWidth]) * int(directory[ExifTags.Base.ImageLength])
+
+
+def decode_deep(path: Path, page: int) -> np.ndarray | None:
+    """(H, W[, C]) in RGB order at full depth, read by OpenCV; None if it cannot read the file.
+
+    Args:
+        page: of a TIFF, from 1.
+    """
+    import cv2
+
+    with path.open("rb") as file:
+        if not file.read(4).startswith(_DEEP_MAGIC):
+            return None
+    if page == 1:
+        values = cv2.imdecode(np.fromfile(path, np.uint8), cv2.IMREAD_UNCHANGED)
+    else:  # the pages before are passed over by their headers
+        found = cv2.imreadmulti(os.fspath(path), page - 1, 1, flags=cv2.IMREAD_UNCHANGED)[1]
+        values = found[0] if found else None
+    if values is None or values.ndim == 2:
+        return values
+    order = [2, 1, 0, 3] if values.shape[2] == 4 else [2, 1, 0]
+    return values[..., order] if values.shape[2] in (3, 4) else None

@@ -1,0 +1,109 @@
+"""References and their tiles made a profile: every reference judged by what the others say."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import replace
+
+import numpy as np
+
+from bayes_pfl.checkpoints.fingerprint import fingerprint
+from bayes_pfl.data.tiles import raise_to
+from bayes_pfl.detect.name_sensitivity import effect_of_name
+from bayes_pfl.detect.references import most_deviating
+from bayes_pfl.fit.calibrate import CalibrationOptions
+from bayes_pfl.fit.calibration import (
+    CalibratedCheckpoint,
+    Calibration,
+    images_for_thresholds,
+    settings_of,
+)
+from bayes_pfl.fit.conformal import PixelRates, score_threshold
+from bayes_pfl.fit.normal_pictures import NormalPicture
+from bayes_pfl.fit.profile import Profile, ReferencePicture
+from bayes_pfl.fit.references import FittedReferences
+from bayes_pfl.fit.tile_references import FittedTiles
+from bayes_pfl.model.network import BayesPFLNetwork
+from bayes_pfl.model.scoring import deploy_scores
+
+
+def build_profile(
+    model: BayesPFLNetwork,
+    found: FittedReferences,
+    tiles: FittedTiles | None,
+    own: Sequence[NormalPicture],
+    class_name: str,
+    options: CalibrationOptions,
+    checkpoint: str | None,
+) -> Profile:
+    """The profile of references in their order, with thresholds where they are enough.
+
+    Args:
+        own: the picture of each reference.
+    """
+    several = len(own) > 1
+    words = [float(deploy_scores(one).score) for one in found.encoded.words]
+    pixels = found.encoded.pictures
+    rates = PixelRates()
+    scores: list[float] = []
+    peaks: list[float] = []
+    for at in range(len(own)) if several else ():
+        score, anomaly_map = _left_out(found, tiles, at)
+        scores.append(score)
+        rates.add(anomaly_map)
+        peaks.append(float(anomaly_map.max()))
+    rows = zip(
+        found.encoded.names,
+        found.encoded.digests,
+        scores if several else [None],
+        words,
+        found.memory_scores() if several else [None],
+        [picture.size for picture in own],
+        strict=True,
+    )
+    checked = CalibratedCheckpoint(checkpoint, fingerprint(model))
+    settings = settings_of(model, class_name, options)
+    calibration = None
+    if len(own) >= images_for_thresholds(options.fpr, options.of_pixels):
+        calibration = Calibration(
+            checked,
+            settings,
+            len(own),
+            float(options.fpr),
+            tuple(sorted(scores)),
+            score_threshold(scores, options.fpr),
+            float(options.of_pixels),
+            rates.threshold(options.of_pixels),
+            tuple(sorted(peaks)),
+        )
+    return Profile(
+        checked,
+        settings,
+        found.options,
+        float(options.fpr),
+        float(options.of_pixels),
+        tuple(ReferencePicture(*row) for row in rows),
+        replace(found.references, tiles=tiles.references if tiles else None),
+        calibration,
+        pixels.__getitem__,
+        [picture.copy() for picture in own].__getitem__ if tiles else None,
+        name_effect=effect_of_name(model, pixels, class_name, words, options),
+    )
+
+
+def _left_out(
+    found: FittedReferences,
+    tiles: FittedTiles | None,
+    at: int,
+) -> tuple[float, np.ndarray]:
+    """The score of a reference and its map, by a scale that it had no part in: as a whole and, as
+    new pictures are, by its tiles."""
+    whole, whole_map = found.left_out(at)
+    part = tiles.left_out(at) if tiles else None
+    if part is None:
+        return float(whole.scores().score), whole_map
+    deviations, anomaly_map = part.deviations, part.map
+    if part.sees_whole:
+        raise_to(anomaly_map, whole_map)
+        deviations = most_deviating([whole, deviations])
+    return float(deviations.scores().score), anomaly_map.clip(0, 1)

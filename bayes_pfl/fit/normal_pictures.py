@@ -1,0 +1,98 @@
+"""The normal pictures that a profile is made of, and how large ones are cut.
+
+Symbols: W×H pixels of a picture, S model's image side.
+"""
+
+from __future__ import annotations
+
+import io
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from functools import partial
+
+import numpy as np
+from PIL import Image
+
+from bayes_pfl.data.dicom import Window
+from bayes_pfl.data.images import read_image
+from bayes_pfl.data.pixels import as_rgb
+from bayes_pfl.data.tiles import Cutting, TileSettings, Tiling, auto_tiling, tiles_of
+from bayes_pfl.detect.inputs import ImageLike, Loaded, load_pixels
+from bayes_pfl.detect.settings import ScoringSettings
+from bayes_pfl.errors import DataError
+
+_SHOWN_SIDE = 2048  # of the copies of large pictures
+
+
+@dataclass(frozen=True)
+class NormalPicture:
+    """A normal picture.
+
+    Attributes:
+        pixels: as the model sees the whole, uint8 (S, S, 3).
+        size: (W, H).
+        read: reads the picture, mode RGB; None for one of an earlier profile.
+    """
+
+    name: str
+    pixels: np.ndarray
+    size: tuple[int, int]
+    read: Callable[[], Image.Image] | None
+
+    def cut(self, settings: TileSettings) -> tuple[Tiling | None, list[Cutting]]:
+        """The tiling and the tiles, as :func:`bayes_pfl.data.tiles.tiles_of` gives them."""
+        if self.read is None or not settings.tiling(self.size).tiles(self.size):
+            return None, []
+        return tiles_of(self.read(), settings)
+
+    def loaded(self, settings: TileSettings | None) -> Loaded:
+        """The picture as an input of the model."""
+        cut = self.cut(settings) if settings else (None, [])
+        return Loaded(self.pixels, self.size, self.name, None, *cut)
+
+    def copy(self) -> bytes:
+        """The picture with its longer side of 2048 pixels at most, as the bytes of a WEBP file."""
+        image = self.read() if self.read else Image.fromarray(self.pixels)
+        image.thumbnail((_SHOWN_SIDE, _SHOWN_SIDE))
+        buffer = io.BytesIO()
+        image.save(buffer, "WEBP", quality=85)
+        return buffer.getvalue()
+
+
+def normal_picture(image: ImageLike, index: int, side: int, window: Window | None) -> NormalPicture:
+    """A picture as users give it: a path, Pillow image, array or tensor.
+
+    Raises:
+        DataError: it cannot be read.
+    """
+    item = load_pixels(image, index, side, window)
+    name = item.path or f"image {index}"
+    if item.path is not None:
+        return NormalPicture(
+            name, item.pixels, item.size, partial(read_image, item.path, window=window)
+        )
+    read = partial(as_rgb, item.image) if item.image else None
+    return NormalPicture(name, item.pixels, item.size, read)
+
+
+def tile_of_profile(
+    pictures: Sequence[NormalPicture], settings: ScoringSettings, side: int
+) -> int | None:
+    """The side of the tiles of a profile: that of the settings, or by the pictures' median size.
+
+    Raises:
+        DataError: tiles so large that no picture has any.
+    """
+    if settings.tile is None:
+        return None
+    largest = max(max(picture.size) for picture in pictures)
+    if isinstance(settings.tile, int):
+        if largest <= settings.tile:
+            raise DataError(
+                f"tile = {settings.tile}: no normal picture is larger than that, the largest side "
+                f"is {largest} pixels; give a smaller tile, or leave it out"
+            )
+        return settings.tile
+    sizes = sorted((picture.size for picture in pictures), key=lambda size: size[0] * size[1])
+    found = auto_tiling(sizes[len(sizes) // 2], side, settings.overlap).side
+    return found if largest > found else None

@@ -1,0 +1,265 @@
+"""The tiles of large reference pictures: patches kept, and the scale of the most anomalous tile.
+
+A large picture is judged by its most anomalous tile, so that the scale is that of the highest tile
+of each reference, every tile compared with those of the other references.
+
+Symbols: n references, v tiles of one, N = h*w cells, C channels, K prompt pairs, S image side.
+"""
+
+from __future__ import annotations
+
+import tempfile
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import NamedTuple
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from bayes_pfl.data.tiles import BlendedMap, Cutting, Tile, TileSettings, Tiling
+from bayes_pfl.detect.inputs import batched
+from bayes_pfl.detect.memory import PatchMemory, memory_score, spread_cells
+from bayes_pfl.detect.patches import PatchSettings, patch_directions
+from bayes_pfl.detect.references import (
+    Deviations,
+    References,
+    Scale,
+    combined_maps,
+    deviations,
+    distance_maps,
+    most_deviating,
+)
+from bayes_pfl.detect.scorer import Scorer
+from bayes_pfl.detect.standards import MEMORY_SPREAD, WORDS_SPREAD, Standard, log_odds
+from bayes_pfl.fit.encoded import ANGLES, patches_of, turned, unturned_cells
+from bayes_pfl.fit.map_sums import MapSums
+from bayes_pfl.fit.normal_pictures import NormalPicture
+from bayes_pfl.fit.references import LEAST_DISTANCE, LEAST_ODDS, STAND_IN, ReferenceOptions
+from bayes_pfl.model.scoring import deploy_scores, gaussian_smooth
+
+_MORE_PATCHES = 3
+"""Patches that are kept of tiles for each that is kept of whole pictures: tiles show more."""
+
+
+@dataclass
+class _Picture:
+    """What is known of a reference of v tiles; maps and patches lie in files.
+
+    Attributes:
+        words: scores by words, (v,).
+        pairs: by each prompt pair, (v, K).
+        distances: of its patches to those of the other references, float16 (v, N).
+    """
+
+    number: int
+    tiling: Tiling
+    size: tuple[int, int]
+    folder: Path
+    tiles: list[Tile] = field(default_factory=list)
+    words: Tensor = field(default_factory=lambda: torch.zeros(0))
+    pairs: Tensor = field(default_factory=lambda: torch.zeros(0))
+    distances: Tensor = field(default_factory=lambda: torch.zeros(0))
+
+    def keep(self, what: str, values: Tensor) -> None:
+        """Write a part to its file."""
+        np.save(self.folder / f"{self.number}.{what}.npy", values.half().cpu().numpy())
+
+    def kept(self, what: str) -> np.ndarray:
+        """A part, read as it is needed."""
+        array: np.ndarray = np.load(self.folder / f"{self.number}.{what}.npy", mmap_mode="r")
+        return array
+
+    @property
+    def memory_scores(self) -> Tensor:
+        """Of each tile, (v,)."""
+        return memory_score(self.distances.float())
+
+
+class LeftOut(NamedTuple):
+    """What the other references say of one.
+
+    Attributes:
+        deviations: the highest of its tiles.
+        map: float32 (H, W), at its own size.
+        sees_whole: whether such a picture is also looked at as a whole.
+    """
+
+    deviations: Deviations
+    map: np.ndarray
+    sees_whole: bool
+
+
+@dataclass(frozen=True)
+class FittedTiles:
+    """The tiles of the references that have any.
+
+    Attributes:
+        references: what the tiles of new pictures are compared with.
+    """
+
+    references: References
+    _pictures: dict[int, _Picture]
+    _sums: dict[int, tuple[MapSums, MapSums]]
+    _sigma: float
+
+    def left_out(self, number: int) -> LeftOut | None:
+        """A reference by its tiles and a scale that it had no part in; None if it has no tiles."""
+        one = self._pictures.get(number)
+        if one is None:
+            return None
+        scale = _scale(self._pictures, self._sums, without=number)
+        blended = BlendedMap(one.tiling, one.size)
+        grid, side = self.references.settings.grid, one.kept("maps").shape[-1]
+        for tile, words, distance in zip(one.tiles, one.kept("maps"), one.distances, strict=True):
+            far = distance_maps(distance[None].float(), grid, side, self._sigma)
+            known = torch.from_numpy(words[None].astype(np.float32))
+            blended.add(tile, combined_maps(scale, known, far)[0].numpy())
+        found = deviations(scale, one.words, one.pairs, one.memory_scores)
+        return LeftOut(most_deviating([found]), blended.values, one.tiling.sees_whole(one.size))
+
+
+def fit_tiles(
+    scorer: Scorer,
+    own: Sequence[NormalPicture],
+    cut: TileSettings,
+    class_name: str,
+    references: References,
+    options: ReferenceOptions,
+    folder: Path,
+    on_done: Callable[[int], None] = lambda done: None,
+) -> FittedTiles | None:
+    """Send the tiles of references through the model; None where no reference has any.
+
+    Args:
+        scorer: without references.
+        own: the picture of each reference.
+        references: the whole pictures, in that order.
+        folder: for maps and patches, 0.5 MB a tile, while this and :meth:`FittedTiles.left_out`
+            run.
+        on_done: called with the number of references done since the last call.
+    """
+    settings, pictures = references.settings, {}
+    for number, picture in enumerate(own):
+        tiling, cuttings = picture.cut(cut)
+        if tiling is not None:
+            pictures[number] = _Picture(number, tiling, picture.size, folder)
+            _encode(scorer, pictures[number], cuttings, class_name, settings, options.rotations)
+        on_done(1)
+    if not pictures:
+        return None
+    memory = _memory(pictures, settings, len(own), options.rotations)
+    sums: dict[int, tuple[MapSums, MapSums]] = {}
+    for number, one in pictures.items():
+        if len(pictures) > 1:
+            one.distances = _distances(memory.without(number), one.kept("patches"), settings)
+        else:
+            one.distances = _of_copies(scorer, memory, own[number].cut(cut)[1], settings)
+        sums[number] = _sums_of(one, settings.grid, scorer.sigma)
+    scale = _scale(pictures, sums)
+    found = References(settings, memory, scale, references.digests)
+    return FittedTiles(found, pictures, sums, scorer.sigma)
+
+
+def _encode(
+    scorer: Scorer,
+    one: _Picture,
+    cuttings: Iterable[Cutting],
+    class_name: str,
+    settings: PatchSettings,
+    rotations: bool,
+) -> None:
+    words, pairs, maps, patches = [], [], [], []
+    layers = scorer.model.backbone.layers
+    for batch in batched(cuttings, scorer.settings.batch_size):
+        pixels = [part for _, part in batch]
+        one.tiles += [tile for tile, _ in batch]
+        features, scores = scorer.encoded(pixels, [class_name] * len(batch))
+        words.append(deploy_scores(scores).score.float().cpu())
+        pairs.append(scores.pair_scores.float().cpu())
+        maps.append(gaussian_smooth(scores.map, scorer.sigma).half().cpu())
+        views = [patch_directions(features.stages, layers, settings)]
+        for angle in ANGLES[1:] if rotations else ():
+            views.append(patches_of(scorer, [turned(part, angle) for part in pixels], settings))
+        patches.append(torch.cat(views, 1).half().cpu())
+    one.words, one.pairs = torch.cat(words), torch.cat(pairs)
+    one.keep("maps", torch.cat(maps))
+    one.keep("patches", torch.cat(patches))
+
+
+def _memory(
+    pictures: dict[int, _Picture], settings: PatchSettings, count: int, rotations: bool
+) -> PatchMemory:
+    """The same number of patches of each picture, drawn over all its tiles."""
+    each = max(1, _MORE_PATCHES * settings.most // len(pictures))
+    vectors, owners, cells = [], [], []
+    size = settings.grid[0] * settings.grid[1]
+    for number, one in pictures.items():
+        patches = one.kept("patches")
+        tiles, views = patches.shape[:2]
+        chosen = spread_cells(tiles * views, min(each, tiles * views), number)
+        tile, cell = chosen // views, chosen % views
+        vectors.append(torch.from_numpy(patches[tile.numpy(), cell.numpy()]))
+        place = unturned_cells(cell, settings.grid) if rotations else cell
+        owners.append(torch.full((len(chosen),), number, dtype=torch.int32))
+        cells.append((tile * size + place).int())
+    return PatchMemory(torch.cat(vectors), torch.cat(owners), torch.cat(cells), count)
+
+
+def _distances(memory: PatchMemory, patches: np.ndarray, settings: PatchSettings) -> Tensor:
+    """Of a reference's tiles, patches (v, N or 8 N, C), to the others: float16 (v, N)."""
+    cells = settings.grid[0] * settings.grid[1]  # not those of turned copies
+    parts = (torch.from_numpy(np.array(part[None, :cells], np.float32)) for part in patches)
+    rows = [memory.nearest(part.to(memory.vectors.device)).distance.cpu() for part in parts]
+    return torch.cat(rows).half()
+
+
+def _of_copies(
+    scorer: Scorer, memory: PatchMemory, cuttings: Iterable[Cutting], settings: PatchSettings
+) -> Tensor:
+    """In place of distances between references where there is one alone, float16 (v, N): those of
+    changed copies of its tiles, times :data:`STAND_IN`."""
+    rows = []
+    for batch in batched(cuttings, scorer.settings.batch_size):
+        changed = [turned(part, 8, zoom=1.1, shift=0.05) for _, part in batch]
+        rows.append(memory.nearest(patches_of(scorer, changed, settings)).distance.cpu())
+    return (STAND_IN * torch.cat(rows)).half()
+
+
+def _sums_of(one: _Picture, grid: tuple[int, int], sigma: float) -> tuple[MapSums, MapSums]:
+    """Of its maps by words, and of its maps of distances."""
+    words, far = MapSums(LEAST_ODDS), MapSums(LEAST_DISTANCE)
+    for values, distance in zip(one.kept("maps"), one.distances, strict=True):
+        words.add(log_odds(torch.from_numpy(values.astype(np.float32))))
+        far.add(distance_maps(distance[None].float(), grid, values.shape[-1], sigma)[0])
+    return MapSums.together([words]), MapSums.together([far])
+
+
+def _scale(
+    pictures: dict[int, _Picture],
+    sums: dict[int, tuple[MapSums, MapSums]],
+    without: int | None = None,
+) -> Scale:
+    chosen = [number for number in pictures if number != without] or list(pictures)
+    odds, far, pairs = [], [], []
+    for number in chosen:
+        one = pictures[number]
+        strongest = int(one.words.argmax())
+        odds.append(float(log_odds(one.words[strongest])))
+        pairs.append(log_odds(one.pairs[strongest]))
+        far.append(float(one.memory_scores.max()))
+    return Scale(
+        Standard.of(odds, WORDS_SPREAD),
+        Standard.of(far, MEMORY_SPREAD * float(np.mean(far))),
+        torch.stack(pairs).mean(0),
+        *(
+            MapSums.together([sums[number][at] for number in chosen]).standard(False)
+            for at in (0, 1)
+        ),
+    )
+
+
+def temporary_folder() -> tempfile.TemporaryDirectory[str]:
+    """For :func:`fit_tiles`."""
+    return tempfile.TemporaryDirectory(prefix="bayes-pfl-")

@@ -1,0 +1,1 @@
+"""What a folder run writes for other tools: one file for each format."""
