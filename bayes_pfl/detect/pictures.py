@@ -2,7 +2,7 @@
 
 The score of a large picture is that of its most anomalous view, by each source of evidence: its
 words' deviation is the highest of any view, its memory's likewise. Its map blends the tiles' maps
-and is raised where the view of the whole says more.
+and is raised where the view of the whole sees what they do not.
 
 Symbols: W×H pixels of a picture, S model's image side.
 """
@@ -19,7 +19,7 @@ import numpy as np
 import torch
 
 from bayes_pfl.data.decoding import Decoded
-from bayes_pfl.data.tiles import BlendedMap, Tile, Tiling, raise_to
+from bayes_pfl.data.tiles import BlendedMap, Tile, Tiling, add_whole
 from bayes_pfl.detect.inputs import Loaded, batched
 from bayes_pfl.detect.references import most_deviating
 from bayes_pfl.detect.scorer import ScoredImage, Scorer, View
@@ -90,6 +90,7 @@ class _Merged:
     def __init__(self, scorer: Scorer, tiling: Tiling, size: tuple[int, int]) -> None:
         self.map = BlendedMap(tiling, size, new_map(size)) if scorer.maps else None
         self.spread = BlendedMap(tiling, size, new_map(size)) if scorer.spread else None
+        self.sigma = scorer.sigma
         self.best: ScoredImage | None = None
 
     def add(self, tile: Tile, scored: ScoredImage) -> None:
@@ -107,7 +108,7 @@ class _Merged:
         """The scores of the picture, that of the whole view among them."""
         assert self.best is not None
         if whole and whole.map is not None and self.map is not None:
-            raise_to(self.map.values, whole.map.numpy())
+            add_whole(self.map.values, whole.map.numpy(), self.sigma)
         best = strongest(self.best, whole) if whole else self.best
         return replace(
             best,
@@ -143,14 +144,14 @@ def strongest(first: ScoredImage, second: ScoredImage) -> ScoredImage:
     )
 
 
-def new_map(size: tuple[int, int]) -> np.ndarray:
-    """Zeros, float32 (H, W); a large map lies in a temporary file, which goes with the array.
+def new_map(size: tuple[int, int], dtype: type[np.generic] = np.float32) -> np.ndarray:
+    """Zeros (H, W); a large map lies in a temporary file, which goes with the array.
 
     Args:
         size: (W, H).
     """
     shape = size[::-1]
     if shape[0] * shape[1] <= IN_MEMORY:
-        return np.zeros(shape, np.float32)
+        return np.zeros(shape, dtype)
     with tempfile.TemporaryFile(prefix="bayes-pfl-") as file:
-        return np.memmap(file, np.float32, "w+", shape=shape)
+        return np.memmap(file, dtype, "w+", shape=shape)

@@ -231,7 +231,10 @@ class Scorer:
         if references is None:
             return ScoredBatch(words, maps)
         patches = references.patches(self.model.backbone, features)
-        twins = [references.twin(view.pixels) if view.tile is None else view.twin for view in views]
+        twins = [
+            references.twin(view.pixels, part) if view.tile is None else view.twin
+            for view, part in zip(views, patches, strict=True)
+        ]
         both = references.combine(words, maps, patches, self.sigma, twins)
         return ScoredBatch(words, both.map, both)
 

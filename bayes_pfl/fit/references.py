@@ -19,6 +19,7 @@ from torch import Tensor
 from bayes_pfl.detect.memory import PatchMemory, memory_score
 from bayes_pfl.detect.patches import patch_settings
 from bayes_pfl.detect.references import (
+    COPY_SHARE,
     Combined,
     Deviations,
     References,
@@ -56,7 +57,6 @@ distance of its copies, times this, takes the place of distances between referen
 rendered categories and four sets of photographs, with a standard deviation from set to set: 2.3
 and 0.7 for the mirrored copy, 2.2 and 0.5 for one that is turned, shifted, larger and brighter."""
 
-_COPY_SHARE = 0.2
 LEAST_DISTANCE, LEAST_ODDS = 0.01, 0.2
 """Smallest spreads of the pixels of maps: near copies would have none."""
 
@@ -114,7 +114,7 @@ class FittedReferences:
         each group the first one is not named.
         """
         usual = float(self.distances.mean(1).median())
-        close = self.distances.mean(1) < _COPY_SHARE * usual
+        close = self.distances.mean(1) < COPY_SHARE * usual
         kept: list[int] = []
         copies: list[int] = []
         cells = self.distances.shape[1]
@@ -122,7 +122,7 @@ class FittedReferences:
             own = self.encoded.patches[at, :cells].float()
             others = [self.encoded.patches[other, :cells].float() for other in kept]
             far = [float((1 - (own @ other.T).amax(-1)).mean()) for other in others]
-            if min(far, default=usual) < _COPY_SHARE * usual:
+            if min(far, default=usual) < COPY_SHARE * usual:
                 copies.append(at)
             else:
                 kept.append(at)

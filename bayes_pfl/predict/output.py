@@ -16,6 +16,7 @@ from PIL import Image
 from bayes_pfl.data.decoding import Decoded
 from bayes_pfl.data.large_tiff import LargeTiles
 from bayes_pfl.detect.overlays import MAX_SIDE, overlay
+from bayes_pfl.detect.pictures import new_map
 from bayes_pfl.detect.regions import FoundRegions, RegionRule, find_regions
 from bayes_pfl.detect.results import NearestNormal, resize_map, score_note
 from bayes_pfl.detect.scorer import ScoredImage
@@ -269,7 +270,8 @@ def encode_map(anomaly_map: np.ndarray, kind: MapFormat | None) -> bytes:
         buffer = io.BytesIO()
         np.save(buffer, anomaly_map)
         return buffer.getvalue()
-    deep = np.empty(anomaly_map.shape, np.uint16)
+    height, width = anomaly_map.shape
+    deep = new_map((width, height), np.uint16)
     for start in range(0, len(deep), _ROWS_AT_ONCE):
         rows = slice(start, start + _ROWS_AT_ONCE)
         deep[rows] = np.rint(anomaly_map[rows] * np.float32(65535))
