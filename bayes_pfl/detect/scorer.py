@@ -170,10 +170,17 @@ class Scorer:
                 model.backbone.fast_visual()  # made here, not while it is traced
             self._encode = torch.compile(self._encode)
 
-    def with_references(self, references: Mapping[str, References]) -> Scorer:
-        """The same scorer, its draws included, with these references by class name."""
+    def with_references(
+        self, references: Mapping[str, References], tile: int | str | None
+    ) -> Scorer:
+        """The same scorer, its draws included, with these references by class name.
+
+        Args:
+            tile: that the references have, and so the pictures; None for none.
+        """
         other = copy.copy(self)
         other.references = _on_device(references, self.model.device)
+        other.settings = replace(self.settings, tile=tile)
         return other
 
     def __call__(
