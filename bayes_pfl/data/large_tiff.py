@@ -15,6 +15,7 @@ import cv2
 import numpy as np
 from PIL import Image
 
+from bayes_pfl.data.opening import reading
 from bayes_pfl.data.pixels import array_to_rgb, from_depth
 from bayes_pfl.data.tiles import Cutting, Tiling, cut
 from bayes_pfl.errors import DataError
@@ -56,7 +57,7 @@ class LargeTiff:
         Raises:
             DataError: a page that cannot be read a part at a time, or is damaged.
         """
-        with _Reader(self) as reader:
+        with reading(self.path, self.page), _Reader(self) as reader:
             width, height = reader.size
             scale = min(1.0, _OVERVIEW / max(width, height))
             across = max(1, round(width * scale))
@@ -186,6 +187,8 @@ class _Reader:
             self._kept.move_to_end(index)
             return self._kept[index]
         page: Any = self._page
+        if index >= min(len(page.dataoffsets), len(page.databytecounts)):
+            raise DataError("damaged or cut short")
         self._file.filehandle.seek(page.dataoffsets[index])
         data = self._file.filehandle.read(page.databytecounts[index])
         if len(data) != page.databytecounts[index]:
