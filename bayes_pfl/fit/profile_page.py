@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from bayes_pfl.data.roi import FOLDER
 from bayes_pfl.fit.profile import Profile
 
 _LISTED = 200
@@ -25,6 +26,7 @@ def page_of(profile: Profile) -> str:
         f"Settings that a run must share: class name {_plain(settings.class_name)}, "
         f"{settings.samples} samples, {settings.precision}, {settings.image_size} px, seed "
         f"{settings.seed}, {'smoothed' if settings.smoothing else 'plain'} maps.",
+        *_roi(settings.roi),
         "",
         "False alarms? Look at them, and add those that are sound: "
         "`bayes-pfl fit --update THIS_FOLDER MORE/`.",
@@ -40,6 +42,14 @@ def page_of(profile: Profile) -> str:
     if count > _LISTED:
         lines.append(f"| and {count - _LISTED} more | | | |")
     return "\n".join(lines) + "\n"
+
+
+def _roi(key: str | None) -> list[str]:
+    if key is None:
+        return []
+    if key == FOLDER:
+        return ["", "Each picture had a region of interest of its own: give `--roi FOLDER`."]
+    return ["", f"Only the region of interest counts that `roi.{key}.png` shows."]
 
 
 def _source(profile: Profile) -> list[str]:
