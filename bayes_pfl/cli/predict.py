@@ -168,6 +168,9 @@ def predict(
     _say_resumed(summary)
     for line in summary.remarks:
         opt.say(line)
+    if summary.settings["tile"] is not None:
+        sides = " and ".join(map(str, summary.tile_sides)) or "no size"
+        opt.say(f"{summary.tiled} of {summary.images} images were looked at in tiles of {sides} px")
     if summary.anomalous is not None:
         opt.say(f"{summary.anomalous} labelled anomalous, {summary.review} need review")
     opt.say(f"{summary.succeeded} images scored, {summary.failed} failed; written to {out}")

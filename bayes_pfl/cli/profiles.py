@@ -145,6 +145,8 @@ def fit(
     save_profile(found.profile, out)
     for line in found.remarks:
         opt.say(line)
+    if tile == "auto" and found.profile.settings.tile is None:
+        opt.say("tile auto: no picture is larger than a tile would be; all are seen as a whole")
     _say(found.profile, out)
     for copy in found.copies:
         opt.warn(f"note: {copy} is a copy of another picture: left out", style="yellow")
@@ -159,6 +161,11 @@ def _say(profile: Profile, out: Path) -> None:
             f"{count} normal pictures; {len(memory.vectors):,} patches kept, "
             f"{memory.bytes / 1e6:.1f} MB"
         )
+        if tiles := profile.references.tiles:
+            opt.say(
+                f"in tiles of {profile.settings.tile} px: {len(tiles.memory.vectors):,} patches, "
+                f"{tiles.memory.bytes / 1e6:.1f} MB"
+            )
     if known:
         opt.say(
             f"score threshold {known.threshold:.4f} (at most {known.fpr:g} of normal images reach "

@@ -92,13 +92,13 @@ def _decoded_by_parts(
     roi: AnyRoi | None,
 ) -> Decoded:
     """A page that is too large to be decoded at once: its tiles are read when they are scored."""
-    spot = roi_of(roi, picture.path, large.size()) if roi else None
-    seen = large.overview(spot.box if spot else None)
-    shown = large.overview() if spot and preview_side else seen
+    seen = shown = large.overview()
+    if spot := roi_of(roi, picture.path, shown.size):
+        seen = large.overview(spot.box, shown.highest)
     tiling = tiles.tiling(seen.size)
     return Decoded(
         picture,
-        spot.size if spot else seen.size,
+        shown.size,
         resize_image(seen.picture, image_size),
         _reduced(shown.picture, preview_side) if preview_side else None,
         "",

@@ -15,6 +15,7 @@ import cv2
 import numpy as np
 from PIL import Image
 
+from bayes_pfl.data.opening import reading
 from bayes_pfl.data.pixels import array_to_rgb, from_depth
 from bayes_pfl.data.roi import Box, PictureRoi
 from bayes_pfl.data.tiles import Cutting, Tiling, cut
@@ -51,31 +52,22 @@ class LargeTiff:
         except (TiffFileError, OSError, ValueError, IndexError, KeyError):
             return 0
 
-    def size(self) -> tuple[int, int]:
-        """(W, H).
-
-        Raises:
-            DataError: a page that cannot be read a part at a time.
-        """
-        with _Reader(self) as reader:
-            return reader.size
-
-    def overview(self, box: Box | None = None) -> Overview:
+    def overview(self, box: Box | None = None, highest: float = 0.0) -> Overview:
         """The page made small, in one pass over it.
 
         Args:
             box: a rectangle of the page, of which alone this is; None for all of it.
+            highest: value of the page, where it is known.
 
         Raises:
             DataError: a page that cannot be read a part at a time, or is damaged.
         """
-        with _Reader(self) as reader:
+        with reading(self.path, self.page), _Reader(self) as reader:
             left, above, right, below = box or (0, 0, *reader.size)
             width, height = right - left, below - above
             scale = min(1.0, _OVERVIEW / max(width, height))
             across = max(1, round(width * scale))
             rows: list[np.ndarray] = []
-            highest = 0.0
             for top in range(0, height, reader.band):
                 band = reader.read(left, above + top, width, min(reader.band, height - top))
                 highest = max(highest, float(band.max()))
@@ -206,6 +198,8 @@ class _Reader:
             self._kept.move_to_end(index)
             return self._kept[index]
         page: Any = self._page
+        if index >= min(len(page.dataoffsets), len(page.databytecounts)):
+            raise DataError("damaged or cut short")
         self._file.filehandle.seek(page.dataoffsets[index])
         data = self._file.filehandle.read(page.databytecounts[index])
         if len(data) != page.databytecounts[index]:

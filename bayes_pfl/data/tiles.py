@@ -211,6 +211,29 @@ class BlendedMap:
         self.values[top : top + height, left : left + width] += stretched[:height, :width] * weight
 
 
+def add_whole(values: np.ndarray, whole: np.ndarray, sigma: float) -> None:
+    """Raise the map of the tiles, float32 (H, W), where the view of the whole says more.
+
+    A fault that the tiles find is a blur in the small view of the whole: within its blur the map
+    stays as the tiles drew it.
+
+    Args:
+        whole: map of that view, float32 (S, S).
+        sigma: of its smoothing, in its pixels.
+    """
+    reach = 1 + math.ceil(4 * sigma)
+    kernel = cv2.getStructuringElement(cv2.MORPH_ELLIPSE, (2 * reach + 1, 2 * reach + 1))
+    explained = cv2.dilate(_highest(values, whole.shape[0]), kernel)
+    raise_to(values, np.where(whole > explained, whole, np.float32(0)))
+
+
+def _highest(values: np.ndarray, side: int) -> np.ndarray:
+    """The highest value in each of S x S equal parts of a map, float32 (S, S)."""
+    down, across = (np.arange(side) * length // side for length in values.shape)
+    found: np.ndarray = np.maximum.reduceat(np.maximum.reduceat(values, down, 0), across, 1)
+    return found
+
+
 def raise_to(values: np.ndarray, other: np.ndarray, rows_at_once: int = 512) -> None:
     """Raise a map, float32 (H, W), wherever another, float32 (S, S) stretched over it, is higher.
 

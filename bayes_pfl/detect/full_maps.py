@@ -21,17 +21,17 @@ _NOT_COPIED = 2**22  # pixels of a map that has the picture's size already
 _ROWS_AT_ONCE = 512
 
 
-def new_map(size: tuple[int, int]) -> np.ndarray:
-    """Zeros, float32 (H, W); a large map lies in a temporary file, which goes with the array.
+def new_map(size: tuple[int, int], dtype: type[np.generic] = np.float32) -> np.ndarray:
+    """Zeros (H, W); a large map lies in a temporary file, which goes with the array.
 
     Args:
         size: (W, H).
     """
     shape = size[::-1]
     if shape[0] * shape[1] <= IN_MEMORY:
-        return np.zeros(shape, np.float32)
+        return np.zeros(shape, dtype)
     with tempfile.TemporaryFile(prefix="bayes-pfl-") as file:
-        return np.memmap(file, np.float32, "w+", shape=shape)
+        return np.memmap(file, dtype, "w+", shape=shape)
 
 
 def resize_map(

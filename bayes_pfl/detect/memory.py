@@ -108,6 +108,20 @@ class PatchMemory:
             parts = [self._nearest(part.float() @ known.T) for part in patches.split(step)]
         return Nearest(*(torch.cat(columns) for columns in zip(*parts, strict=True)))
 
+    def at_same_cells(self, patches: Tensor) -> Tensor:
+        """Mean distance of each picture's patches to those of one image at the same cells.
+
+        Args:
+            patches: (N, C) unit vectors.
+
+        Returns:
+            (n,) in [0, 2]; infinite for a picture without patches.
+        """
+        own = patches.float()[self.cells.long()]  # (M, C)
+        distance = 1 - (own * self.vectors.float()).sum(-1)
+        found = torch.full((self.pictures,), torch.inf, device=distance.device)
+        return found.scatter_reduce(0, self.owners.long(), distance, "mean", include_self=False)
+
     def _nearest(self, similar: Tensor) -> Nearest:
         """As :meth:`nearest`, from cosines (B, N, M)."""
         best, place = similar.max(-1)  # (B, N)

@@ -2,7 +2,7 @@
 
 The score of a large picture is that of its most anomalous view, by each source of evidence: its
 words' deviation is the highest of any view, its memory's likewise. Its map blends the tiles' maps
-and is raised where the view of the whole says more.
+and is raised where the view of the whole sees what they do not.
 
 Symbols: W×H pixels of a picture, S model's image side.
 """
@@ -17,7 +17,7 @@ from typing import NamedTuple
 import torch
 
 from bayes_pfl.data.decoding import Decoded
-from bayes_pfl.data.tiles import BlendedMap, Tile, Tiling, raise_to
+from bayes_pfl.data.tiles import BlendedMap, Tile, Tiling, add_whole
 from bayes_pfl.detect.full_maps import new_map
 from bayes_pfl.detect.inputs import Loaded, batched
 from bayes_pfl.detect.references import most_deviating
@@ -56,12 +56,8 @@ class _Picture:
 
     def steps(self) -> Iterator[_Step]:
         """The views, the whole picture first."""
-        pixels, tiling, size, roi = (
-            self.item.pixels,
-            self.item.tiling,
-            _size(self.item),
-            self.item.roi,
-        )
+        pixels, tiling, roi = self.item.pixels, self.item.tiling, self.item.roi
+        size = _size(self.item)
         assert pixels is not None
         side = pixels.shape[0]
         if tiling is None or size is None or tiling.sees_whole(size):
@@ -99,6 +95,7 @@ class _Merged:
     def __init__(self, scorer: Scorer, tiling: Tiling, size: tuple[int, int]) -> None:
         self.map = BlendedMap(tiling, size, new_map(size)) if scorer.maps else None
         self.spread = BlendedMap(tiling, size, new_map(size)) if scorer.spread else None
+        self.sigma = scorer.sigma
         self.best: ScoredImage | None = None
 
     def add(self, tile: Tile, scored: ScoredImage) -> None:
@@ -116,7 +113,7 @@ class _Merged:
         """The scores of the picture, that of the whole view among them."""
         assert self.best is not None
         if whole and whole.map is not None and self.map is not None:
-            raise_to(self.map.values, whole.map.numpy())
+            add_whole(self.map.values, whole.map.numpy(), self.sigma)
         best = strongest(self.best, whole) if whole else self.best
         return replace(
             best,

@@ -172,10 +172,17 @@ class Scorer:
                 model.backbone.fast_visual()  # made here, not while it is traced
             self._encode = torch.compile(self._encode)
 
-    def with_references(self, references: Mapping[str, References]) -> Scorer:
-        """The same scorer, its draws included, with these references by class name."""
+    def with_references(
+        self, references: Mapping[str, References], tile: int | str | None
+    ) -> Scorer:
+        """The same scorer, its draws included, with these references by class name.
+
+        Args:
+            tile: that the references have, and so the pictures; None for none.
+        """
         other = copy.copy(self)
         other.references = _on_device(references, self.model.device)
+        other.settings = replace(self.settings, tile=tile)
         return other
 
     def __call__(
@@ -227,7 +234,10 @@ class Scorer:
         if references is None:
             return ScoredBatch(words, maps)
         patches = references.patches(self.model.backbone, features)
-        twins = [references.twin(view.pixels) if view.tile is None else view.twin for view in views]
+        twins = [
+            references.twin(view.pixels, part) if view.tile is None else view.twin
+            for view, part in zip(views, patches, strict=True)
+        ]
         both = references.combine(words, maps, patches, self.sigma, twins, inside)
         return ScoredBatch(words, both.map, both)
 

@@ -1,8 +1,9 @@
 """The benchmark loop: samples in, a record of each category out.
 
-Masks are compared at the model's own size S x S, as in the published protocol; maps are smoothed.
-An anomalous image without a mask is left out of what is counted of pixels.
-Symbols: B images, S the model's image side.
+Masks are compared at the model's own size S x S, as in the published protocol; with tiles each at
+its own size H x W. Maps are smoothed. An anomalous image without a mask is left out of what is
+counted of pixels.
+Symbols: B images, S the model's image side, H×W pixels of an image.
 """
 
 from __future__ import annotations
@@ -11,13 +12,21 @@ import os
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import NamedTuple
 
 import numpy as np
 import torch
 
-from bayes_pfl.data.labelled_batches import LabelledBatch, file_identity, read_batches
+from bayes_pfl.data.labelled_batches import (
+    LabelledBatch,
+    file_identity,
+    read_batches,
+    read_pictures,
+)
 from bayes_pfl.data.records import Sample
-from bayes_pfl.detect.scorer import ScoredBatch, Scorer, out_of_memory_explained
+from bayes_pfl.detect.full_maps import resize_map
+from bayes_pfl.detect.pictures import score_pictures
+from bayes_pfl.detect.scorer import ScoredBatch, ScoredImage, Scorer, out_of_memory_explained
 from bayes_pfl.detect.settings import ScoringSettings
 from bayes_pfl.errors import DataError
 from bayes_pfl.evaluate.cache import DatasetCache
@@ -32,9 +41,11 @@ PUBLISHED_SIZE = 518
 """Side, in pixels, at which the published k of the top-k score and sigma = 8 were chosen."""
 
 _AP_STEPS = 1024
+_ROWS = 512  # of a map, counted at once
 
 OnProgress = Callable[[int], None]
-OnBatch = Callable[[LabelledBatch, ScoredBatch], None]
+OnBatch = Callable[[LabelledBatch, np.ndarray, np.ndarray], None]
+"""Takes a batch, its maps and its uncertainty maps, both as large as its masks."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -113,7 +124,8 @@ class _CategoryScoring:
     references: Mapping[str, Drawn]
 
     def __post_init__(self) -> None:
-        self._words = self.scorer = Scorer(self.model, self.settings)
+        spread = self.on_batch is not None
+        self._words = self.scorer = Scorer(self.model, self.settings, spread=spread)
         self._read: Path | None = None
         self._identity: dict[Sample, str] = {}
 
@@ -128,16 +140,13 @@ class _CategoryScoring:
         missing = [sample for sample in samples if self._identity[sample] not in done]
         again = [sample for sample in missing if self._identity[sample] in record.unread]
         fresh = [sample for sample in missing if self._identity[sample] not in record.unread]
-        side, settings = self.model.backbone.image_size, self.settings
         if len(missing) < len(samples):
             self.on_progress(len(samples) - len(missing))
         drawn = self.references.get(record.category)
         self.scorer = drawn.fitted(self._words) if drawn and missing else self._words
         try:
             for part in (again, fresh):
-                for batch in read_batches(
-                    part, side, settings.batch_size, settings.workers, settings.smooth_masks
-                ):
+                for batch in self._batches(part):
                     self._take(batch, record)
         finally:  # also when the user stops the run
             if self.cache and missing:
@@ -145,6 +154,16 @@ class _CategoryScoring:
         if again:
             places = {self._identity[sample]: place for place, sample in enumerate(samples)}
             record.rows.sort(key=lambda row: places[row.identity])
+
+    def _batches(self, samples: Sequence[Sample]) -> Iterator[LabelledBatch]:
+        """The samples as they are compared: at the model's size, or (with tiles) at their own."""
+        side, settings = self.model.backbone.image_size, self.settings
+        if settings.tile is None:
+            size, smooth = settings.batch_size, settings.smooth_masks
+            return read_batches(samples, side, size, settings.workers, smooth)
+        # Each by itself: so the scores of a resumed run are the same to the last bit.
+        tiles = self.scorer.settings.tiles(self.model)
+        return read_pictures(samples, side, tiles, settings.workers)
 
     def _take(self, batch: LabelledBatch, record: CategoryRecord) -> None:
         for sample, reason in batch.failures:
@@ -179,31 +198,31 @@ class _CategoryScoring:
     def _scored(self, batch: LabelledBatch, record: CategoryRecord) -> Counted:
         names = [sample.class_name for sample in batch.samples]
         with out_of_memory_explained(self.model, len(names), self.scorer.draws):
-            scores = self.scorer.batch(batch.pixels, names)
+            if batch.pictures:
+                (scored,) = score_pictures(self.scorer, batch.pictures, names)
+                assert scored is not None  # it was read
+                found = _of_picture(scored, batch.masks.shape[:0:-1])
+            else:
+                k = top_k_at(record.category, self.model.backbone.image_size)
+                found = _of_batch(self.scorer.batch(batch.pixels, names), k, self.scorer.spread)
             if self.on_batch:  # first: an image that counts as done must have its pictures
-                self.on_batch(batch, scores)
-            return self._counted(batch, scores, record)
+                assert found.spreads is not None
+                self.on_batch(batch, found.maps, found.spreads)
+            return self._counted(batch, found, record)
 
-    def _counted(
-        self, batch: LabelledBatch, scored: ScoredBatch, record: CategoryRecord
-    ) -> Counted:
+    def _counted(self, batch: LabelledBatch, found: _Scores, record: CategoryRecord) -> Counted:
         """What the record keeps of a batch."""
         has_mask = np.array([s.label == 0 or s.mask is not None for s in batch.samples])
         pixel_aps = np.full(len(has_mask), np.nan)
         maps = masks = None
         if "pixel" in record.levels:
-            maps = scored.maps.cpu().numpy()[has_mask]
-            masks = batch.masks[has_mask]
+            every = bool(has_mask.all())  # large ones are not copied
+            maps = found.maps if every else found.maps[has_mask]
+            masks = batch.masks if every else batch.masks[has_mask]
             pixel_aps[has_mask] = [image_pixel_ap(*pair) for pair in zip(maps, masks, strict=True)]
-        k = top_k_at(record.category, self.model.backbone.image_size)
-        found, top_means = deploy_scores(scored.words), top_mean(scored.words.map, k=k)
-        both = scored.combined
-        scores = both.deviations.scores() if both else found
-        uncertainty = scores.uncertainty
-        columns = [found.text_score, found.map_score, top_means, uncertainty]
-        columns += [scores.score, both.words_score, both.memory_score] if both else []
-        values = torch.stack([column.float() for column in columns], dim=1).tolist()
-        images = zip(batch.samples, has_mask.tolist(), values, pixel_aps.tolist(), strict=True)
+        images = zip(
+            batch.samples, has_mask.tolist(), found.values, pixel_aps.tolist(), strict=True
+        )
         rows = tuple(
             ImageRow(
                 self._identity[s],
@@ -222,6 +241,46 @@ class _CategoryScoring:
         return Counted(rows, maps=maps, masks=masks)
 
 
+class _Scores(NamedTuple):
+    """Scores of a batch.
+
+    Attributes:
+        values: of each image the columns of an :class:`ImageRow` from the text score to the
+            uncertainty and, with references, the last three.
+        maps: float32, as large as the masks.
+        spreads: uncertainty maps, likewise; None if they were not asked for.
+    """
+
+    values: list[list[float]]
+    maps: np.ndarray
+    spreads: np.ndarray | None
+
+
+def _of_batch(scored: ScoredBatch, k: int, spread: bool) -> _Scores:
+    found, top_means = deploy_scores(scored.words), top_mean(scored.words.map, k=k)
+    both = scored.combined
+    scores = both.deviations.scores() if both else found
+    columns = [found.text_score, found.map_score, top_means, scores.uncertainty]
+    columns += [scores.score, both.words_score, both.memory_score] if both else []
+    values = torch.stack([column.float() for column in columns], dim=1).tolist()
+    spreads = scored.spread.float().cpu().numpy() if spread else None
+    return _Scores(values, scored.maps.float().cpu().numpy(), spreads)
+
+
+def _of_picture(scored: ScoredImage, size: tuple[int, ...]) -> _Scores:
+    """Of one picture of (W, H) pixels, at its own size."""
+    width, height = size
+    values = [scored.text_score, scored.map_score, float("nan"), scored.uncertainty]
+    if scored.words_score is not None and scored.memory_score is not None:
+        values += [scored.score, scored.words_score, scored.memory_score]
+    maps = [
+        None if one is None else resize_map(one, (width, height))[None]  # (1, H, W)
+        for one in (scored.map, scored.spread)
+    ]
+    assert maps[0] is not None  # a scorer of an evaluation has maps
+    return _Scores([values], maps[0], maps[1])
+
+
 def top_k_at(category: str, size: int) -> int:
     """The published k covers the same share of the map at every size."""
     return max(1, round(top_k_for(category) * (size / PUBLISHED_SIZE) ** 2))
@@ -236,10 +295,14 @@ def image_pixel_ap(anomaly_map: np.ndarray, mask: np.ndarray) -> float:
         return float("nan")
     low, high = float(anomaly_map.min()), float(anomaly_map.max())
     scale = (_AP_STEPS - 1) / (high - low) if high > low else 0.0
-    steps = ((anomaly_map - low) * scale).astype(np.int32)
-    total = np.bincount(steps.ravel(), minlength=_AP_STEPS)[::-1]
-    positive = np.bincount(steps[mask], minlength=_AP_STEPS)[::-1]
-    return average_precision(Levels(np.arange(_AP_STEPS)[::-1], positive, total - positive))
+    total, positive = np.zeros((2, _AP_STEPS), np.int64)
+    for start in range(0, len(mask), _ROWS):
+        rows = slice(start, start + _ROWS)
+        steps = ((anomaly_map[rows] - low) * scale).astype(np.int32)
+        total += np.bincount(steps.ravel(), minlength=_AP_STEPS)
+        positive += np.bincount(steps[mask[rows]], minlength=_AP_STEPS)
+    negative = total - positive
+    return average_precision(Levels(np.arange(_AP_STEPS)[::-1], positive[::-1], negative[::-1]))
 
 
 def text_score_average_precision(records: dict[str, CategoryRecord]) -> float | None:

@@ -8,7 +8,7 @@ from dataclasses import replace
 import numpy as np
 
 from bayes_pfl.checkpoints.fingerprint import fingerprint
-from bayes_pfl.data.tiles import raise_to
+from bayes_pfl.data.tiles import add_whole
 from bayes_pfl.detect.name_sensitivity import effect_of_name
 from bayes_pfl.detect.references import most_deviating
 from bayes_pfl.fit.calibrate import CalibrationOptions
@@ -109,6 +109,6 @@ def _left_out(
         return float(whole.scores().score), whole_map
     deviations, anomaly_map = part.deviations, part.map
     if part.sees_whole:
-        raise_to(anomaly_map, whole_map)
+        add_whole(anomaly_map, whole_map, found.sigma)
         deviations = most_deviating([whole, deviations])
     return float(deviations.scores().score), anomaly_map.clip(0, 1)

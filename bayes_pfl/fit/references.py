@@ -19,6 +19,7 @@ from torch import Tensor
 from bayes_pfl.detect.memory import PatchMemory, memory_score
 from bayes_pfl.detect.patches import patch_settings
 from bayes_pfl.detect.references import (
+    COPY_SHARE,
     Combined,
     Deviations,
     References,
@@ -58,7 +59,6 @@ distance of its copies, times this, takes the place of distances between referen
 rendered categories and four sets of photographs, with a standard deviation from set to set: 2.3
 and 0.7 for the mirrored copy, 2.2 and 0.5 for one that is turned, shifted, larger and brighter."""
 
-_COPY_SHARE = 0.2
 LEAST_DISTANCE, LEAST_ODDS = 0.01, 0.2
 """Smallest spreads of the pixels of maps: near copies would have none."""
 
@@ -119,7 +119,7 @@ class FittedReferences:
         """
         mean = self._mean_distances()
         usual = float(mean.median())
-        close = mean < _COPY_SHARE * usual
+        close = mean < COPY_SHARE * usual
         kept: list[int] = []
         copies: list[int] = []
         cells = self.distances.shape[1]
@@ -127,7 +127,7 @@ class FittedReferences:
             own = self.encoded.patches[at, :cells].float()
             others = [self.encoded.patches[other, :cells].float() for other in kept]
             far = [float((1 - (own @ other.T).amax(-1)).mean()) for other in others]
-            if min(far, default=usual) < _COPY_SHARE * usual:
+            if min(far, default=usual) < COPY_SHARE * usual:
                 copies.append(at)
             else:
                 kept.append(at)

@@ -73,7 +73,8 @@ class _Picture:
 
     def kept(self, what: str) -> np.ndarray:
         """A part, read as it is needed."""
-        array: np.ndarray = np.load(self.folder / f"{self.number}.{what}.npy", mmap_mode="r")
+        path = self.folder / f"{self.number}.{what}.npy"
+        array: np.ndarray = np.load(path, mmap_mode="r", allow_pickle=False)
         return array
 
     def inside(self, tile: Tile) -> Tensor | None:

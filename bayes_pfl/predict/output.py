@@ -15,7 +15,7 @@ from PIL import Image
 
 from bayes_pfl.data.decoding import Decoded
 from bayes_pfl.data.large_tiff import LargeTiles
-from bayes_pfl.detect.full_maps import resize_map, small_map
+from bayes_pfl.detect.full_maps import new_map, resize_map, small_map
 from bayes_pfl.detect.overlays import MAX_SIDE, overlay
 from bayes_pfl.detect.regions import FoundRegions, RegionRule, find_regions
 from bayes_pfl.detect.results import NearestNormal, score_note
@@ -291,7 +291,8 @@ def encode_map(anomaly_map: np.ndarray, kind: MapFormat | None) -> bytes:
         buffer = io.BytesIO()
         np.save(buffer, anomaly_map)
         return buffer.getvalue()
-    deep = np.empty(anomaly_map.shape, np.uint16)
+    height, width = anomaly_map.shape
+    deep = new_map((width, height), np.uint16)
     for start in range(0, len(deep), _ROWS_AT_ONCE):
         rows = slice(start, start + _ROWS_AT_ONCE)
         deep[rows] = np.rint(anomaly_map[rows] * np.float32(65535))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import csv
 import json
 import shutil
 from pathlib import Path
@@ -131,6 +132,19 @@ def its_own_picture(world: World) -> str:
     return ""
 
 
+def a_copy_saved_anew(world: World) -> str:
+    folder = sound(world, 8)
+    fitted(world, folder)
+    for path in list(folder.iterdir()):
+        Image.open(path).save(path.with_suffix(".jpg"), quality=95)
+    used(world, "--class-name", "nut", code=0)
+    with (world.folder / "out" / "predictions.csv").open(newline="") as file:
+        far = {row["path"]: float(row["memory_score"]) for row in csv.DictReader(file)}
+    for name in range(8):
+        assert far[f"{name}.jpg"] > 0.8 * far[f"{name}.png"]  # else near 0
+    return ""
+
+
 def occupied(world: World) -> str:
     (world.folder / "part").mkdir()
     (world.folder / "part" / "notes.txt").write_text("mine")
@@ -202,6 +216,11 @@ CASES = (
         "a normal picture that is also to be judged",
         "scored: compared with the others alone",
         its_own_picture,
+    ),
+    Case(
+        "a normal picture that was saved again as JPEG and is also to be judged",
+        "scored: recognised by its patches, compared with the others alone",
+        a_copy_saved_anew,
     ),
     Case("profile into a folder of other files", "`holds other files`", occupied),
     Case(
