@@ -73,6 +73,7 @@ def fit(
     window: opt.Window = None,
     tile: opt.Tile = None,
     overlap: opt.Overlap = None,
+    roi: opt.Roi = None,
     device: opt.Device = None,
     seed: opt.Seed = 0,
 ) -> None:
@@ -97,6 +98,7 @@ def fit(
             workers=workers,
             window=opt.window_of(window),
             **opt.tiles_of(tile, overlap),
+            roi=roi,
             rotations=rotations,
             aligned=aligned,
             words_only=words_only,
@@ -114,6 +116,7 @@ def fit(
             or window
             or tile
             or overlap
+            or roi
         ):
             raise ConfigError(
                 "--update keeps the class name and the settings of the profile: leave them out"
@@ -128,6 +131,7 @@ def fit(
             window=known.window,
             tile=known.tile,
             overlap=known.overlap,
+            roi=before.roi,
             batch_size=batch_size,
             workers=workers,
             keep_outliers=keep_outliers,

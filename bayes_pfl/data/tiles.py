@@ -6,7 +6,7 @@ Symbols: W×H pixels of a picture, T side of a tile, S the model's image side.
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import NamedTuple, TypeAlias
 
@@ -169,15 +169,22 @@ Cutting: TypeAlias = "tuple[Tile, np.ndarray]"
 
 
 def tiles_of(
-    picture: Image.Image, settings: TileSettings | None
+    picture: Image.Image,
+    settings: TileSettings | None,
+    wanted: Callable[[Tile], bool] = lambda tile: True,
 ) -> tuple[Tiling | None, list[Cutting]]:
-    """The tiling of a picture, mode RGB, and its tiles; None and nothing where it has none."""
+    """The tiling of a picture, mode RGB, and its tiles; None and nothing where it has none.
+
+    Args:
+        wanted: tiles for which it says no are left out.
+    """
     tiling = settings.tiling(picture.size) if settings else None
     tiles = tiling.tiles(picture.size) if tiling else []
     if settings is None or not tiles:
         return None, []
     values = np.asarray(picture)
-    return tiling, [(tile, cut(values, tile, settings.image_side)) for tile in tiles]
+    side = settings.image_side
+    return tiling, [(tile, cut(values, tile, side)) for tile in tiles if wanted(tile)]
 
 
 class BlendedMap:

@@ -59,21 +59,24 @@ class PatchMemory:
     mutual: bool = False
 
     @classmethod
-    def of(cls, patches: Tensor, most: int, *, mutual: bool = False) -> PatchMemory:
+    def of(
+        cls, patches: Tensor, most: int, *, mutual: bool = False, inside: Tensor | None = None
+    ) -> PatchMemory:
         """The memory of n pictures with patches (n, N, C).
 
         Args:
             most: patches to keep, M at most; the same share of each picture, up to one patch.
+            inside: bool (n, N), the patches that count; None for all.
         """
         pictures, cells, _ = patches.shape
         each = max(1, min(cells, most // pictures))
-        chosen = torch.stack([spread_cells(cells, each, at) for at in range(pictures)])  # (n, each)
-        owners = torch.arange(pictures).repeat_interleave(each)
-        vectors = patches[owners, chosen.flatten().to(patches.device)].half()
+        masks = [None] * pictures if inside is None else list(inside.cpu())
+        drawn = [spread_cells(cells, each, at, masks[at]) for at in range(pictures)]
+        counts, chosen = torch.tensor(list(map(len, drawn))), torch.cat(drawn)
+        owners = torch.arange(pictures).repeat_interleave(counts)
         place = patches.device
-        return cls(
-            vectors, owners.int().to(place), chosen.flatten().int().to(place), pictures, mutual
-        )
+        vectors = patches[owners, chosen.to(place)].half()
+        return cls(vectors, owners.int().to(place), chosen.int().to(place), pictures, mutual)
 
     def without(self, picture: int) -> PatchMemory:
         """The memory of the other pictures; their numbers stay."""
@@ -136,7 +139,14 @@ def memory_score(distance: Tensor) -> Tensor:
     return top_mean(distance[:, None], fraction=TOP_FRACTION)
 
 
-def spread_cells(cells: int, count: int, picture: int) -> Tensor:
-    """``count`` different cells, in rising order, drawn for the picture of this number."""
+def spread_cells(cells: int, count: int, picture: int, inside: Tensor | None = None) -> Tensor:
+    """``count`` different cells, in rising order, drawn for the picture of this number.
+
+    Args:
+        inside: bool (cells,), those to draw among, of which there may be fewer; None for all.
+    """
     generator = torch.Generator().manual_seed(picture)
-    return torch.randperm(cells, generator=generator)[:count].sort().values
+    order = torch.randperm(cells, generator=generator)
+    if inside is not None:
+        order = order[inside[order]]
+    return order[:count].sort().values

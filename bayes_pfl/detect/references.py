@@ -30,6 +30,8 @@ COPY_SHARE = 0.2
 five kinds lay at 0.00 to 0.10 of it from themselves saved anew as JPEG of quality 95 (75: to 0.89),
 other pictures of 39 kinds at 0.59 or more."""
 
+_LEAST_WEIGHT = 1e-12
+
 
 class Place(NamedTuple):
     """The most anomalous patch of an image, and the most similar one of the references.
@@ -161,6 +163,7 @@ class References:
         patches: Tensor,
         sigma: float,
         twins: Sequence[int | None],
+        inside: Tensor | None = None,
     ) -> Combined:
         """Combine the scores of B images by words with their distances to the references.
 
@@ -170,6 +173,7 @@ class References:
             words_maps: smoothed, (B, S, S).
             sigma: of the smoothing of maps, in pixels.
             twins: of each image, see :meth:`twin`.
+            inside: bool (B, S, S), the pixels that count; None for all.
         """
         found = [
             self._distances(part, picture)
@@ -177,8 +181,11 @@ class References:
         ]
         distance = torch.cat([one for one, _ in found])  # (B, N)
         nearest = torch.cat([at for _, at in found])
-        maps = distance_maps(distance, self.settings.grid, words_maps.shape[-1], sigma)
-        both = combine_scores(self.scale, words, words_maps, distance, maps)
+        grid = self.settings.grid
+        if inside is not None:
+            distance = distance * cells_inside(inside, grid)
+        maps = distance_maps(distance, grid, words_maps.shape[-1], sigma, inside)
+        both = combine_scores(self.scale, words, words_maps, distance, maps, inside)
         return replace(both, places=self._places(both.map, distance, nearest))
 
     def twin(self, pixels: np.ndarray, patches: Tensor | None = None) -> int | None:
@@ -222,25 +229,34 @@ class References:
 
 
 def combine_scores(
-    scale: Scale, words: BatchScores, words_maps: Tensor, distance: Tensor, distance_maps: Tensor
+    scale: Scale,
+    words: BatchScores,
+    words_maps: Tensor,
+    distance: Tensor,
+    distance_maps: Tensor,
+    inside: Tensor | None = None,
 ) -> Combined:
     """The scores of B images measured by a scale, without their places.
 
     Args:
         words_maps, distance_maps: smoothed, (B, S, S).
-        distance: (B, N).
+        distance: (B, N), 0 for cells that do not count.
+        inside: bool (B, S, S), the pixels that count; None for all.
     """
     score, memory = deploy_scores(words).score, memory_score(distance)
     above, below = (
         combined_maps(scale, (words_maps + way * words.map_spread).clamp(0, 1), distance_maps)
         for way in (1, -1)
     )
+    both, spread = combined_maps(scale, words_maps, distance_maps), (above - below) / 2
+    if inside is not None:
+        both, spread = both * inside, spread * inside
     return Combined(
         deviations=deviations(scale, score, words.pair_scores, memory),
         words_score=score,
         memory_score=memory,
-        map=combined_maps(scale, words_maps, distance_maps),
-        spread=(above - below) / 2,
+        map=both,
+        spread=spread,
         places=[],
     )
 
@@ -276,11 +292,35 @@ def most_deviating(parts: Sequence[Deviations]) -> Deviations:
     )
 
 
-def distance_maps(distance: Tensor, grid: tuple[int, int], side: int, sigma: float) -> Tensor:
-    """Distances of cells (B, N) -> smoothed maps (B, S, S)."""
-    cells = distance.float().unflatten(1, grid)[:, None]  # (B, 1, h, w)
-    maps = F.interpolate(cells, (side, side), mode="bilinear", align_corners=False)[:, 0]
-    return gaussian_smooth(maps, sigma)
+def distance_maps(
+    distance: Tensor,
+    grid: tuple[int, int],
+    side: int,
+    sigma: float,
+    inside: Tensor | None = None,
+) -> Tensor:
+    """Distances of cells (B, N) -> smoothed maps (B, S, S).
+
+    Args:
+        inside: bool (B, S, S), the pixels that count; None for all. Cells of which no pixel counts
+            have the distance 0, and no part in the map.
+    """
+    maps = gaussian_smooth(_stretched(distance, grid, side), sigma)
+    if inside is None:
+        return maps
+    weights = gaussian_smooth(_stretched(cells_inside(inside, grid), grid, side), sigma)
+    return torch.where(inside, maps / weights.clamp_min(_LEAST_WEIGHT), 0)
+
+
+def _stretched(cells: Tensor, grid: tuple[int, int], side: int) -> Tensor:
+    """Values of cells (B, N) -> maps (B, S, S)."""
+    values = cells.float().unflatten(1, grid)[:, None]  # (B, 1, h, w)
+    return F.interpolate(values, (side, side), mode="bilinear", align_corners=False)[:, 0]
+
+
+def cells_inside(inside: Tensor, grid: tuple[int, int]) -> Tensor:
+    """Whether any pixel of a cell counts: bool (B, S, S) -> (B, N)."""
+    return F.adaptive_max_pool2d(inside.float()[:, None], grid).flatten(1) > 0
 
 
 def picture_digest(pixels: np.ndarray) -> str:

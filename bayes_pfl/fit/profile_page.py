@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from bayes_pfl.data.roi import FOLDER
 from bayes_pfl.detect.references import References
 from bayes_pfl.fit.profile import Profile
 
@@ -27,6 +28,7 @@ def page_of(profile: Profile) -> str:
         f"{settings.samples} samples, {settings.precision}, {settings.image_size} px, seed "
         f"{settings.seed}, {'smoothed' if settings.smoothing else 'plain'} maps"
         f"{f', tiles of {settings.tile} px' if settings.tile else ''}.",
+        *_roi(settings.roi),
         "",
         "False alarms? Look at them, and add those that are sound: "
         + (
@@ -46,6 +48,14 @@ def page_of(profile: Profile) -> str:
     if count > _LISTED:
         lines.append(f"| and {count - _LISTED} more | | | |")
     return "\n".join(lines) + "\n"
+
+
+def _roi(key: str | None) -> list[str]:
+    if key is None:
+        return []
+    if key == FOLDER:
+        return ["", "Each picture had a region of interest of its own: give `--roi FOLDER`."]
+    return ["", f"Only the region of interest counts that `roi.{key}.png` shows."]
 
 
 def _source(profile: Profile) -> list[str]:

@@ -143,7 +143,7 @@ class Summary:
             out,
             images,
             checkpoint=checkpoint,
-            settings=asdict(settings),
+            settings=settings.as_dict(),
             model=asdict(model.config),
             calibration=rule.calibration.summary_dict() if rule.calibration else None,
             profile=rule.profile.summary_dict() if rule.profile else None,

@@ -8,6 +8,7 @@ from PIL import Image
 from bayes_pfl.data import pages
 from bayes_pfl.data.decoding import decode
 from bayes_pfl.data.pages import Picture
+from bayes_pfl.data.roi import Roi
 from bayes_pfl.data.tiles import TileSettings
 from bayes_pfl.errors import ImageReadError
 
@@ -23,11 +24,11 @@ def values(dtype, colours=3):
     return np.stack(grown, -1).astype(dtype)
 
 
-def decoded(path, monkeypatch, by_parts, page=None):
+def decoded(path, monkeypatch, by_parts, page=None, roi=None):
     limit = 1 if by_parts else 10**9
     monkeypatch.setattr(pages, "MAX_PIXELS", limit)
     ((item,),) = decode(
-        [Picture(path, page)], 32, preview_side=100, tiles=TileSettings(96, 0.25, 32)
+        [Picture(path, page)], 32, preview_side=100, tiles=TileSettings(96, 0.25, 32), roi=roi
     )
     assert not item.error, item.error
     return item, dict(item.tiles)
@@ -56,6 +57,21 @@ def test_parts_are_those_of_the_whole(tmp_path, monkeypatch, options, dtype):
     difference = np.abs(parts.pixels.astype(int) - whole.pixels)
     assert difference.mean() < 2  # the view of the whole is made of averages
     assert parts.preview.shape == whole.preview.shape
+
+
+@pytest.mark.parametrize("dtype", [np.uint8, np.uint16])
+def test_a_region_of_interest_is_read_from_the_file(tmp_path, monkeypatch, dtype):
+    path, mask = tmp_path / "a.tif", np.zeros((221, 300), bool)
+    mask[30:60, 40:260] = mask[60:180, 40:70] = True  # no tile in the corner opposite
+    tifffile.imwrite(path, values(dtype), photometric="rgb", tile=(64, 32))
+    whole, wanted = decoded(path, monkeypatch, by_parts=False, roi=Roi(mask))
+    parts, found = decoded(path, monkeypatch, by_parts=True, roi=Roi(mask))
+    assert parts.size == whole.size == SIZE and parts.roi == whole.roi
+    assert list(found) == list(wanted) and len(wanted) < len(parts.tiling.tiles((220, 150)))
+    for tile, pixels in wanted.items():
+        np.testing.assert_array_equal(found[tile], pixels)
+    assert np.abs(parts.pixels.astype(int) - whole.pixels).mean() < 2
+    assert np.abs(parts.preview.astype(int) - whole.preview).mean() < 2
 
 
 def test_grey_and_further_pages(tmp_path, monkeypatch):
