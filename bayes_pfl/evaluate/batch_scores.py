@@ -10,7 +10,7 @@ from typing import NamedTuple
 import numpy as np
 import torch
 
-from bayes_pfl.detect.results import resize_map
+from bayes_pfl.detect.full_maps import resize_map
 from bayes_pfl.detect.scorer import ScoredBatch, ScoredImage
 from bayes_pfl.metrics.curves import Levels, average_precision
 from bayes_pfl.model.scoring import deploy_scores, top_mean
