@@ -16,6 +16,7 @@ from sklearn.base import BaseEstimator, OutlierMixin
 from sklearn.utils.validation import check_is_fitted
 
 from bayes_pfl.api.model import BayesPFL
+from bayes_pfl.data.tiles import DEFAULT_OVERLAP
 from bayes_pfl.detect.inputs import ImageLike
 from bayes_pfl.detect.results import AnomalyResult
 from bayes_pfl.detect.settings import ScoringSettings
@@ -42,6 +43,7 @@ class AnomalyDetector(OutlierMixin, BaseEstimator):
         device: None for the best at hand.
         keep_outliers: fit although some images look abnormal.
         rotations, aligned, words_only: see :class:`bayes_pfl.fit.fit.FitOptions`.
+        tile, overlap, window: as in :meth:`bayes_pfl.BayesPFL.predict`.
 
     Attributes:
         model_: the model.
@@ -70,6 +72,9 @@ class AnomalyDetector(OutlierMixin, BaseEstimator):
         rotations: bool = False,
         aligned: bool = False,
         words_only: bool = False,
+        tile: int | str | None = None,
+        overlap: float = DEFAULT_OVERLAP,
+        window: tuple[float, float] | None = None,
     ) -> None:
         self.checkpoint = checkpoint
         self.class_name = class_name
@@ -83,6 +88,9 @@ class AnomalyDetector(OutlierMixin, BaseEstimator):
         self.rotations = rotations
         self.aligned = aligned
         self.words_only = words_only
+        self.tile = tile
+        self.overlap = overlap
+        self.window = window
 
     @classmethod
     def from_profile(
@@ -107,6 +115,9 @@ class AnomalyDetector(OutlierMixin, BaseEstimator):
             batch_size=batch_size,
             seed=known.seed,
             device=device,
+            tile=known.tile,
+            overlap=known.overlap,
+            window=known.window,
             rotations=found.options.rotations,
             aligned=found.options.aligned,
             words_only=found.references is None,
@@ -194,6 +205,9 @@ class AnomalyDetector(OutlierMixin, BaseEstimator):
             precision=self.precision,
             batch_size=self.batch_size,
             seed=self.seed,
+            tile=self.tile,
+            overlap=self.overlap,
+            window=self.window,
         )
 
 

@@ -16,6 +16,7 @@ from typing_extensions import Self, Unpack
 from bayes_pfl.checkpoints.format import save_checkpoint
 from bayes_pfl.checkpoints.load import DEFAULT_CHECKPOINT, load_checkpoint
 from bayes_pfl.checkpoints.publish import push_checkpoint
+from bayes_pfl.data.roi import RoiLike
 from bayes_pfl.data.tiles import DEFAULT_OVERLAP
 from bayes_pfl.detect.inputs import ImageLike
 from bayes_pfl.detect.results import AnomalyResult
@@ -44,6 +45,7 @@ class PredictOptions(TypedDict, total=False):
     tile: int | str | None
     overlap: float
     window: tuple[float, float] | None
+    roi: RoiLike | None
     min_area: int
 
 
@@ -117,6 +119,7 @@ class BayesPFL(BayesPFLNetwork):
         tile: int | str | None = None,
         overlap: float = DEFAULT_OVERLAP,
         window: tuple[float, float] | None = None,
+        roi: RoiLike | None = None,
         min_area: int = 1,
     ) -> AnomalyResult | list[AnomalyResult]:
         """Detect anomalies in one image, or in several of any sizes.
@@ -156,6 +159,10 @@ class BayesPFL(BayesPFLNetwork):
                 images. None for the profile's, or no windows.
             overlap: of neighbouring windows, as a share of their side, from 0 to 0.75.
             window: (centre, width) of the values of DICOM files; None for the files' own.
+            roi: region of interest: a mask picture, a JSON file of polygons, or a folder of these,
+                called as the images' files are. Each image is cropped to the rectangle around it;
+                what lies outside of it does not count in score and map. None for the profile's,
+                or whole images.
             min_area: of the results' ``regions``: those of fewer pixels are left out.
 
         Returns:
@@ -186,6 +193,7 @@ class BayesPFL(BayesPFLNetwork):
             tile=tile,
             overlap=overlap,
             window=window,
+            roi=roi,
             min_area=min_area,
         )
         results = list(stream)

@@ -13,6 +13,7 @@ from PIL import Image
 
 from bayes_pfl.checkpoints.load import load_checkpoint
 from bayes_pfl.data.images import SEVERAL, read_image
+from bayes_pfl.data.tiles import DEFAULT_OVERLAP
 from bayes_pfl.detect.results import AnomalyResult
 from bayes_pfl.detect.settings import ScoringSettings
 from bayes_pfl.errors import ConfigError, DataError
@@ -35,6 +36,8 @@ class AppSettings:
         calibration: file of a calibration; its threshold is used where none is typed.
         profile: folder of a profile: pictures are also compared with its normal ones, and its
             threshold is used where none is typed.
+        tile, overlap: how large images are cut; see
+            :class:`bayes_pfl.detect.settings.ScoringSettings`.
         max_files: files in one request.
         max_bytes: bytes of one file.
         max_pixels: pixels of one image.
@@ -46,6 +49,8 @@ class AppSettings:
     device: str | None = None
     calibration: Path | None = None
     profile: Path | None = None
+    tile: int | str | None = None
+    overlap: float = DEFAULT_OVERLAP
     max_files: int = 64
     max_bytes: int = 64 * 2**20
     max_pixels: int = 50_000_000
@@ -134,7 +139,7 @@ class Inspector:
             self.model(request.checkpoint),
             self._readable(paths, opened),
             request.class_name.strip() or None,
-            ScoringSettings(samples=request.samples, batch_size=1),
+            self._scoring(request, profile),
             threshold=request.threshold,
             calibration=calibration,
             profile=profile,
@@ -146,6 +151,14 @@ class Inspector:
             shown = result.overlay(title=name, uncertainty=True, max_side=_OVERLAY_SIDE)
             yield Inspected(name, result, shown, _near(result))
         yield from opened
+
+    def _scoring(self, request: InspectionRequest, profile: Profile | None) -> ScoringSettings:
+        """Images one by one, so that each is shown when it is done; tiles of an image together."""
+        tile, overlap = self.settings.tile, self.settings.overlap
+        tiles = tile is not None or (profile is not None and profile.settings.tile is not None)
+        return ScoringSettings(
+            samples=request.samples, batch_size=8 if tiles else 1, tile=tile, overlap=overlap
+        )
 
     def _profile(self, request: InspectionRequest) -> Profile | None:
         """The profile of the app; without its thresholds where the person typed one."""

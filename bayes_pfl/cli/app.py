@@ -33,6 +33,8 @@ def app(
         Path | None, Option(help="File of bayes-pfl calibrate: brings the threshold.")
     ] = None,
     profile: ProfileFolder = None,
+    tile: opt.Tile = None,
+    overlap: opt.Overlap = None,
     device: opt.Device = None,
     port: Annotated[
         int | None, Option(min=1, max=65535, help="Default: the first free one from 7860.")
@@ -45,7 +47,9 @@ def app(
     _, default = opened(profile, None)
     chosen = tuple(dict.fromkeys(checkpoint or [default]))
     run_app(
-        AppSettings(chosen, pretrained, device, calibration, profile),
+        AppSettings(
+            chosen, pretrained, device, calibration, profile, **opt.tiles_of(tile, overlap)
+        ),
         port=port,
         browser=browser,
         on_start=opt.say,

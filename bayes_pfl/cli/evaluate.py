@@ -84,6 +84,15 @@ def evaluate(
         bool, Option("--resume", help="Resume the run in --out, or refuse if it differs.")
     ] = False,
     samples: opt.Samples = None,
+    tile: Annotated[
+        str | None,
+        Option(
+            help="Measure at the images' own size: side in pixels of the overlapping tiles that "
+            "large ones are also looked at in, or auto; default: the profile's, or no tiles and "
+            "the model's size."
+        ),
+    ] = None,
+    overlap: opt.Overlap = None,
     batch_size: opt.BatchSize = 8,
     precision: opt.Precision = "float32",
     workers: opt.Workers = 0,
@@ -119,6 +128,7 @@ def evaluate(
             batch_size=batch_size,
             workers=workers,
             skip_unreadable=True,
+            **opt.tiles_of(tile, overlap),
         ),
         seeds=chosen,
         shots=numbers,

@@ -85,6 +85,13 @@ Overlap = Annotated[
     float | None,
     typer.Option(help="Of neighbouring tiles, as a share of their side.  [default: 0.25]"),
 ]
+Roi = Annotated[
+    Path | None,
+    typer.Option(
+        help="Region of interest: a mask picture, a JSON file of polygons, or a folder of these by "
+        "the pictures' names; default: the profile's, or whole pictures."
+    ),
+]
 Report = Annotated[bool, typer.Option(help="Write report.html, a page to look through.")]
 Json = Annotated[Path | None, typer.Option("--json", help="Also write this file.")]
 

@@ -72,6 +72,7 @@ def predict(
     window: opt.Window = None,
     tile: opt.Tile = None,
     overlap: opt.Overlap = None,
+    roi: opt.Roi = None,
     compile: opt.Compile = False,
     device: opt.Device = None,
     seed: opt.Seed = 0,
@@ -105,6 +106,7 @@ def predict(
         workers=workers,
         window=opt.window_of(window),
         **opt.tiles_of(tile, overlap),
+        roi=roi,
         compile=compile,
         threshold=threshold,
         map_threshold=map_threshold,
@@ -166,6 +168,9 @@ def predict(
     _say_resumed(summary)
     for line in summary.remarks:
         opt.say(line)
+    if summary.settings["tile"] is not None:
+        sides = " and ".join(map(str, summary.tile_sides)) or "no size"
+        opt.say(f"{summary.tiled} of {summary.images} images were looked at in tiles of {sides} px")
     if summary.anomalous is not None:
         opt.say(f"{summary.anomalous} labelled anomalous, {summary.review} need review")
     opt.say(f"{summary.succeeded} images scored, {summary.failed} failed; written to {out}")

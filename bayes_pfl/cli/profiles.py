@@ -73,6 +73,7 @@ def fit(
     window: opt.Window = None,
     tile: opt.Tile = None,
     overlap: opt.Overlap = None,
+    roi: opt.Roi = None,
     device: opt.Device = None,
     seed: opt.Seed = 0,
 ) -> None:
@@ -97,6 +98,7 @@ def fit(
             workers=workers,
             window=opt.window_of(window),
             **opt.tiles_of(tile, overlap),
+            roi=roi,
             rotations=rotations,
             aligned=aligned,
             words_only=words_only,
@@ -114,6 +116,7 @@ def fit(
             or window
             or tile
             or overlap
+            or roi
         ):
             raise ConfigError(
                 "--update keeps the class name and the settings of the profile: leave them out"
@@ -128,6 +131,7 @@ def fit(
             window=known.window,
             tile=known.tile,
             overlap=known.overlap,
+            roi=before.roi,
             batch_size=batch_size,
             workers=workers,
             keep_outliers=keep_outliers,
@@ -141,6 +145,8 @@ def fit(
     save_profile(found.profile, out)
     for line in found.remarks:
         opt.say(line)
+    if tile == "auto" and found.profile.settings.tile is None:
+        opt.say("tile auto: no picture is larger than a tile would be; all are seen as a whole")
     _say(found.profile, out)
     for copy in found.copies:
         opt.warn(f"note: {copy} is a copy of another picture: left out", style="yellow")
@@ -155,6 +161,11 @@ def _say(profile: Profile, out: Path) -> None:
             f"{count} normal pictures; {len(memory.vectors):,} patches kept, "
             f"{memory.bytes / 1e6:.1f} MB"
         )
+        if tiles := profile.references.tiles:
+            opt.say(
+                f"in tiles of {profile.settings.tile} px: {len(tiles.memory.vectors):,} patches, "
+                f"{tiles.memory.bytes / 1e6:.1f} MB"
+            )
     if known:
         opt.say(
             f"score threshold {known.threshold:.4f} (at most {known.fpr:g} of normal images reach "

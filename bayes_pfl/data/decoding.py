@@ -18,6 +18,7 @@ from torch.utils.data import DataLoader
 
 from bayes_pfl.data.large_tiff import LargeTiff
 from bayes_pfl.data.pages import Picture, large_page
+from bayes_pfl.data.roi import AnyRoi, PictureRoi, roi_of
 from bayes_pfl.data.tiles import Cutting, TileSettings, Tiling, tiles_of
 from bayes_pfl.data.transforms import resize_image
 
@@ -37,6 +38,7 @@ class Decoded:
         preview: uint8 (h, w, 3) for a person, no larger than asked for; None if not asked for.
         error: why it could not be read, without the path; empty if it could.
         tiling, tiles: how a large picture is cut, and its tiles; else None, and none.
+        roi: the region of interest; ``pixels`` and ``tiles`` are then those of its rectangle.
     """
 
     picture: Picture
@@ -46,6 +48,7 @@ class Decoded:
     error: str = ""
     tiling: Tiling | None = None
     tiles: Iterable[Cutting] = ()
+    roi: PictureRoi | None = None
 
     @property
     def path(self) -> Path:
@@ -59,35 +62,49 @@ class Decoded:
 
 
 def _decoded(
-    picture: Picture, image_size: int, preview_side: int, tiles: TileSettings | None = None
+    picture: Picture,
+    image_size: int,
+    preview_side: int,
+    tiles: TileSettings | None = None,
+    roi: AnyRoi | None = None,
 ) -> Decoded:
     try:
         if tiles and (large := large_page(picture)):
-            return _decoded_by_parts(picture, large, image_size, preview_side, tiles)
+            return _decoded_by_parts(picture, large, image_size, preview_side, tiles, roi)
         image = picture.read()
-        pixels = resize_image(image, image_size)
+        spot = roi_of(roi, picture.path, image.size)
+        seen = spot.crop(image) if spot else image
+        pixels = resize_image(seen, image_size)
         preview = _reduced(image, preview_side) if preview_side else None
-        cut = tiles_of(image, tiles)
+        cut = tiles_of(seen, tiles, spot.touches) if spot else tiles_of(seen, tiles)
     except Exception as error:  # MemoryError and what file systems raise must not end a run
         reason = str(error).removeprefix(f"{picture}: ") or type(error).__name__
         return Decoded(picture, error=" ".join(reason.split()))
-    return Decoded(picture, image.size, pixels, preview, "", *cut)
+    return Decoded(picture, image.size, pixels, preview, "", *cut, spot)
 
 
 def _decoded_by_parts(
-    picture: Picture, large: LargeTiff, image_size: int, preview_side: int, tiles: TileSettings
+    picture: Picture,
+    large: LargeTiff,
+    image_size: int,
+    preview_side: int,
+    tiles: TileSettings,
+    roi: AnyRoi | None,
 ) -> Decoded:
     """A page that is too large to be decoded at once: its tiles are read when they are scored."""
-    seen = large.overview()
+    seen = shown = large.overview()
+    if spot := roi_of(roi, picture.path, shown.size):
+        seen = large.overview(spot.box, shown.highest)
     tiling = tiles.tiling(seen.size)
     return Decoded(
         picture,
-        seen.size,
+        shown.size,
         resize_image(seen.picture, image_size),
-        _reduced(seen.picture, preview_side) if preview_side else None,
+        _reduced(shown.picture, preview_side) if preview_side else None,
         "",
-        tiling,
-        large.tiles(tiling, image_size, seen.highest),
+        tiling if tiling.tiles(seen.size) else None,
+        large.tiles(tiling, image_size, seen.highest, spot),
+        spot,
     )
 
 
@@ -108,6 +125,7 @@ def decode(
     batch_size: int = 8,
     workers: int = 0,
     tiles: TileSettings | None = None,
+    roi: AnyRoi | None = None,
 ) -> Generator[list[Decoded], None, None]:
     """Batches of decoded pictures in order, fetched ahead by a thread; a few are held at once.
 
@@ -118,10 +136,11 @@ def decode(
             in a library, no memory) costs the file that did it, and is replaced.
         tiles: how large pictures are cut; None to look at them as a whole alone. Batches are then
             of :data:`PICTURES_AT_ONCE` pictures at most.
+        roi: the region of interest, which pictures are cropped to; None for whole pictures.
     """
     batch_size = min(batch_size, PICTURES_AT_ONCE) if tiles else batch_size
     read = functools.partial(
-        _decoded, image_size=image_size, preview_side=preview_side, tiles=tiles
+        _decoded, image_size=image_size, preview_side=preview_side, tiles=tiles, roi=roi
     )
     return read_ahead(_batches(pictures, read, batch_size, workers), depth=1 + (workers > 0))
 

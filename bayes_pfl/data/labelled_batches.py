@@ -1,6 +1,6 @@
 """Labelled samples as batches for the model; what cannot be read is listed, not raised.
 
-Symbols: B images, S the model's image side.
+Symbols: B images, S the model's image side, H×W pixels of a picture.
 """
 
 from __future__ import annotations
@@ -14,10 +14,12 @@ from typing import Any
 
 import numpy as np
 
-from bayes_pfl.data.decoding import decoding_loader
+from bayes_pfl.data.decoding import Decoded, decoding_loader
 from bayes_pfl.data.images import read_image
+from bayes_pfl.data.pages import Picture
 from bayes_pfl.data.records import Sample
 from bayes_pfl.data.samples import mask_and_doubts, warn_of_first
+from bayes_pfl.data.tiles import TileSettings, tiles_of
 from bayes_pfl.data.transforms import resize_image, resize_mask, smooth_mask
 from bayes_pfl.errors import DataError
 from bayes_pfl.support.file_identity import stamp_or_unreadable
@@ -29,13 +31,15 @@ class LabelledBatch:
 
     Attributes:
         pixels: uint8 (S, S, 3) of each image.
-        masks: (B, S, S) bool.
+        masks: (B, S, S) bool; of a picture at its own size (1, H, W).
+        pictures: of :func:`read_pictures`, with their tiles; else none.
     """
 
     pixels: list[np.ndarray]
     masks: np.ndarray
     samples: list[Sample]
     failures: list[tuple[Sample, str]]
+    pictures: Sequence[Decoded] = ()
 
 
 def read_batches(
@@ -57,6 +61,35 @@ def read_batches(
         yield LabelledBatch(
             [item[1] for item in found], masks, [item[0] for item in found], failures
         )
+
+
+def read_pictures(
+    samples: Sequence[Sample], image_size: int, tiles: TileSettings | None, workers: int
+) -> Iterator[LabelledBatch]:
+    """As :func:`read_batches`, each picture by itself, with its tiles and its mask at its own size.
+
+    Args:
+        tiles: how large pictures are cut; None to look at them as a whole alone.
+    """
+    read = functools.partial(_read_whole, image_size=image_size, tiles=tiles)
+    for (item,) in decoding_loader(samples, read, 1, workers) if samples else ():
+        if len(item) == 2:
+            yield LabelledBatch([], np.empty((0, 0, 0), bool), [], [item])
+            continue
+        sample, picture, mask, doubts = item
+        warn_of_first(sample, doubts)
+        yield LabelledBatch([picture.pixels], mask[None], [sample], [], [picture])
+
+
+def _read_whole(sample: Sample, image_size: int, tiles: TileSettings | None) -> tuple[Any, ...]:
+    """(sample, picture, mask, its doubts), or (sample, why it cannot be read)."""
+    try:
+        image = read_image(sample.path)
+        mask, doubts = mask_and_doubts(sample, image)
+    except DataError as error:
+        return sample, str(error)
+    pixels, cut = resize_image(image, image_size), tiles_of(image, tiles)
+    return sample, Decoded(Picture(sample.path), image.size, pixels, None, "", *cut), mask, doubts
 
 
 def _read(sample: Sample, image_size: int, smooth: bool) -> tuple[Any, ...]:

@@ -15,7 +15,9 @@ import cv2
 import numpy as np
 from PIL import Image
 
+from bayes_pfl.data.opening import reading
 from bayes_pfl.data.pixels import array_to_rgb, from_depth
+from bayes_pfl.data.roi import Box, PictureRoi
 from bayes_pfl.data.tiles import Cutting, Tiling, cut
 from bayes_pfl.errors import DataError
 
@@ -50,37 +52,43 @@ class LargeTiff:
         except (TiffFileError, OSError, ValueError, IndexError, KeyError):
             return 0
 
-    def overview(self) -> Overview:
+    def overview(self, box: Box | None = None, highest: float = 0.0) -> Overview:
         """The page made small, in one pass over it.
+
+        Args:
+            box: a rectangle of the page, of which alone this is; None for all of it.
+            highest: value of the page, where it is known.
 
         Raises:
             DataError: a page that cannot be read a part at a time, or is damaged.
         """
-        with _Reader(self) as reader:
-            width, height = reader.size
+        with reading(self.path, self.page), _Reader(self) as reader:
+            left, above, right, below = box or (0, 0, *reader.size)
+            width, height = right - left, below - above
             scale = min(1.0, _OVERVIEW / max(width, height))
             across = max(1, round(width * scale))
             rows: list[np.ndarray] = []
-            highest = 0.0
             for top in range(0, height, reader.band):
-                band = reader.read(0, top, width, min(reader.band, height - top))
+                band = reader.read(left, above + top, width, min(reader.band, height - top))
                 highest = max(highest, float(band.max()))
                 down = max(1, round((top + len(band)) * scale) - round(top * scale))
                 rows.append(cv2.resize(band, (across, down), interpolation=cv2.INTER_AREA))
             values = np.concatenate(rows).reshape(-1, across, reader.colours)
-            return Overview(reader.size, Image.fromarray(_as_rgb(values, highest)), highest)
+            return Overview((width, height), Image.fromarray(_as_rgb(values, highest)), highest)
 
-    def tiles(self, tiling: Tiling, image_side: int, highest: float) -> LargeTiles:
-        """The tiles of the page, read as they are asked for."""
-        return LargeTiles(self, tiling, image_side, highest)
+    def tiles(
+        self, tiling: Tiling, image_side: int, highest: float, roi: PictureRoi | None = None
+    ) -> LargeTiles:
+        """The tiles of the page, or of its region of interest, read as they are asked for."""
+        return LargeTiles(self, tiling, image_side, highest, roi)
 
 
 @dataclass(frozen=True)
 class Overview:
-    """A large page made small.
+    """A large page, or a rectangle of it, made small.
 
     Attributes:
-        size: (W, H) of the page.
+        size: (W, H).
         picture: mode RGB, its longer side about 2048 pixels.
         highest: value of the page; says its depth.
     """
@@ -98,6 +106,7 @@ class LargeTiles:
     tiling: Tiling
     image_side: int
     highest: float
+    roi: PictureRoi | None = None
 
     def part(self, box: tuple[int, int, int, int]) -> Image.Image:
         """A part of the page, mode RGB; ``box`` is (left, top, right, bottom).
@@ -112,10 +121,13 @@ class LargeTiles:
 
     def __iter__(self) -> Iterator[Cutting]:
         with _Reader(self.source) as reader:
-            for tile in self.tiling.tiles(reader.size):
-                width = min(tile.side, reader.size[0] - tile.left)
-                height = min(tile.side, reader.size[1] - tile.top)
-                part = _as_rgb(reader.read(tile.left, tile.top, width, height), self.highest)
+            left, top, right, bottom = self.roi.box if self.roi else (0, 0, *reader.size)
+            for tile in self.tiling.tiles((right - left, bottom - top)):
+                if self.roi and not self.roi.touches(tile):
+                    continue
+                x, y = left + tile.left, top + tile.top
+                width, height = min(tile.side, right - x), min(tile.side, bottom - y)
+                part = _as_rgb(reader.read(x, y, width, height), self.highest)
                 yield tile, cut(part, tile._replace(left=0, top=0), self.image_side)
 
 
@@ -186,6 +198,8 @@ class _Reader:
             self._kept.move_to_end(index)
             return self._kept[index]
         page: Any = self._page
+        if index >= min(len(page.dataoffsets), len(page.databytecounts)):
+            raise DataError("damaged or cut short")
         self._file.filehandle.seek(page.dataoffsets[index])
         data = self._file.filehandle.read(page.databytecounts[index])
         if len(data) != page.databytecounts[index]:

@@ -22,8 +22,10 @@ MAX_PIXELS = 178_956_970
 # Listed, because Pillow would otherwise give a PostScript file named .png to Ghostscript.
 _FORMATS = ("AVIF", "BMP", "DIB", "GIF", "JPEG", "JPEG2000", "MPO", "PNG", "PPM", "TIFF", "WEBP")
 
+_MEND = "reduce it; a TIFF can be read in parts, with --tile"
+
 _TIFF_MAGIC = (b"II*\x00", b"MM\x00*")
-_DEEP_MAGIC = (b"\x89PNG", *_TIFF_MAGIC)
+_DEEP_MAGIC = (b"\x89PNG", *_TIFF_MAGIC, b"II+\x00", b"MM\x00+")
 _IMAGE_MAGIC = (b"\xff\xd8\xff", b"GIF8", b"RIFF", *_DEEP_MAGIC)
 
 
@@ -95,11 +97,11 @@ def opened(path: Path, page: int | None, max_pixels: int) -> Iterator[Image.Imag
         try:
             image = _identify(path, source, max_pixels, page or 1)
         except Image.DecompressionBombError as error:
-            raise DataError("too many pixels to decode safely; reduce it") from error
+            raise DataError(f"too many pixels to decode safely; {_MEND}") from error
         with image:
             if image.width * image.height > max_pixels:
                 size = f"{image.width}x{image.height}"
-                raise DataError(f"{size} is more than {max_pixels} pixels; reduce it")
+                raise DataError(f"{size} is more than {max_pixels} pixels; {_MEND}")
             yield image
 
 

@@ -6,7 +6,7 @@ Symbols: W×H pixels of a picture, T side of a tile, S the model's image side.
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import NamedTuple, TypeAlias
 
@@ -169,15 +169,22 @@ Cutting: TypeAlias = "tuple[Tile, np.ndarray]"
 
 
 def tiles_of(
-    picture: Image.Image, settings: TileSettings | None
+    picture: Image.Image,
+    settings: TileSettings | None,
+    wanted: Callable[[Tile], bool] = lambda tile: True,
 ) -> tuple[Tiling | None, list[Cutting]]:
-    """The tiling of a picture, mode RGB, and its tiles; None and nothing where it has none."""
+    """The tiling of a picture, mode RGB, and its tiles; None and nothing where it has none.
+
+    Args:
+        wanted: tiles for which it says no are left out.
+    """
     tiling = settings.tiling(picture.size) if settings else None
     tiles = tiling.tiles(picture.size) if tiling else []
     if settings is None or not tiles:
         return None, []
     values = np.asarray(picture)
-    return tiling, [(tile, cut(values, tile, settings.image_side)) for tile in tiles]
+    side = settings.image_side
+    return tiling, [(tile, cut(values, tile, side)) for tile in tiles if wanted(tile)]
 
 
 class BlendedMap:
@@ -202,6 +209,29 @@ class BlendedMap:
         stretched = cv2.resize(values, (side, side), interpolation=cv2.INTER_LINEAR)
         weight = np.outer(self._down[top][:height], self._across[left][:width])
         self.values[top : top + height, left : left + width] += stretched[:height, :width] * weight
+
+
+def add_whole(values: np.ndarray, whole: np.ndarray, sigma: float) -> None:
+    """Raise the map of the tiles, float32 (H, W), where the view of the whole says more.
+
+    A fault that the tiles find is a blur in the small view of the whole: within its blur the map
+    stays as the tiles drew it.
+
+    Args:
+        whole: map of that view, float32 (S, S).
+        sigma: of its smoothing, in its pixels.
+    """
+    reach = 1 + math.ceil(4 * sigma)
+    kernel = cv2.getStructuringElement(cv2.MORPH_ELLIPSE, (2 * reach + 1, 2 * reach + 1))
+    explained = cv2.dilate(_highest(values, whole.shape[0]), kernel)
+    raise_to(values, np.where(whole > explained, whole, np.float32(0)))
+
+
+def _highest(values: np.ndarray, side: int) -> np.ndarray:
+    """The highest value in each of S x S equal parts of a map, float32 (S, S)."""
+    down, across = (np.arange(side) * length // side for length in values.shape)
+    found: np.ndarray = np.maximum.reduceat(np.maximum.reduceat(values, down, 0), across, 1)
+    return found
 
 
 def raise_to(values: np.ndarray, other: np.ndarray, rows_at_once: int = 512) -> None:

@@ -10,6 +10,7 @@ import warnings
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from itertools import islice
+from pathlib import Path
 from typing import TypeAlias, TypeVar
 
 import numpy as np
@@ -20,6 +21,7 @@ from bayes_pfl.data.dicom import Window
 from bayes_pfl.data.images import SEVERAL, read_image
 from bayes_pfl.data.pixels import as_rgb
 from bayes_pfl.data.records import DatasetWarning
+from bayes_pfl.data.roi import AnyRoi, PictureRoi, roi_of
 from bayes_pfl.data.tiles import Cutting, TileSettings, Tiling, tiles_of
 from bayes_pfl.data.transforms import resize_image
 from bayes_pfl.errors import DataError
@@ -38,6 +40,7 @@ class Loaded:
         path: of a file.
         image: the picture, mode RGB, if it came from memory.
         tiling, tiles: how a large picture is cut, and its tiles; else None, and none.
+        roi: the region of interest; ``pixels`` and ``tiles`` are then those of its rectangle.
     """
 
     pixels: np.ndarray
@@ -46,6 +49,7 @@ class Loaded:
     image: Image.Image | None
     tiling: Tiling | None = None
     tiles: Iterable[Cutting] = ()
+    roi: PictureRoi | None = None
 
     @property
     def title(self) -> str:
@@ -66,6 +70,7 @@ def load_pixels(
     side: int,
     window: Window | None = None,
     tiles: TileSettings | None = None,
+    roi: AnyRoi | None = None,
 ) -> Loaded:
     """Read an image and resize it to (S, S).
 
@@ -75,6 +80,7 @@ def load_pixels(
         index: names an image from memory in messages.
         window: of DICOM values; None for the file's own.
         tiles: how large images are cut; None to look at them as a whole alone.
+        roi: the region of interest, which the image is cropped to; None for the whole image.
 
     Raises:
         DataError: it cannot be read.
@@ -88,9 +94,22 @@ def load_pixels(
                 DatasetWarning,
                 stacklevel=2,
             )
-        return Loaded(resize_image(rgb, side), rgb.size, path, None, *tiles_of(rgb, tiles))
+        return _loaded(rgb, side, path, tiles, roi_of(roi, Path(path), rgb.size))
     try:
         rgb = as_rgb(image)
+        return _loaded(rgb, side, None, tiles, roi_of(roi, None, rgb.size))
     except DataError as error:
         raise DataError(f"image {index}: {error}") from error
-    return Loaded(resize_image(rgb, side), rgb.size, None, rgb, *tiles_of(rgb, tiles))
+
+
+def _loaded(
+    rgb: Image.Image,
+    side: int,
+    path: str | None,
+    tiles: TileSettings | None,
+    spot: PictureRoi | None,
+) -> Loaded:
+    seen = spot.crop(rgb) if spot else rgb
+    cut = tiles_of(seen, tiles, spot.touches) if spot else tiles_of(seen, tiles)
+    image = rgb if path is None else None
+    return Loaded(resize_image(seen, side), rgb.size, path, image, *cut, spot)

@@ -59,21 +59,24 @@ class PatchMemory:
     mutual: bool = False
 
     @classmethod
-    def of(cls, patches: Tensor, most: int, *, mutual: bool = False) -> PatchMemory:
+    def of(
+        cls, patches: Tensor, most: int, *, mutual: bool = False, inside: Tensor | None = None
+    ) -> PatchMemory:
         """The memory of n pictures with patches (n, N, C).
 
         Args:
             most: patches to keep, M at most; the same share of each picture, up to one patch.
+            inside: bool (n, N), the patches that count; None for all.
         """
         pictures, cells, _ = patches.shape
         each = max(1, min(cells, most // pictures))
-        chosen = torch.stack([spread_cells(cells, each, at) for at in range(pictures)])  # (n, each)
-        owners = torch.arange(pictures).repeat_interleave(each)
-        vectors = patches[owners, chosen.flatten().to(patches.device)].half()
+        masks = [None] * pictures if inside is None else list(inside.cpu())
+        drawn = [spread_cells(cells, each, at, masks[at]) for at in range(pictures)]
+        counts, chosen = torch.tensor(list(map(len, drawn))), torch.cat(drawn)
+        owners = torch.arange(pictures).repeat_interleave(counts)
         place = patches.device
-        return cls(
-            vectors, owners.int().to(place), chosen.flatten().int().to(place), pictures, mutual
-        )
+        vectors = patches[owners, chosen.to(place)].half()
+        return cls(vectors, owners.int().to(place), chosen.int().to(place), pictures, mutual)
 
     def without(self, picture: int) -> PatchMemory:
         """The memory of the other pictures; their numbers stay."""
@@ -105,6 +108,20 @@ class PatchMemory:
             parts = [self._nearest(part.float() @ known.T) for part in patches.split(step)]
         return Nearest(*(torch.cat(columns) for columns in zip(*parts, strict=True)))
 
+    def at_same_cells(self, patches: Tensor) -> Tensor:
+        """Mean distance of each picture's patches to those of one image at the same cells.
+
+        Args:
+            patches: (N, C) unit vectors.
+
+        Returns:
+            (n,) in [0, 2]; infinite for a picture without patches.
+        """
+        own = patches.float()[self.cells.long()]  # (M, C)
+        distance = 1 - (own * self.vectors.float()).sum(-1)
+        found = torch.full((self.pictures,), torch.inf, device=distance.device)
+        return found.scatter_reduce(0, self.owners.long(), distance, "mean", include_self=False)
+
     def _nearest(self, similar: Tensor) -> Nearest:
         """As :meth:`nearest`, from cosines (B, N, M)."""
         best, place = similar.max(-1)  # (B, N)
@@ -122,7 +139,14 @@ def memory_score(distance: Tensor) -> Tensor:
     return top_mean(distance[:, None], fraction=TOP_FRACTION)
 
 
-def spread_cells(cells: int, count: int, picture: int) -> Tensor:
-    """``count`` different cells, in rising order, drawn for the picture of this number."""
+def spread_cells(cells: int, count: int, picture: int, inside: Tensor | None = None) -> Tensor:
+    """``count`` different cells, in rising order, drawn for the picture of this number.
+
+    Args:
+        inside: bool (cells,), those to draw among, of which there may be fewer; None for all.
+    """
     generator = torch.Generator().manual_seed(picture)
-    return torch.randperm(cells, generator=generator)[:count].sort().values
+    order = torch.randperm(cells, generator=generator)
+    if inside is not None:
+        order = order[inside[order]]
+    return order[:count].sort().values

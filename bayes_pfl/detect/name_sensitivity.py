@@ -11,7 +11,7 @@ from scipy.stats import spearmanr
 from bayes_pfl.data.wording import synonyms
 from bayes_pfl.detect.class_names import check_class_name, unusual_words
 from bayes_pfl.detect.inputs import ImageLike, batched, load_pixels
-from bayes_pfl.detect.scorer import Scorer
+from bayes_pfl.detect.scorer import Scorer, View
 from bayes_pfl.detect.settings import ScoringSettings
 from bayes_pfl.errors import DataError
 from bayes_pfl.model.network import BayesPFLNetwork
@@ -106,6 +106,7 @@ def effect_of_name(
     name: str,
     scores: Sequence[float],
     settings: ScoringSettings = _DEFAULTS,
+    inside: Sequence[np.ndarray | None] | None = None,
 ) -> NameEffect | None:
     """What "object" in place of a name changes, on 20 pictures at most, spread evenly.
 
@@ -113,6 +114,7 @@ def effect_of_name(
         pictures: as the model sees them, uint8 (S, S, 3).
         name: of all pictures.
         scores: of the pictures by words alone under this name, with the same settings.
+        inside: bool (S, S) of each, the pixels that count; None for all.
 
     Returns:
         None where the name is "object" itself.
@@ -124,8 +126,8 @@ def effect_of_name(
     scorer = Scorer(model, settings, maps=False, spread=False)
     found: list[float] = []
     for part in batched(chosen, settings.batch_size):
-        batch = scorer([pictures[at] for at in part], [NEUTRAL] * len(part))
-        found += [image.score for image in batch]
+        views = [View(pictures[at], NEUTRAL, inside=inside[at] if inside else None) for at in part]
+        found += [image.score for image in scorer.views(views)]
     return _effect(model, NEUTRAL, np.array(found), np.array([scores[at] for at in chosen]))
 
 

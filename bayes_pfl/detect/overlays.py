@@ -28,6 +28,8 @@ _MIN_SIDE = 256
 _PAPER, _INK = (255, 255, 255), (20, 20, 20)
 MASK_LINE = (0, 190, 255)
 LIMIT_LINE, _UNCERTAINTY_LINE = (255, 255, 255), (253, 231, 55)
+ROI_LINE = (80, 220, 100)
+"""Of the region of interest: a green that neither map's colours have."""
 # What is normal stays as it is. At the highest values three fifths of the picture's contrast
 # are left: what the colour points at must stay visible.
 _CLEAR, _FULL, _MOST_OPAQUE = 0.1, 0.6, 0.4
@@ -46,6 +48,7 @@ def overlay(
     note: str = "",
     limits: tuple[float, float] = (0.0, 1.0),
     uncertainty: np.ndarray | None = None,
+    roi: np.ndarray | None = None,
     max_side: int = MAX_SIDE,
 ) -> Image.Image:
     """Draw an image and, next to it, its anomaly map over the image in grey.
@@ -63,6 +66,7 @@ def overlay(
         limits: the map's values at the two ends of the colours; values beyond are drawn as these.
         uncertainty: float (h, w) in [0, 0.5], shown in a third panel in colours of its own, which
             span 0 to half the limits' distance.
+        roi: bool (h, w), the region of interest, outlined on both.
 
     Returns:
         A picture of mode RGB.
@@ -77,6 +81,10 @@ def overlay(
     points = int(np.clip(max(size) // 34, 13, 26))  # size of the letters
     gap, stacked = points // 2, size[0] > 2 * size[1]
     legend = []
+    if roi is not None:
+        for panel in (picture, heat):
+            outline(panel, roi, ROI_LINE, 1)
+        legend.append(("region of interest", ROI_LINE))
     if mask is not None:
         outline(picture, np.asarray(mask) > 0, MASK_LINE)
         legend.append(("true mask", MASK_LINE))

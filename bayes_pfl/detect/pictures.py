@@ -2,30 +2,26 @@
 
 The score of a large picture is that of its most anomalous view, by each source of evidence: its
 words' deviation is the highest of any view, its memory's likewise. Its map blends the tiles' maps
-and is raised where the view of the whole says more.
+and is raised where the view of the whole sees what they do not.
 
 Symbols: W×H pixels of a picture, S model's image side.
 """
 
 from __future__ import annotations
 
-import tempfile
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from itertools import chain
 from typing import NamedTuple
 
-import numpy as np
 import torch
 
 from bayes_pfl.data.decoding import Decoded
-from bayes_pfl.data.tiles import BlendedMap, Tile, Tiling, raise_to
+from bayes_pfl.data.tiles import BlendedMap, Tile, Tiling, add_whole
+from bayes_pfl.detect.full_maps import new_map
 from bayes_pfl.detect.inputs import Loaded, batched
 from bayes_pfl.detect.references import most_deviating
 from bayes_pfl.detect.scorer import ScoredImage, Scorer, View
-
-IN_MEMORY = 2**26
-"""Pixels from which a map is kept in a temporary file, which the system may write to the disk."""
 
 
 def score_pictures(
@@ -54,20 +50,24 @@ class _Picture:
 
     def __init__(self, scorer: Scorer, item: Decoded | Loaded, class_name: str) -> None:
         self.scorer, self.item, self.class_name = scorer, item, class_name
-        tiling, size = item.tiling, item.size
+        tiling, size = item.tiling, _size(item)
         self.whole: ScoredImage | None = None
         self.merged = _Merged(scorer, tiling, size) if tiling and size else None
 
     def steps(self) -> Iterator[_Step]:
         """The views, the whole picture first."""
-        pixels, tiling, size = self.item.pixels, self.item.tiling, self.item.size
+        pixels, tiling, roi = self.item.pixels, self.item.tiling, self.item.roi
+        size = _size(self.item)
         assert pixels is not None
+        side = pixels.shape[0]
         if tiling is None or size is None or tiling.sees_whole(size):
-            yield _Step(self, View(pixels, self.class_name))
+            inside = roi.inside((side, side)) if roi else None
+            yield _Step(self, View(pixels, self.class_name, inside=inside))
         references = self.scorer.references_of(self.class_name, None)
         twin = references.twin(pixels) if references and tiling else None
         for tile, part in self.item.tiles:
-            yield _Step(self, View(part, self.class_name, tile, twin))
+            inside = roi.of_tile(tile, side) if roi else None
+            yield _Step(self, View(part, self.class_name, tile, twin, inside))
 
     def add(self, tile: Tile | None, scored: ScoredImage) -> None:
         """Take the scores of a view."""
@@ -84,12 +84,18 @@ class _Picture:
         return self.merged.result(self.whole)
 
 
+def _size(item: Decoded | Loaded) -> tuple[int, int] | None:
+    """(W, H) of what is looked at: the picture, or the rectangle of its region of interest."""
+    return item.roi.crop_size if item.roi else item.size
+
+
 class _Merged:
     """The tiles of a picture, merged as they come: only their blended maps are kept."""
 
     def __init__(self, scorer: Scorer, tiling: Tiling, size: tuple[int, int]) -> None:
         self.map = BlendedMap(tiling, size, new_map(size)) if scorer.maps else None
         self.spread = BlendedMap(tiling, size, new_map(size)) if scorer.spread else None
+        self.sigma = scorer.sigma
         self.best: ScoredImage | None = None
 
     def add(self, tile: Tile, scored: ScoredImage) -> None:
@@ -107,7 +113,7 @@ class _Merged:
         """The scores of the picture, that of the whole view among them."""
         assert self.best is not None
         if whole and whole.map is not None and self.map is not None:
-            raise_to(self.map.values, whole.map.numpy())
+            add_whole(self.map.values, whole.map.numpy(), self.sigma)
         best = strongest(self.best, whole) if whole else self.best
         return replace(
             best,
@@ -141,16 +147,3 @@ def strongest(first: ScoredImage, second: ScoredImage) -> ScoredImage:
         place=high.place,
         deviations=both,
     )
-
-
-def new_map(size: tuple[int, int]) -> np.ndarray:
-    """Zeros, float32 (H, W); a large map lies in a temporary file, which goes with the array.
-
-    Args:
-        size: (W, H).
-    """
-    shape = size[::-1]
-    if shape[0] * shape[1] <= IN_MEMORY:
-        return np.zeros(shape, np.float32)
-    with tempfile.TemporaryFile(prefix="bayes-pfl-") as file:
-        return np.memmap(file, np.float32, "w+", shape=shape)

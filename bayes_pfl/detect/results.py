@@ -12,18 +12,16 @@ from pathlib import Path
 
 import cv2
 import numpy as np
-import torch
-import torch.nn.functional as F
 from PIL import Image
 
 from bayes_pfl.data.images import read_image
-from bayes_pfl.detect.overlays import MAX_SIDE, overlay, plain_text
+from bayes_pfl.data.roi import PictureRoi
+from bayes_pfl.detect.overlays import MAX_SIDE, fitted, overlay, plain_text
 from bayes_pfl.detect.regions import Box, PValues, Region, RegionRule, find_regions
 from bayes_pfl.errors import ConfigError, DataError
 from bayes_pfl.support.files import raising_not_written, write_atomically
 
 _PICTURES = {".png": "PNG", ".jpg": "JPEG", ".jpeg": "JPEG"}
-_NOT_COPIED = 2**22  # pixels of a map that has the picture's size already
 _SHOWN_SIDE = 512  # of a panel in a notebook
 
 
@@ -82,6 +80,7 @@ class AnomalyResult:
         window: (centre, width) with which a DICOM file was read; None for its own.
         min_area: regions of fewer pixels are left out of :attr:`regions`.
         peak_p_values: from peaks of regions to p-values; None where no normal pictures are known.
+        roi: the region of interest, outside of which the maps are 0; None without one.
     """
 
     score: float
@@ -106,6 +105,7 @@ class AnomalyResult:
     window: tuple[float, float] | None = field(default=None, repr=False)
     min_area: int = field(default=1, repr=False)
     peak_p_values: PValues | None = field(default=None, repr=False)
+    roi: PictureRoi | None = field(default=None, repr=False)
 
     @cached_property
     def regions(self) -> tuple[Region, ...] | None:
@@ -150,6 +150,7 @@ class AnomalyResult:
         area = None
         if limit is not None:
             area = find_regions(self.anomaly_map, self._rule(limit, self.min_area)).mask()
+        side = max_side or MAX_SIDE
         return overlay(
             self._picture(),
             self.anomaly_map,
@@ -160,7 +161,8 @@ class AnomalyResult:
             note=score_note(self.score, self.interval),
             limits=limits or self.map_range,
             uncertainty=self.uncertainty_map if uncertainty else None,
-            max_side=max_side or MAX_SIDE,
+            roi=self.roi.whole(fitted(self.size, side)) if self.roi else None,
+            max_side=side,
         )
 
     def contours(self, threshold: float | None = None) -> list[np.ndarray]:
@@ -301,17 +303,3 @@ def cell_box(cell: int, grid: tuple[int, int], size: tuple[int, int], around: in
         min(size[0], round((column + around + 1) * width)),
         min(size[1], round((row + around + 1) * height)),
     )
-
-
-def resize_map(values: torch.Tensor, size: tuple[int, int]) -> np.ndarray:
-    """A map (S, S) in [0, 1] -> float32 (H, W) in [0, 1], bilinear, pixel centres aligned.
-
-    Args:
-        size: (width, height).
-    """
-    width, height = size
-    if tuple(values.shape) == (height, width) and values.numel() >= _NOT_COPIED:
-        return values.detach().float().cpu().clamp_(0, 1).numpy()
-    whole = values.detach().float().cpu()[None, None]
-    resized = F.interpolate(whole, (height, width), mode="bilinear", align_corners=False)
-    return resized[0, 0].clamp_(0, 1).numpy()

@@ -25,7 +25,7 @@ from bayes_pfl.errors import ConfigError
 from bayes_pfl.model.cost import scoring_bytes
 from bayes_pfl.model.network import BayesPFLNetwork
 from bayes_pfl.model.sampling import PromptNoise, RunSamples
-from bayes_pfl.model.scoring import BatchScores, deploy_scores, gaussian_smooth
+from bayes_pfl.model.scoring import BatchScores, deploy_scores, smoothed
 from bayes_pfl.support.error_text import one_line
 from bayes_pfl.support.memory import available_memory
 from bayes_pfl.support.precision import autocast
@@ -40,7 +40,7 @@ class ScoredImage:
     Attributes:
         low, high: ends of the credible interval of the score.
         map: (S, S), of a large picture in tiles (H, W), in [0, 1] on the CPU; None if maps were
-            not asked for.
+            not asked for. With a region of interest it is that of the rectangle around it.
         spread: of the same size, in [0, 0.5], the uncertainty map; likewise.
         words_score, memory_score, place, deviations: of
             :class:`bayes_pfl.detect.references.Combined`, the last of one image; None without
@@ -79,12 +79,14 @@ class View(NamedTuple):
         pixels: uint8 (S, S, 3).
         tile: that it shows; None for the whole picture.
         twin: number of the reference picture that a tile is of; None for none.
+        inside: bool (S, S), the pixels that count; None for all.
     """
 
     pixels: np.ndarray
     class_name: str
     tile: Tile | None = None
     twin: int | None = None
+    inside: np.ndarray | None = None
 
 
 @dataclass(frozen=True)
@@ -170,10 +172,17 @@ class Scorer:
                 model.backbone.fast_visual()  # made here, not while it is traced
             self._encode = torch.compile(self._encode)
 
-    def with_references(self, references: Mapping[str, References]) -> Scorer:
-        """The same scorer, its draws included, with these references by class name."""
+    def with_references(
+        self, references: Mapping[str, References], tile: int | str | None
+    ) -> Scorer:
+        """The same scorer, its draws included, with these references by class name.
+
+        Args:
+            tile: that the references have, and so the pictures; None for none.
+        """
         other = copy.copy(self)
         other.references = _on_device(references, self.model.device)
+        other.settings = replace(self.settings, tile=tile)
         return other
 
     def __call__(
@@ -216,30 +225,41 @@ class Scorer:
     @torch.no_grad()
     def _views(self, views: Sequence[View]) -> ScoredBatch:
         pixels = [view.pixels for view in views]
-        features, words = self.encoded(pixels, [view.class_name for view in views])
+        inside = inside_of([view.inside for view in views], self.model)
+        features, words = self.encoded(pixels, [view.class_name for view in views], inside)
         first = views[0]
         references = self.references_of(first.class_name, first.tile)
         wanted = self.maps or references is not None
-        maps = gaussian_smooth(words.map, self.sigma) if wanted else words.map
+        maps = smoothed(words.map, self.sigma, inside) if wanted else words.map
         if references is None:
             return ScoredBatch(words, maps)
         patches = references.patches(self.model.backbone, features)
-        twins = [references.twin(view.pixels) if view.tile is None else view.twin for view in views]
-        both = references.combine(words, maps, patches, self.sigma, twins)
+        twins = [
+            references.twin(view.pixels, part) if view.tile is None else view.twin
+            for view, part in zip(views, patches, strict=True)
+        ]
+        both = references.combine(words, maps, patches, self.sigma, twins, inside)
         return ScoredBatch(words, both.map, both)
 
     @torch.no_grad()
     def encoded(
-        self, pixels: Sequence[np.ndarray], class_names: Sequence[str]
+        self,
+        pixels: Sequence[np.ndarray],
+        class_names: Sequence[str],
+        inside: Tensor | None = None,
     ) -> tuple[ImageFeatures, BatchScores]:
-        """Features of B pictures, uint8 (S, S, 3) each, and their raw scores by words."""
+        """Features of B pictures, uint8 (S, S, 3) each, and their raw scores by words.
+
+        Args:
+            inside: bool (B, S, S), the pixels that count; None for all.
+        """
         with (
             out_of_memory_explained(self.model, len(pixels), self.draws),
             autocast(self.model.device, self.settings.precision),
         ):
             self._check_room(len(pixels))
             features = self._features(normalised(self.model, pixels))
-            return features, self.model.score_encoded(features, class_names, self.draws)
+            return features, self.model.score_encoded(features, class_names, self.draws, inside)
 
     def _check_room(self, images: int) -> None:
         """Raise before a processor's memory is full: then the system would end the process."""
@@ -264,6 +284,19 @@ class Scorer:
 
 def _on_device(references: Mapping[str, References], device: torch.device) -> dict[str, References]:
     return {name: one.to(device) for name, one in references.items()}
+
+
+def inside_of(masks: Sequence[np.ndarray | None], model: BayesPFLNetwork) -> Tensor | None:
+    """The pixels that count of B views, bool (B, S, S) on the model's device; None where all do.
+
+    Args:
+        masks: bool (S, S) each; None for a view that counts as a whole.
+    """
+    if all(mask is None for mask in masks):
+        return None
+    whole = np.ones((model.backbone.image_size,) * 2, bool)
+    stacked = np.stack([whole if mask is None else mask for mask in masks])
+    return torch.from_numpy(stacked).to(model.device)
 
 
 def run_draws(

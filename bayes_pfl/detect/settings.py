@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from numbers import Integral
 from typing import Any
 
 from bayes_pfl.config import MAX_SAMPLES, MAX_WORKERS
 from bayes_pfl.data.dicom import Window
+from bayes_pfl.data.roi import AnyRoi, Roi, RoiFolder, RoiLike, read_roi, roi_summary
 from bayes_pfl.data.tiles import DEFAULT_OVERLAP, TileSettings
 from bayes_pfl.errors import ConfigError
 from bayes_pfl.model.network import BayesPFLNetwork
@@ -33,9 +34,13 @@ class ScoringSettings:
             whole; "auto" for each picture by its size; None for none.
         overlap: of neighbouring windows, as a share of their side, from 0 to 0.75.
         window: (centre, width) of the values of DICOM files; None for the files' own.
+        roi: region of interest: a mask picture, a JSON file of polygons, or a folder of these by
+            the pictures' names. It is read at once; pictures are cropped to the rectangle around
+            it, and what lies outside of it does not count. None for whole pictures.
 
     Raises:
         ConfigError: a value that cannot be used.
+        DataError: a region of interest that cannot be read.
     """
 
     samples: int | None = None
@@ -48,6 +53,7 @@ class ScoringSettings:
     tile: int | str | None = None
     overlap: float = DEFAULT_OVERLAP
     window: Window | None = None
+    roi: RoiLike | None = None
 
     def __post_init__(self) -> None:
         if self.samples is not None:
@@ -59,6 +65,16 @@ class ScoringSettings:
         TileSettings("auto" if self.tile is None else self.tile, self.overlap, 1)
         if self.window is not None:
             check_window(self.window)
+        object.__setattr__(self, "roi", read_roi(self.roi))
+
+    @property
+    def interest(self) -> AnyRoi | None:
+        """The region of interest, which has been read."""
+        return self.roi if isinstance(self.roi, Roi | RoiFolder) else None
+
+    def as_dict(self) -> dict[str, Any]:
+        """All settings, ready for JSON."""
+        return asdict(self) | {"roi": roi_summary(self.interest)}
 
     def sample_count(self, model: BayesPFLNetwork) -> int:
         """R of a run with this model."""

@@ -46,7 +46,7 @@ logger = logging.getLogger(__name__)
 
 CACHE_FORMAT = 3
 MOST_BYTES = 256 * 2**20
-"""Batches of this size, together, are kept; later ones wait until the counts are written."""
+"""Maps of this size, together, are kept; later batches wait until the counts are written."""
 
 _COLUMNS = [column.name for column in fields(ImageRow)]
 _WITH_REFERENCES = ("score", "words_score", "memory_score")
@@ -70,7 +70,7 @@ class DatasetCache:
         self.seconds, self.strict = seconds, strict
         self._warned = False
         self._next = time.monotonic() + seconds
-        self._bytes = 0  # of the batches since the counts were written
+        self._bytes = 0  # of the maps since the counts were written
 
     def load(
         self, category: str, samples: Sequence[Sample], levels: tuple[str, ...]
@@ -115,6 +115,7 @@ class DatasetCache:
         Raises:
             DataError: the disk is full.
         """
+        self._bytes += 0 if batch.maps is None else batch.maps.nbytes
         if not batch.rows or self._bytes > MOST_BYTES:
             return
         with self._writing():
@@ -122,7 +123,6 @@ class DatasetCache:
             folder.mkdir(parents=True, exist_ok=True)
             data = _packed_batch(record.levels, batch)
             write_atomically(folder / f"{start}.npz", data, sync=False)
-            self._bytes += len(data)
 
     def keep(self, record: CategoryRecord, now: bool = False) -> None:
         """Write the counts, if enough time has passed or ``now``.
@@ -183,6 +183,8 @@ def cache_key(model: BayesPFLNetwork, fingerprint: str, settings: ScoringSetting
     }
     if not settings.smoothing:
         parts["smoothing"] = False
+    if settings.tile is not None:
+        parts |= {"tile": settings.tile, "overlap": settings.overlap}
     return hashlib.sha256(json.dumps(parts, sort_keys=True).encode()).hexdigest()[:16]
 
 

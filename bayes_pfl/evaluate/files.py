@@ -40,7 +40,8 @@ def image_rows(
             values = [getattr(row, column) for column in _ROW_COLUMNS]
             values = [None if math.isnan(value) else value for value in values]
             about = [dataset, name, seed, row.path, row.label]
-            both = [row.deploy_score, score if row.score is None else None]
+            words = row.score is None and not math.isnan(score)
+            both = [row.deploy_score, score if words else None]
             yield [*about, *values, *both, row.words_score, row.memory_score]
 
 

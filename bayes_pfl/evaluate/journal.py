@@ -91,6 +91,7 @@ def _header(request: EvaluationRequest) -> dict[str, Any]:
         "seeds": list(request.seeds),
         "settings": {"samples": settings.samples, "precision": settings.precision},
     } | (
-        ({"methods": methods} if request.references else {})
+        ({"tile": settings.tile, "overlap": settings.overlap} if settings.tile else {})
+        | ({"methods": methods} if request.references else {})
         | ({"profile": request.profile.sha256} if request.profile else {})
     )

@@ -11,6 +11,7 @@ from __future__ import annotations
 import io
 import math
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import NamedTuple
 
@@ -23,7 +24,9 @@ from bayes_pfl.data.images import read_image
 from bayes_pfl.data.labelled_batches import LabelledBatch
 from bayes_pfl.data.records import Sample
 from bayes_pfl.data.samples import load_mask
+from bayes_pfl.data.tiles import TileSettings, tiles_of
 from bayes_pfl.data.transforms import resize_image
+from bayes_pfl.detect.inputs import Loaded, batched
 from bayes_pfl.detect.overlays import (
     MASK_LINE,
     blend,
@@ -35,7 +38,8 @@ from bayes_pfl.detect.overlays import (
     stretched,
     widened,
 )
-from bayes_pfl.detect.scorer import ScoredBatch, ScoredImage, Scorer
+from bayes_pfl.detect.pictures import score_pictures
+from bayes_pfl.detect.scorer import ScoredImage, Scorer
 from bayes_pfl.evaluate.records import CategoryRecord, ImageRow
 from bayes_pfl.evaluate.reference_draw import Drawn
 from bayes_pfl.evaluate.scoring import EvaluationSettings
@@ -139,14 +143,27 @@ def _scored(
 ) -> dict[str, ScoredImage]:
     scorer = Scorer(model, settings, spread=False)
     scorer = references.fitted(scorer) if references else scorer
-    side = model.backbone.image_size
+    side, tiles = model.backbone.image_size, scorer.settings.tiles(model)
     scored: dict[str, ScoredImage] = {}
-    for start in range(0, len(samples), settings.batch_size):
-        batch = samples[start : start + settings.batch_size]
-        pixels = [resize_image(read_image(sample.path), side) for sample in batch]
-        results = scorer(pixels, [sample.class_name for sample in batch])
-        scored |= {str(s.path): r for s, r in zip(batch, results, strict=True)}
+    for batch in batched(samples, 1 if tiles else settings.batch_size):
+        items = [_loaded(sample.path, side, tiles) for sample in batch]
+        results = score_pictures(scorer, items, [sample.class_name for sample in batch])
+        for sample, item, result in zip(batch, items, results, strict=True):
+            assert result is not None  # each was read
+            scored[str(sample.path)] = _reduced(result, item.size) if item.tiling else result
     return scored
+
+
+def _loaded(path: Path, side: int, tiles: TileSettings | None) -> Loaded:
+    image = read_image(path)
+    pixels = resize_image(image, side)
+    return Loaded(pixels, image.size, str(path), None, *tiles_of(image, tiles))
+
+
+def _reduced(scored: ScoredImage, size: tuple[int, int]) -> ScoredImage:
+    """With the map as large as the sheet shows it: a dozen large ones would fill the memory."""
+    small = stretched(np.asarray(scored.map), fitted(size, SIDE))
+    return replace(scored, map=torch.from_numpy(small))
 
 
 def _limits(maps: Sequence[torch.Tensor | None]) -> tuple[float, float]:
@@ -213,11 +230,18 @@ def _paste(page: Image.Image, tile: Tile, left: int, top: int) -> None:
 
 
 def draw_batch(
-    pictures: ReportPictures, dataset: str, batch: LabelledBatch, scored: ScoredBatch
+    pictures: ReportPictures,
+    dataset: str,
+    batch: LabelledBatch,
+    maps: np.ndarray,
+    spreads: np.ndarray,
 ) -> None:
-    """Write the pictures of a batch; one that cannot be written is missing in the report."""
-    maps = scored.maps.float().cpu().numpy()
-    spreads = scored.spread.float().cpu().numpy()
+    """Write the pictures of a batch; one that cannot be written is missing in the report.
+
+    Args:
+        maps: of the masks' size.
+        spreads: uncertainty maps, likewise.
+    """
     for index, sample in enumerate(batch.samples):
         size = shown_size(sample.path, pictures.side)
         picture = batch.pixels[index]

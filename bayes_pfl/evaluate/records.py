@@ -39,8 +39,8 @@ class ImageRow:
         label: 0 normal, 1 anomalous.
         has_mask: False for an anomalous image without one.
         text_score: in [0, 1].
-        map_score: mean of the highest 0.75% of the pixels of its map.
-        top_mean: mean of the published number of highest pixels.
+        map_score: mean of the highest 0.75% of the pixels of its map; in tiles, of the tile's.
+        top_mean: mean of the published number of highest pixels; NaN in tiles.
         uncertainty: half the spread of the text score, half that of the highest pixels.
         pixel_ap: average precision of its own pixels, to rank images by; NaN without anomalous
             pixels.

@@ -11,6 +11,8 @@ import hashlib
 import zlib
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from functools import partial
+from pathlib import Path
 from typing import Literal
 
 import numpy as np
@@ -18,17 +20,22 @@ import numpy as np
 from bayes_pfl.data.images import read_image
 from bayes_pfl.data.labelled_batches import file_identity
 from bayes_pfl.data.records import Sample
+from bayes_pfl.data.tiles import TileSettings
 from bayes_pfl.data.transforms import resize_image
+from bayes_pfl.detect.references import References, picture_digest
 from bayes_pfl.detect.scorer import Scorer
 from bayes_pfl.errors import DataError
 from bayes_pfl.evaluate.datasets import EvaluationData
+from bayes_pfl.fit.normal_pictures import NormalPicture, tile_of_profile
 from bayes_pfl.fit.profile import Profile, no_pictures
 from bayes_pfl.fit.references import (
     DRAWN_MUTUAL,
     FEWEST_MUTUAL,
+    FittedReferences,
     ReferenceOptions,
     fit_references,
 )
+from bayes_pfl.fit.tile_references import fit_tiles, temporary_folder
 
 Mutual = Literal["mutual"]
 OfProfile = Literal["profile"]
@@ -67,17 +74,52 @@ class Drawn:
     def fitted(self, scorer: Scorer) -> Scorer:
         """The scorer with these references, for the category's class name.
 
+        Where tiles are asked for and no reference is larger than one, it has none: then pictures
+        are looked at as a whole, as the references are.
+
         Raises:
             DataError: a reference that cannot be read, or too few that differ.
         """
         if self.profile is not None and self.profile.references is not None:
-            return scorer.with_references({self.profile.class_name: self.profile.references})
+            own = {self.profile.class_name: self.profile.references}
+            return scorer.with_references(own, scorer.settings.tile)
         name, side = self.samples[0].class_name, scorer.model.backbone.image_size
-        pictures = [resize_image(read_image(sample.path), side) for sample in self.samples]
-        labels = [str(sample.path) for sample in self.samples]
+        pictures = [_normal_picture(sample, side) for sample in self.samples]
         options = ReferenceOptions(mutual=self.mutual)
-        found = fit_references(scorer, pictures, name, options, labels)
-        return scorer.with_references({name: found.references})
+        pixels, labels = [one.pixels for one in pictures], [one.name for one in pictures]
+        found = fit_references(scorer, pixels, name, options, labels)
+        largest, tile = max(max(one.size) for one in pictures), scorer.settings.tile
+        if isinstance(tile, str) or (tile is not None and tile < largest):
+            tile = tile_of_profile(pictures, scorer.settings, side)
+        else:
+            tile = None
+        references = found.references
+        if tile is not None:
+            cut = TileSettings(tile, scorer.settings.overlap, side)
+            references = _with_tiles(scorer, found, pictures, cut, name)
+        return scorer.with_references({name: references}, tile)
+
+
+def _normal_picture(sample: Sample, side: int) -> NormalPicture:
+    read = partial(read_image, sample.path)
+    image = read()
+    return NormalPicture(str(sample.path), resize_image(image, side), image.size, read)
+
+
+def _with_tiles(
+    scorer: Scorer,
+    found: FittedReferences,
+    pictures: Sequence[NormalPicture],
+    cut: TileSettings,
+    class_name: str,
+) -> References:
+    by_digest = {picture_digest(one.pixels): one for one in pictures}
+    own = [by_digest[digest] for digest in found.references.digests]
+    with temporary_folder() as folder:
+        tiles = fit_tiles(
+            scorer, own, cut, class_name, found.references, found.options, Path(folder)
+        )
+    return replace(found.references, tiles=tiles.references if tiles else None)
 
 
 @dataclass(frozen=True)

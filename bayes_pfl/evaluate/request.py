@@ -15,6 +15,7 @@ from bayes_pfl.evaluate.reference_draw import MUTUAL, PROFILE, Method
 from bayes_pfl.evaluate.scoring import EvaluationSettings
 from bayes_pfl.fit.calibration import Calibration
 from bayes_pfl.fit.profile import Profile
+from bayes_pfl.fit.profile_files import with_tiles_of
 
 
 @dataclass(frozen=True)
@@ -39,7 +40,8 @@ class EvaluationRequest:
             threshold, if it has one, is tried there.
 
     Raises:
-        ConfigError: references with a calibration, or with the protocol `authors`.
+        ConfigError: references with a calibration, or with the protocol `authors`; tiles with that
+            protocol or with ``mutual``.
     """
 
     checkpoints: tuple[str, ...]
@@ -72,6 +74,20 @@ class EvaluationRequest:
                 "--calibration is of scores by words alone: leave it out, or --shots, --mutual and "
                 "--profile"
             )
+        if self.settings.tile is not None:
+            self._check_tiles()
+
+    def _check_tiles(self) -> None:
+        if "authors" in self.protocols:
+            raise ConfigError(
+                "--tile with the protocol authors, whose maps and masks are of the model's size: "
+                "use --protocol deploy, or leave --tile out"
+            )
+        if self.mutual:
+            raise ConfigError(
+                "--mutual with --tile: pictures are compared with each other as a whole alone; "
+                "leave one of them out"
+            )
 
     @property
     def methods(self) -> tuple[Method, ...]:
@@ -96,6 +112,20 @@ class EvaluationRequest:
     def images(self) -> int:
         """Number of images in all datasets."""
         return sum(len(data.samples) for data in self.data)
+
+    def with_its_tiles(self) -> EvaluationRequest:
+        """With the tiles of its profile, where the settings do not say how large tiles are.
+
+        Raises:
+            ConfigError: tiles are asked for, and the profile has none.
+        """
+        settings = with_tiles_of(self.profile, self.settings)
+        if self.settings.tile is not None and settings.tile is None:
+            raise ConfigError(
+                "--tile auto with a profile that was made without tiles: fit it with --tile, or "
+                "leave --tile out"
+            )
+        return replace(self, settings=settings)
 
     def for_its_protocol(self) -> EvaluationRequest:
         """With the authors' words and masks, where their protocol is the only one."""

@@ -62,6 +62,11 @@ Load = Callable[[str], BayesPFLNetwork]
 _DEFAULTS = EvaluationSettings()
 _LEFT_OUT = "left out of means (--include-trained counts them)"
 _NO_MASK = "anomalous without a mask, so left out of pixel figures"
+_NATIVE = (
+    "Native resolution: images in tiles (tile {tile}, overlap {overlap:g}), maps and masks at the "
+    "images' own size, all pixels of a category together; not comparable with figures at the "
+    "model's size, such as published ones."
+)
 _BOTH = (
     "One pass serves both protocols, with the words and masks of deploy; --protocol authors alone "
     "has those of the authors."
@@ -115,6 +120,7 @@ def run_benchmark(
     progress = progress or NullProgress()
     if not request.images:
         raise DataError("nothing to evaluate on: give datasets with test images")
+    request = request.with_its_tiles()
     with working_together(request.for_its_protocol()) as (team, own):
         prepare_folder(own.out)
         with evaluation_journal(own) as check_weights:
@@ -330,6 +336,8 @@ class _CheckpointRun:
         kept = "counted in means, as asked" if self.request.include_trained else _LEFT_OUT
         chosen = "was stopped where it did best on these categories"
         notes = [_BOTH] if protocol == "authors" and len(self.request.protocols) > 1 else []
+        if (tile := self.request.settings.tile) is not None:
+            notes.append(_NATIVE.format(tile=tile, overlap=self.request.settings.overlap))
         notes += reference_notes(self.method, self.draws[self.request.seeds[0]])
         if self.unmasked:
             more = f" and {len(self.unmasked) - 1} more" if len(self.unmasked) > 1 else ""
@@ -348,7 +356,7 @@ class _CheckpointRun:
             about: dict[str, Any] = {"domain": data.domain, "levels": list(data.levels)}
             about |= {"notes": list(data.notes)} if data.notes else {}
             datasets[data.name] = combine_seeds(by_dataset[data.name]) | about
-        report = {
+        report: dict[str, Any] = {
             "protocol": protocol,
             "checkpoint": self.checkpoint,
             "checkpoint_sha256": self.fingerprint,
@@ -358,6 +366,8 @@ class _CheckpointRun:
             "unmasked": [asdict(item) for item in self.unmasked],
             "notes": self._notes(protocol, datasets),
         }
+        if (settings := self.request.settings).tile is not None:
+            report |= {"resolution": "native", "tile": settings.tile, "overlap": settings.overlap}
         if self.method != 0:
             report["references"] = method_label(self.method)
         if len(self.request.seeds) > 1:

@@ -1,8 +1,9 @@
 """The benchmark loop: samples in, a record of each category out.
 
-Masks are compared at the model's own size S x S, as in the published protocol; maps are smoothed.
-An anomalous image without a mask is left out of what is counted of pixels.
-Symbols: B images, S the model's image side.
+Masks are compared at the model's own size S x S, as in the published protocol; with tiles each at
+its own size H x W. Maps are smoothed. An anomalous image without a mask is left out of what is
+counted of pixels.
+Symbols: B images, S the model's image side, H×W pixels of an image.
 """
 
 from __future__ import annotations
@@ -13,28 +14,37 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
-import torch
 
-from bayes_pfl.data.labelled_batches import LabelledBatch, file_identity, read_batches
+from bayes_pfl.data.labelled_batches import (
+    LabelledBatch,
+    file_identity,
+    read_batches,
+    read_pictures,
+)
 from bayes_pfl.data.records import Sample
-from bayes_pfl.detect.scorer import ScoredBatch, Scorer, out_of_memory_explained
+from bayes_pfl.detect.pictures import score_pictures
+from bayes_pfl.detect.scorer import Scorer, out_of_memory_explained
 from bayes_pfl.detect.settings import ScoringSettings
 from bayes_pfl.errors import DataError
+from bayes_pfl.evaluate.batch_scores import (
+    ScoresAndMaps,
+    image_pixel_ap,
+    of_batch,
+    of_picture,
+)
 from bayes_pfl.evaluate.cache import DatasetCache
 from bayes_pfl.evaluate.records import LEVELS, CategoryRecord, Counted, ImageRow, figures, mean
 from bayes_pfl.evaluate.reference_draw import Drawn
 from bayes_pfl.metrics import ImageMetrics
-from bayes_pfl.metrics.curves import Levels, average_precision
 from bayes_pfl.model.network import BayesPFLNetwork
-from bayes_pfl.model.scoring import deploy_scores, top_k_for, top_mean
+from bayes_pfl.model.scoring import top_k_for
 
 PUBLISHED_SIZE = 518
 """Side, in pixels, at which the published k of the top-k score and sigma = 8 were chosen."""
 
-_AP_STEPS = 1024
-
 OnProgress = Callable[[int], None]
-OnBatch = Callable[[LabelledBatch, ScoredBatch], None]
+OnBatch = Callable[[LabelledBatch, np.ndarray, np.ndarray], None]
+"""Takes a batch, its maps and its uncertainty maps, both as large as its masks."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -113,7 +123,8 @@ class _CategoryScoring:
     references: Mapping[str, Drawn]
 
     def __post_init__(self) -> None:
-        self._words = self.scorer = Scorer(self.model, self.settings)
+        spread = self.on_batch is not None
+        self._words = self.scorer = Scorer(self.model, self.settings, spread=spread)
         self._read: Path | None = None
         self._identity: dict[Sample, str] = {}
 
@@ -128,16 +139,13 @@ class _CategoryScoring:
         missing = [sample for sample in samples if self._identity[sample] not in done]
         again = [sample for sample in missing if self._identity[sample] in record.unread]
         fresh = [sample for sample in missing if self._identity[sample] not in record.unread]
-        side, settings = self.model.backbone.image_size, self.settings
         if len(missing) < len(samples):
             self.on_progress(len(samples) - len(missing))
         drawn = self.references.get(record.category)
         self.scorer = drawn.fitted(self._words) if drawn and missing else self._words
         try:
             for part in (again, fresh):
-                for batch in read_batches(
-                    part, side, settings.batch_size, settings.workers, settings.smooth_masks
-                ):
+                for batch in self._batches(part):
                     self._take(batch, record)
         finally:  # also when the user stops the run
             if self.cache and missing:
@@ -145,6 +153,16 @@ class _CategoryScoring:
         if again:
             places = {self._identity[sample]: place for place, sample in enumerate(samples)}
             record.rows.sort(key=lambda row: places[row.identity])
+
+    def _batches(self, samples: Sequence[Sample]) -> Iterator[LabelledBatch]:
+        """The samples as they are compared: at the model's size, or (with tiles) at their own."""
+        side, settings = self.model.backbone.image_size, self.settings
+        if settings.tile is None:
+            size, smooth = settings.batch_size, settings.smooth_masks
+            return read_batches(samples, side, size, settings.workers, smooth)
+        # Each by itself: so the scores of a resumed run are the same to the last bit.
+        tiles = self.scorer.settings.tiles(self.model)
+        return read_pictures(samples, side, tiles, settings.workers)
 
     def _take(self, batch: LabelledBatch, record: CategoryRecord) -> None:
         for sample, reason in batch.failures:
@@ -179,31 +197,33 @@ class _CategoryScoring:
     def _scored(self, batch: LabelledBatch, record: CategoryRecord) -> Counted:
         names = [sample.class_name for sample in batch.samples]
         with out_of_memory_explained(self.model, len(names), self.scorer.draws):
-            scores = self.scorer.batch(batch.pixels, names)
+            if batch.pictures:
+                (scored,) = score_pictures(self.scorer, batch.pictures, names)
+                assert scored is not None  # it was read
+                found = of_picture(scored, batch.masks.shape[:0:-1])
+            else:
+                k = top_k_at(record.category, self.model.backbone.image_size)
+                found = of_batch(self.scorer.batch(batch.pixels, names), k, self.scorer.spread)
             if self.on_batch:  # first: an image that counts as done must have its pictures
-                self.on_batch(batch, scores)
-            return self._counted(batch, scores, record)
+                assert found.spreads is not None
+                self.on_batch(batch, found.maps, found.spreads)
+            return self._counted(batch, found, record)
 
     def _counted(
-        self, batch: LabelledBatch, scored: ScoredBatch, record: CategoryRecord
+        self, batch: LabelledBatch, found: ScoresAndMaps, record: CategoryRecord
     ) -> Counted:
         """What the record keeps of a batch."""
         has_mask = np.array([s.label == 0 or s.mask is not None for s in batch.samples])
         pixel_aps = np.full(len(has_mask), np.nan)
         maps = masks = None
         if "pixel" in record.levels:
-            maps = scored.maps.cpu().numpy()[has_mask]
-            masks = batch.masks[has_mask]
+            every = bool(has_mask.all())  # large ones are not copied
+            maps = found.maps if every else found.maps[has_mask]
+            masks = batch.masks if every else batch.masks[has_mask]
             pixel_aps[has_mask] = [image_pixel_ap(*pair) for pair in zip(maps, masks, strict=True)]
-        k = top_k_at(record.category, self.model.backbone.image_size)
-        found, top_means = deploy_scores(scored.words), top_mean(scored.words.map, k=k)
-        both = scored.combined
-        scores = both.deviations.scores() if both else found
-        uncertainty = scores.uncertainty
-        columns = [found.text_score, found.map_score, top_means, uncertainty]
-        columns += [scores.score, both.words_score, both.memory_score] if both else []
-        values = torch.stack([column.float() for column in columns], dim=1).tolist()
-        images = zip(batch.samples, has_mask.tolist(), values, pixel_aps.tolist(), strict=True)
+        images = zip(
+            batch.samples, has_mask.tolist(), found.values, pixel_aps.tolist(), strict=True
+        )
         rows = tuple(
             ImageRow(
                 self._identity[s],
@@ -225,21 +245,6 @@ class _CategoryScoring:
 def top_k_at(category: str, size: int) -> int:
     """The published k covers the same share of the map at every size."""
     return max(1, round(top_k_for(category) * (size / PUBLISHED_SIZE) ** 2))
-
-
-def image_pixel_ap(anomaly_map: np.ndarray, mask: np.ndarray) -> float:
-    """Average precision of one image's pixels, its map (H, W) cut into 1024 equal steps.
-
-    Good enough to rank images by, at a hundredth of the exact one's time. NaN for an empty mask.
-    """
-    if not mask.any():
-        return float("nan")
-    low, high = float(anomaly_map.min()), float(anomaly_map.max())
-    scale = (_AP_STEPS - 1) / (high - low) if high > low else 0.0
-    steps = ((anomaly_map - low) * scale).astype(np.int32)
-    total = np.bincount(steps.ravel(), minlength=_AP_STEPS)[::-1]
-    positive = np.bincount(steps[mask], minlength=_AP_STEPS)[::-1]
-    return average_precision(Levels(np.arange(_AP_STEPS)[::-1], positive, total - positive))
 
 
 def text_score_average_precision(records: dict[str, CategoryRecord]) -> float | None:

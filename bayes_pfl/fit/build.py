@@ -8,7 +8,7 @@ from dataclasses import replace
 import numpy as np
 
 from bayes_pfl.checkpoints.fingerprint import fingerprint
-from bayes_pfl.data.tiles import raise_to
+from bayes_pfl.data.tiles import add_whole
 from bayes_pfl.detect.name_sensitivity import effect_of_name
 from bayes_pfl.detect.references import most_deviating
 from bayes_pfl.fit.calibrate import CalibrationOptions
@@ -20,7 +20,7 @@ from bayes_pfl.fit.calibration import (
 )
 from bayes_pfl.fit.conformal import PixelRates, score_threshold
 from bayes_pfl.fit.normal_pictures import NormalPicture
-from bayes_pfl.fit.profile import Profile, ReferencePicture
+from bayes_pfl.fit.profile import Profile, ReferencePicture, whole_roi
 from bayes_pfl.fit.references import FittedReferences
 from bayes_pfl.fit.tile_references import FittedTiles
 from bayes_pfl.model.network import BayesPFLNetwork
@@ -50,7 +50,8 @@ def build_profile(
     for at in range(len(own)) if several else ():
         score, anomaly_map = _left_out(found, tiles, at)
         scores.append(score)
-        rates.add(anomaly_map)
+        roi = own[at].roi
+        rates.add(anomaly_map, roi.inside(anomaly_map.shape[:2]) if roi else None)
         peaks.append(float(anomaly_map.max()))
     rows = zip(
         found.encoded.names,
@@ -59,6 +60,7 @@ def build_profile(
         words,
         found.memory_scores() if several else [None],
         [picture.size for picture in own],
+        [picture.roi.size if picture.roi else None for picture in own],
         strict=True,
     )
     checked = CalibratedCheckpoint(checkpoint, fingerprint(model))
@@ -87,7 +89,10 @@ def build_profile(
         calibration,
         pixels.__getitem__,
         [picture.copy() for picture in own].__getitem__ if tiles else None,
-        name_effect=effect_of_name(model, pixels, class_name, words, options),
+        name_effect=effect_of_name(
+            model, pixels, class_name, words, options, [picture.inside for picture in own]
+        ),
+        roi=whole_roi(options),
     )
 
 
@@ -104,6 +109,6 @@ def _left_out(
         return float(whole.scores().score), whole_map
     deviations, anomaly_map = part.deviations, part.map
     if part.sees_whole:
-        raise_to(anomaly_map, whole_map)
+        add_whole(anomaly_map, whole_map, found.sigma)
         deviations = most_deviating([whole, deviations])
     return float(deviations.scores().score), anomaly_map.clip(0, 1)

@@ -5,12 +5,14 @@ from __future__ import annotations
 import os
 from collections.abc import Iterable, Iterator, Sequence, Sized
 from dataclasses import dataclass
+from pathlib import Path
 
 import numpy as np
 
 from bayes_pfl.checkpoints.fingerprint import fingerprint
 from bayes_pfl.data.decoding import Decoded, decode
 from bayes_pfl.data.pages import find_pictures
+from bayes_pfl.data.roi import below
 from bayes_pfl.detect.class_names import check_class_name
 from bayes_pfl.detect.inputs import ImageLike, Loaded, batched, load_pixels
 from bayes_pfl.detect.pictures import score_pictures
@@ -91,7 +93,8 @@ def calibrate(
     side = model.backbone.image_size
     side, tiles = model.backbone.image_size, options.tiles(model)
     loaded = (
-        load_pixels(image, at, side, options.window, tiles) for at, image in enumerate(images)
+        load_pixels(image, at, side, options.window, tiles, options.interest)
+        for at, image in enumerate(images)
     )
     batches = batched(loaded, options.batch_size)
     return calibrate_batches(model, batches, class_name, options, checkpoint, progress)[0]
@@ -124,6 +127,7 @@ def calibrate_folder(
             batch_size=options.batch_size,
             workers=options.workers,
             tiles=options.tiles(model),
+            roi=below(options.interest, Path(folder)),
         ):
             skipped.extend((item.title, item.error) for item in batch if item.pixels is None)
             yield batch
@@ -159,7 +163,7 @@ def calibrate_batches(
                 )
             scores.append(scored.score)
             one = scored.map.clamp(0, 1).numpy()
-            pixels.add(one)
+            pixels.add(one, item.roi.inside(one.shape[:2]) if item.roi else None)
             peaks.append(float(one.max()))
         if progress:
             progress.advance(len(batch), {})

@@ -43,7 +43,11 @@ class CalibratedCheckpoint:
 
 @dataclass(frozen=True)
 class CalibratedSettings:
-    """Settings that change scores or maps; see :meth:`bayes_pfl.BayesPFL.predict`."""
+    """Settings that change scores or maps; see :meth:`bayes_pfl.BayesPFL.predict`.
+
+    Attributes:
+        roi: hash of the region of interest, or "folder" where each picture has its own.
+    """
 
     class_name: str
     samples: int
@@ -54,6 +58,7 @@ class CalibratedSettings:
     window: Window | None = None
     tile: int | None = None
     overlap: float = DEFAULT_OVERLAP
+    roi: str | None = None
 
 
 @dataclass(frozen=True)
@@ -229,4 +234,5 @@ def settings_of(
         window=settings.window,
         tile=settings.tile if isinstance(settings.tile, int) else None,
         overlap=settings.overlap,
+        roi=settings.interest.key if settings.interest else None,
     )

@@ -97,8 +97,11 @@ class PixelRates:
         self.images = 0
         self._shares = np.zeros(_BINS)  # of the pixels of each image, added up
 
-    def add(self, anomaly_map: np.ndarray) -> None:
+    def add(self, anomaly_map: np.ndarray, inside: np.ndarray | None = None) -> None:
         """Count a map (H, W) in [0, 1]; every image counts the same, whatever its size.
+
+        Args:
+            inside: bool (H, W), the pixels that count; None for all.
 
         Raises:
             DataError: values out of range.
@@ -106,10 +109,13 @@ class PixelRates:
         if not (anomaly_map.min() >= 0 and anomaly_map.max() <= 1):
             raise DataError("a map with values outside [0, 1]")
         counts = np.zeros(_BINS, np.int64)
-        for rows in np.array_split(anomaly_map, max(1, anomaly_map.size // _AT_ONCE)):
+        parts = max(1, anomaly_map.size // _AT_ONCE)
+        masks = [None] * parts if inside is None else np.array_split(inside, parts)
+        for rows, mask in zip(np.array_split(anomaly_map, parts), masks, strict=True):
+            rows = rows if mask is None else rows[mask]
             steps = np.minimum((rows.ravel() * np.float32(_BINS)).astype(np.int64), _BINS - 1)
             counts += np.bincount(steps, minlength=_BINS)
-        self._shares += counts / anomaly_map.size
+        self._shares += counts / counts.sum()
         self.images += 1
 
     def threshold(self, rate: float) -> float:

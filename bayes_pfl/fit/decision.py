@@ -12,6 +12,7 @@ import numpy as np
 import torch
 from PIL import Image
 
+from bayes_pfl.data.roi import PictureRoi
 from bayes_pfl.data.tiles import Tile
 from bayes_pfl.detect.references import COMBINED_RANGE, Place, References
 from bayes_pfl.detect.regions import Box, PValues, RegionRule
@@ -208,13 +209,18 @@ def worth_a_look(score: float, label: int | None) -> bool:
 
 
 def nearest_normal(
-    rule: Decision, class_name: str, place: Place | None, size: tuple[int, int]
+    rule: Decision,
+    class_name: str,
+    place: Place | None,
+    size: tuple[int, int],
+    roi: PictureRoi | None = None,
 ) -> NearestNormal | None:
     """What the reference pictures show that is most like the most anomalous patch of an image.
 
     Args:
         place: of the image, from its scores.
         size: (width, height) of the image.
+        roi: its region of interest, within whose rectangle the place lies.
 
     Raises:
         ConfigError: the profile's picture cannot be read any more.
@@ -222,7 +228,7 @@ def nearest_normal(
     known = rule.pictures.get(class_name)
     if place is None or known is None:
         return None
-    grid = rule.references[class_name].settings.grid
+    grid, size = rule.references[class_name].settings.grid, roi.crop_size if roi else size
     view, cell = divmod(place.reference_cell, grid[0] * grid[1])
     if place.tile is None or known.tile is None:
         picture, box = (
@@ -234,10 +240,11 @@ def nearest_normal(
             known.tile(place.picture, view),
             _box_in_tile(place.tile, place.cell, grid, size),
         )
+    left, top = roi.box[:2] if roi else (0, 0)
     return NearestNormal(
         known.names[place.picture],
         place.distance,
-        box,
+        Box(box.left + left, box.top + top, box.right + left, box.bottom + top),
         cell_box(cell, grid, picture.size),
         picture,
     )

@@ -17,8 +17,8 @@ from torch import Tensor
 from bayes_pfl.detect.inputs import batched
 from bayes_pfl.detect.patches import PatchSettings, patch_directions
 from bayes_pfl.detect.references import picture_digest
-from bayes_pfl.detect.scorer import Scorer, normalised
-from bayes_pfl.model.scoring import BatchScores, gaussian_smooth
+from bayes_pfl.detect.scorer import Scorer, inside_of, normalised
+from bayes_pfl.model.scoring import BatchScores, smoothed
 from bayes_pfl.support.memory import check_memory
 
 ANGLES = tuple(range(0, 360, 45))
@@ -38,6 +38,7 @@ class Encoded:
         words: raw scores of each picture, its map among them.
         maps: smoothed maps by words, float16 (n, S, S), on the CPU.
         patches: float16 (n, N, C); with rotations (n, 8 N, C), those of the picture itself first.
+        inside: bool (n, S, S), the pixels of each that count, on the CPU; None for all.
     """
 
     names: tuple[str, ...]
@@ -46,6 +47,7 @@ class Encoded:
     words: list[BatchScores]
     maps: Tensor
     patches: Tensor
+    inside: Tensor | None = None
 
     def __len__(self) -> int:
         return len(self.digests)
@@ -60,7 +62,12 @@ class Encoded:
             [self.words[at] for at in kept],
             self.maps[kept],
             self.patches[kept],
+            None if self.inside is None else self.inside[kept],
         )
+
+    def pixels_inside(self, at: int) -> Tensor | None:
+        """The pixels of a picture that count, bool (1, S, S); None for all."""
+        return None if self.inside is None else self.inside[at : at + 1]
 
 
 def encode_references(
@@ -71,12 +78,14 @@ def encode_references(
     *,
     rotations: bool = False,
     names: Sequence[str] = (),
+    inside: Sequence[np.ndarray | None] | None = None,
     on_done: Callable[[int], None] = lambda done: None,
 ) -> Encoded:
     """Send pictures, uint8 (S, S, 3), through the model; of equal ones the first is taken.
 
     Args:
         scorer: without references.
+        inside: bool (S, S) of each, the pixels that count; None for all.
         on_done: called with the number of pictures done since the last call.
 
     Raises:
@@ -91,10 +100,12 @@ def encode_references(
     _check_room(scorer, len(chosen), settings, len(ANGLES) if rotations else 1)
     words: list[BatchScores] = []
     maps, patches = [], []
-    for part in batched(chosen, scorer.settings.batch_size):
-        batch = [pictures[at] for at in part]
-        features, scores = scorer.encoded(batch, [class_name] * len(batch))
-        maps.append(gaussian_smooth(scores.map, scorer.sigma).half().cpu())
+    masks = None if inside is None else inside_of([inside[at] for at in chosen], scorer.model)
+    for part in batched(range(len(chosen)), scorer.settings.batch_size):
+        batch = [pictures[chosen[at]] for at in part]
+        own = None if masks is None else masks[part]
+        features, scores = scorer.encoded(batch, [class_name] * len(batch), own)
+        maps.append(smoothed(scores.map, scorer.sigma, own).half().cpu())
         words += _one_by_one(scores)
         layers = scorer.model.backbone.layers
         views = [patch_directions(features.stages, layers, settings)]
@@ -109,6 +120,7 @@ def encode_references(
         words,
         torch.cat(maps),
         torch.cat(patches),
+        None if masks is None else masks.cpu(),
     )
 
 
@@ -134,6 +146,17 @@ def turned(picture: np.ndarray, degrees: float, zoom: float = 1, shift: float = 
         flags=cv2.INTER_LINEAR,
         borderMode=cv2.BORDER_REFLECT_101,
     )
+
+
+def views_inside(cells: Tensor, views: int, grid: tuple[int, int]) -> Tensor:
+    """Which cells of a picture and of its turned copies count: bool (..., N) -> (..., views).
+
+    Args:
+        views: N, or 8 N with rotations.
+    """
+    if views == cells.shape[-1]:
+        return cells
+    return cells[..., unturned_cells(torch.arange(views), grid)]
 
 
 def unturned_cells(cells: Tensor, grid: tuple[int, int]) -> Tensor:

@@ -12,6 +12,7 @@ import numpy as np
 
 from bayes_pfl.data.decoding import PICTURES_AT_ONCE, decode
 from bayes_pfl.data.pages import find_pictures
+from bayes_pfl.data.roi import FOLDER, PictureRoi, below
 from bayes_pfl.detect.class_names import check_class_name
 from bayes_pfl.detect.inputs import ImageLike, batched
 from bayes_pfl.detect.name_sensitivity import effect_of_name
@@ -24,7 +25,7 @@ from bayes_pfl.fit.calibrate import CalibrationOptions, calibrate_batches
 from bayes_pfl.fit.calibration import settings_of
 from bayes_pfl.fit.conformal import upward_z
 from bayes_pfl.fit.normal_pictures import NormalPicture, normal_picture, tile_of_profile
-from bayes_pfl.fit.profile import Profile, ReferencePicture, no_pictures
+from bayes_pfl.fit.profile import Profile, ReferencePicture, no_pictures, whole_roi
 from bayes_pfl.fit.references import (
     FittedReferences,
     ReferenceOptions,
@@ -109,7 +110,7 @@ def fit_profile(
         DataError: no images, unreadable ones, or some that look abnormal.
     """
     side = model.backbone.image_size
-    pictures = [normal_picture(image, at, side, options.window) for at, image in enumerate(images)]
+    pictures = [normal_picture(image, at, side, options) for at, image in enumerate(images)]
     return _fitted(model, pictures, class_name, options, checkpoint, progress).profile
 
 
@@ -140,13 +141,14 @@ def fit_folder(
             model.backbone.image_size,
             batch_size=options.batch_size,
             workers=options.workers,
+            roi=below(options.interest, Path(folder)),
         )
         for item in batch
     ]
     for item in decoded:
         if item.pixels is not None and item.size is not None:
             name = page_title(item.path.relative_to(folder).as_posix(), item.picture.page)
-            pictures.append(NormalPicture(name, item.pixels, item.size, item.picture.read))
+            pictures.append(NormalPicture.of(name, item, item.picture.read))
     found = _fitted(model, pictures, class_name, options, checkpoint, progress)
     found.skipped.extend((item.title, item.error) for item in decoded if item.pixels is None)
     found.remarks.extend(listed.remarks)
@@ -168,9 +170,20 @@ def _pictures_of(
             f"{before.folder or 'the profile'}: made with tiles, of which it keeps too little for "
             "an update; fit it again, with a folder of all the pictures"
         )
-    side = model.backbone.image_size
+    if before.settings.roi == FOLDER:
+        raise ConfigError(
+            f"{before.folder or 'the profile'}: made with a folder of regions of interest, which "
+            "it does not keep; fit it again, with a folder of all the pictures"
+        )
+    side, roi = model.backbone.image_size, before.roi
     return [
-        NormalPicture(picture.name, before.pixels(number), picture.size or (side, side), None)
+        NormalPicture(
+            picture.name,
+            before.pixels(number),
+            picture.size or (side, side),
+            None,
+            PictureRoi.of(roi, picture.whole) if roi and picture.whole else None,
+        )
         for number, picture in enumerate(before.pictures)
     ]
 
@@ -199,6 +212,7 @@ def _fitted(
         options.references,
         [picture.name for picture in pictures],
         lambda done: progress.advance(done, {}),
+        [picture.inside for picture in pictures] if options.roi else None,
     )
     if near := found.near_copies():
         found = references_of(scorer, found.encoded.without(near), options.references)
@@ -266,7 +280,12 @@ def _by_words(
         None,
         found,
         # With tiles the scores are not those of the whole pictures, which are compared.
-        name_effect=None if tiles else effect_of_name(model, pixels, class_name, in_order, options),
+        name_effect=None
+        if tiles
+        else effect_of_name(
+            model, pixels, class_name, in_order, options, [picture.inside for picture in pictures]
+        ),
+        roi=whole_roi(options),
     )
     return Fitted(profile, [], [])
 

@@ -13,9 +13,10 @@ from functools import partial
 import numpy as np
 from PIL import Image
 
-from bayes_pfl.data.dicom import Window
+from bayes_pfl.data.decoding import Decoded
 from bayes_pfl.data.images import read_image
 from bayes_pfl.data.pixels import as_rgb
+from bayes_pfl.data.roi import PictureRoi
 from bayes_pfl.data.tiles import Cutting, TileSettings, Tiling, auto_tiling, tiles_of
 from bayes_pfl.detect.inputs import ImageLike, Loaded, load_pixels
 from bayes_pfl.detect.settings import ScoringSettings
@@ -32,23 +33,47 @@ class NormalPicture:
         pixels: as the model sees the whole, uint8 (S, S, 3).
         size: (W, H).
         read: reads the picture, mode RGB; None for one of an earlier profile.
+        roi: its region of interest; all of the above is then of the rectangle around it.
     """
 
     name: str
     pixels: np.ndarray
     size: tuple[int, int]
     read: Callable[[], Image.Image] | None
+    roi: PictureRoi | None = None
+
+    @classmethod
+    def of(
+        cls,
+        name: str,
+        item: Decoded | Loaded,
+        read: Callable[[], Image.Image] | None,
+    ) -> NormalPicture:
+        """From a picture that was read; ``read`` reads all of it again."""
+        assert item.pixels is not None and item.size is not None
+        if (roi := item.roi) is None:
+            return cls(name, item.pixels, item.size, read)
+        part = None if read is None else partial(_rectangle, read, roi)
+        return cls(name, item.pixels, roi.crop_size, part, roi)
+
+    @property
+    def inside(self) -> np.ndarray | None:
+        """The pixels that count, bool (S, S); None for all."""
+        return self.roi.inside((len(self.pixels),) * 2) if self.roi else None
 
     def cut(self, settings: TileSettings) -> tuple[Tiling | None, list[Cutting]]:
         """The tiling and the tiles, as :func:`bayes_pfl.data.tiles.tiles_of` gives them."""
         if self.read is None or not settings.tiling(self.size).tiles(self.size):
             return None, []
+        if self.roi:
+            return tiles_of(self.read(), settings, self.roi.touches)
         return tiles_of(self.read(), settings)
 
     def loaded(self, settings: TileSettings | None) -> Loaded:
         """The picture as an input of the model."""
         cut = self.cut(settings) if settings else (None, [])
-        return Loaded(self.pixels, self.size, self.name, None, *cut)
+        size = self.roi.size if self.roi else self.size
+        return Loaded(self.pixels, size, self.name, None, *cut, self.roi)
 
     def copy(self) -> bytes:
         """The picture with its longer side of 2048 pixels at most, as the bytes of a WEBP file."""
@@ -59,20 +84,24 @@ class NormalPicture:
         return buffer.getvalue()
 
 
-def normal_picture(image: ImageLike, index: int, side: int, window: Window | None) -> NormalPicture:
+def _rectangle(read: Callable[[], Image.Image], roi: PictureRoi) -> Image.Image:
+    return roi.crop(read())
+
+
+def normal_picture(
+    image: ImageLike, index: int, side: int, settings: ScoringSettings
+) -> NormalPicture:
     """A picture as users give it: a path, Pillow image, array or tensor.
 
     Raises:
-        DataError: it cannot be read.
+        DataError: it cannot be read, or has no region of interest.
     """
-    item = load_pixels(image, index, side, window)
+    window = settings.window
+    item = load_pixels(image, index, side, window, roi=settings.interest)
     name = item.path or f"image {index}"
     if item.path is not None:
-        return NormalPicture(
-            name, item.pixels, item.size, partial(read_image, item.path, window=window)
-        )
-    read = partial(as_rgb, item.image) if item.image else None
-    return NormalPicture(name, item.pixels, item.size, read)
+        return NormalPicture.of(name, item, partial(read_image, item.path, window=window))
+    return NormalPicture.of(name, item, partial(as_rgb, item.image) if item.image else None)
 
 
 def tile_of_profile(

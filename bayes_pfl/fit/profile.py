@@ -16,9 +16,11 @@ from typing import Any
 import numpy as np
 from PIL import Image
 
+from bayes_pfl.data.roi import Roi
 from bayes_pfl.data.tiles import Tiling
 from bayes_pfl.detect.name_sensitivity import NameEffect
 from bayes_pfl.detect.references import References
+from bayes_pfl.detect.settings import ScoringSettings
 from bayes_pfl.errors import ConfigError
 from bayes_pfl.fit.calibration import (
     CalibratedCheckpoint,
@@ -41,7 +43,9 @@ class ReferencePicture:
         score: by the words and the other references; None if it is the only one.
         words_score: by words alone.
         memory_score: distance to the others; None if it is the only one.
-        size: (width, height) of the whole picture; None where it is not known.
+        size: (width, height) of the picture, or of the rectangle around its region of interest;
+            None where it is not known.
+        whole: with a region of interest, (width, height) of the whole picture; else None.
     """
 
     name: str
@@ -50,6 +54,7 @@ class ReferencePicture:
     words_score: float
     memory_score: float | None
     size: tuple[int, int] | None = None
+    whole: tuple[int, int] | None = None
 
 
 @dataclass(frozen=True)
@@ -69,6 +74,8 @@ class Profile:
         folder: where it was read from; None for one in memory.
         name_effect: what "object" in place of the class name changes on the normal pictures; None
             where it is the class name.
+        roi: the region of interest of all pictures; None for whole pictures, or where each has its
+            own (``settings.roi`` is then "folder").
     """
 
     checkpoint: CalibratedCheckpoint
@@ -83,6 +90,7 @@ class Profile:
     large: Callable[[int], bytes] | None = field(default=None, repr=False, compare=False)
     folder: str | None = None
     name_effect: NameEffect | None = None
+    roi: Roi | None = None
 
     @property
     def class_name(self) -> str:
@@ -124,6 +132,7 @@ class Profile:
             "missing": self.missing,
             "sha256": self.sha256,
             "folder": self.folder,
+            "roi": self.settings.roi,
             **asdict(self.options),
         }
 
@@ -156,6 +165,11 @@ class Profile:
 
 
 ProfileLike = Profile | str | os.PathLike[str]
+
+
+def whole_roi(settings: ScoringSettings) -> Roi | None:
+    """The region that a profile keeps; None for whole pictures, or where each has its own."""
+    return settings.roi if isinstance(settings.roi, Roi) else None
 
 
 def no_pictures(profile: Profile) -> ConfigError:

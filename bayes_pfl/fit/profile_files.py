@@ -25,7 +25,8 @@ from PIL import Image
 from torch import Tensor
 
 from bayes_pfl.config import from_dict
-from bayes_pfl.data.images import read_image
+from bayes_pfl.data.images import read_image, read_mask
+from bayes_pfl.data.roi import FOLDER, Roi
 from bayes_pfl.data.tiles import Tiling
 from bayes_pfl.detect.memory import PatchMemory
 from bayes_pfl.detect.name_sensitivity import NEUTRAL, NameEffect
@@ -115,6 +116,7 @@ def save_profile(profile: Profile, folder: str | os.PathLike[str]) -> Path:
         remove_leftovers(folder, below=True)
         tensors = _packed(profile)
         _write_pictures(profile, folder / PICTURES)
+        _write_roi(profile, folder)
         if (folder / TENSORS).is_file() and not _still_named(folder / BEFORE):
             os.replace(folder / TENSORS, folder / BEFORE)
         if tensors is not None:
@@ -124,6 +126,9 @@ def save_profile(profile: Profile, folder: str | os.PathLike[str]) -> Path:
         write_atomically(folder / PAGE, page_of(profile))
         (folder / BEFORE).unlink(missing_ok=True)
         _remove_others(profile, folder / PICTURES)
+        for path in folder.glob("roi.*.png"):
+            if _is_roi(path.name) and path != _roi_file(folder, profile.settings.roi):
+                path.unlink()
     return folder
 
 
@@ -133,7 +138,38 @@ def _is_begun(folder: Path) -> bool:
     left = {name for name in names if not re.fullmatch(r"\..+\.[0-9a-f]{32}", name)}
     pictures = folder / PICTURES
     own = all(map(_is_own, pictures.iterdir())) if pictures.is_dir() else True
+    left = {name for name in left if not _is_roi(name)}
     return left <= {TENSORS, BEFORE, PICTURES} and own
+
+
+def _is_roi(name: str) -> bool:
+    return bool(re.fullmatch(r"roi\.[0-9a-f]{32}\.png", name))
+
+
+def _roi_file(folder: Path, key: str | None) -> Path:
+    """Where the region of interest with this hash lies."""
+    return folder / f"roi.{key}.png"
+
+
+def _write_roi(profile: Profile, folder: Path) -> None:
+    if profile.roi is not None:
+        buffer = io.BytesIO()
+        Image.fromarray(profile.roi.mask).save(buffer, "PNG")
+        write_atomically(_roi_file(folder, profile.roi.key), buffer.getvalue())
+
+
+def _read_roi(folder: Path, key: str | None) -> Roi | None:
+    if key is None or key == FOLDER:
+        return None
+    name = f"roi.{key}.png"
+    path = folder / name if _is_roi(name) else folder / "roi.png"
+    try:
+        found = Roi(read_mask(path), str(path))
+    except DataError as error:
+        raise ConfigError(f"{error}; {_MEND} again") from error
+    if found.key != key:
+        raise ConfigError(f"{path}: has changed since the profile was made; {_MEND} again")
+    return found
 
 
 def _is_own(path: Path) -> bool:
@@ -178,6 +214,7 @@ def load_profile(folder: str | os.PathLike[str]) -> Profile:
         partial(_large, folder, record.pictures) if tiled else None,
         str(folder),
         record.name_effect,
+        _read_roi(folder, record.settings.roi),
     )
 
 
@@ -213,6 +250,23 @@ def with_tiles_of(profile: ProfileLike | None, settings: Settings) -> Settings:
     if found is None or isinstance(settings.tile, int):
         return settings
     return replace(settings, tile=found.settings.tile, overlap=found.settings.overlap)
+
+
+def with_roi_of(profile: ProfileLike | None, settings: Settings) -> Settings:
+    """The settings with the region of interest of a profile, where they have none.
+
+    Raises:
+        ConfigError: as :func:`load_profile`; a profile of pictures that have one each.
+    """
+    found, _ = known_profile(profile)
+    if found is None or settings.roi is not None or found.settings.roi is None:
+        return settings
+    if found.roi is None:
+        raise ConfigError(
+            f"{found.folder or 'the profile'}: made with a folder of regions of interest; give the "
+            "regions of these pictures with --roi FOLDER (roi)"
+        )
+    return replace(settings, roi=found.roi)
 
 
 def read_picture(folder: Path, picture: ReferencePicture) -> np.ndarray:

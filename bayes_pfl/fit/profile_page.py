@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from bayes_pfl.data.roi import FOLDER
+from bayes_pfl.detect.references import References
 from bayes_pfl.fit.profile import Profile
 
 _LISTED = 200
@@ -24,10 +26,16 @@ def page_of(profile: Profile) -> str:
         *_name(profile),
         f"Settings that a run must share: class name {_plain(settings.class_name)}, "
         f"{settings.samples} samples, {settings.precision}, {settings.image_size} px, seed "
-        f"{settings.seed}, {'smoothed' if settings.smoothing else 'plain'} maps.",
+        f"{settings.seed}, {'smoothed' if settings.smoothing else 'plain'} maps"
+        f"{f', tiles of {settings.tile} px' if settings.tile else ''}.",
+        *_roi(settings.roi),
         "",
         "False alarms? Look at them, and add those that are sound: "
-        "`bayes-pfl fit --update THIS_FOLDER MORE/`.",
+        + (
+            "fit again, with a folder of all the pictures."
+            if settings.tile
+            else "`bayes-pfl fit --update THIS_FOLDER MORE/`."
+        ),
         "",
         "| picture | score | by words | distance to the others |",
         "|---|---:|---:|---:|",
@@ -42,6 +50,14 @@ def page_of(profile: Profile) -> str:
     return "\n".join(lines) + "\n"
 
 
+def _roi(key: str | None) -> list[str]:
+    if key is None:
+        return []
+    if key == FOLDER:
+        return ["", "Each picture had a region of interest of its own: give `--roi FOLDER`."]
+    return ["", f"Only the region of interest counts that `roi.{key}.png` shows."]
+
+
 def _source(profile: Profile) -> list[str]:
     if profile.references is None:
         return ["It scores by words alone: no patches are kept."]
@@ -51,7 +67,19 @@ def _source(profile: Profile) -> list[str]:
     return [
         f"It keeps {len(memory.vectors):,} patches of {len(memory.vectors) // memory.pictures} "
         f"for each picture, of {every}{views}: {memory.bytes / 1e6:.1f} MB; and the pictures as "
-        "the model sees them, in `pictures/`."
+        "the model sees them, in `pictures/`.",
+        *_tiles(profile.references.tiles, profile.settings.tile),
+    ]
+
+
+def _tiles(references: References | None, side: int | None) -> list[str]:
+    if references is None:
+        return []
+    memory = references.memory
+    return [
+        f"Larger pictures are also looked at in tiles of {side} pixels, which are compared with "
+        f"{len(memory.vectors):,} patches of the normal pictures' tiles: {memory.bytes / 1e6:.1f} "
+        "MB. Smaller copies of these pictures show where a patch comes from."
     ]
 
 

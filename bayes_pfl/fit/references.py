@@ -19,10 +19,12 @@ from torch import Tensor
 from bayes_pfl.detect.memory import PatchMemory, memory_score
 from bayes_pfl.detect.patches import patch_settings
 from bayes_pfl.detect.references import (
+    COPY_SHARE,
     Combined,
     Deviations,
     References,
     Scale,
+    cells_inside,
     combine_scores,
     distance_maps,
 )
@@ -40,6 +42,7 @@ from bayes_pfl.fit.encoded import (
     patches_of,
     turned,
     unturned_cells,
+    views_inside,
 )
 from bayes_pfl.fit.map_sums import MapSums, median_standard
 from bayes_pfl.model.scoring import deploy_scores
@@ -56,7 +59,6 @@ distance of its copies, times this, takes the place of distances between referen
 rendered categories and four sets of photographs, with a standard deviation from set to set: 2.3
 and 0.7 for the mirrored copy, 2.2 and 0.5 for one that is turned, shifted, larger and brighter."""
 
-_COPY_SHARE = 0.2
 LEAST_DISTANCE, LEAST_ODDS = 0.01, 0.2
 """Smallest spreads of the pixels of maps: near copies would have none."""
 
@@ -88,6 +90,7 @@ class FittedReferences:
         scale_sums: of the maps by words, and of the maps of distances.
         distances: of each reference's patches to those of the others, (n, N); with a single
             reference those of its changed copies, (2, N).
+        inside: bool, the pixels that count of each row of ``distances``; None for all.
     """
 
     references: References
@@ -96,6 +99,7 @@ class FittedReferences:
     sigma: float
     distances: Tensor
     scale_sums: tuple[MapSums, MapSums]
+    inside: Tensor | None = None
 
     def left_out(self, at: int) -> tuple[Deviations, np.ndarray]:
         """The deviations of a reference and its map, float32 (S, S) in [0, 1), by a scale that it
@@ -113,8 +117,9 @@ class FittedReferences:
         Their patches lie nearer to those of one other reference than a fifth of what is usual; of
         each group the first one is not named.
         """
-        usual = float(self.distances.mean(1).median())
-        close = self.distances.mean(1) < _COPY_SHARE * usual
+        mean = self._mean_distances()
+        usual = float(mean.median())
+        close = mean < COPY_SHARE * usual
         kept: list[int] = []
         copies: list[int] = []
         cells = self.distances.shape[1]
@@ -122,29 +127,38 @@ class FittedReferences:
             own = self.encoded.patches[at, :cells].float()
             others = [self.encoded.patches[other, :cells].float() for other in kept]
             far = [float((1 - (own @ other.T).amax(-1)).mean()) for other in others]
-            if min(far, default=usual) < _COPY_SHARE * usual:
+            if min(far, default=usual) < COPY_SHARE * usual:
                 copies.append(at)
             else:
                 kept.append(at)
         return copies
+
+    def _mean_distances(self) -> Tensor:
+        """Of the patches that count, (n,)."""
+        if self.inside is None:
+            return self.distances.mean(1)
+        cells = cells_inside(self.inside, self.references.settings.grid)
+        return self.distances.sum(1) / cells.sum(1)
 
     def _left_out(self, at: int) -> Combined:
         """A reference, scored by what the others say."""
         others = [other for other in range(len(self.encoded)) if other != at] or [at]
         words, far = self.encoded.maps[at : at + 1].float(), self._distance_map(at)
         words_sums, far_sums = self.scale_sums
-        aligned = self.options.aligned
+        aligned, inside = self.options.aligned, self.encoded.pixels_inside(at)
+        mask = None if inside is None else inside[0]
         scale = Scale(
             *_standards(self.encoded, self.distances, others, self.options.mutual),
-            words_sums.standard(aligned, log_odds(words[0])),
-            far_sums.standard(aligned, far[0]),
+            words_sums.standard(aligned, log_odds(words[0]), mask),
+            far_sums.standard(aligned, far[0], mask),
         )
         distance = self.distances[at : at + 1]
-        return combine_scores(scale, self.encoded.words[at], words, distance, far)
+        return combine_scores(scale, self.encoded.words[at], words, distance, far, inside)
 
     def _distance_map(self, at: int) -> Tensor:
         grid, side = self.references.settings.grid, self.encoded.maps.shape[-1]
-        return distance_maps(self.distances[at : at + 1], grid, side, self.sigma)
+        inside = None if self.inside is None else self.inside[at : at + 1]
+        return distance_maps(self.distances[at : at + 1], grid, side, self.sigma, inside)
 
 
 def fit_references(
@@ -154,6 +168,7 @@ def fit_references(
     options: ReferenceOptions = _DEFAULTS,
     names: Sequence[str] = (),
     on_done: Callable[[int], None] = lambda done: None,
+    inside: Sequence[np.ndarray | None] | None = None,
 ) -> FittedReferences:
     """References from pictures as the model sees them, uint8 (S, S, 3), in any order.
 
@@ -161,6 +176,7 @@ def fit_references(
         scorer: without references.
         names: of the pictures, for messages.
         on_done: called with the number of pictures done since the last call.
+        inside: bool (S, S) of each, the pixels that count; None for all.
 
     Raises:
         DataError: no pictures, or too few for mutual scoring.
@@ -175,6 +191,7 @@ def fit_references(
         patch_settings(scorer.model.backbone, scorer.model.config.references),
         rotations=options.rotations,
         names=names,
+        inside=inside,
         on_done=on_done,
     )
     return references_of(scorer, encoded, options)
@@ -195,24 +212,44 @@ def references_of(
             f"{len(encoded)} different pictures are too few for mutual scoring, which compares "
             f"each with the others: {FEWEST_MUTUAL} at least; with sound ones, use bayes-pfl fit"
         )
-    memory = PatchMemory.of(encoded.patches, settings.most, mutual=options.mutual)
+    inside, grid, known = encoded.inside, settings.grid, None
+    if inside is not None:
+        known = views_inside(cells_inside(inside, grid), encoded.patches.shape[1], grid)
+    memory = PatchMemory.of(encoded.patches, settings.most, mutual=options.mutual, inside=known)
     if len(encoded) > 1:
-        distances = _distances(memory, encoded, settings.grid[0] * settings.grid[1])
+        distances = _distances(memory, encoded, grid[0] * grid[1])
     else:
-        (picture,) = encoded.pictures
-        copies = [picture[:, ::-1], turned(picture, 8, zoom=1.1, shift=0.05)]
+        copies = _changed(encoded.pictures[0])
         far = memory.nearest(patches_of(scorer, copies, settings)).distance
         distances = STAND_IN * far.cpu()
+        if inside is not None:
+            inside = torch.from_numpy(np.stack(_changed(inside[0].numpy())))
+    if inside is not None:
+        distances = distances * cells_inside(inside, grid)
     if options.rotations:
-        memory = replace(memory, cells=unturned_cells(memory.cells, settings.grid))
-    sums = MapSums(LEAST_ODDS), MapSums(LEAST_DISTANCE)
-    for words in encoded.maps:
-        sums[0].add(log_odds(words.float()))
-    for distance in distances.split(1):
-        sums[1].add(distance_maps(distance, settings.grid, backbone.image_size, scorer.sigma)[0])
-    scale = _scale(encoded, distances, settings.grid, scorer.sigma, options, sums)
+        memory = replace(memory, cells=unturned_cells(memory.cells, grid))
+    masked = inside is not None
+    sums = MapSums(LEAST_ODDS, masked), MapSums(LEAST_DISTANCE, masked)
+    for words, mask in zip(encoded.maps, _each(encoded.inside, len(encoded)), strict=True):
+        sums[0].add(log_odds(words.float()), None if mask is None else mask[0])
+    for distance, mask in zip(distances.split(1), _each(inside, len(distances)), strict=True):
+        far = distance_maps(distance, grid, backbone.image_size, scorer.sigma, mask)
+        sums[1].add(far[0], None if mask is None else mask[0])
+    scale = _scale(encoded, distances, grid, scorer.sigma, options, sums)
     references = References(settings, memory, scale, encoded.digests)
-    return FittedReferences(references, encoded, options, scorer.sigma, distances, sums)
+    return FittedReferences(references, encoded, options, scorer.sigma, distances, sums, inside)
+
+
+def _changed(picture: np.ndarray) -> list[np.ndarray]:
+    """Two changed copies of a picture (S, S, 3), or of the pixels of one that count, (S, S)."""
+    if picture.dtype == bool:
+        return [one > 0 for one in _changed(picture.astype(np.uint8))]
+    return [picture[:, ::-1], turned(picture, 8, zoom=1.1, shift=0.05)]
+
+
+def _each(inside: Tensor | None, count: int) -> Sequence[Tensor | None]:
+    """The pixels that count of each picture, bool (1, S, S); None for all."""
+    return [None] * count if inside is None else inside.split(1)
 
 
 def _distances(memory: PatchMemory, encoded: Encoded, cells: int) -> Tensor:
@@ -236,8 +273,14 @@ def _scale(
     if not options.mutual:
         return Scale(words, memory, pairs, *(one.standard(options.aligned) for one in sums))
     count, side = len(encoded), encoded.maps.shape[-1]
-    words_maps = (log_odds(one.float()) for one in encoded.maps)
-    far = (distance_maps(one, grid, side, sigma)[0] for one in distances.split(1))
+    masks = _each(encoded.inside, count)
+    words_maps = (
+        _counted(log_odds(one.float()), mask) for one, mask in zip(encoded.maps, masks, strict=True)
+    )
+    far = (
+        _counted(distance_maps(one, grid, side, sigma, mask)[0], mask)
+        for one, mask in zip(distances.split(1), masks, strict=True)
+    )
     return Scale(
         words,
         memory,
@@ -245,6 +288,11 @@ def _scale(
         median_standard(words_maps, count, LEAST_ODDS),
         median_standard(far, count, LEAST_DISTANCE),
     )
+
+
+def _counted(one: Tensor, inside: Tensor | None) -> Tensor:
+    """The pixels of a map (S, S) that count."""
+    return one if inside is None else one[inside[0]]
 
 
 def _standards(

@@ -18,6 +18,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from bayes_pfl.data.roi import PictureRoi
 from bayes_pfl.data.tiles import BlendedMap, Cutting, Tile, TileSettings, Tiling
 from bayes_pfl.detect.inputs import batched
 from bayes_pfl.detect.memory import PatchMemory, memory_score, spread_cells
@@ -26,18 +27,19 @@ from bayes_pfl.detect.references import (
     Deviations,
     References,
     Scale,
+    cells_inside,
     combined_maps,
     deviations,
     distance_maps,
     most_deviating,
 )
-from bayes_pfl.detect.scorer import Scorer
+from bayes_pfl.detect.scorer import Scorer, inside_of
 from bayes_pfl.detect.standards import MEMORY_SPREAD, WORDS_SPREAD, Standard, log_odds
-from bayes_pfl.fit.encoded import ANGLES, patches_of, turned, unturned_cells
+from bayes_pfl.fit.encoded import ANGLES, patches_of, turned, unturned_cells, views_inside
 from bayes_pfl.fit.map_sums import MapSums
 from bayes_pfl.fit.normal_pictures import NormalPicture
 from bayes_pfl.fit.references import LEAST_DISTANCE, LEAST_ODDS, STAND_IN, ReferenceOptions
-from bayes_pfl.model.scoring import deploy_scores, gaussian_smooth
+from bayes_pfl.model.scoring import deploy_scores, smoothed
 
 _MORE_PATCHES = 3
 """Patches that are kept of tiles for each that is kept of whole pictures: tiles show more."""
@@ -51,12 +53,15 @@ class _Picture:
         words: scores by words, (v,).
         pairs: by each prompt pair, (v, K).
         distances: of its patches to those of the other references, float16 (v, N).
+        roi: its region of interest; None where all of it counts.
     """
 
     number: int
     tiling: Tiling
     size: tuple[int, int]
     folder: Path
+    side: int
+    roi: PictureRoi | None
     tiles: list[Tile] = field(default_factory=list)
     words: Tensor = field(default_factory=lambda: torch.zeros(0))
     pairs: Tensor = field(default_factory=lambda: torch.zeros(0))
@@ -68,8 +73,21 @@ class _Picture:
 
     def kept(self, what: str) -> np.ndarray:
         """A part, read as it is needed."""
-        array: np.ndarray = np.load(self.folder / f"{self.number}.{what}.npy", mmap_mode="r")
+        path = self.folder / f"{self.number}.{what}.npy"
+        array: np.ndarray = np.load(path, mmap_mode="r", allow_pickle=False)
         return array
+
+    def inside(self, tile: Tile) -> Tensor | None:
+        """The pixels of a tile that count, bool (1, S, S); None for all."""
+        if self.roi is None:
+            return None
+        return torch.from_numpy(self.roi.of_tile(tile, self.side))[None]
+
+    def cells_inside(self, grid: tuple[int, int]) -> Tensor | None:
+        """Which cells of its tiles count, bool (v, N); None for all."""
+        masks = [self.inside(tile) for tile in self.tiles]
+        known = [cells_inside(mask, grid) for mask in masks if mask is not None]
+        return torch.cat(known) if known else None
 
     @property
     def memory_scores(self) -> Tensor:
@@ -111,11 +129,13 @@ class FittedTiles:
             return None
         scale = _scale(self._pictures, self._sums, without=number)
         blended = BlendedMap(one.tiling, one.size)
-        grid, side = self.references.settings.grid, one.kept("maps").shape[-1]
+        grid = self.references.settings.grid
         for tile, words, distance in zip(one.tiles, one.kept("maps"), one.distances, strict=True):
-            far = distance_maps(distance[None].float(), grid, side, self._sigma)
+            inside = one.inside(tile)
+            far = distance_maps(distance[None].float(), grid, one.side, self._sigma, inside)
             known = torch.from_numpy(words[None].astype(np.float32))
-            blended.add(tile, combined_maps(scale, known, far)[0].numpy())
+            both = combined_maps(scale, known, far)
+            blended.add(tile, (both if inside is None else both * inside)[0].numpy())
         found = deviations(scale, one.words, one.pairs, one.memory_scores)
         return LeftOut(most_deviating([found]), blended.values, one.tiling.sees_whole(one.size))
 
@@ -144,8 +164,10 @@ def fit_tiles(
     for number, picture in enumerate(own):
         tiling, cuttings = picture.cut(cut)
         if tiling is not None:
-            pictures[number] = _Picture(number, tiling, picture.size, folder)
-            _encode(scorer, pictures[number], cuttings, class_name, settings, options.rotations)
+            side = scorer.model.backbone.image_size
+            one = _Picture(number, tiling, picture.size, folder, side, picture.roi)
+            pictures[number] = one
+            _encode(scorer, one, cuttings, class_name, settings, options.rotations)
         on_done(1)
     if not pictures:
         return None
@@ -156,6 +178,8 @@ def fit_tiles(
             one.distances = _distances(memory.without(number), one.kept("patches"), settings)
         else:
             one.distances = _of_copies(scorer, memory, own[number].cut(cut)[1], settings)
+        if (known := one.cells_inside(settings.grid)) is not None:
+            one.distances = one.distances * known
         sums[number] = _sums_of(one, settings.grid, scorer.sigma)
     scale = _scale(pictures, sums)
     found = References(settings, memory, scale, references.digests)
@@ -174,11 +198,14 @@ def _encode(
     layers = scorer.model.backbone.layers
     for batch in batched(cuttings, scorer.settings.batch_size):
         pixels = [part for _, part in batch]
-        one.tiles += [tile for tile, _ in batch]
-        features, scores = scorer.encoded(pixels, [class_name] * len(batch))
+        tiles = [tile for tile, _ in batch]
+        one.tiles += tiles
+        masks = [one.roi.of_tile(tile, one.side) if one.roi else None for tile in tiles]
+        inside = inside_of(masks, scorer.model)
+        features, scores = scorer.encoded(pixels, [class_name] * len(batch), inside)
         words.append(deploy_scores(scores).score.float().cpu())
         pairs.append(scores.pair_scores.float().cpu())
-        maps.append(gaussian_smooth(scores.map, scorer.sigma).half().cpu())
+        maps.append(smoothed(scores.map, scorer.sigma, inside).half().cpu())
         views = [patch_directions(features.stages, layers, settings)]
         for angle in ANGLES[1:] if rotations else ():
             views.append(patches_of(scorer, [turned(part, angle) for part in pixels], settings))
@@ -198,7 +225,10 @@ def _memory(
     for number, one in pictures.items():
         patches = one.kept("patches")
         tiles, views = patches.shape[:2]
-        chosen = spread_cells(tiles * views, min(each, tiles * views), number)
+        inside = one.cells_inside(settings.grid)
+        if inside is not None:
+            inside = views_inside(inside, views, settings.grid).flatten()  # (tiles * views,)
+        chosen = spread_cells(tiles * views, min(each, tiles * views), number, inside)
         tile, cell = chosen // views, chosen % views
         vectors.append(torch.from_numpy(patches[tile.numpy(), cell.numpy()]))
         place = unturned_cells(cell, settings.grid) if rotations else cell
@@ -229,10 +259,13 @@ def _of_copies(
 
 def _sums_of(one: _Picture, grid: tuple[int, int], sigma: float) -> tuple[MapSums, MapSums]:
     """Of its maps by words, and of its maps of distances."""
-    words, far = MapSums(LEAST_ODDS), MapSums(LEAST_DISTANCE)
-    for values, distance in zip(one.kept("maps"), one.distances, strict=True):
-        words.add(log_odds(torch.from_numpy(values.astype(np.float32))))
-        far.add(distance_maps(distance[None].float(), grid, values.shape[-1], sigma)[0])
+    masked = one.roi is not None
+    words, far = MapSums(LEAST_ODDS, masked), MapSums(LEAST_DISTANCE, masked)
+    for tile, values, distance in zip(one.tiles, one.kept("maps"), one.distances, strict=True):
+        inside = one.inside(tile)
+        mask = None if inside is None else inside[0]
+        words.add(log_odds(torch.from_numpy(values.astype(np.float32))), mask)
+        far.add(distance_maps(distance[None].float(), grid, one.side, sigma, inside)[0], mask)
     return MapSums.together([words]), MapSums.together([far])
 
 

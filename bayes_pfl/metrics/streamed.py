@@ -207,9 +207,16 @@ class PixelMetrics(StreamedMetrics):
         maps, masks = check_images(maps, masks, names, self.images)
         for some_maps, some_masks in _chunks(maps, masks):
             weights, counts = zip(*map(region_weights, some_masks), strict=True)
-            self._store.add(some_maps.reshape(-1), some_masks.reshape(-1), np.concatenate(weights))
+            self._count(some_maps.reshape(-1), some_masks.reshape(-1), np.concatenate(weights))
             self._counts["regions"] += sum(counts)
         self._counts["images"] += len(maps)
+
+    def _count(self, scores: np.ndarray, labels: np.ndarray, weights: np.ndarray) -> None:
+        """Count pixels (n,) with the weights of the positive ones; of one large map in parts."""
+        for start in range(0, len(scores), _CHUNK):
+            part = slice(start, start + _CHUNK)
+            own, weights = np.split(weights, [np.count_nonzero(labels[part])])
+            self._store.add(scores[part], labels[part], own)
 
     def compute(self, fpr_limit: float | None = None) -> Result:
         """{"auroc", "ap", "f1_max", "f1_max_threshold", "iou", "aupro"} -> float, NaN if undefined.

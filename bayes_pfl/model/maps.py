@@ -103,12 +103,19 @@ def highest_pixels(maps: Tensor, fraction: float) -> Tensor:
     return ranks.topk(max(1, round(fraction * pixels)), dim=1, sorted=False).indices
 
 
-def pairs_at(logits: Sequence[Tensor], grid: tuple[int, int], size: int, places: Tensor) -> Tensor:
+def pairs_at(
+    logits: Sequence[Tensor],
+    grid: tuple[int, int],
+    size: int,
+    places: Tensor,
+    counted: Tensor | None = None,
+) -> Tensor:
     """Mean of each pair's own map over the given pixels: (B, K), in [0, 1].
 
     Args:
         logits: (B, K, N) of each layer.
         places: indices (B, T) of pixels, counted row by row.
+        counted: bool (B, T); a pixel that does not count is 0 in every map. None for all.
     """
     corners = torch.stack([places % size, places // size], dim=-1).float()  # (B, T, 2), x before y
     points = (corners * (2 / max(1, size - 1)) - 1)[:, None]  # (B, 1, T, 2), in [-1, 1]
@@ -116,7 +123,10 @@ def pairs_at(logits: Sequence[Tensor], grid: tuple[int, int], size: int, places:
     for layer in logits:
         values = layer.float().unflatten(-1, grid)  # (B, K, h, w)
         at = F.grid_sample(values, points, padding_mode="border", align_corners=True)
-        total = total + at[:, :, 0].sigmoid().mean(-1)  # of (B, K, T)
+        values_there = at[:, :, 0].sigmoid()  # (B, K, T)
+        if counted is not None:
+            values_there = values_there * counted[:, None]
+        total = total + values_there.mean(-1)
     return total / len(logits)
 
 

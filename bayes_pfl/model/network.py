@@ -217,23 +217,42 @@ class BayesPFLNetwork(nn.Module):
 
     @torch.no_grad()
     def score_encoded(
-        self, features: ImageFeatures, class_names: Sequence[str], samples: RunSamples
+        self,
+        features: ImageFeatures,
+        class_names: Sequence[str],
+        samples: RunSamples,
+        inside: Tensor | None = None,
     ) -> BatchScores:
-        """As :meth:`score_batch`, for images that have been through the image tower."""
+        """As :meth:`score_batch`, for images that have been through the image tower.
+
+        Args:
+            inside: bool (B, S, S), the pixels that count; None for all.
+        """
         text = self.prompt_embeddings(features.pooled, samples, class_names)
-        return self.score_features(features, text)
+        return self.score_features(features, text, inside=inside)
 
     @torch.no_grad()
     def score_features(
-        self, features: ImageFeatures, text: Tensor, stage: int | None = None
+        self,
+        features: ImageFeatures,
+        text: Tensor,
+        stage: int | None = None,
+        inside: Tensor | None = None,
     ) -> BatchScores:
-        """Score from image features and text embeddings (B, 2, K, D)."""
+        """Score from image features and text embeddings (B, 2, K, D).
+
+        Pixels that do not count (``inside``) are 0 in the maps of mean and spread.
+        """
         logits = self.image_logits(features, text, stage or self.config.scoring.stage).float()
         probability = (logits[:, 1] - logits[:, 0]).sigmoid()
         layers, grid = self.layer_logits(features, text), features.grid
         size = self.backbone.image_size
         mean, spread = mean_and_spread(layers, grid, size)
-        at_top = pairs_at(layers, grid, size, highest_pixels(mean, DEPLOY_FRACTION))
+        if inside is not None:
+            mean, spread = mean * inside, spread * inside
+        highest = highest_pixels(mean, DEPLOY_FRACTION)
+        counted = None if inside is None else inside.flatten(1).gather(1, highest)  # (B, T)
+        at_top = pairs_at(layers, grid, size, highest, counted)
         deviation = probability.std(1, correction=0)
         pair_scores = deploy_score(probability, at_top)
         return BatchScores(probability.mean(1), deviation, mean, spread, pair_scores)

@@ -23,6 +23,8 @@ Score = TypeVar("Score", float, np.ndarray, Tensor)
 DEPLOY_FRACTION = 0.0075
 CREDIBLE_MASS = 0.95
 
+_LEAST_WEIGHT = 1e-12
+
 # Pixels averaged for the image score in the published evaluation, at 518 x 518 pixels.
 AUTHORS_TOP_K_DEFAULT = 2000
 AUTHORS_TOP_K = dict.fromkeys(
@@ -57,6 +59,19 @@ def gaussian_smooth(maps: Tensor, sigma: float) -> Tensor:
     else:
         smooth = _smooth(wide, weights)
     return smooth.to(dtype)
+
+
+def smoothed(maps: Tensor, sigma: float, inside: Tensor | None = None) -> Tensor:
+    """Maps (B, H, W) smoothed; with ``inside``, bool (B, H, W), from the pixels there alone.
+
+    Each pixel inside is then the weighted mean of the others inside, and 0 lies outside: the edge
+    of a region is not lowered by what does not count.
+    """
+    if inside is None:
+        return gaussian_smooth(maps, sigma)
+    weights = gaussian_smooth(inside.to(torch.float32), sigma)
+    mixed = gaussian_smooth(maps * inside, sigma)
+    return torch.where(inside, mixed / weights.clamp_min(_LEAST_WEIGHT), 0).to(mixed.dtype)
 
 
 def _gaussian_weights(sigma: float) -> list[float]:

@@ -12,6 +12,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from bayes_pfl.data.decoding import Decoded, decode
+from bayes_pfl.data.roi import below
 from bayes_pfl.data.wording import ClassNames
 from bayes_pfl.detect.pictures import score_pictures
 from bayes_pfl.detect.scorer import ScoredImage, Scorer
@@ -240,7 +241,7 @@ class FolderRun:
             return index, row, None
         near, flagged = None, worth_a_look(scored.score, row.label)
         if self.settings.report and flagged:
-            near = nearest_normal(self.rule, name, scored.place, item.size)
+            near = nearest_normal(self.rule, name, scored.place, item.size, item.roi)
         write = self.output.write_pictures
         return index, row, pool.submit(write, item, row, scored, near, flagged)
 
@@ -267,6 +268,7 @@ class FolderRun:
             batch_size=self.settings.batch_size,
             workers=self.settings.workers,
             tiles=self.settings.tiles(self.model),
+            roi=below(self.settings.interest, self.folder),
         )
         indices = iter(chosen)
         with closing(batches):

@@ -19,16 +19,17 @@ from torch import Tensor
 
 from bayes_pfl.data.decoding import PICTURES_AT_ONCE
 from bayes_pfl.detect.class_names import check_class_name
+from bayes_pfl.detect.full_maps import resize_map
 from bayes_pfl.detect.inputs import ImageLike, Loaded, batched, load_pixels
 from bayes_pfl.detect.pictures import score_pictures
-from bayes_pfl.detect.results import AnomalyResult, resize_map
+from bayes_pfl.detect.results import AnomalyResult
 from bayes_pfl.detect.scorer import ScoredImage, Scorer
 from bayes_pfl.detect.settings import ScoringSettings, check_whole
 from bayes_pfl.errors import ConfigError
 from bayes_pfl.fit.calibration import Calibration
 from bayes_pfl.fit.decision import Decision, nearest_normal, resolve_decision
 from bayes_pfl.fit.profile import ProfileLike
-from bayes_pfl.fit.profile_files import known_profile, with_tiles_of
+from bayes_pfl.fit.profile_files import known_profile, with_roi_of, with_tiles_of
 from bayes_pfl.model.network import BayesPFLNetwork
 
 _DEFAULTS = ScoringSettings()
@@ -62,7 +63,7 @@ def predict_stream(
         check_class_name(model, name)
     elif len({length_hint(items, -1) for items in (images, name)} - {-1}) > 1:
         raise _unequal()
-    settings = with_tiles_of(profile, settings)
+    settings = with_roi_of(profile, with_tiles_of(profile, settings))
     rule = resolve_decision(
         model,
         name,
@@ -91,7 +92,7 @@ def _stream(
     settings, side = scorer.settings, scorer.model.backbone.image_size
     tiles = settings.tiles(scorer.model)
     loaded = (
-        (load_pixels(image, at, side, settings.window, tiles), name)
+        (load_pixels(image, at, side, settings.window, tiles, settings.interest), name)
         for at, (image, name) in enumerate(named)
     )
     size = min(settings.batch_size, PICTURES_AT_ONCE if tiles else sys.maxsize)
@@ -115,22 +116,24 @@ def _result(
             f"the score of {item.path or 'an image'} is not finite: the precision overflowed; "
             "use bfloat16 or float32"
         )
+    spread, roi = scores.spread, item.roi
     return AnomalyResult(
         **scores.figures,
         **rule.verdict(scores.score, scores.low, scores.high)._asdict(),
         interval=(scores.low, scores.high),
-        anomaly_map=resize_map(scores.map, item.size),  # type: ignore[arg-type]
-        uncertainty_map=None if scores.spread is None else resize_map(scores.spread, item.size),
+        anomaly_map=resize_map(scores.map, item.size, roi),  # type: ignore[arg-type]
+        uncertainty_map=None if spread is None else resize_map(spread, item.size, roi),
         class_name=class_name,
         size=item.size,
         path=item.path,
         image=item.image,
         map_range=rule.map_range(scorer.model),
         map_threshold=rule.map_threshold,
-        nearest_normal=nearest_normal(rule, class_name, scores.place, item.size),
+        nearest_normal=nearest_normal(rule, class_name, scores.place, item.size, roi),
         window=scorer.settings.window,
         min_area=min_area,
         peak_p_values=rule.peak_p_values,
+        roi=roi,
     )
 
 

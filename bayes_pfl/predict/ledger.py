@@ -42,7 +42,8 @@ def run_header(
         folder: the same for every way to write it.
         mutual: which pictures of the folder the others are compared with.
     """
-    fixed = {name: value for name, value in asdict(settings).items() if name not in _FREE}
+    fixed = {name: value for name, value in settings.as_dict().items() if name not in _FREE}
+    fixed["roi"] = settings.interest.identity if settings.interest else None
     digest = None
     if rule.calibration:
         text = json.dumps(asdict(rule.calibration), sort_keys=True)

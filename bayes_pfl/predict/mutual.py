@@ -13,7 +13,8 @@ from typing import Any
 
 import numpy as np
 
-from bayes_pfl.data.decoding import decode
+from bayes_pfl.data.decoding import Decoded, decode
+from bayes_pfl.data.roi import below
 from bayes_pfl.detect.references import References
 from bayes_pfl.detect.scorer import Scorer
 from bayes_pfl.detect.settings import check_whole
@@ -56,14 +57,15 @@ def by_mutual_scoring(
             "mutual with a profile or calibration: the folder itself, or known normal pictures; "
             "give one of them"
         )
-    scorer = Scorer(model, settings)
+    scorer, side = Scorer(model, settings), model.backbone.image_size
     references: dict[str, References] = {}
     shown: dict[str, ReferencePictures] = {}
     names = sorted(set(inputs.names))
     progress.start("references", count * len(names))
     for name in names:
         places = [at for at, other in enumerate(inputs.names) if other == name]
-        pictures, labels = _drawn(model, inputs, settings, places, count)
+        drawn = _drawn(model, inputs, settings, places, count)
+        pictures = [item.pixels for _, item in drawn if item.pixels is not None]
         if len(pictures) < FEWEST_MUTUAL:
             raise DataError(
                 f"{len(pictures)} pictures of {name!r} that can be read: too few to be compared "
@@ -74,8 +76,11 @@ def by_mutual_scoring(
             pictures,
             name,
             ReferenceOptions(mutual=True),
-            labels,
+            [title for title, _ in drawn],
             lambda done: progress.advance(done, {}),
+            [item.roi.inside((side, side)) if item.roi else None for _, item in drawn]
+            if settings.roi
+            else None,
         )
         references[name] = fitted.references
         encoded = fitted.encoded
@@ -97,24 +102,23 @@ def _drawn(
     settings: FolderSettings,
     places: list[int],
     count: int,
-) -> tuple[list[np.ndarray], list[str]]:
-    """Up to ``count`` pictures as the model sees them, drawn by the seed, and their titles."""
+) -> list[tuple[str, Decoded]]:
+    """Up to ``count`` pictures that could be read, drawn by the seed, with their titles."""
     order = np.random.default_rng(settings.seed).permutation(len(places)).tolist()
-    pictures: list[np.ndarray] = []
-    labels: list[str] = []
+    found: list[tuple[str, Decoded]] = []
+    roi = below(settings.interest, inputs.folder)
     for start in range(0, len(order), count):
         chosen = [places[at] for at in order[start : start + count]]
         drawn = [inputs.pictures[at] for at in chosen]
         side, size = model.backbone.image_size, settings.batch_size
         items = [
             item
-            for batch in decode(drawn, side, batch_size=size, workers=settings.workers)
+            for batch in decode(drawn, side, batch_size=size, workers=settings.workers, roi=roi)
             for item in batch
         ]
         for at, item in zip(chosen, items, strict=True):
-            if item.pixels is not None and len(pictures) < count:
-                pictures.append(item.pixels)
-                labels.append(inputs.title(at))
-        if len(pictures) == count:
+            if item.pixels is not None and len(found) < count:
+                found.append((inputs.title(at), item))
+        if len(found) == count:
             break
-    return pictures, labels
+    return found

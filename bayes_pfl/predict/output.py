@@ -15,9 +15,10 @@ from PIL import Image
 
 from bayes_pfl.data.decoding import Decoded
 from bayes_pfl.data.large_tiff import LargeTiles
+from bayes_pfl.detect.full_maps import new_map, resize_map, small_map
 from bayes_pfl.detect.overlays import MAX_SIDE, overlay
 from bayes_pfl.detect.regions import FoundRegions, RegionRule, find_regions
-from bayes_pfl.detect.results import NearestNormal, resize_map, score_note
+from bayes_pfl.detect.results import NearestNormal, score_note
 from bayes_pfl.detect.scorer import ScoredImage
 from bayes_pfl.errors import DataError
 from bayes_pfl.predict.formats.coco import runs_of, write_coco
@@ -173,8 +174,9 @@ class OutputFolder:
         values = scored.map.numpy()
         try:
             file = self._map_file(row.file)
-            if file or self.rule:
-                values = resize_map(scored.map, item.size)
+            whole = bool(file or self.rule)
+            if whole:
+                values = resize_map(scored.map, item.size, item.roi)
             if file:
                 write_picture(file, encode_map(values, self.settings.maps))
             if self.rule:
@@ -184,13 +186,15 @@ class OutputFolder:
                 row = self._with_regions(row, item, found)
             what = "overlay"
             if item.preview is not None and (file := self._overlay_file(row.file)):
-                write_picture(file, self._overlay(row, scored, values, area, item.preview))
+                if not whole:
+                    values = _shown(values, item)
+                write_picture(file, self._overlay(row, item, scored, values, area))
         except Exception as error:  # a picture must not cost the scores of thousands of others
             reason = f"{what} not written: {reason_unless_disk_full(error)}"
         if self.settings.report and item.preview is not None and scored.spread is not None:
-            panels = item.preview, scored.map.numpy(), scored.spread.numpy()
-            name = picture_name(row.file)
-            small = self.small.write(name, *panels, area=area)
+            values, spread = _shown(scored.map.numpy(), item), _shown(scored.spread.numpy(), item)
+            name, roi = picture_name(row.file), _roi(item)
+            small = self.small.write(name, item.preview, values, spread, area=area, roi=roi)
             if near is not None:
                 small = small or self.small.write_nearest(name, item.preview, item.size, near)
             if flagged and row.listed:
@@ -240,23 +244,41 @@ class OutputFolder:
     def _overlay(
         self,
         row: Row,
+        item: Decoded,
         scored: ScoredImage,
         anomaly_map: np.ndarray,
         area: np.ndarray | None,
-        preview: np.ndarray,
     ) -> bytes:
+        assert item.preview is not None
         doubt = scored.spread if self.settings.overlay_uncertainty else None
         picture = overlay(
-            Image.fromarray(preview),
+            Image.fromarray(item.preview),
             anomaly_map,
             threshold=self.settings.map_threshold,
             area=area,
             title=row.title,
             note=score_note(scored.score, (scored.low, scored.high)),
             limits=self.limits,
-            uncertainty=None if doubt is None else doubt.numpy(),
+            uncertainty=None if doubt is None else _shown(doubt.numpy(), item),
+            roi=_roi(item),
         )
         return encode_png(picture)
+
+
+def _shown(values: np.ndarray, item: Decoded) -> np.ndarray:
+    """A map as it is stretched over the preview."""
+    return values if item.preview is None else small_map(values, _preview_size(item), item.roi)
+
+
+def _roi(item: Decoded) -> np.ndarray | None:
+    """The region of interest of the preview, bool (h, w)."""
+    return item.roi.whole(_preview_size(item)) if item.roi else None
+
+
+def _preview_size(item: Decoded) -> tuple[int, int]:
+    assert item.preview is not None
+    height, width = item.preview.shape[:2]
+    return width, height
 
 
 def _nothing(_: Row) -> None:
@@ -269,7 +291,8 @@ def encode_map(anomaly_map: np.ndarray, kind: MapFormat | None) -> bytes:
         buffer = io.BytesIO()
         np.save(buffer, anomaly_map)
         return buffer.getvalue()
-    deep = np.empty(anomaly_map.shape, np.uint16)
+    height, width = anomaly_map.shape
+    deep = new_map((width, height), np.uint16)
     for start in range(0, len(deep), _ROWS_AT_ONCE):
         rows = slice(start, start + _ROWS_AT_ONCE)
         deep[rows] = np.rint(anomaly_map[rows] * np.float32(65535))

@@ -33,6 +33,7 @@ class Row:
         page: number of the page of a TIFF or frame of a DICOM file, from 1; None for a file of one
             picture.
         regions: how many there are; None without a threshold of the map.
+        tile: side in pixels of the tiles that the image was also looked at in; None for none.
         listed: the regions themselves, the most anomalous first; no column.
         runs: of each of these, where they are asked for, its pixels; no column. See
             :func:`bayes_pfl.predict.formats.coco.runs_of`.
@@ -57,6 +58,7 @@ class Row:
     compared_with: str = ""
     page: int | None = None
     regions: int | None = None
+    tile: int | None = None
     listed: tuple[Region, ...] = field(default=(), repr=False)
     runs: tuple[tuple[int, ...], ...] = field(default=(), repr=False)
 
@@ -112,7 +114,8 @@ def scored_row(
         scored: None if it could not be read.
         rule: makes labels of scores.
     """
-    row = Row(path, class_name, error=item.error, page=page)
+    tile = item.tiling.side if item.tiling else None
+    row = Row(path, class_name, error=item.error, page=page, tile=tile)
     if item.size is not None:
         row = replace(row, width=item.size[0], height=item.size[1])
     if scored is None:

@@ -11,7 +11,7 @@ from bayes_pfl.errors import ConfigError
 from bayes_pfl.fit.calibration import Calibration
 from bayes_pfl.fit.decision import Decision, resolve_decision
 from bayes_pfl.fit.profile import ProfileLike
-from bayes_pfl.fit.profile_files import with_tiles_of
+from bayes_pfl.fit.profile_files import with_roi_of, with_tiles_of
 from bayes_pfl.model.network import BayesPFLNetwork
 from bayes_pfl.support.parsing import short
 
@@ -82,7 +82,7 @@ class FolderSettings(ScoringSettings):
             ConfigError: a calibration or profile that does not fit, or comes with a threshold;
                 options for regions where no threshold of the map is known.
         """
-        scoring = with_tiles_of(profile, self)
+        scoring = with_roi_of(profile, with_tiles_of(profile, self))
         rule = resolve_decision(
             model,
             class_name,

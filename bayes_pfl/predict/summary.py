@@ -28,6 +28,8 @@ class Counts:
         anomalous, review: rows with the label 1, and to be reviewed.
         highest: titles (see `Row.title`) and scores of the five highest, highest first.
         failures: titles and reasons of the first twenty failures, by title.
+        tiled: images that were looked at in tiles.
+        tile_sides: of these tiles, in pixels, each once.
     """
 
     images: int = 0
@@ -36,6 +38,8 @@ class Counts:
     review: int = 0
     highest: list[tuple[str, float]] = field(default_factory=list)
     failures: list[tuple[str, str]] = field(default_factory=list)
+    tiled: int = 0
+    tile_sides: list[int] = field(default_factory=list)
 
     @classmethod
     def of(cls, row: Row) -> Counts:
@@ -47,6 +51,8 @@ class Counts:
             row.needs_review or 0,
             [] if row.score is None else [(row.title, row.score)],
             [(row.title, row.error)] if row.error else [],
+            int(row.tile is not None),
+            [] if row.tile is None else [row.tile],
         )
 
     @classmethod
@@ -57,8 +63,9 @@ class Counts:
 
     def add(self, other: Counts) -> None:
         """Add the counts of another row or part."""
-        for name in ("images", "failed", "anomalous", "review"):
+        for name in ("images", "failed", "anomalous", "review", "tiled"):
             setattr(self, name, getattr(self, name) + getattr(other, name))
+        self.tile_sides = sorted({*self.tile_sides, *other.tile_sides})
         if other.highest:
             both = [*self.highest, *other.highest]
             self.highest = heapq.nlargest(HIGHEST_LISTED, both, key=lambda entry: entry[1])
@@ -82,6 +89,7 @@ class Summary:
         highest: titles and scores of the five most anomalous images, highest first: the path, and
             the page of a file of several.
         failures: titles and reasons of the first twenty failures.
+        tiled, tile_sides: images that were looked at in tiles, and the sides of these.
         remarks: what else lies in the folder and is not read, one line each.
         checkpoint: as it was named.
         settings: see :class:`FolderSettings`, with the number of samples resolved.
@@ -115,6 +123,8 @@ class Summary:
     environment: dict[str, Any] = field(default_factory=dict)
     profile: dict[str, Any] | None = None
     mutual: dict[str, Any] | None = None
+    tiled: int = 0
+    tile_sides: list[int] = field(default_factory=list)
 
     @classmethod
     def begun(
@@ -133,7 +143,7 @@ class Summary:
             out,
             images,
             checkpoint=checkpoint,
-            settings=asdict(settings),
+            settings=settings.as_dict(),
             model=asdict(model.config),
             calibration=rule.calibration.summary_dict() if rule.calibration else None,
             profile=rule.profile.summary_dict() if rule.profile else None,
@@ -151,6 +161,7 @@ class Summary:
         if self.settings.get("threshold") is not None:
             self.anomalous, self.review = counts.anomalous, counts.review
         self.highest, self.failures = counts.highest, counts.failures
+        self.tiled, self.tile_sides = counts.tiled, counts.tile_sides
         self.seconds = round(seconds, 3)
         self.images_per_second = round((self.images - self.resumed) / max(seconds, 1e-9), 3)
 

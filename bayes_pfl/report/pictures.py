@@ -21,6 +21,7 @@ from PIL import Image, ImageDraw
 from bayes_pfl.detect.overlays import (
     COLOUR_MAP,
     MASK_LINE,
+    ROI_LINE,
     UNCERTAINTY_COLOUR_MAP,
     blend,
     fitted,
@@ -139,6 +140,7 @@ class ReportPictures:
         spread: np.ndarray,
         mask: np.ndarray | None = None,
         area: np.ndarray | None = None,
+        roi: np.ndarray | None = None,
     ) -> str | None:
         """Write one image's file.
 
@@ -149,6 +151,7 @@ class ReportPictures:
             spread: float (S, S) in [0, 0.5].
             mask: bool (h, w), the true anomalous area.
             area: bool (h, w), the pixels of regions.
+            roi: bool (h, w), the region of interest.
 
         Returns:
             Why the file was not written; None if it was.
@@ -157,7 +160,7 @@ class ReportPictures:
             OSError: the disk is full.
         """
         try:
-            data = strip(picture, anomaly_map, spread, self.limits, self.side, mask, area)
+            data = strip(picture, anomaly_map, spread, self.limits, self.side, mask, area, roi)
             write_picture(self.folder / name, data)
         except Exception as error:  # one picture must not end a run over thousands of images
             return f"picture of the report not written: {reason_unless_disk_full(error)}"
@@ -254,6 +257,7 @@ def strip(
     side: int,
     mask: np.ndarray | None = None,
     area: np.ndarray | None = None,
+    roi: np.ndarray | None = None,
 ) -> bytes:
     """The four panels of :data:`PANELS` as one WebP file.
 
@@ -265,12 +269,15 @@ def strip(
         side: largest length of a panel's longer side, in pixels.
         mask: bool (h, w); a line is drawn around it on the overlay.
         area: bool (h, w); its parts are outlined, or ringed, on the overlay.
+        roi: bool (h, w); outlined on the overlay.
     """
     height, width = picture.shape[:2]
     size = fitted((width, height), min(side, max(height, width)))
     small = cv2.resize(np.ascontiguousarray(picture), size, interpolation=cv2.INTER_AREA)
     heat = stretched(anomaly_map, size)
     overlay = blend(small, heat, limits)
+    if roi is not None:
+        outline(overlay, roi, ROI_LINE, 1)
     if area is not None:
         mark_regions(overlay, area, _LINE)
     if mask is not None and mask.any():

@@ -9,7 +9,7 @@ from tests.bad_input.case import Case
 
 def sections() -> dict[str, Sequence[Case]]:
     """All cases, under the headings of docs/robustness.md."""
-    from tests.bad_input import data, images, instruments, models, places, profiles, settings
+    from tests.bad_input import data, images, instruments, models, places, profiles, settings, tiles
 
     return {
         "Image files": images.CASES,
@@ -23,6 +23,7 @@ def sections() -> dict[str, Sequence[Case]]:
         "Configs": models.CONFIGS,
         "Checkpoints and weights": models.CHECKPOINTS,
         "Normal pictures and profiles": profiles.CASES,
+        "Large pictures and tiles": tiles.CASES,
     }
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import csv
 import json
 import shutil
 from pathlib import Path
@@ -131,6 +132,19 @@ def its_own_picture(world: World) -> str:
     return ""
 
 
+def a_copy_saved_anew(world: World) -> str:
+    folder = sound(world, 8)
+    fitted(world, folder)
+    for path in list(folder.iterdir()):
+        Image.open(path).save(path.with_suffix(".jpg"), quality=95)
+    used(world, "--class-name", "nut", code=0)
+    with (world.folder / "out" / "predictions.csv").open(newline="") as file:
+        far = {row["path"]: float(row["memory_score"]) for row in csv.DictReader(file)}
+    for name in range(8):
+        assert far[f"{name}.jpg"] > 0.8 * far[f"{name}.png"]  # else near 0
+    return ""
+
+
 def occupied(world: World) -> str:
     (world.folder / "part").mkdir()
     (world.folder / "part" / "notes.txt").write_text("mine")
@@ -179,6 +193,22 @@ def train_unreadable(world: World) -> str:
     return evaluated(world, "--shots", 1)
 
 
+def tiles_of_the_authors(world: World) -> str:
+    tree(world.folder / "data")
+    return evaluated(world, "--tile", 64, "--protocol", "both", code=2)
+
+
+def tiles_for_each_other(world: World) -> str:
+    tree(world.folder / "data")
+    return evaluated(world, "--tile", 64, "--mutual", code=2)
+
+
+def tiles_of_none(world: World) -> str:
+    tree(world.folder / "data")
+    fitted(world, sound(world))
+    return evaluated(world, "--tile", "auto", "--profile", world.folder / "part", code=2)
+
+
 CASES = (
     Case(
         "profile of another checkpoint", "`other weights or scoring settings`", another_checkpoint
@@ -203,6 +233,11 @@ CASES = (
         "scored: compared with the others alone",
         its_own_picture,
     ),
+    Case(
+        "a normal picture that was saved again as JPEG and is also to be judged",
+        "scored: recognised by its patches, compared with the others alone",
+        a_copy_saved_anew,
+    ),
     Case("profile into a folder of other files", "`holds other files`", occupied),
     Case(
         "seven pictures compared with each other",
@@ -220,5 +255,20 @@ CASES = (
         "evaluated with normal test pictures, and said: `its train split cannot be read and "
         "counts as none`",
         train_unreadable,
+    ),
+    Case(
+        "evaluate --tile with the protocol authors",
+        "`whose maps and masks are of the model's size: use --protocol deploy`",
+        tiles_of_the_authors,
+    ),
+    Case(
+        "evaluate --tile with --mutual",
+        "`compared with each other as a whole alone; leave one of them out`",
+        tiles_for_each_other,
+    ),
+    Case(
+        "evaluate --tile auto with a profile that has no tiles",
+        "`a profile that was made without tiles: fit it with --tile`",
+        tiles_of_none,
     ),
 )

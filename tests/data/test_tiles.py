@@ -12,6 +12,7 @@ from bayes_pfl.data.tiles import (
     Tile,
     TileSettings,
     Tiling,
+    add_whole,
     auto_tiling,
     cut,
     raise_to,
@@ -84,6 +85,17 @@ def test_raising_a_map_is_stretching_and_taking_the_higher(width, height):
     wanted = np.maximum(values, cv2.resize(other, (width, height)))
     raise_to(values, other, rows_at_once=7)
     np.testing.assert_allclose(values, wanted, atol=1e-5)
+
+
+def test_the_whole_adds_what_the_tiles_do_not_see():
+    values = np.zeros((120, 160), np.float32)
+    values[30, 40] = 0.8  # what the tiles see
+    whole = np.zeros((40, 40), np.float32)
+    whole[6:15, 6:15] = 0.5  # the same, blurred
+    whole[25:35, 20:30] = 0.4  # and what they do not
+    add_whole(values, whole, sigma=1.5)
+    assert values[30, 40] == np.float32(0.8) and (values[:70] > 0).sum() == 1
+    assert values[90, 100] == pytest.approx(0.4)
 
 
 @pytest.mark.parametrize("tile", [0, 31, 9000, 64.0, True, "480", None])

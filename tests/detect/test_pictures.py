@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from bayes_pfl.detect import pictures
+from bayes_pfl.detect import full_maps
 
 NAME, SIDE = "metal nut", 48
 
@@ -68,7 +68,7 @@ def test_any_sides_give_a_map_of_the_picture_s_own_size(tiny_model, size):
 def test_neither_batches_nor_the_place_of_the_map_change_anything(tiny_model, monkeypatch):
     images = [noise(150, 130, seed) for seed in range(3)]
     wanted = tiny_model.predict(images, NAME, tile=96, batch_size=16)
-    monkeypatch.setattr(pictures, "IN_MEMORY", 0)
+    monkeypatch.setattr(full_maps, "IN_MEMORY", 0)
     found = tiny_model.predict(images[::-1], NAME, tile=96, batch_size=3)[::-1]
     for a, b in zip(wanted, found, strict=True):
         assert a.score == pytest.approx(b.score, abs=1e-5)

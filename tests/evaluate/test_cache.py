@@ -27,9 +27,9 @@ def counted(tiny_model, monkeypatch):
     sizes = []
     score = type(tiny_model).score_encoded
 
-    def counting(self, features, names, draws):
+    def counting(self, features, names, *rest):
         sizes.append(len(names))
-        return score(self, features, names, draws)
+        return score(self, features, names, *rest)
 
     monkeypatch.setattr(type(tiny_model), "score_encoded", counting)
     return tiny_model, sizes

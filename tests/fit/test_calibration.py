@@ -76,6 +76,7 @@ def test_the_file_says_it_all_and_comes_back_equal(calibration, stored):
         "window": None,
         "tile": None,
         "overlap": 0.25,
+        "roi": None,
     }
     assert load_calibration(stored) == calibration
 

@@ -152,9 +152,9 @@ def test_near_copies_cost_one_pass_and_change_nothing(tiny_model, tmp_path, monk
     (folder / "003.png").rename(folder / "0.png")  # of copies the first by digest stays
     encoded, seen = Scorer.encoded, []
 
-    def counting(scorer, pixels, names):
+    def counting(scorer, pixels, *rest):
         seen.extend(pixels)
-        return encoded(scorer, pixels, names)
+        return encoded(scorer, pixels, *rest)
 
     monkeypatch.setattr(Scorer, "encoded", counting)
     found = fit_folder(tiny_model, folder, options=FitOptions(batch_size=4))

@@ -1,9 +1,11 @@
 """Reference pictures: each is judged by the others alone, whatever their order and batches."""
 
+import cv2
 import numpy as np
 import pytest
 import torch
 
+from bayes_pfl.detect.memory import PatchMemory
 from bayes_pfl.detect.scorer import Scorer
 from bayes_pfl.detect.settings import ScoringSettings
 from bayes_pfl.errors import DataError
@@ -72,6 +74,25 @@ def test_a_reference_is_never_compared_with_itself(tiny_model, pictures):
         sorted(image.memory_score for image in again), sorted(by_digest.values()), atol=2e-4
     )
     assert min(by_digest.values()) > 0.05
+
+
+def saved_anew(pixels, quality=95):
+    _, data = cv2.imencode(".jpg", pixels[..., ::-1], [cv2.IMWRITE_JPEG_QUALITY, quality])
+    return cv2.imdecode(data, cv2.IMREAD_COLOR)[..., ::-1].copy()
+
+
+def test_a_reference_that_was_saved_anew_is_not_compared_with_itself_either(tiny_model, pictures):
+    references = fitted(tiny_model, pictures).references
+    new = [saved_anew(picture) for picture in pictures]
+    assert all((one != other).any() for one, other in zip(new, pictures, strict=True))
+    again, known = (scored(tiny_model, some, references) for some in (new, pictures))
+    for one, other in zip(again, known, strict=True):
+        assert one.memory_score == pytest.approx(other.memory_score, rel=0.1)
+        assert one.memory_score > 0.05
+    patches = torch.eye(4)[:, :3]
+    memory = PatchMemory(patches[:2].half(), torch.tensor([0, 2]), torch.tensor([1, 0]), 3)
+    near = memory.at_same_cells(torch.tensor([[0.0, 1, 0], [1, 0, 0], [0, 0, 1]]))
+    assert near.tolist() == [0, float("inf"), 0]  # the second picture has no patch
 
 
 def test_a_picture_left_out_has_no_part_in_its_scale(tiny_model, pictures):

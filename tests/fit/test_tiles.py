@@ -7,6 +7,8 @@ from PIL import Image
 from bayes_pfl.errors import ConfigError, DataError
 from bayes_pfl.fit.fit import FitOptions, fit_folder, fit_profile
 from bayes_pfl.fit.profile_files import load_profile, save_profile
+from bayes_pfl.predict.folder import predict_folder
+from tests.helpers.folders import rows_of
 
 NAME, SIZE, TILE = "metal nut", (200, 150), 96
 OPTIONS = FitOptions(fpr=0.3, tile=TILE)
@@ -114,3 +116,21 @@ def test_a_copy_of_a_large_picture_that_is_damaged_is_an_error(tiny_model, saved
     with pytest.raises(ConfigError, match="cannot be shown"):
         found.tile(0, 0)
     path.write_bytes(data)
+
+
+def test_a_folder_is_run_with_the_tiles_of_the_profile(tiny_model, saved, tmp_path):
+    photographs = tmp_path / "in"
+    photographs.mkdir()
+    large(90).save(photographs / "sound.png")
+    spotted(91).save(photographs / "faulty.png")
+    large(92).resize((90, 60)).save(photographs / "small.png")
+    summary = predict_folder(tiny_model, photographs, tmp_path / "out", profile=saved)
+    assert (summary.succeeded, summary.tiled, summary.tile_sides) == (3, 2, [TILE])
+    rows = {row["path"]: row for row in rows_of(tmp_path / "out")}
+    assert [rows[f"{name}.png"]["tile"] for name in ("sound", "small")] == [str(TILE), ""]
+    wanted = tiny_model.predict(photographs / "faulty.png", profile=saved)
+    assert float(rows["faulty.png"]["score"]) == pytest.approx(wanted.score, abs=1e-5)
+    with Image.open(tmp_path / "out" / "maps" / "faulty.png.png") as kept:
+        np.testing.assert_allclose(np.asarray(kept) / 65535, wanted.anomaly_map, atol=1e-4)
+    again = predict_folder(tiny_model, photographs, tmp_path / "out", profile=saved, resume=True)
+    assert again.resumed == 3

@@ -22,7 +22,7 @@ from tests.helpers.folders import Counting, picture, rows_of, run, save
 
 COLUMNS = ["path", "class_name", "score", "label", "uncertainty", "text_score", "map_score"]
 COLUMNS += ["width", "height", "error", "score_low", "score_high", "needs_review", "p_value"]
-COLUMNS += ["words_score", "memory_score", "compared_with", "page", "regions"]
+COLUMNS += ["words_score", "memory_score", "compared_with", "page", "regions", "tile"]
 
 
 def assert_rows_equal(left, right):
@@ -269,7 +269,7 @@ def test_text_is_quoted_and_figures_are_not(tmp_path):
     with table_of_rows(tmp_path / "p.csv") as write:
         write(Row("=cmd.png", "wood", score=0.25, label=1, width=3))
     line = (tmp_path / "p.csv").read_text().splitlines()[1]
-    assert line == '"=cmd.png","wood",0.25,1,"","","",3,"","","","","","","","","","",""'
+    assert line == '"=cmd.png","wood",0.25,1,"","","",3,"","","","","","","","","","","",""'
 
 
 def test_the_table_appears_whole_or_not_at_all(tmp_path):

@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 from PIL import Image
 
 from bayes_pfl import AnomalyResult, BayesPFL
-from bayes_pfl.detect.results import resize_map
+from bayes_pfl.detect.full_maps import resize_map
 from bayes_pfl.errors import BayesPFLError, ConfigError, DataError, ImageReadError
 from bayes_pfl.model.scoring import deploy_scores, gaussian_smooth, top_spread
 

@@ -84,9 +84,6 @@ def test_of_a_page_too_large_to_be_decoded_its_parts_are_read(tiny_model, tmp_pa
     options = {"threshold": 0.0, "map_threshold": 0.0, "report": True, "tile": 96}
     assert run(tiny_model, tmp_path / "in", tmp_path / "out", **options).failed == 0
     (file,) = (tmp_path / "out" / "report" / "pictures").glob("*.crops.webp")
-    shown = opened(file.read_bytes())[:225, :240]
+    inside = np.s_[20:160, 20:220]  # of the frame
     expected = np.asarray(Image.fromarray(large).resize((240, 180), Image.Resampling.BICUBIC))
-    assert (
-        shown.shape[1] == 240
-        and np.abs(shown[20:160, 20:220] - expected[20:160, 20:220]).mean() < 4
-    )
+    assert np.abs(opened(file.read_bytes())[inside] - expected[inside]).mean() < 4

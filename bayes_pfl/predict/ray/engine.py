@@ -14,6 +14,7 @@ import pyarrow as pa
 
 from bayes_pfl.checkpoints.fingerprint import fingerprint
 from bayes_pfl.checkpoints.load import find_device, load_checkpoint
+from bayes_pfl.data.roi import RoiFolder
 from bayes_pfl.data.wording import ClassNames
 from bayes_pfl.detect.scorer import run_draws
 from bayes_pfl.detect.settings import check_whole
@@ -91,6 +92,11 @@ def predict_ray(
         raise ConfigError(
             "formats, min_area, map_threshold (--format and so on): ray looks "
             "for no regions; leave them out"
+        )
+    if isinstance(settings.roi, RoiFolder):
+        raise ConfigError(
+            f"roi = {settings.roi.folder}: ray takes one region of interest for all pictures, in "
+            "a file; give one, or leave it out"
         )
     options = dict(storage_options or {})
     here, there = Place(os.fspath(source), options), Place(os.fspath(out), options)

@@ -22,7 +22,7 @@ SUFFIX = ".parquet"
 _TYPES = {
     **dict.fromkeys(("path", "class_name", "error", "compared_with"), pa.string()),
     **dict.fromkeys(("label", "needs_review"), pa.int8()),
-    **dict.fromkeys(("width", "height", "page", "regions"), pa.int32()),
+    **dict.fromkeys(("width", "height", "page", "regions", "tile"), pa.int32()),
     "p_value": pa.float64(),
 }
 """Of the columns of :class:`Row`; others are float32, which is what the model computes in."""
@@ -92,6 +92,8 @@ def counts_of(table: pa.Table) -> Counts:
         pc.sum(table["needs_review"]).as_py() or 0,
         list(zip(_titles(top), top["score"].to_pylist(), strict=True)),
         heapq.nsmallest(FAILURES_LISTED, failures),
+        table.num_rows - table["tile"].null_count,
+        sorted(pc.unique(table["tile"].drop_null()).to_pylist()),
     )
 
 

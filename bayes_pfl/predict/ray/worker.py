@@ -19,9 +19,9 @@ from bayes_pfl.checkpoints.fingerprint import fingerprint
 from bayes_pfl.checkpoints.load import load_checkpoint
 from bayes_pfl.data.decoding import Decoded, decode, read_ahead
 from bayes_pfl.data.pages import Picture
+from bayes_pfl.detect.full_maps import resize_map
 from bayes_pfl.detect.inputs import batched
 from bayes_pfl.detect.pictures import score_pictures
-from bayes_pfl.detect.results import resize_map
 from bayes_pfl.detect.scorer import ScoredImage, Scorer
 from bayes_pfl.errors import BayesPFLError, CheckpointError, ConfigError, DataError
 from bayes_pfl.fit.decision import Decision
@@ -160,6 +160,7 @@ class PartScorer:
             batch_size=settings.batch_size,
             workers=workers,
             tiles=settings.tiles(model),
+            roi=settings.interest,
         )
         with closing(self._pictures(keys)) as windows:
             for pictures, faults in windows:
@@ -177,7 +178,8 @@ class PartScorer:
         if suffix is None or scored.map is None or item.size is None:
             return None
         try:
-            data = encode_map(resize_map(scored.map, item.size), self.job.settings.maps)
+            values = resize_map(scored.map, item.size, item.roi)
+            data = encode_map(values, self.job.settings.maps)
             self.job.out.write(f"{MAPS}/{mirrored(row.file, suffix)}", data)
         except ConfigError:
             raise  # where no map can be written no rows could

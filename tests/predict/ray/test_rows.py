@@ -54,6 +54,14 @@ def test_a_profile_is_that_of_one_process(alone, run_ray, plain_rows, folder, pr
     assert summary.anomalous == sum(row["label"] for row in scored)
 
 
+def test_tiles_are_those_of_one_process(alone, run_ray, plain_rows, folder, tmp_path):
+    image = np.random.default_rng(0).integers(0, 256, (90, 150, 3), np.uint8)
+    Image.fromarray(image).save(folder / "large.png")
+    summary = run_ray(folder, tmp_path / "out", tile=96)
+    assert_same_rows(rows_of(tmp_path / "out"), plain_rows(folder, tile=96))
+    assert (summary.tiled, summary.tile_sides) == (1, [96])
+
+
 def test_words_of_the_user_reach_the_tokenizer(alone, run_ray, folder, tmp_path, prompted):
     run_ray(folder, tmp_path / "out", class_name="rain drop", samples=1)
     assert prompted == {"rain drop"}

@@ -52,11 +52,13 @@ def test_tallies_of_parts_add_up():
         "score": [0.1, 0.9, None, 0.5, 0.7, 0.3],
     }
     table |= {"label": [0, 1, None, 1, 1, 0], "needs_review": [1, 0, None, 1, 0, 0]}
+    table |= {"tile": [480, None, None, 320, 480, None]}
     table = pa.table(table | {"error": ["", "", "torn", "", "full", ""]})
     whole, parts = counts_of(table), counts_of(table.slice(0, 2))
     parts.add(counts_of(table.slice(2)))
     assert parts == whole
     assert (whole.images, whole.failed, whole.anomalous, whole.review) == (6, 2, 3, 2)
+    assert (whole.tiled, whole.tile_sides) == (3, [320, 480])
     assert whole.highest[0] == ("b, page 2", 0.9)
     assert whole.failures == [("c, page 3", "torn"), ("e", "full")]
 

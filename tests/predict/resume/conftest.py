@@ -15,9 +15,9 @@ def counted(tiny_model, monkeypatch):
     sizes = []
     score = type(tiny_model).score_features
 
-    def counting(self, features, text):
+    def counting(self, features, text, **rest):
         sizes.append(len(features.pooled))
-        return score(self, features, text)
+        return score(self, features, text, **rest)
 
     monkeypatch.setattr(type(tiny_model), "score_features", counting)
     return sizes

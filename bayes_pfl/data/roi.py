@@ -1,0 +1,301 @@
+"""The region of interest of pictures: what lies outside of it is not judged.
+
+It is a mask of any size, stretched over each picture; a picture is cropped to the rectangle around
+it before the model sees it. A pixel that the region touches belongs to it.
+
+Symbols: h×w pixels of a mask, W×H of a picture, S the model's image side.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import os
+from dataclasses import dataclass
+from pathlib import Path
+from typing import NamedTuple, TypeAlias
+
+import numpy as np
+from PIL import Image
+
+from bayes_pfl.data.image_files import readable_suffixes
+from bayes_pfl.data.images import read_mask
+from bayes_pfl.data.meta import confined
+from bayes_pfl.data.polygons import read_polygons
+from bayes_pfl.data.tiles import Tile
+from bayes_pfl.errors import DataError
+
+FOLDER = "folder"
+"""What stands for the region in settings where each picture has its own."""
+
+_MAX_SIDE = 2**20
+_WANTED = "give a mask picture, a JSON file of polygons, or a folder of these"
+
+Box: TypeAlias = "tuple[int, int, int, int]"
+"""Left, top, right and bottom in pixels of a picture, the last two exclusive."""
+
+
+class Roi:
+    """A region for pictures of any size.
+
+    Args:
+        mask: bool (h, w), true inside.
+        source: where it was read from, for messages and summaries.
+
+    Attributes:
+        key: hash of the mask.
+
+    Raises:
+        DataError: no pixel is inside, or too long a side.
+    """
+
+    def __init__(self, mask: np.ndarray, source: str = "") -> None:
+        self.mask, self.source = np.ascontiguousarray(mask, bool), source
+        name = source or "the region of interest"
+        if self.mask.ndim != 2 or max(self.mask.shape) > _MAX_SIDE:
+            raise DataError(f"{name}: of shape {mask.shape}; give (h, w), {_MAX_SIDE} a side")
+        if not self.mask.any():
+            raise DataError(f"{name}: no pixel is inside; mark what is to be judged")
+        rows, columns = (np.flatnonzero(self.mask.any(axis)) for axis in (1, 0))
+        self._bounds = (columns[0], rows[0], columns[-1] + 1, rows[-1] + 1)
+        packed = f"{self.mask.shape}".encode() + np.packbits(self.mask).tobytes()
+        self.key = hashlib.sha256(packed).hexdigest()[:32]
+
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, Roi) and other.key == self.key
+
+    def __hash__(self) -> int:
+        return hash(self.key)
+
+    def __deepcopy__(self, _: object) -> Roi:
+        return self  # never changed
+
+    def __repr__(self) -> str:
+        return f"Roi({self.source or self.key!r})"
+
+    @property
+    def identity(self) -> str:
+        """What a run that is resumed must share."""
+        return self.key
+
+    def box(self, size: tuple[int, int]) -> Box:
+        """The rectangle around it in a picture of (W, H) pixels."""
+        lows = [
+            int(at) * size[axis] // self.mask.shape[1 - axis]
+            for axis, at in enumerate(self._bounds[:2])
+        ]
+        highs = [
+            -(-int(at) * size[axis] // self.mask.shape[1 - axis])
+            for axis, at in enumerate(self._bounds[2:])
+        ]
+        return lows[0], lows[1], highs[0], highs[1]
+
+    def inside(self, size: tuple[int, int], box: Box, shape: tuple[int, int]) -> np.ndarray:
+        """A rectangle of a picture of (W, H) pixels, stretched: bool of a shape (rows, columns)."""
+        return _stretched(self.mask, size, box, shape)
+
+
+def _stretched(
+    mask: np.ndarray, size: tuple[int, int], box: Box, shape: tuple[int, int]
+) -> np.ndarray:
+    """As :meth:`Roi.inside`; a mask may be empty."""
+    edges = ((box[1], box[3], size[1]), (box[0], box[2], size[0]))
+    for axis, (begin, end, whole) in enumerate(edges):
+        pixels, count = mask.shape[axis], shape[axis]
+        if pixels == whole and count == end - begin:
+            mask = mask[begin:end] if axis == 0 else mask[:, begin:end]
+            continue
+        place = begin * count + np.arange(count + 1, dtype=np.int64) * (end - begin)
+        place *= pixels
+        starts, ends = place[:-1] // (whole * count), -(-place[1:] // (whole * count))
+        mask = _any(mask, starts, ends, axis)
+    return mask
+
+
+def _any(mask: np.ndarray, starts: np.ndarray, ends: np.ndarray, axis: int) -> np.ndarray:
+    """Whether there is a true value from each start to its end along an axis."""
+    low, high = int(starts[0]), int(ends[-1])
+    part = mask[low:high] if axis == 0 else mask[:, low:high]
+    beyond = ((0, 1), (0, 0)) if axis == 0 else ((0, 0), (0, 1))  # an end may be the length
+    padded = np.pad(part.view(np.uint8), beyond)
+    pairs = np.stack([starts, ends], axis=1).ravel() - low
+    found = np.maximum.reduceat(padded, pairs, axis=axis)
+    return (found[::2] if axis == 0 else found[:, ::2]).astype(bool)
+
+
+class RoiFolder(NamedTuple):
+    """Regions in files that are called as their pictures are, with any suffix.
+
+    Attributes:
+        folder: of the regions.
+        root: of the pictures, whose paths below it are those of the regions; None to go by the
+            names of files alone.
+    """
+
+    folder: Path
+    root: Path | None = None
+
+    @property
+    def key(self) -> str:
+        """:data:`FOLDER`."""
+        return FOLDER
+
+    @property
+    def source(self) -> str:
+        """The folder, for summaries."""
+        return str(self.folder)
+
+    @property
+    def identity(self) -> str:
+        """What a run that is resumed must share."""
+        return os.path.realpath(self.folder)
+
+    def of(self, path: Path) -> Roi:
+        """The region of a picture's file: `a.jpg.png` or `a.png` for `a.jpg`.
+
+        Raises:
+            DataError: there is none, or several; or it cannot be read.
+        """
+        inner = path.relative_to(self.root) if self.root else Path(path.name)
+        endings = (*readable_suffixes(), ".json")
+        for name in (inner.name, inner.stem):
+            names = [f"{name}{end}" for low in endings for end in (low, low.upper())]
+            found = [one for one in names if (self.folder / inner.parent / one).is_file()]
+            if len(found) > 1:
+                raise DataError(
+                    f"{len(found)} regions of interest in {self.folder / inner.parent}: "
+                    f"{', '.join(found)}; leave one"
+                )
+            if found:
+                return _read(confined(self.folder, (inner.parent / found[0]).as_posix()))
+        raise DataError(
+            f"no region of interest {inner.with_suffix('.png').as_posix()} (or another suffix) in "
+            f"{self.folder}; add one, or leave the picture out"
+        )
+
+
+AnyRoi: TypeAlias = "Roi | RoiFolder"
+RoiLike: TypeAlias = "Roi | RoiFolder | str | os.PathLike[str]"
+
+
+def read_roi(roi: RoiLike | None) -> AnyRoi | None:
+    """The region in a mask picture or a JSON file of polygons, or the regions in a folder.
+
+    Raises:
+        DataError: there is none, or it cannot be read.
+    """
+    if roi is None or isinstance(roi, Roi | RoiFolder):
+        return roi
+    if not isinstance(roi, str | os.PathLike):
+        raise DataError(f"roi is {type(roi).__name__}: {_WANTED}")
+    path = Path(roi)
+    if path.is_dir():
+        return RoiFolder(path)
+    if not path.exists():
+        raise DataError(f"{path}: no such file or folder; {_WANTED}")
+    return _read(path)
+
+
+def _read(path: Path) -> Roi:
+    mask = read_polygons(path) if path.suffix.lower() == ".json" else read_mask(path)
+    return Roi(mask, str(path))
+
+
+@dataclass(frozen=True)
+class PictureRoi:
+    """The region of one picture.
+
+    Attributes:
+        size: (W, H) of the picture.
+        box: the rectangle around the region, which the picture is cropped to.
+    """
+
+    roi: Roi
+    size: tuple[int, int]
+    box: Box
+
+    @classmethod
+    def of(cls, roi: Roi, size: tuple[int, int]) -> PictureRoi:
+        """The region of a picture of (W, H) pixels."""
+        return cls(roi, size, roi.box(size))
+
+    @property
+    def crop_size(self) -> tuple[int, int]:
+        """Width and height of the rectangle."""
+        return self.box[2] - self.box[0], self.box[3] - self.box[1]
+
+    def crop(self, picture: Image.Image) -> Image.Image:
+        """The rectangle of the picture."""
+        return picture if self.crop_size == picture.size else picture.crop(self.box)
+
+    def inside(self, shape: tuple[int, int]) -> np.ndarray:
+        """The rectangle, stretched: bool of a shape (rows, columns)."""
+        return self.roi.inside(self.size, self.box, shape)
+
+    def rows(self, start: int, stop: int) -> np.ndarray:
+        """Some rows of the rectangle, bool (rows, width)."""
+        left, top, right, _ = self.box
+        return self.roi.inside(
+            self.size, (left, top + start, right, top + stop), (stop - start, right - left)
+        )
+
+    def of_tile(self, tile: Tile, side: int) -> np.ndarray:
+        """A tile of the rectangle as the model sees it, bool (S, S), mirrored as the tile is."""
+        right, bottom = self._end(tile)
+        wide, high = right - tile.left, bottom - tile.top
+        left, top = self.box[0] + tile.left, self.box[1] + tile.top
+        part = left, top, left + wide, top + high
+        if wide == high == tile.side:
+            return self.roi.inside(self.size, part, (side, side))
+        beyond = ((0, tile.side - high), (0, tile.side - wide))
+        whole = np.pad(self.roi.inside(self.size, part, (high, wide)), beyond, mode="symmetric")
+        square = tile.side, tile.side
+        return _stretched(whole, square, (0, 0, *square), (side, side))
+
+    def touches(self, tile: Tile) -> bool:
+        """Whether a tile of the rectangle shows any of the region."""
+        right, bottom = self._end(tile)
+        left, top = self.box[:2]
+        part = left + tile.left, top + tile.top, left + right, top + bottom
+        return bool(self.roi.inside(self.size, part, (1, 1))[0, 0])
+
+    def _end(self, tile: Tile) -> tuple[int, int]:
+        """Where a tile ends within the rectangle."""
+        width, height = self.crop_size
+        return min(tile.left + tile.side, width), min(tile.top + tile.side, height)
+
+    def whole(self, size: tuple[int, int]) -> np.ndarray:
+        """The whole picture at a size of (width, height): bool (height, width)."""
+        return self.roi.inside(size, (0, 0, *size), size[::-1])
+
+
+def roi_of(roi: AnyRoi | None, path: Path | None, size: tuple[int, int]) -> PictureRoi | None:
+    """The region of a picture; None without one.
+
+    Args:
+        path: of its file; None for a picture from memory.
+        size: (W, H).
+
+    Raises:
+        DataError: the picture has none in the folder of regions.
+    """
+    if roi is None:
+        return None
+    if isinstance(roi, RoiFolder):
+        if path is None:
+            raise DataError(
+                f"a picture from memory has no region of interest in {roi.folder}; give a file"
+            )
+        roi = roi.of(path)
+    return PictureRoi.of(roi, size)
+
+
+def below(roi: AnyRoi | None, root: Path) -> AnyRoi | None:
+    """The same, a folder of regions with paths as those of pictures below a folder."""
+    return roi._replace(root=root) if isinstance(roi, RoiFolder) else roi
+
+
+def roi_summary(roi: AnyRoi | None) -> dict[str, str | None] | None:
+    """What summaries say of it: where it was read from, and the hash of a mask."""
+    if roi is None:
+        return None
+    return {"source": roi.source, "sha256": roi.key if isinstance(roi, Roi) else None}
