@@ -137,7 +137,8 @@ def _prediction(
 
 
 def memory_of_large(settings: LargeCostSettings) -> dict[str, Any]:
-    """Peak memory of predicting a tiled TIFF file of RGB noise, in a process of its own.
+    """Peak memory of predicting a tiled TIFF file of RGB noise, in a process of its own, with all
+    that ``predict`` writes by default.
 
     The map of so large a picture lies in a temporary file, whose pages count as resident for as
     long as the system leaves them in memory. So what is resident at most ("peak_mb") is more than
@@ -194,14 +195,7 @@ def _predict_alone(
         place / "images",
         place / "out",
         class_name="object",
-        settings=FolderSettings(
-            samples=0,
-            tile="auto",
-            batch_size=settings.batch_size,
-            maps="none",
-            overlays=False,
-            report=False,
-        ),
+        settings=FolderSettings(samples=0, tile="auto", batch_size=settings.batch_size),
     )
     return {
         "before_mb": before,
