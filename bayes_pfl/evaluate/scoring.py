@@ -12,10 +12,8 @@ import os
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import NamedTuple
 
 import numpy as np
-import torch
 
 from bayes_pfl.data.labelled_batches import (
     LabelledBatch,
@@ -24,24 +22,25 @@ from bayes_pfl.data.labelled_batches import (
     read_pictures,
 )
 from bayes_pfl.data.records import Sample
-from bayes_pfl.detect.full_maps import resize_map
 from bayes_pfl.detect.pictures import score_pictures
-from bayes_pfl.detect.scorer import ScoredBatch, ScoredImage, Scorer, out_of_memory_explained
+from bayes_pfl.detect.scorer import Scorer, out_of_memory_explained
 from bayes_pfl.detect.settings import ScoringSettings
 from bayes_pfl.errors import DataError
+from bayes_pfl.evaluate.batch_scores import (
+    ScoresAndMaps,
+    image_pixel_ap,
+    of_batch,
+    of_picture,
+)
 from bayes_pfl.evaluate.cache import DatasetCache
 from bayes_pfl.evaluate.records import LEVELS, CategoryRecord, Counted, ImageRow, figures, mean
 from bayes_pfl.evaluate.reference_draw import Drawn
 from bayes_pfl.metrics import ImageMetrics
-from bayes_pfl.metrics.curves import Levels, average_precision
 from bayes_pfl.model.network import BayesPFLNetwork
-from bayes_pfl.model.scoring import deploy_scores, top_k_for, top_mean
+from bayes_pfl.model.scoring import top_k_for
 
 PUBLISHED_SIZE = 518
 """Side, in pixels, at which the published k of the top-k score and sigma = 8 were chosen."""
-
-_AP_STEPS = 1024
-_ROWS = 512  # of a map, counted at once
 
 OnProgress = Callable[[int], None]
 OnBatch = Callable[[LabelledBatch, np.ndarray, np.ndarray], None]
@@ -201,16 +200,18 @@ class _CategoryScoring:
             if batch.pictures:
                 (scored,) = score_pictures(self.scorer, batch.pictures, names)
                 assert scored is not None  # it was read
-                found = _of_picture(scored, batch.masks.shape[:0:-1])
+                found = of_picture(scored, batch.masks.shape[:0:-1])
             else:
                 k = top_k_at(record.category, self.model.backbone.image_size)
-                found = _of_batch(self.scorer.batch(batch.pixels, names), k, self.scorer.spread)
+                found = of_batch(self.scorer.batch(batch.pixels, names), k, self.scorer.spread)
             if self.on_batch:  # first: an image that counts as done must have its pictures
                 assert found.spreads is not None
                 self.on_batch(batch, found.maps, found.spreads)
             return self._counted(batch, found, record)
 
-    def _counted(self, batch: LabelledBatch, found: _Scores, record: CategoryRecord) -> Counted:
+    def _counted(
+        self, batch: LabelledBatch, found: ScoresAndMaps, record: CategoryRecord
+    ) -> Counted:
         """What the record keeps of a batch."""
         has_mask = np.array([s.label == 0 or s.mask is not None for s in batch.samples])
         pixel_aps = np.full(len(has_mask), np.nan)
@@ -241,68 +242,9 @@ class _CategoryScoring:
         return Counted(rows, maps=maps, masks=masks)
 
 
-class _Scores(NamedTuple):
-    """Scores of a batch.
-
-    Attributes:
-        values: of each image the columns of an :class:`ImageRow` from the text score to the
-            uncertainty and, with references, the last three.
-        maps: float32, as large as the masks.
-        spreads: uncertainty maps, likewise; None if they were not asked for.
-    """
-
-    values: list[list[float]]
-    maps: np.ndarray
-    spreads: np.ndarray | None
-
-
-def _of_batch(scored: ScoredBatch, k: int, spread: bool) -> _Scores:
-    found, top_means = deploy_scores(scored.words), top_mean(scored.words.map, k=k)
-    both = scored.combined
-    scores = both.deviations.scores() if both else found
-    columns = [found.text_score, found.map_score, top_means, scores.uncertainty]
-    columns += [scores.score, both.words_score, both.memory_score] if both else []
-    values = torch.stack([column.float() for column in columns], dim=1).tolist()
-    spreads = scored.spread.float().cpu().numpy() if spread else None
-    return _Scores(values, scored.maps.float().cpu().numpy(), spreads)
-
-
-def _of_picture(scored: ScoredImage, size: tuple[int, ...]) -> _Scores:
-    """Of one picture of (W, H) pixels, at its own size."""
-    width, height = size
-    values = [scored.text_score, scored.map_score, float("nan"), scored.uncertainty]
-    if scored.words_score is not None and scored.memory_score is not None:
-        values += [scored.score, scored.words_score, scored.memory_score]
-    maps = [
-        None if one is None else resize_map(one, (width, height))[None]  # (1, H, W)
-        for one in (scored.map, scored.spread)
-    ]
-    assert maps[0] is not None  # a scorer of an evaluation has maps
-    return _Scores([values], maps[0], maps[1])
-
-
 def top_k_at(category: str, size: int) -> int:
     """The published k covers the same share of the map at every size."""
     return max(1, round(top_k_for(category) * (size / PUBLISHED_SIZE) ** 2))
-
-
-def image_pixel_ap(anomaly_map: np.ndarray, mask: np.ndarray) -> float:
-    """Average precision of one image's pixels, its map (H, W) cut into 1024 equal steps.
-
-    Good enough to rank images by, at a hundredth of the exact one's time. NaN for an empty mask.
-    """
-    if not mask.any():
-        return float("nan")
-    low, high = float(anomaly_map.min()), float(anomaly_map.max())
-    scale = (_AP_STEPS - 1) / (high - low) if high > low else 0.0
-    total, positive = np.zeros((2, _AP_STEPS), np.int64)
-    for start in range(0, len(mask), _ROWS):
-        rows = slice(start, start + _ROWS)
-        steps = ((anomaly_map[rows] - low) * scale).astype(np.int32)
-        total += np.bincount(steps.ravel(), minlength=_AP_STEPS)
-        positive += np.bincount(steps[mask[rows]], minlength=_AP_STEPS)
-    negative = total - positive
-    return average_precision(Levels(np.arange(_AP_STEPS)[::-1], positive[::-1], negative[::-1]))
 
 
 def text_score_average_precision(records: dict[str, CategoryRecord]) -> float | None:

@@ -193,6 +193,22 @@ def train_unreadable(world: World) -> str:
     return evaluated(world, "--shots", 1)
 
 
+def tiles_of_the_authors(world: World) -> str:
+    tree(world.folder / "data")
+    return evaluated(world, "--tile", 64, "--protocol", "both", code=2)
+
+
+def tiles_for_each_other(world: World) -> str:
+    tree(world.folder / "data")
+    return evaluated(world, "--tile", 64, "--mutual", code=2)
+
+
+def tiles_of_none(world: World) -> str:
+    tree(world.folder / "data")
+    fitted(world, sound(world))
+    return evaluated(world, "--tile", "auto", "--profile", world.folder / "part", code=2)
+
+
 CASES = (
     Case(
         "profile of another checkpoint", "`other weights or scoring settings`", another_checkpoint
@@ -239,5 +255,20 @@ CASES = (
         "evaluated with normal test pictures, and said: `its train split cannot be read and "
         "counts as none`",
         train_unreadable,
+    ),
+    Case(
+        "evaluate --tile with the protocol authors",
+        "`whose maps and masks are of the model's size: use --protocol deploy`",
+        tiles_of_the_authors,
+    ),
+    Case(
+        "evaluate --tile with --mutual",
+        "`compared with each other as a whole alone; leave one of them out`",
+        tiles_for_each_other,
+    ),
+    Case(
+        "evaluate --tile auto with a profile that has no tiles",
+        "`a profile that was made without tiles: fit it with --tile`",
+        tiles_of_none,
     ),
 )

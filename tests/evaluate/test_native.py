@@ -3,6 +3,7 @@
 import json
 import shutil
 from dataclasses import replace
+from pathlib import Path
 
 import cv2
 import numpy as np
@@ -216,11 +217,16 @@ def test_report_and_sheets_show_large_pictures(tree, tiny_model, tmp_path):
     assert "not comparable" in (tmp_path / "report.html").read_text()
 
 
-def test_a_damaged_picture_is_skipped_and_the_others_counted(tree, tiny_model, tmp_path):
-    shutil.copytree(tree, tmp_path / "boards")
-    (tmp_path / "boards" / "nut" / "test" / "bad" / "1.png").write_bytes(b"no picture")
-    report = run(tmp_path / "boards", tiny_model, tmp_path / "out")
+def test_neither_a_damaged_picture_nor_a_lost_mask_costs_the_others(tree, tiny_model, tmp_path):
+    nut = shutil.copytree(tree, tmp_path / "boards") / "nut"
+    (nut / "test" / "bad" / "1.png").write_bytes(b"no picture")
+    (nut / "ground_truth" / "bad" / "2_mask.png").unlink()
+    report = run(nut.parent, tiny_model, tmp_path / "out")
     assert entry(report)["n_skipped"] == 1 and entry(report)["n_anomalous"] == 5
+    assert [Path(item["path"]).name for item in report["unmasked"]] == ["2.png"]
+    (nut / "test" / "bad" / "2.png").unlink()
+    rest = run(nut.parent, tiny_model, tmp_path / "rest")
+    assert entry(rest)["pixel"]["ap"] == pytest.approx(entry(report)["pixel"]["ap"], abs=1e-5)
 
 
 @pytest.mark.parametrize(

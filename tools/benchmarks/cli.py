@@ -22,6 +22,8 @@ from bayes_pfl.cli.options import (
     write_json,
 )
 from bayes_pfl.errors import ConfigError
+from benchmarks.large_cli import large, large_cost
+from benchmarks.texts import megabytes, numbers, of_bytes
 
 if TYPE_CHECKING:
     from benchmarks.subjects import BenchmarkedModel
@@ -74,7 +76,7 @@ def inference(
     say(
         f"an image: tower {report['backbone_seconds']:.4f} s, predict "
         f"{report['predict_seconds']:.4f} s: overhead {report['overhead']:.3f}; "
-        f"{report['images_per_second']:.2f} images/s; peak {_bytes(report['peak_memory_bytes'])}"
+        f"{report['images_per_second']:.2f} images/s; peak {of_bytes(report['peak_memory_bytes'])}"
     )
     _say_reduced(report)
     if "end_to_end" in report:
@@ -108,11 +110,11 @@ def training(
     report = benchmark_training(subject, settings)
     say(
         f"batch of {batch_size}: image tower {report['backbone_seconds']:.3f} s, step "
-        f"{report['step_seconds']:.3f} s, peak {_bytes(report['peak_memory_bytes'])}"
+        f"{report['step_seconds']:.3f} s, peak {of_bytes(report['peak_memory_bytes'])}"
     )
     say(
         f"from cached features {report['cached_step_seconds']:.3f} s, "
-        f"{report['cached_ratio']:.1%} of it, peak {_bytes(report['cached_peak_memory_bytes'])}"
+        f"{report['cached_ratio']:.1%} of it, peak {of_bytes(report['cached_peak_memory_bytes'])}"
     )
     if json_out:
         write_json(json_out, report)
@@ -167,21 +169,21 @@ def metrics(
     """Time and memory of all pixel metrics on random maps, compared with scikit-learn."""
     from benchmarks.metrics import benchmark_metrics
 
-    numbers = _numbers("--scaling", scaling)
-    report = benchmark_metrics(maps, size, seed, compare, numbers)
+    several = numbers("--scaling", scaling)
+    report = benchmark_metrics(maps, size, seed, compare, several)
     say(
         f"{maps} maps of {size}x{size}, every pixel metric: {report['seconds']:.2f} s, "
-        f"{_megabytes(report['peak_mb'])} above the inputs"
+        f"{megabytes(report['peak_mb'])} above the inputs"
     )
     if compare:
         say(
             f"scikit-learn, AUROC, AP and precision-recall curve alone: "
-            f"{report['sklearn_seconds']:.2f} s, {_megabytes(report['sklearn_peak_mb'])}; "
+            f"{report['sklearn_seconds']:.2f} s, {megabytes(report['sklearn_peak_mb'])}; "
             f"{report['ratio']:.1f} times ours; largest difference "
             f"{report['largest_difference']:.1e}"
         )
     for row in report["scaling"]:
-        say(f"{row['maps']} maps: {row['seconds']:.2f} s, peak {_megabytes(row['peak_mb'])}")
+        say(f"{row['maps']} maps: {row['seconds']:.2f} s, peak {megabytes(row['peak_mb'])}")
     if json_out:
         write_json(json_out, report)
 
@@ -202,7 +204,7 @@ def profiles(
     """Seconds of fit, predict with a profile compared with predict alone, and predict --mutual."""
     from benchmarks.profiles import ProfileSettings, benchmark_profiles
 
-    sizes = tuple(_numbers("--mutual", mutual))
+    sizes = tuple(numbers("--mutual", mutual))
     report = benchmark_profiles(
         ProfileSettings(checkpoint, pictures, sizes, samples, batch_size, repeats, device)
     )
@@ -217,7 +219,7 @@ def profiles(
             f"{row['pictures']} pictures compared with each other: "
             f"{row['seconds_per_picture']:.4f} s each "
             f"({row['processor_seconds_per_picture']:.4f} of a processor), "
-            f"peak {_megabytes(row['peak_mb'])}"
+            f"peak {megabytes(row['peak_mb'])}"
         )
     if json_out:
         write_json(json_out, report)
@@ -242,8 +244,8 @@ def soak(
         say(
             f"{name}: {found['images']} of {found['of']} images, "
             f"{found['images_per_second']:.0f} images/s; peak "
-            f"{_megabytes(found['peak_mb_after_a_tenth'])} after a tenth, "
-            f"{_megabytes(found['peak_mb'])} at the end"
+            f"{megabytes(found['peak_mb_after_a_tenth'])} after a tenth, "
+            f"{megabytes(found['peak_mb'])} at the end"
         )
 
     settings = SoakSettings(images, evaluated, minutes, report, names_in(parts))
@@ -252,20 +254,5 @@ def soak(
         write_json(json_out, found)
 
 
-def _numbers(option: str, text: str) -> list[int]:
-    """The numbers of a list separated by commas; nothing for "none"."""
-    try:
-        numbers = [] if text == "none" else [int(part) for part in names_in(text)]
-    except ValueError as error:
-        raise ConfigError(f"{option} {text!r}: give numbers, as in 100,1000, or none") from error
-    if numbers and min(numbers) < 1:
-        raise ConfigError(f"{option} {text!r}: each must be at least 1")
-    return numbers
-
-
-def _bytes(value: int | None) -> str:
-    return _megabytes(None if value is None else value / 2**20)
-
-
-def _megabytes(value: float | None) -> str:
-    return "memory unknown here" if value is None else f"{value:.0f} MB"
+app.command()(large)
+app.command()(large_cost)

@@ -20,7 +20,7 @@ def with_peak_memory(work: Callable[[], T]) -> tuple[T, float | None]:
     """
     before = _reset_peak()
     result = work()
-    after = _status("VmHWM") if before is not None else None
+    after = status_mb("VmHWM") if before is not None else None
     return result, None if before is None or after is None else after - before
 
 
@@ -36,7 +36,7 @@ def peak_bytes(work: Callable[[], object], device: torch.device) -> int | None:
         return torch.cuda.max_memory_allocated(device)
     known = device.type == "cpu" and _reset_peak() is not None
     work()
-    peak = _status("VmHWM") if known else None
+    peak = status_mb("VmHWM") if known else None
     return None if peak is None else round(peak * 2**20)
 
 
@@ -47,7 +47,7 @@ def reset_peak() -> bool:
 
 def peak_mb() -> float | None:
     """Most MB that were resident since :func:`reset_peak`, on Linux."""
-    return _status("VmHWM") if sys.platform.startswith("linux") else None
+    return status_mb("VmHWM")
 
 
 def _reset_peak() -> float | None:
@@ -57,10 +57,13 @@ def _reset_peak() -> float | None:
         Path("/proc/self/clear_refs").write_text("5")
     except OSError:  # not permitted in some containers
         return None
-    return _status("VmRSS")
+    return status_mb("VmRSS")
 
 
-def _status(field: str) -> float | None:
+def status_mb(field: str) -> float | None:
+    """A line of this process' status in MB, such as VmHWM or RssAnon; None where it is unknown."""
+    if not sys.platform.startswith("linux"):
+        return None
     for line in Path("/proc/self/status").read_text().splitlines():
         if line.startswith(f"{field}:"):
             return int(line.split()[1]) / 1024
