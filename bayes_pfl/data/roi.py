@@ -10,9 +10,10 @@ from __future__ import annotations
 
 import hashlib
 import os
+import zlib
 from dataclasses import dataclass
 from pathlib import Path
-from typing import NamedTuple, TypeAlias
+from typing import Any, NamedTuple, TypeAlias
 
 import numpy as np
 from PIL import Image
@@ -28,6 +29,7 @@ FOLDER = "folder"
 """What stands for the region in settings where each picture has its own."""
 
 _MAX_SIDE = 2**20
+_LONG = 32  # pixels that are looked at one after the other
 _WANTED = "give a mask picture, a JSON file of polygons, or a folder of these"
 
 Box: TypeAlias = "tuple[int, int, int, int]"
@@ -69,6 +71,12 @@ class Roi:
     def __deepcopy__(self, _: object) -> Roi:
         return self  # never changed
 
+    def __reduce__(self) -> tuple[Any, ...]:
+        # One travels with each picture that another process decodes: a mask of megabytes as a few
+        # thousand bytes.
+        packed = zlib.compress(np.packbits(self.mask).tobytes(), 1)
+        return _unpacked, (packed, self.mask.shape, self.source)
+
     def __repr__(self) -> str:
         return f"Roi({self.source or self.key!r})"
 
@@ -94,32 +102,49 @@ class Roi:
         return _stretched(self.mask, size, box, shape)
 
 
+def _unpacked(packed: bytes, shape: tuple[int, int], source: str) -> Roi:
+    """The region that :meth:`Roi.__reduce__` packed."""
+    bits = np.frombuffer(zlib.decompress(packed), np.uint8)
+    return Roi(np.unpackbits(bits, count=shape[0] * shape[1]).reshape(shape), source)
+
+
 def _stretched(
     mask: np.ndarray, size: tuple[int, int], box: Box, shape: tuple[int, int]
 ) -> np.ndarray:
     """As :meth:`Roi.inside`; a mask may be empty."""
-    edges = ((box[1], box[3], size[1]), (box[0], box[2], size[0]))
-    for axis, (begin, end, whole) in enumerate(edges):
-        pixels, count = mask.shape[axis], shape[axis]
-        if pixels == whole and count == end - begin:
-            mask = mask[begin:end] if axis == 0 else mask[:, begin:end]
-            continue
-        place = begin * count + np.arange(count + 1, dtype=np.int64) * (end - begin)
-        place *= pixels
-        starts, ends = place[:-1] // (whole * count), -(-place[1:] // (whole * count))
-        mask = _any(mask, starts, ends, axis)
-    return mask
+    rows = _spans(box[1], box[3], size[1], mask.shape[0], shape[0])
+    columns = _spans(box[0], box[2], size[0], mask.shape[1], shape[1])
+    (top, bottom), (left, right) = ((span[0][0], span[1][-1]) for span in (rows, columns))
+    found = _any(mask[top:bottom, left:right], rows[0] - top, rows[1] - top, 0)
+    return _any(found, columns[0] - left, columns[1] - left, 1)
+
+
+def _spans(
+    begin: int, end: int, whole: int, pixels: int, count: int
+) -> tuple[np.ndarray, np.ndarray]:
+    """Where the parts of an edge of the picture begin and end in pixels of the mask.
+
+    Args:
+        begin, end: of the edge of ``whole`` pixels, which is cut into ``count`` parts.
+    """
+    place = (begin * count + np.arange(count + 1, dtype=np.int64) * (end - begin)) * pixels
+    return place[:-1] // (whole * count), -(-place[1:] // (whole * count))
 
 
 def _any(mask: np.ndarray, starts: np.ndarray, ends: np.ndarray, axis: int) -> np.ndarray:
     """Whether there is a true value from each start to its end along an axis."""
-    low, high = int(starts[0]), int(ends[-1])
-    part = mask[low:high] if axis == 0 else mask[:, low:high]
-    beyond = ((0, 1), (0, 0)) if axis == 0 else ((0, 0), (0, 1))  # an end may be the length
-    padded = np.pad(part.view(np.uint8), beyond)
-    pairs = np.stack([starts, ends], axis=1).ravel() - low
-    found = np.maximum.reduceat(padded, pairs, axis=axis)
-    return (found[::2] if axis == 0 else found[:, ::2]).astype(bool)
+    longest = int((ends - starts).max())
+    if longest == 1 and len(starts) == mask.shape[axis]:
+        return mask
+    if longest > _LONG:
+        beyond = ((0, 1), (0, 0)) if axis == 0 else ((0, 0), (0, 1))  # an end may be the length
+        pairs = np.stack([starts, ends], axis=1).ravel()
+        found = np.maximum.reduceat(np.pad(mask.view(np.uint8), beyond), pairs, axis=axis)
+        return (found[::2] if axis == 0 else found[:, ::2]).astype(bool)
+    found = mask.take(starts, axis=axis)
+    for step in range(1, longest):
+        found |= mask.take(np.minimum(starts + step, ends - 1), axis=axis)
+    return found
 
 
 class RoiFolder(NamedTuple):
