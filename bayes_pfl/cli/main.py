@@ -182,7 +182,7 @@ def push(
     checkpoint: Annotated[str, Argument(help="Checkpoint or run folder, or an embedded name.")],
     repository: Annotated[str, Argument(help="On the Hugging Face hub: org/name.")],
     private: Annotated[
-        bool | None, Option(help="Of a new repository; default: the account's.")
+        bool | None, Option(help="Make a new repository private; default: what the account says.")
     ] = None,
     revision: Annotated[
         str | None, Option(help="Branch, made if it is not there; default: the main one.")
