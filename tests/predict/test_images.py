@@ -324,4 +324,4 @@ def test_paths_in_results_are_as_they_were_given(tiny_model, tmp_path, monkeypat
 )
 def test_values_of_a_wrong_kind_are_our_errors(tiny_model, option, said):
     with pytest.raises(ConfigError, match=said):
-        tiny_model.predict(picture((40, 30)), "metal nut", **option)
+        tiny_model.predict(picture(0, (40, 30)), "metal nut", **option)
