@@ -196,7 +196,7 @@ class Scorer:
         found: dict[int, ScoredImage] = {}
         with out_of_memory_explained(self.model, len(views), self.draws):
             for places in self._groups(views):
-                batch = self._views([views[at] for at in places])
+                batch = self.view_batch([views[at] for at in places])
                 found |= zip(places, batch.images(self.maps, self.spread), strict=True)
         return [found[at] for at in range(len(views))]
 
@@ -215,7 +215,9 @@ class Scorer:
         Args:
             class_names: those with references must not be mixed with others.
         """
-        return self._views([View(one, name) for one, name in zip(pixels, class_names, strict=True)])
+        return self.view_batch(
+            [View(one, name) for one, name in zip(pixels, class_names, strict=True)]
+        )
 
     def references_of(self, class_name: str, tile: Tile | None = None) -> References | None:
         """What pictures of a class name, or tiles of them, are compared with."""
@@ -223,7 +225,8 @@ class Scorer:
         return references.tiles if references and tile else references
 
     @torch.no_grad()
-    def _views(self, views: Sequence[View]) -> ScoredBatch:
+    def view_batch(self, views: Sequence[View]) -> ScoredBatch:
+        """Score B views that have the same references, or none: all whole pictures or all tiles."""
         pixels = [view.pixels for view in views]
         inside = inside_of([view.inside for view in views], self.model)
         features, words = self.encoded(pixels, [view.class_name for view in views], inside)
@@ -304,6 +307,8 @@ def run_draws(
 ) -> RunSamples:
     """The draws of a run, from its seed or the user's generator; the global one is not touched."""
     count = settings.sample_count(model)
+    if not isinstance(generator, torch.Generator | None):
+        raise ConfigError(f"generator is {type(generator).__name__}: give a torch.Generator")
     with torch.no_grad():
         if generator is None or count == 0:
             return model.draw(count, settings.seed)

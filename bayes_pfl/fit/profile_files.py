@@ -236,6 +236,8 @@ def known_profile(profile: ProfileLike | None) -> tuple[Profile | None, str]:
     Raises:
         ConfigError: as :func:`load_profile`.
     """
+    if not isinstance(profile, Profile | str | os.PathLike | None):
+        raise ConfigError(f"profile is {type(profile).__name__}: give a profile, or its folder")
     found = profile if profile is None or isinstance(profile, Profile) else load_profile(profile)
     return found, found.class_name if found else NEUTRAL
 

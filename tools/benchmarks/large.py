@@ -5,6 +5,7 @@ Symbols: W×H pixels of a picture, S model's image side.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import asdict, dataclass
 from itertools import chain
@@ -18,11 +19,11 @@ import torch
 from PIL import Image
 
 from bayes_pfl.checkpoints.load import load_checkpoint
-from bayes_pfl.data.tiles import BlendedMap, Tile, TileSettings, Tiling, cut
+from bayes_pfl.data.tiles import BlendedMap, Tile, TileSettings, Tiling, add_whole, cut
 from bayes_pfl.data.transforms import resize_image
 from bayes_pfl.detect.inputs import batched
 from bayes_pfl.detect.references import Deviations, most_deviating
-from bayes_pfl.detect.scorer import Scorer
+from bayes_pfl.detect.scorer import Scorer, View
 from bayes_pfl.errors import ConfigError
 from bayes_pfl.fit.fit import FitOptions, fit_profile
 from bayes_pfl.metrics import image_metrics
@@ -50,7 +51,8 @@ class LargeSettings:
         tile: as of ``predict``.
 
     Raises:
-        ConfigError: a category that is no texture of the renderer.
+        ConfigError: a category that is no texture of the renderer, or a picture so narrow that it
+            is not looked at as a whole.
     """
 
     checkpoint: str
@@ -73,6 +75,8 @@ class LargeSettings:
             raise ConfigError(
                 f"category {unknown[0]!r} is no surface: choose of {', '.join(known)}"
             )
+        if max(self.size) > 4 * min(self.size):
+            raise ConfigError(f"size = {self.size}: one side must be at most 4 times the other")
 
     @property
     def surfaces(self) -> list[Surface]:
@@ -206,9 +210,7 @@ class Judge:
         self.profile = fit_profile(model, pictures, self.name, options)
         known = self.profile.references
         assert known is not None and known.tiles is not None
-        self.scorers = [
-            Scorer(model, options, references={self.name: one}) for one in (known, known.tiles)
-        ]
+        self.scorer = Scorer(model, options, references={self.name: known})
 
     def options(self, tile: int | str | None) -> FitOptions:
         """How pictures are scored."""
@@ -219,15 +221,18 @@ class Judge:
 
     def views(self, picture: np.ndarray, tiles: Sequence[Tile] | None = None) -> list[_View]:
         """The whole and the tiles of a picture, uint8 (H, W, 3); None for all of them."""
-        whole = [resize_image(Image.fromarray(picture), self.side)]
-        parts = (cut(picture, tile, self.side) for tile in (self.tiles if tiles is None else tiles))
-        both = zip(self.scorers, (whole, parts), strict=True)
-        return list(chain.from_iterable(self._scored(scorer, pixels) for scorer, pixels in both))
+        whole = View(resize_image(Image.fromarray(picture), self.side), self.name)
+        parts = (
+            View(cut(picture, tile, self.side), self.name, tile)
+            for tile in (self.tiles if tiles is None else tiles)
+        )
+        batches = chain([[whole]], batched(parts, self.scorer.settings.batch_size))
+        return list(chain.from_iterable(self._scored(batch) for batch in batches))
 
     def found(self, views: Sequence[_View]) -> dict[str, Found]:
         """What each way says of a picture."""
         everywhere = np.ones(self.size[::-1], bool)
-        return self._found(views, self._maps(views, self.tiles, (0, 0), everywhere))
+        return self._found(views, (0, 0), everywhere)
 
     def found_fault(self, known: Sequence[_View], spoiled: Spoiled) -> dict[str, Found]:
         """What each way says of a picture with a fault.
@@ -235,61 +240,71 @@ class Judge:
         Args:
             known: the views of the picture without it.
         """
-        left, top, (high, wide) = spoiled.left, spoiled.top, spoiled.mask.shape
-        places = [
-            place
-            for place, tile in enumerate(self.tiles)
-            if tile.left < left + wide and left < tile.left + tile.side
-            if tile.top < top + high and top < tile.top + tile.side
-        ]
-        tiles = [self.tiles[place] for place in places]
-        changed = self.views(spoiled.picture, tiles)
+        corner = (spoiled.left, spoiled.top)
+        places = self._places(corner, spoiled.mask, 0)
+        changed = self.views(spoiled.picture, [self.tiles[place] for place in places])
         views = list(known)
-        for place, view in zip((-1, *places), changed, strict=True):
-            views[place + 1] = view
-        return self._found(views, self._maps(changed, tiles, (left, top), spoiled.mask))
+        for place, view in zip((_WHOLE, *(place + 1 for place in places)), changed, strict=True):
+            views[place] = view
+        return self._found(views, corner, spoiled.mask)
 
     @torch.no_grad()
-    def _scored(self, scorer: Scorer, pictures: Sequence[np.ndarray]) -> Iterator[_View]:
-        for pixels in batched(pictures, scorer.settings.batch_size):
-            scored = scorer.batch(pixels, [self.name] * len(pixels))
-            assert scored.combined is not None
-            words = deploy_scores(scored.words).score.tolist()
-            maps = gaussian_smooth(scored.words.map, scorer.sigma).cpu().numpy()
-            deviations = zip(
-                *(part.cpu().split(1) for part in scored.combined.deviations), strict=True
-            )
-            both = scored.maps.cpu().numpy()
-            for score, parts, *two in zip(words, deviations, maps, both, strict=True):
-                yield _View(score, Deviations(*parts), (two[0], two[1]))
+    def _scored(self, views: Sequence[View]) -> Iterator[_View]:
+        scored = self.scorer.view_batch(views)
+        assert scored.combined is not None
+        words = deploy_scores(scored.words).score.tolist()
+        parts = zip(*(part.cpu().split(1) for part in scored.combined.deviations), strict=True)
+        maps = gaussian_smooth(scored.words.map, self.scorer.sigma)
+        columns = (words, parts, *(kind.cpu().numpy() for kind in (maps, scored.maps)))
+        for score, part, by_words, by_both in zip(*columns, strict=True):
+            yield _View(score, Deviations(*part), (by_words, by_both))
 
-    def _found(self, views: Sequence[_View], peaks: dict[str, float]) -> dict[str, Found]:
-        first, parts = views[_WHOLE], [view.both for view in views]
+    def _found(
+        self, views: Sequence[_View], corner: tuple[int, int], mask: np.ndarray
+    ) -> dict[str, Found]:
+        """What each way says of all views of a picture, and of a part of its map."""
+        first = views[_WHOLE]
         scores = {
             "words": first.words,
             "words, tiles": max(view.words for view in views),
             "profile": float(first.both.scores().score),
-            "profile, tiles": float(most_deviating(parts).scores().score),
+            "profile, tiles": float(most_deviating([view.both for view in views]).scores().score),
         }
+        peaks = self._peaks(views, corner, mask)
         return {way: Found(scores[way], peaks[way]) for way in WAYS}
 
-    def _maps(
-        self,
-        views: Sequence[_View],
-        tiles: Sequence[Tile],
-        corner: tuple[int, int],
-        mask: np.ndarray,
+    def _peaks(
+        self, views: Sequence[_View], corner: tuple[int, int], mask: np.ndarray
     ) -> dict[str, float]:
         """The highest value of each way's map on a mask, bool (h, w), with its upper left corner at
-        ``corner``. The tiles must be all those that reach into it."""
+        ``corner`` (left, top).
+
+        Tiles so far away that they change nothing there are left out.
+        """
         left, top = corner
         part = np.s_[top : top + mask.shape[0], left : left + mask.shape[1]]
+        sigma = self.scorer.sigma
+        far = math.ceil((4 * sigma + 3) * max(self.size) / self.side)  # see tiles.add_whole
+        places = self._places(corner, mask, far)
         peaks = {}
         for at, way in enumerate(("words", "profile")):
+            whole = views[_WHOLE].maps[at]
             blended = BlendedMap(self.tiling, self.size)
-            for tile, view in zip(tiles, views[_WHOLE + 1 :], strict=True):
-                blended.add(tile, view.maps[at])
-            whole = cv2.resize(views[_WHOLE].maps[at], self.size, interpolation=cv2.INTER_LINEAR)
-            peaks[way] = float(whole[part][mask].max())
-            peaks[f"{way}, tiles"] = max(peaks[way], float(blended.values[part][mask].max()))
+            for place in places:
+                blended.add(self.tiles[place], views[place + 1].maps[at])
+            add_whole(blended.values, whole, sigma)
+            alone = cv2.resize(whole, self.size, interpolation=cv2.INTER_LINEAR)
+            peaks[way] = float(alone[part][mask].max())
+            peaks[f"{way}, tiles"] = float(blended.values[part][mask].max())
         return peaks
+
+    def _places(self, corner: tuple[int, int], mask: np.ndarray, far: int) -> list[int]:
+        """The tiles that reach to within ``far`` pixels of a mask."""
+        left, top = corner
+        high, wide = mask.shape
+        return [
+            place
+            for place, tile in enumerate(self.tiles)
+            if tile.left - far < left + wide and left - far < tile.left + tile.side
+            if tile.top - far < top + high and top - far < tile.top + tile.side
+        ]

@@ -117,7 +117,8 @@ def large_cost(
             f"{row['samples']} samples, {'a profile' if row['profile'] else 'words alone'}: "
             f"{row['views']} views in {row['best_seconds']:.2f} s at best, "
             f"{row['median_seconds']:.2f} s in the median; {row['seconds_per_megapixel']:.3f} s a "
-            f"megapixel, {row['tiles_per_second']:.1f} tiles/s"
+            f"megapixel, {row['tiles_per_second']:.1f} tiles/s, "
+            f"{row['processor_seconds_per_tile']:.3f} s of processor time a tile"
         )
     if found := report["memory"]:
         say(

@@ -30,7 +30,7 @@ from bayes_pfl.predict.settings import FolderSettings
 from bayes_pfl.rendering import TEST_CATEGORIES, render
 from bayes_pfl.support.environment import environment
 from benchmarks.memory import peak_mb
-from benchmarks.timing import interleaved, medians
+from benchmarks.timing import interleaved, medians, with_processor_time
 
 _CATEGORY = TEST_CATEGORIES[0]
 _FITTED_SIDE, _MUTUAL_SIDE = 256, 64
@@ -89,7 +89,7 @@ def benchmark_profiles(settings: ProfileSettings) -> dict[str, Any]:
     works = {"plain": None, "profile": profile}
     processor: dict[str, list[float]] = {name: [] for name in works}
     turns = {
-        name: _noting(_prediction(model, one, settings), processor[name])
+        name: with_processor_time(_prediction(model, one, settings), processor[name])
         for name, one in works.items()
     }
     taken = interleaved(turns, settings.repeats, model.device)
@@ -126,18 +126,6 @@ def _prediction(
     name = "object"  # the profile's, so that both score the same words
     stream = predict_stream(model, itertools.cycle(pictures), name, scoring, profile=profile)
     return lambda: list(itertools.islice(stream, count))
-
-
-def _noting(work: Callable[[], object], spent: list[float]) -> Callable[[], object]:
-    """The same work; the processor time of each call is added to a list."""
-
-    def noted() -> object:
-        before = time.process_time()
-        result = work()
-        spent.append(time.process_time() - before)
-        return result
-
-    return noted
 
 
 def _by_itself(count: int, settings: ProfileSettings) -> dict[str, Any]:
