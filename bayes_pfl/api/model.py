@@ -16,7 +16,7 @@ from typing_extensions import Self, Unpack
 from bayes_pfl.checkpoints.format import save_checkpoint
 from bayes_pfl.checkpoints.load import DEFAULT_CHECKPOINT, load_checkpoint
 from bayes_pfl.checkpoints.publish import push_checkpoint
-from bayes_pfl.data.roi import RoiLike
+from bayes_pfl.data.roi_files import RoiLike
 from bayes_pfl.data.tiles import DEFAULT_OVERLAP
 from bayes_pfl.detect.inputs import ImageLike
 from bayes_pfl.detect.result_list import Results

@@ -26,7 +26,8 @@ from torch import Tensor
 
 from bayes_pfl.config import from_dict
 from bayes_pfl.data.images import read_image, read_mask
-from bayes_pfl.data.roi import FOLDER, Roi
+from bayes_pfl.data.roi import Roi
+from bayes_pfl.data.roi_files import FOLDER
 from bayes_pfl.data.tiles import Tiling
 from bayes_pfl.detect.memory import PatchMemory
 from bayes_pfl.detect.name_sensitivity import NEUTRAL, NameEffect

@@ -12,7 +12,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from bayes_pfl.data.decoding import Decoded, decode
-from bayes_pfl.data.roi import below
+from bayes_pfl.data.roi_files import below
 from bayes_pfl.data.wording import ClassNames
 from bayes_pfl.detect.pictures import score_pictures
 from bayes_pfl.detect.scorer import ScoredImage, Scorer

@@ -7,7 +7,8 @@ import numpy as np
 import pytest
 from PIL import Image, ImageDraw
 
-from bayes_pfl.data.roi import PictureRoi, Roi, RoiFolder, read_roi, roi_of
+from bayes_pfl.data.roi import PictureRoi, Roi
+from bayes_pfl.data.roi_files import RoiFolder, read_roi, roi_of
 from bayes_pfl.data.tiles import Tiling
 from bayes_pfl.errors import DataError
 
