@@ -13,6 +13,7 @@ from typing import Any
 
 import numpy as np
 from sklearn.base import BaseEstimator, OutlierMixin
+from sklearn.metrics import roc_auc_score
 from sklearn.utils.validation import check_is_fitted
 
 from bayes_pfl.api.model import BayesPFL
@@ -184,14 +185,42 @@ class AnomalyDetector(OutlierMixin, BaseEstimator):
         """1 for inliers, -1 for outliers, int (n,)."""
         return np.where(self.decision_function(X) >= 0, 1, -1)
 
+    def score(self, X: Images, y: Any = None) -> float:
+        """For model selection, in [0, 1]; small folds of normal images need no threshold.
+
+        Args:
+            y: 1 for inliers, -1 for outliers; None for inliers alone.
+
+        Returns:
+            The area under the ROC curve where both kinds are there, else the mean of 1 plus
+            `score_samples` (of inliers) or of minus `score_samples` (of outliers).
+        """
+        samples = self.score_samples(X)
+        truth = np.ones(len(samples)) if y is None else np.asarray(y)
+        if len(set(truth.tolist())) > 1:
+            return float(roc_auc_score(truth, samples))
+        return float(np.mean(1 + samples if truth[0] == 1 else -samples))
+
     def explain(self, X: Images) -> list[AnomalyResult]:
         """Whole results with maps, intervals and p-values, one for each image."""
         return list(self._stream(X, True))
 
+    def __getstate__(self) -> dict[str, Any]:
+        """Without the model where its name is known: it is loaded again when it is needed."""
+        state = dict(super().__getstate__())
+        if not isinstance(self.checkpoint, BayesPFL):
+            state.pop("model_", None)
+        return state
+
+    def _model(self) -> BayesPFL:
+        if not hasattr(self, "model_") and not isinstance(self.checkpoint, BayesPFL):
+            self.model_ = BayesPFL.from_pretrained(self.checkpoint, device=self.device)
+        return self.model_
+
     def _stream(self, X: Images, uncertainty: bool) -> Iterable[AnomalyResult]:
         check_is_fitted(self, "profile_")
         return predict_stream(
-            self.model_,
+            self._model(),
             _images(X),
             self.class_name,
             self._settings(),

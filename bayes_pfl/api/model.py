@@ -16,9 +16,10 @@ from typing_extensions import Self, Unpack
 from bayes_pfl.checkpoints.format import save_checkpoint
 from bayes_pfl.checkpoints.load import DEFAULT_CHECKPOINT, load_checkpoint
 from bayes_pfl.checkpoints.publish import push_checkpoint
-from bayes_pfl.data.roi import RoiLike
+from bayes_pfl.data.roi_files import RoiLike
 from bayes_pfl.data.tiles import DEFAULT_OVERLAP
 from bayes_pfl.detect.inputs import ImageLike
+from bayes_pfl.detect.result_list import Results
 from bayes_pfl.detect.results import AnomalyResult
 from bayes_pfl.detect.settings import ScoringSettings
 from bayes_pfl.errors import ConfigError
@@ -90,7 +91,7 @@ class BayesPFL(BayesPFLNetwork):
         images: list[Any] | tuple[Any, ...],
         class_name: str | Iterable[str] | None = None,
         **options: Unpack[PredictOptions],
-    ) -> list[AnomalyResult]: ...
+    ) -> Results: ...
 
     @overload
     def predict(
@@ -98,7 +99,7 @@ class BayesPFL(BayesPFLNetwork):
         images: ImageLike | Iterable[ImageLike],
         class_name: str | Iterable[str] | None = None,
         **options: Unpack[PredictOptions],
-    ) -> AnomalyResult | list[AnomalyResult]: ...
+    ) -> AnomalyResult | Results: ...
 
     def predict(
         self,
@@ -121,7 +122,7 @@ class BayesPFL(BayesPFLNetwork):
         window: tuple[float, float] | None = None,
         roi: RoiLike | None = None,
         min_area: int = 1,
-    ) -> AnomalyResult | list[AnomalyResult]:
+    ) -> AnomalyResult | Results:
         """Detect anomalies in one image, or in several of any sizes.
 
         The score is half the text score and half the mean of the highest 0.75% of the map's
@@ -166,7 +167,7 @@ class BayesPFL(BayesPFLNetwork):
             min_area: of the results' ``regions``: those of fewer pixels are left out.
 
         Returns:
-            One result for one image, else a list in the order given.
+            One result for one image, else a list in the order given, with ``to_table()``.
 
         Raises:
             ConfigError: a setting that cannot be used, or names and images that differ in number.
@@ -196,7 +197,7 @@ class BayesPFL(BayesPFLNetwork):
             roi=roi,
             min_area=min_area,
         )
-        results = list(stream)
+        results = Results(stream)
         return results[0] if one else results
 
     def predict_stream(

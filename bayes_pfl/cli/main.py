@@ -12,7 +12,7 @@ import warnings
 from pathlib import Path
 from typing import Annotated, Any
 
-from typer import Argument, Option, Typer
+from typer import Argument, Exit, Option, Typer
 from typer.core import TyperGroup
 
 from bayes_pfl.cli import app as pages
@@ -38,6 +38,7 @@ from bayes_pfl.support.processes import (
     is_first_process,
     terminable,
 )
+from bayes_pfl.support.version import __version__
 
 _RESUMABLE = ("predict", "evaluate", "train")
 _PYTHONS_WARNING = warnings.formatwarning
@@ -71,12 +72,28 @@ class _Commands(TyperGroup):
 app = Typer(
     name="bayes-pfl",
     cls=_Commands,
-    help="Zero-shot anomaly detection by Bayesian prompt flow learning.",
     no_args_is_help=True,
-    add_completion=False,
+    context_settings={"help_option_names": ["-h", "--help"]},
+    rich_markup_mode=None,  # its tables cut the names of options at 80 columns
     pretty_exceptions_enable=False,
 )
 app.add_typer(datasets.app, name="datasets")
+
+
+def _say_version(wanted: bool) -> None:
+    if wanted:
+        opt.say(f"bayes-pfl {__version__}")
+        raise Exit
+
+
+@app.callback()
+def _common(
+    version: Annotated[
+        bool,
+        Option("--version", callback=_say_version, is_eager=True, help="The version, and no more."),
+    ] = False,
+) -> None:
+    """Zero-shot anomaly detection by Bayesian prompt flow learning."""
 
 
 def main() -> None:
@@ -165,7 +182,7 @@ def push(
     checkpoint: Annotated[str, Argument(help="Checkpoint or run folder, or an embedded name.")],
     repository: Annotated[str, Argument(help="On the Hugging Face hub: org/name.")],
     private: Annotated[
-        bool | None, Option(help="Of a new repository; default: the account's.")
+        bool | None, Option(help="Make a new repository private; default: what the account says.")
     ] = None,
     revision: Annotated[
         str | None, Option(help="Branch, made if it is not there; default: the main one.")

@@ -29,8 +29,12 @@ PartImages = Annotated[
 
 
 def predict(
-    folder: Annotated[
-        str, Argument(help="Images, read recursively; a URL such as s3://... with ray.")
+    images: Annotated[
+        list[str],
+        Argument(
+            help="A folder, read recursively; or files, folders and patterns such as '*.jpg'. With "
+            "ray one folder or a URL such as s3://...."
+        ),
     ],
     out: Annotated[str, Option(help="Folder for the results; with ray also a URL.")],
     class_name: class_names.ClassName = None,
@@ -135,11 +139,13 @@ def predict(
             )
         if overlay_uncertainty:
             raise ConfigError("--overlay-uncertainty: ray draws no overlays; leave it out")
+        if len(images) > 1:
+            raise ConfigError(f"{len(images)} places: ray takes one folder or URL")
         pool = Pool(actors, cpus_per_actor, gpus_per_actor)
         with opt.bars() as progress:
             summary = predict_ray(
                 checkpoint,
-                folder,
+                images[0],
                 out,
                 device=device,
                 pretrained=pretrained,
@@ -151,14 +157,14 @@ def predict(
     else:
         from bayes_pfl.predict.folder import predict_folder
 
-        _refuse_without_ray((actors, gpus_per_actor, part_images), (folder, out))
+        _refuse_without_ray((actors, gpus_per_actor, part_images), (*images, out))
         model = opt.load_model(checkpoint, device, pretrained)
         if known is None:
             class_names.warn_of_names(model, names)
         with opt.bars() as progress:
             summary = predict_folder(
                 model,
-                folder,
+                images if len(images) > 1 else images[0],
                 out,
                 mutual=drawn,
                 checkpoint=checkpoint,

@@ -18,7 +18,8 @@ from torch.utils.data import DataLoader
 
 from bayes_pfl.data.large_tiff import LargeTiff
 from bayes_pfl.data.pages import Picture, large_page
-from bayes_pfl.data.roi import AnyRoi, PictureRoi, roi_of
+from bayes_pfl.data.roi import PictureRoi
+from bayes_pfl.data.roi_files import AnyRoi, roi_of
 from bayes_pfl.data.tiles import Cutting, TileSettings, Tiling, tiles_of
 from bayes_pfl.data.transforms import resize_image
 

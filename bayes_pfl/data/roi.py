@@ -9,26 +9,18 @@ Symbols: h×w pixels of a mask, W×H of a picture, S the model's image side.
 from __future__ import annotations
 
 import hashlib
-import os
+import zlib
 from dataclasses import dataclass
-from pathlib import Path
-from typing import NamedTuple, TypeAlias
+from typing import Any, TypeAlias
 
 import numpy as np
 from PIL import Image
 
-from bayes_pfl.data.image_files import readable_suffixes
-from bayes_pfl.data.images import read_mask
-from bayes_pfl.data.meta import confined
-from bayes_pfl.data.polygons import read_polygons
 from bayes_pfl.data.tiles import Tile
 from bayes_pfl.errors import DataError
 
-FOLDER = "folder"
-"""What stands for the region in settings where each picture has its own."""
-
 _MAX_SIDE = 2**20
-_WANTED = "give a mask picture, a JSON file of polygons, or a folder of these"
+_LONG = 32  # pixels that are looked at one after the other
 
 Box: TypeAlias = "tuple[int, int, int, int]"
 """Left, top, right and bottom in pixels of a picture, the last two exclusive."""
@@ -69,6 +61,12 @@ class Roi:
     def __deepcopy__(self, _: object) -> Roi:
         return self  # never changed
 
+    def __reduce__(self) -> tuple[Any, ...]:
+        # One travels with each picture that another process decodes: a mask of megabytes as a few
+        # thousand bytes.
+        packed = zlib.compress(np.packbits(self.mask).tobytes(), 1)
+        return _unpacked, (packed, self.mask.shape, self.source)
+
     def __repr__(self) -> str:
         return f"Roi({self.source or self.key!r})"
 
@@ -94,110 +92,49 @@ class Roi:
         return _stretched(self.mask, size, box, shape)
 
 
+def _unpacked(packed: bytes, shape: tuple[int, int], source: str) -> Roi:
+    """The region that :meth:`Roi.__reduce__` packed."""
+    bits = np.frombuffer(zlib.decompress(packed), np.uint8)
+    return Roi(np.unpackbits(bits, count=shape[0] * shape[1]).reshape(shape), source)
+
+
 def _stretched(
     mask: np.ndarray, size: tuple[int, int], box: Box, shape: tuple[int, int]
 ) -> np.ndarray:
     """As :meth:`Roi.inside`; a mask may be empty."""
-    edges = ((box[1], box[3], size[1]), (box[0], box[2], size[0]))
-    for axis, (begin, end, whole) in enumerate(edges):
-        pixels, count = mask.shape[axis], shape[axis]
-        if pixels == whole and count == end - begin:
-            mask = mask[begin:end] if axis == 0 else mask[:, begin:end]
-            continue
-        place = begin * count + np.arange(count + 1, dtype=np.int64) * (end - begin)
-        place *= pixels
-        starts, ends = place[:-1] // (whole * count), -(-place[1:] // (whole * count))
-        mask = _any(mask, starts, ends, axis)
-    return mask
+    rows = _spans(box[1], box[3], size[1], mask.shape[0], shape[0])
+    columns = _spans(box[0], box[2], size[0], mask.shape[1], shape[1])
+    (top, bottom), (left, right) = ((span[0][0], span[1][-1]) for span in (rows, columns))
+    found = _any(mask[top:bottom, left:right], rows[0] - top, rows[1] - top, 0)
+    return _any(found, columns[0] - left, columns[1] - left, 1)
+
+
+def _spans(
+    begin: int, end: int, whole: int, pixels: int, count: int
+) -> tuple[np.ndarray, np.ndarray]:
+    """Where the parts of an edge of the picture begin and end in pixels of the mask.
+
+    Args:
+        begin, end: of the edge of ``whole`` pixels, which is cut into ``count`` parts.
+    """
+    place = (begin * count + np.arange(count + 1, dtype=np.int64) * (end - begin)) * pixels
+    return place[:-1] // (whole * count), -(-place[1:] // (whole * count))
 
 
 def _any(mask: np.ndarray, starts: np.ndarray, ends: np.ndarray, axis: int) -> np.ndarray:
     """Whether there is a true value from each start to its end along an axis."""
-    low, high = int(starts[0]), int(ends[-1])
-    part = mask[low:high] if axis == 0 else mask[:, low:high]
-    beyond = ((0, 1), (0, 0)) if axis == 0 else ((0, 0), (0, 1))  # an end may be the length
-    padded = np.pad(part.view(np.uint8), beyond)
-    pairs = np.stack([starts, ends], axis=1).ravel() - low
-    found = np.maximum.reduceat(padded, pairs, axis=axis)
-    return (found[::2] if axis == 0 else found[:, ::2]).astype(bool)
-
-
-class RoiFolder(NamedTuple):
-    """Regions in files that are called as their pictures are, with any suffix.
-
-    Attributes:
-        folder: of the regions.
-        root: of the pictures, whose paths below it are those of the regions; None to go by the
-            names of files alone.
-    """
-
-    folder: Path
-    root: Path | None = None
-
-    @property
-    def key(self) -> str:
-        """:data:`FOLDER`."""
-        return FOLDER
-
-    @property
-    def source(self) -> str:
-        """The folder, for summaries."""
-        return str(self.folder)
-
-    @property
-    def identity(self) -> str:
-        """What a run that is resumed must share."""
-        return os.path.realpath(self.folder)
-
-    def of(self, path: Path) -> Roi:
-        """The region of a picture's file: `a.jpg.png` or `a.png` for `a.jpg`.
-
-        Raises:
-            DataError: there is none, or several; or it cannot be read.
-        """
-        inner = path.relative_to(self.root) if self.root else Path(path.name)
-        endings = (*readable_suffixes(), ".json")
-        for name in (inner.name, inner.stem):
-            names = [f"{name}{end}" for low in endings for end in (low, low.upper())]
-            found = [one for one in names if (self.folder / inner.parent / one).is_file()]
-            if len(found) > 1:
-                raise DataError(
-                    f"{len(found)} regions of interest in {self.folder / inner.parent}: "
-                    f"{', '.join(found)}; leave one"
-                )
-            if found:
-                return _read(confined(self.folder, (inner.parent / found[0]).as_posix()))
-        raise DataError(
-            f"no region of interest {inner.with_suffix('.png').as_posix()} (or another suffix) in "
-            f"{self.folder}; add one, or leave the picture out"
-        )
-
-
-AnyRoi: TypeAlias = "Roi | RoiFolder"
-RoiLike: TypeAlias = "Roi | RoiFolder | str | os.PathLike[str]"
-
-
-def read_roi(roi: RoiLike | None) -> AnyRoi | None:
-    """The region in a mask picture or a JSON file of polygons, or the regions in a folder.
-
-    Raises:
-        DataError: there is none, or it cannot be read.
-    """
-    if roi is None or isinstance(roi, Roi | RoiFolder):
-        return roi
-    if not isinstance(roi, str | os.PathLike):
-        raise DataError(f"roi is {type(roi).__name__}: {_WANTED}")
-    path = Path(roi)
-    if path.is_dir():
-        return RoiFolder(path)
-    if not path.exists():
-        raise DataError(f"{path}: no such file or folder; {_WANTED}")
-    return _read(path)
-
-
-def _read(path: Path) -> Roi:
-    mask = read_polygons(path) if path.suffix.lower() == ".json" else read_mask(path)
-    return Roi(mask, str(path))
+    longest = int((ends - starts).max())
+    if longest == 1 and len(starts) == mask.shape[axis]:
+        return mask
+    if longest > _LONG:
+        beyond = ((0, 1), (0, 0)) if axis == 0 else ((0, 0), (0, 1))  # an end may be the length
+        pairs = np.stack([starts, ends], axis=1).ravel()
+        found = np.maximum.reduceat(np.pad(mask.view(np.uint8), beyond), pairs, axis=axis)
+        return (found[::2] if axis == 0 else found[:, ::2]).astype(bool)
+    found = mask.take(starts, axis=axis)
+    for step in range(1, longest):
+        found |= mask.take(np.minimum(starts + step, ends - 1), axis=axis)
+    return found
 
 
 @dataclass(frozen=True)
@@ -266,36 +203,3 @@ class PictureRoi:
     def whole(self, size: tuple[int, int]) -> np.ndarray:
         """The whole picture at a size of (width, height): bool (height, width)."""
         return self.roi.inside(size, (0, 0, *size), size[::-1])
-
-
-def roi_of(roi: AnyRoi | None, path: Path | None, size: tuple[int, int]) -> PictureRoi | None:
-    """The region of a picture; None without one.
-
-    Args:
-        path: of its file; None for a picture from memory.
-        size: (W, H).
-
-    Raises:
-        DataError: the picture has none in the folder of regions.
-    """
-    if roi is None:
-        return None
-    if isinstance(roi, RoiFolder):
-        if path is None:
-            raise DataError(
-                f"a picture from memory has no region of interest in {roi.folder}; give a file"
-            )
-        roi = roi.of(path)
-    return PictureRoi.of(roi, size)
-
-
-def below(roi: AnyRoi | None, root: Path) -> AnyRoi | None:
-    """The same, a folder of regions with paths as those of pictures below a folder."""
-    return roi._replace(root=root) if isinstance(roi, RoiFolder) else roi
-
-
-def roi_summary(roi: AnyRoi | None) -> dict[str, str | None] | None:
-    """What summaries say of it: where it was read from, and the hash of a mask."""
-    if roi is None:
-        return None
-    return {"source": roi.source, "sha256": roi.key if isinstance(roi, Roi) else None}

@@ -21,7 +21,8 @@ from bayes_pfl.data.dicom import Window
 from bayes_pfl.data.images import SEVERAL, read_image
 from bayes_pfl.data.pixels import as_rgb
 from bayes_pfl.data.records import DatasetWarning
-from bayes_pfl.data.roi import AnyRoi, PictureRoi, roi_of
+from bayes_pfl.data.roi import PictureRoi
+from bayes_pfl.data.roi_files import AnyRoi, roi_of
 from bayes_pfl.data.tiles import Cutting, TileSettings, Tiling, tiles_of
 from bayes_pfl.data.transforms import resize_image
 from bayes_pfl.errors import DataError

@@ -9,6 +9,7 @@ from base64 import b64encode
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
+from typing import Any
 
 import cv2
 import numpy as np
@@ -117,6 +118,64 @@ class AnomalyResult:
         if self.map_threshold is None:
             return None
         return find_regions(self.anomaly_map, self._rule(None, self.min_area)).regions
+
+    def to_dict(self) -> dict[str, Any]:
+        """The figures, by the names of the columns of predictions.csv: nothing but text, numbers
+        and None, as JSON takes them."""
+        regions = self.regions
+        return {
+            "path": self.path,
+            "class_name": self.class_name,
+            "width": self.size[0],
+            "height": self.size[1],
+            "score": self.score,
+            "label": self.label,
+            "p_value": self.p_value,
+            "needs_review": self.needs_review,
+            "score_low": self.interval[0],
+            "score_high": self.interval[1],
+            "uncertainty": self.uncertainty,
+            "text_score": self.text_score,
+            "map_score": self.map_score,
+            "words_score": self.words_score,
+            "memory_score": self.memory_score,
+            "regions": None if regions is None else len(regions),
+        }
+
+    def mask(self, threshold: float | None = None) -> np.ndarray:
+        """Where the map is at or above a threshold, in regions of ``min_area`` pixels at least.
+
+        Args:
+            threshold: of the map; None for the profile's.
+
+        Returns:
+            bool (H, W).
+
+        Raises:
+            ConfigError: no threshold is known, or it is no number.
+        """
+        found = find_regions(self.anomaly_map, self._rule(threshold, self.min_area))
+        return found.mask().astype(bool)
+
+    def plot(self, axes: Any = None, **options: Any) -> Any:
+        """Draw the overlay with matplotlib.
+
+        Args:
+            axes: to draw on; None for those of a new figure.
+            options: of :meth:`overlay`.
+
+        Returns:
+            The axes.
+        """
+        from matplotlib import pyplot
+
+        picture = self.overlay(**options)
+        if axes is None:
+            shape = picture.width / 160, picture.height / 160
+            axes = pyplot.figure(figsize=shape, layout="constrained").add_subplot()
+        axes.imshow(np.asarray(picture))
+        axes.set_axis_off()
+        return axes
 
     def overlay(
         self,

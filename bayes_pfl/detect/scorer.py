@@ -307,6 +307,8 @@ def run_draws(
 ) -> RunSamples:
     """The draws of a run, from its seed or the user's generator; the global one is not touched."""
     count = settings.sample_count(model)
+    if not isinstance(generator, torch.Generator | None):
+        raise ConfigError(f"generator is {type(generator).__name__}: give a torch.Generator")
     with torch.no_grad():
         if generator is None or count == 0:
             return model.draw(count, settings.seed)

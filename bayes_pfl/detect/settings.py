@@ -9,7 +9,8 @@ from typing import Any
 
 from bayes_pfl.config import MAX_SAMPLES, MAX_WORKERS
 from bayes_pfl.data.dicom import Window
-from bayes_pfl.data.roi import AnyRoi, Roi, RoiFolder, RoiLike, read_roi, roi_summary
+from bayes_pfl.data.roi import Roi
+from bayes_pfl.data.roi_files import AnyRoi, RoiFolder, RoiLike, read_roi, roi_summary
 from bayes_pfl.data.tiles import DEFAULT_OVERLAP, TileSettings
 from bayes_pfl.errors import ConfigError
 from bayes_pfl.model.network import BayesPFLNetwork

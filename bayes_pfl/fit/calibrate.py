@@ -12,7 +12,7 @@ import numpy as np
 from bayes_pfl.checkpoints.fingerprint import fingerprint
 from bayes_pfl.data.decoding import Decoded, decode
 from bayes_pfl.data.pages import find_pictures
-from bayes_pfl.data.roi import below
+from bayes_pfl.data.roi_files import below
 from bayes_pfl.detect.class_names import check_class_name
 from bayes_pfl.detect.inputs import ImageLike, Loaded, batched, load_pixels
 from bayes_pfl.detect.pictures import score_pictures

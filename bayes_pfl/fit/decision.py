@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import numbers
 import os
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -94,8 +95,9 @@ class Decision:
     def __post_init__(self) -> None:
         for name in ("threshold", "map_threshold"):
             value = getattr(self, name)
-            if value is not None and not math.isfinite(value):
-                raise ConfigError(f"{name} = {value}: give a number; scores lie within 0 and 1")
+            number = isinstance(value, numbers.Real) and not isinstance(value, bool)
+            if value is not None and not (number and math.isfinite(value)):
+                raise ConfigError(f"{name} = {value!r}: give a number; scores lie within 0 and 1")
 
     def region_rule(self, min_area: int) -> RegionRule | None:
         """What counts as a region of a map; None without a threshold of it."""

@@ -12,7 +12,8 @@ import numpy as np
 
 from bayes_pfl.data.decoding import PICTURES_AT_ONCE, decode
 from bayes_pfl.data.pages import find_pictures
-from bayes_pfl.data.roi import FOLDER, PictureRoi, below
+from bayes_pfl.data.roi import PictureRoi
+from bayes_pfl.data.roi_files import FOLDER, below
 from bayes_pfl.detect.class_names import check_class_name
 from bayes_pfl.detect.inputs import ImageLike, batched
 from bayes_pfl.detect.name_sensitivity import effect_of_name

@@ -26,7 +26,8 @@ from torch import Tensor
 
 from bayes_pfl.config import from_dict
 from bayes_pfl.data.images import read_image, read_mask
-from bayes_pfl.data.roi import FOLDER, Roi
+from bayes_pfl.data.roi import Roi
+from bayes_pfl.data.roi_files import FOLDER
 from bayes_pfl.data.tiles import Tiling
 from bayes_pfl.detect.memory import PatchMemory
 from bayes_pfl.detect.name_sensitivity import NEUTRAL, NameEffect
@@ -236,6 +237,8 @@ def known_profile(profile: ProfileLike | None) -> tuple[Profile | None, str]:
     Raises:
         ConfigError: as :func:`load_profile`.
     """
+    if not isinstance(profile, Profile | str | os.PathLike | None):
+        raise ConfigError(f"profile is {type(profile).__name__}: give a profile, or its folder")
     found = profile if profile is None or isinstance(profile, Profile) else load_profile(profile)
     return found, found.class_name if found else NEUTRAL
 

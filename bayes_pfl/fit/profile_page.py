@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from bayes_pfl.data.roi import FOLDER
+from bayes_pfl.data.roi_files import FOLDER
 from bayes_pfl.detect.references import References
 from bayes_pfl.fit.profile import Profile
 

@@ -12,7 +12,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from bayes_pfl.data.decoding import Decoded, decode
-from bayes_pfl.data.roi import below
+from bayes_pfl.data.roi_files import below
 from bayes_pfl.data.wording import ClassNames
 from bayes_pfl.detect.pictures import score_pictures
 from bayes_pfl.detect.scorer import ScoredImage, Scorer
@@ -26,6 +26,7 @@ from bayes_pfl.predict.inputs import InputImages, read_input
 from bayes_pfl.predict.ledger import RESTART, Ledger, run_header
 from bayes_pfl.predict.mutual import by_mutual_scoring
 from bayes_pfl.predict.output import OutputFolder
+from bayes_pfl.predict.places import Given, places_of
 from bayes_pfl.predict.rows import Row, entry_of, row_of, scored_row
 from bayes_pfl.predict.settings import FolderSettings
 from bayes_pfl.predict.summary import Summary, read_summary
@@ -44,7 +45,7 @@ _BATCHES_BEING_DRAWN = 2
 
 def predict_folder(
     model: BayesPFLNetwork,
-    folder: str | os.PathLike[str],
+    folder: Given,
     out: str | os.PathLike[str],
     *,
     class_name: str | ClassNames | None = None,
@@ -69,6 +70,8 @@ def predict_folder(
     not taken for input.
 
     Args:
+        folder: or a file, a pattern such as "photos/*.jpg", or several of these; paths in results
+            are then relative to the folder that all have in common.
         class_name: one for all, perhaps with synonyms; or :class:`ClassNames` for each its own;
             None for the profile's, or "object".
         calibration: of the same model, class name and settings, or its file: brings both
@@ -96,14 +99,16 @@ def predict_folder(
     profile, its_name = known_profile(profile)
     names = its_name if class_name is None else class_name
     settings, rule = settings.resolved(model, names, calibration, "png16", profile)
-    folder, out = Path(folder), Path(out)
-    inputs = read_input(model, folder, out, names, settings.window)
-    summary = Summary.begun(str(folder), str(out), len(inputs), checkpoint, model, settings, rule)
+    places, out = places_of(folder), Path(out)
+    root = str(places.root)
+    inputs = read_input(model, places.root, places.files(out), names, settings.window)
+    summary = Summary.begun(root, str(out), len(inputs), checkpoint, model, settings, rule)
     summary.remarks = inputs.remarks
     progress = progress or NullProgress()
     if mutual is not None:
         rule, summary.mutual = by_mutual_scoring(model, inputs, settings, rule, mutual, progress)
-    return FolderRun(model, inputs, settings, rule, summary, progress, resume, overwrite)()
+    how = settings, rule, summary, progress, resume, overwrite
+    return FolderRun(model, inputs, places.identity, *how)()
 
 
 @dataclass
@@ -111,6 +116,7 @@ class FolderRun:
     """A run over a folder. Everything that can be refused without writing is, at once.
 
     Attributes:
+        places: what was given, see :attr:`bayes_pfl.predict.places.Places.identity`.
         settings: every default filled in.
         summary: filled in as the run goes on.
         resume: resume a stopped run; begin where there is none.
@@ -119,6 +125,7 @@ class FolderRun:
 
     model: BayesPFLNetwork
     inputs: InputImages
+    places: str
     settings: FolderSettings
     rule: Decision
     summary: Summary
@@ -139,8 +146,8 @@ class FolderRun:
         )
         colours = self.rule.map_range(model)
         self.output = OutputFolder(self.out, settings, colours, len(self.inputs), regions)
-        folder, mutual = str(self.folder.resolve()), self.summary.mutual
-        self.header = run_header(model, folder, settings, self.rule, mutual)
+        mutual = self.summary.mutual
+        self.header = run_header(model, self.places, settings, self.rule, mutual)
 
     def __call__(self) -> Summary:
         """Score the images that are not done, then write the files of all.

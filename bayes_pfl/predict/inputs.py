@@ -64,19 +64,20 @@ class InputImages:
 def read_input(
     model: BayesPFLNetwork,
     folder: Path,
-    out: Path,
+    files: Files,
     class_name: str | ClassNames,
     window: Window | None = None,
 ) -> InputImages:
-    """Look for the images of a run that writes into ``out``.
+    """The images of a run.
 
     Args:
+        folder: that their paths are relative to.
         window: of DICOM values; None for the files' own.
 
     Raises:
-        DataError: no images, or class names that cannot be used.
+        DataError: class names that cannot be used.
     """
-    found = pictures_in(input_files(folder, out), folder, window)
+    found = pictures_in(files, folder, window)
     paths = [picture.path for picture in found.pictures]
     names = names_of(model, class_name, folder, paths)
     stamp = {path: stamp_or_unreadable(path) for path in dict.fromkeys(paths)}

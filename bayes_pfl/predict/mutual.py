@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 
 from bayes_pfl.data.decoding import Decoded, decode
-from bayes_pfl.data.roi import below
+from bayes_pfl.data.roi_files import below
 from bayes_pfl.detect.references import References
 from bayes_pfl.detect.scorer import Scorer
 from bayes_pfl.detect.settings import check_whole

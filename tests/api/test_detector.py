@@ -7,6 +7,7 @@ import pytest
 from PIL import Image
 from sklearn.base import clone
 from sklearn.exceptions import NotFittedError
+from sklearn.model_selection import cross_val_score
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import FunctionTransformer
 
@@ -120,3 +121,24 @@ def test_the_public_name_is_lazy():
     import bayes_pfl
 
     assert "AnomalyDetector" in bayes_pfl.__all__ and bayes_pfl.BayesPFL is BayesPFL
+
+
+def test_a_pickle_leaves_the_model_out_and_loads_it_again(fitted, normals):
+    data = pickle.dumps(fitted)
+    assert len(data) < 2_000_000 and not hasattr(pickle.loads(data), "model_")
+    again = pickle.loads(data)
+    np.testing.assert_allclose(again.score_samples(normals[:2]), fitted.score_samples(normals[:2]))
+
+
+def test_cross_validation_takes_small_folds(tiny_model, normals):
+    detector = AnomalyDetector(tiny_model, "metal nut", keep_outliers=True, samples=0)
+    scores = cross_val_score(detector, normals[:6], cv=3)
+    assert len(scores) == 3 and all(0 < score < 1 for score in scores)
+
+
+def test_its_score_is_the_area_under_the_curve_where_both_kinds_are_there(fitted, normals):
+    samples = fitted.score_samples(normals[:4])
+    truth = np.where(samples >= np.median(samples), 1, -1)
+    assert fitted.score(normals[:4], truth) == 1
+    assert fitted.score(normals[:4], -truth) == 0
+    assert fitted.score(normals[:4]) == pytest.approx(1 + samples.mean())

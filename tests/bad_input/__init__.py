@@ -9,7 +9,17 @@ from tests.bad_input.case import Case
 
 def sections() -> dict[str, Sequence[Case]]:
     """All cases, under the headings of docs/robustness.md."""
-    from tests.bad_input import data, images, instruments, models, places, profiles, settings, tiles
+    from tests.bad_input import (
+        data,
+        images,
+        instruments,
+        models,
+        places,
+        profiles,
+        roi,
+        settings,
+        tiles,
+    )
 
     return {
         "Image files": images.CASES,
@@ -23,6 +33,7 @@ def sections() -> dict[str, Sequence[Case]]:
         "Configs": models.CONFIGS,
         "Checkpoints and weights": models.CHECKPOINTS,
         "Normal pictures and profiles": profiles.CASES,
+        "Regions of interest": roi.CASES,
         "Large pictures and tiles": tiles.CASES,
     }
 

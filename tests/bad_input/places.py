@@ -200,7 +200,16 @@ def nowhere(world: World) -> str:
 
 
 def file_as_folder(world: World) -> str:
-    return world.predict(one_image(world.folder) / "a.png", code=2)
+    return world.refused("fit", one_image(world.folder) / "a.png", "--out", world.folder / "part")
+
+
+def nothing_fits(world: World) -> str:
+    return world.predict(one_image(world.folder) / "*.tif", code=2)
+
+
+def one_is_missing(world: World) -> str:
+    folder = one_image(world.folder)
+    return world.predict(folder, folder / "b.png", code=2)
 
 
 def out_is_a_file(world: World) -> str:
@@ -288,7 +297,13 @@ FILES = (
     Case("empty folder", "`no images; files that end in`", empty),
     Case("folder without images", "`no images; files that end in`", without_images),
     Case("no such folder", "`does not exist; give a folder of images`", nowhere),
-    Case("file in place of a folder", "`is not a folder; give a folder of images`", file_as_folder),
+    Case("pattern that nothing fits", "`nothing fits this pattern`", nothing_fits),
+    Case("several places, of which one is missing", "`b.png does not exist`", one_is_missing),
+    Case(
+        "fit with a file in place of a folder",
+        "`is not a folder; give a folder of images`",
+        file_as_folder,
+    ),
     Case("output folder is a file", "`out` `not`; the file is left as it was", out_is_a_file),
     Case("output within the input", "earlier results are not taken for input", out_in_images),
     Case(

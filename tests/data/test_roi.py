@@ -1,12 +1,14 @@
 """Regions of interest: their readers, and their pixels in pictures of any size."""
 
 import json
+import pickle
 
 import numpy as np
 import pytest
 from PIL import Image, ImageDraw
 
-from bayes_pfl.data.roi import PictureRoi, Roi, RoiFolder, read_roi, roi_of
+from bayes_pfl.data.roi import PictureRoi, Roi
+from bayes_pfl.data.roi_files import RoiFolder, read_roi, roi_of
 from bayes_pfl.data.tiles import Tiling
 from bayes_pfl.errors import DataError
 
@@ -46,6 +48,15 @@ def test_a_pixel_that_the_region_touches_is_inside(size, shape):
     assert spot.box == (columns[0], rows[0], columns[-1] + 1, rows[-1] + 1)
     left, top, right, bottom = spot.box
     np.testing.assert_array_equal(spot.rows(0, bottom - top), whole[top:bottom, left:right])
+
+
+def test_it_travels_between_processes():
+    mask = np.zeros((3000, 4000), bool)
+    mask[1:7] = True
+    sent = pickle.dumps(Roi(mask, "a.png"))
+    found = pickle.loads(sent)
+    assert found == Roi(mask) and found.source == "a.png" and len(sent) < 20_000
+    np.testing.assert_array_equal(found.mask, mask)
 
 
 def test_at_its_own_size_it_is_the_mask():

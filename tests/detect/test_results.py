@@ -1,5 +1,7 @@
 """AnomalyResult: regions, files, and what a notebook shows."""
 
+import json
+import sys
 from dataclasses import replace
 from html.parser import HTMLParser
 
@@ -165,3 +167,41 @@ def test_notebooks_get_a_picture_while_there_is_one(result):
     assert gone._repr_png_() is None
     page = Tags(gone._repr_html_())
     assert "img" not in page.names and "gone.png" in page.text and "0.04" in page.text
+
+
+def test_figures_as_a_dictionary_are_json(result):
+    found = json.loads(json.dumps(result.to_dict()))
+    assert found["score"] == result.score and (found["width"], found["height"]) == (64, 40)
+    assert found["label"] is None and found["regions"] is None
+
+
+def test_results_as_a_table(tiny_model, monkeypatch):
+    results = tiny_model.predict([picture(0), picture(1)], "metal nut", threshold=0.5)
+    rows = [result.to_dict() for result in results]
+    monkeypatch.setattr("bayes_pfl.detect.result_list.find_spec", lambda name: None)
+    assert results.to_table() == rows
+
+    class Pandas:
+        DataFrame = staticmethod(lambda rows: ("frame", rows))
+
+    monkeypatch.setitem(sys.modules, "pandas", Pandas)
+    monkeypatch.setattr("bayes_pfl.detect.result_list.find_spec", lambda name: True)
+    assert results.to_table() == ("frame", rows)
+
+
+def test_a_mask_is_where_regions_are():
+    found = replace(of_map(two_regions()), map_threshold=0.5)
+    np.testing.assert_array_equal(found.mask(), two_regions() >= 0.5)
+    assert replace(found, min_area=100).mask().sum() == 200
+    assert of_map(two_regions()).mask(0.8).sum() == 12
+    with pytest.raises(ConfigError, match="threshold"):
+        of_map(two_regions()).mask()
+
+
+def test_it_is_drawn_on_axes(result):
+    from matplotlib import pyplot
+
+    axes = result.plot(title="nut")
+    assert axes.images[0].get_array().shape[2] == 3
+    assert result.plot(axes) is axes
+    pyplot.close(axes.figure)

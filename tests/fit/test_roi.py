@@ -198,6 +198,26 @@ def test_a_run_without_the_region_of_a_profile_is_refused(tiny_model, saved):
         tiny_model.predict(texture(1), profile=plain, roi=Roi(region()))
 
 
+def test_commands_take_the_region_and_a_profile_keeps_it(run, checkpoint_dir, tmp_path):
+    mask, part, model = tmp_path / "roi.png", tmp_path / "part", ("--checkpoint", checkpoint_dir)
+    Image.fromarray(region()).save(mask)
+    for name, seeds in (("in", range(3)), ("more", range(3, 5))):
+        (tmp_path / name).mkdir()
+        for seed in seeds:
+            texture(seed).save(tmp_path / name / f"{seed}.png")
+    assert run("fit", tmp_path / "in", "--out", part, "--roi", mask, *model)[0] == 0
+    code, _, said = run("fit", tmp_path / "more", "--update", part, "--roi", mask)
+    assert code == 2 and "--update keeps" in said
+    assert run("fit", tmp_path / "more", "--update", part)[0] == 0
+    assert load_profile(part).roi == Roi(region()) and len(load_profile(part).pictures) == 5
+    out = tmp_path / "out"
+    few = ("--maps", "npy", "--no-overlays", "--no-report")
+    assert run("predict", tmp_path / "in", "--profile", part, "--out", out, *few)[0] == 0
+    assert not np.load(out / "maps" / "0.png.npy")[~region()].any()
+    summary = json.loads((out / "summary.json").read_text())
+    assert summary["settings"]["roi"]["sha256"] == summary["profile"]["roi"] == Roi(region()).key
+
+
 def test_a_memory_keeps_what_counts_and_all_of_it_as_ever():
     patches = torch.nn.functional.normalize(
         torch.randn(3, 30, 8, generator=torch.Generator().manual_seed(0)), dim=-1

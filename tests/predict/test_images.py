@@ -309,3 +309,19 @@ def test_paths_in_results_are_as_they_were_given(tiny_model, tmp_path, monkeypat
     monkeypatch.chdir(tmp_path)
     for path in ("a.png", Path("a.png"), os.path.join(".", "a.png")):
         assert tiny_model.predict(path, "wood").path == os.fspath(path)
+
+
+@pytest.mark.parametrize(
+    ("option", "said"),
+    [
+        ({"threshold": "0.5"}, "threshold = '0.5': give a number"),
+        ({"threshold": [1]}, "threshold = .1.: give a number"),
+        ({"threshold": True}, "threshold = True: give a number"),
+        ({"profile": 3}, "profile is int: give a profile, or its folder"),
+        ({"generator": 3}, "generator is int: give a torch.Generator"),
+    ],
+    ids=str,
+)
+def test_values_of_a_wrong_kind_are_our_errors(tiny_model, option, said):
+    with pytest.raises(ConfigError, match=said):
+        tiny_model.predict(picture(0, (40, 30)), "metal nut", **option)

@@ -112,18 +112,22 @@ def folder(tmp_path):
 @pytest.mark.parametrize("tile", TILES)
 def test_a_folder_run_gives_what_python_gives(tiny_model, mask, folder, tmp_path, tile):
     limit, out = 0.3, tmp_path / "out"
-    run(
-        tiny_model, folder, out, roi=mask, tile=tile, maps="npy", map_threshold=limit, overlays=True
-    )
+    wanted = {"maps": "npy", "map_threshold": limit, "overlays": True, "report": True}
+    run(tiny_model, folder, out, roi=mask, tile=tile, **wanted)
     for row in rows_of(out):
         alone = tiny_model.predict(folder / row["path"], NAME, roi=mask, tile=tile)
         assert float(row["score"]) == pytest.approx(alone.score, abs=1e-5)
         assert int(row["width"]) == SIZE[0]
         kept = np.load(out / "maps" / f"{row['path']}.npy")
         np.testing.assert_allclose(kept, alone.anomaly_map, atol=1e-5)
-        assert int(row["regions"]) == len(alone.boxes(limit)) or tile
+        assert int(row["regions"]) == len(alone.boxes(limit))
         overlay = np.asarray(Image.open(out / "overlays" / f"{row['path']}.png"))
         assert (overlay == ROI_LINE).all(-1).any()
+    strips = (out / "report" / "pictures").glob("?" * 24 + ".webp")
+    shown = [Image.open(path) for path in strips]
+    assert len(shown) == 3 and all(picture.width == 4 * SIZE[0] for picture in shown)
+    maps = [np.asarray(picture)[:, 2 * SIZE[0] : 3 * SIZE[0]] for picture in shown]
+    assert all(one[:10].max() < 30 and one.max() > 60 for one in maps)  # black outside
     summary = json.loads((out / "summary.json").read_text())
     assert summary["settings"]["roi"] == {"source": str(mask), "sha256": Roi(ring()).key}
 

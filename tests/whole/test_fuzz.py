@@ -5,6 +5,7 @@ The search itself: `python tools/fuzz.py TARGET --seconds N`; see docs/robustnes
 
 from __future__ import annotations
 
+import json
 import resource
 import sys
 from dataclasses import asdict
@@ -17,6 +18,7 @@ from hypothesis import strategies as st
 from bayes_pfl.clip.architecture import model_cfg_of
 from bayes_pfl.config import ModelConfig, TrainConfig, from_dict
 from bayes_pfl.data.card_schema import parse_card
+from bayes_pfl.data.polygons import read_polygons
 from bayes_pfl.errors import BackboneError, BayesPFLError
 from bayes_pfl.support.parsing import Malformed, parse_json, parse_yaml, short
 from tests.fuzz.seeds import seeds
@@ -125,6 +127,19 @@ def test_configs_of_any_content(change, path):
 @given(values, paths)
 def test_cards_of_any_content(change, path):
     refused(parse_card, changed(CARD, change, path))
+
+
+@FEW
+@given(st.booleans(), values, paths)
+def test_polygons_of_any_content(tmp_path, labelme, change, path):
+    corners = [[1, 2], [30.5, 2], [30, 20]]
+    good: object = {"size": [40, 30], "polygons": [corners]}
+    if labelme:
+        shape = {"shape_type": "polygon", "points": corners}
+        good = {"shapes": [shape], "imageWidth": 40, "imageHeight": 30}
+    file = tmp_path / "roi.json"
+    file.write_text(json.dumps(changed(good, change, path)))
+    refused(read_polygons, file)
 
 
 @MANY

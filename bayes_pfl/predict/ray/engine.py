@@ -14,7 +14,7 @@ import pyarrow as pa
 
 from bayes_pfl.checkpoints.fingerprint import fingerprint
 from bayes_pfl.checkpoints.load import find_device, load_checkpoint
-from bayes_pfl.data.roi import RoiFolder
+from bayes_pfl.data.roi_files import RoiFolder
 from bayes_pfl.data.wording import ClassNames
 from bayes_pfl.detect.scorer import run_draws
 from bayes_pfl.detect.settings import check_whole

@@ -62,6 +62,22 @@ def test_tiles_are_those_of_one_process(alone, run_ray, plain_rows, folder, tmp_
     assert (summary.tiled, summary.tile_sides) == (1, [96])
 
 
+def test_a_region_of_interest_is_that_of_one_process(alone, run_ray, plain_rows, folder, tmp_path):
+    mask = np.zeros((60, 80), bool)
+    mask[20:50, 10:60] = True
+    Image.fromarray(mask).save(tmp_path / "roi.png")
+    run_ray(folder, tmp_path / "out", roi=tmp_path / "roi.png", maps="npy")
+    assert_same_rows(rows_of(tmp_path / "out"), plain_rows(folder, roi=tmp_path / "roi.png"))
+    for path in (tmp_path / "out" / "maps").rglob("*.npy"):
+        kept = np.load(path)
+        assert kept.max() > 0 and not kept[: len(kept) // 3].any()
+
+
+def test_a_folder_of_regions_is_refused_before_ray_starts(run_ray, folder, tmp_path):
+    with pytest.raises(ConfigError, match="ray takes one region of interest for all pictures"):
+        run_ray(folder, tmp_path / "out", roi=folder)
+
+
 def test_words_of_the_user_reach_the_tokenizer(alone, run_ray, folder, tmp_path, prompted):
     run_ray(folder, tmp_path / "out", class_name="rain drop", samples=1)
     assert prompted == {"rain drop"}
