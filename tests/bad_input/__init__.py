@@ -9,7 +9,17 @@ from tests.bad_input.case import Case
 
 def sections() -> dict[str, Sequence[Case]]:
     """All cases, under the headings of docs/robustness.md."""
-    from tests.bad_input import data, images, instruments, models, places, profiles, settings, tiles
+    from tests.bad_input import (
+        data,
+        exports,
+        images,
+        instruments,
+        models,
+        places,
+        profiles,
+        settings,
+        tiles,
+    )
 
     return {
         "Image files": images.CASES,
@@ -24,6 +34,7 @@ def sections() -> dict[str, Sequence[Case]]:
         "Checkpoints and weights": models.CHECKPOINTS,
         "Normal pictures and profiles": profiles.CASES,
         "Large pictures and tiles": tiles.CASES,
+        "Exports": exports.CASES,
     }
 
 
