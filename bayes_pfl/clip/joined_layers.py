@@ -19,6 +19,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from bayes_pfl.clip.fast_image_tower import should_split
+from bayes_pfl.support.tracing import is_exporting
 
 UNLIKENESS_CHANNELS = 4
 """Channels added for each layer: two measures, each plain and standardised over the image."""
@@ -47,7 +48,7 @@ def join_layers(layers: Sequence[Tensor], grid: tuple[int, int]) -> Tensor:
 
 def _parts(layer: Tensor, grid: tuple[int, int]) -> tuple[Tensor, ...]:
     """The batch in parts whose similarities between cells fit into memory."""
-    if torch.compiler.is_exporting():  # for any number of images: no parts
+    if is_exporting():  # for any number of images: no parts
         return (layer,)
     cells = min(math.prod(layer.shape[-2:]), math.prod(grid))
     numbers = _CACHED if should_split(layer) else _AT_ONCE
@@ -88,7 +89,7 @@ def to_grid(layer: Tensor, grid: tuple[int, int], only_coarser: bool = False) ->
         return layer
     # In float32: half precision has no antialiased resizing on the CPU.
     layer = layer.float()
-    if torch.compiler.is_exporting():  # runtimes differ in what they do at antialiased resizing
+    if is_exporting():  # runtimes differ in what they do at antialiased resizing
         rows, columns = (_resizing(*lengths) for lengths in zip(size, grid, strict=True))
         return rows @ layer @ columns.T
     return F.interpolate(layer, grid, mode="bilinear", align_corners=False, antialias=True)

@@ -13,7 +13,7 @@ from bayes_pfl.detect.pictures import score_pictures
 from bayes_pfl.detect.results import resize_map
 from bayes_pfl.detect.scorer import ScoredImage, Scorer
 from bayes_pfl.errors import ConfigError
-from bayes_pfl.export.standalone import Detector
+from bayes_pfl.export.standalone.detector import Detector
 from bayes_pfl.rendering import TRAIN_CATEGORIES, render
 
 TOLERANCE = 1e-4

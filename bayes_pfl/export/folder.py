@@ -19,10 +19,11 @@ from bayes_pfl.detect.scorer import Scorer
 from bayes_pfl.detect.settings import ScoringSettings
 from bayes_pfl.detect.standards import ODDS_OF_HALF
 from bayes_pfl.errors import ConfigError
+from bayes_pfl.export import standalone
 from bayes_pfl.export.check import Agreement, check_agreement
 from bayes_pfl.export.graph import DetectorGraph
 from bayes_pfl.export.model_file import require_export_packages, write_onnx, write_openvino
-from bayes_pfl.export.standalone import Detector
+from bayes_pfl.export.standalone.detector import Detector
 from bayes_pfl.fit.decision import Decision, resolve_decision
 from bayes_pfl.fit.profile import Profile
 from bayes_pfl.model.network import BayesPFLNetwork
@@ -31,7 +32,9 @@ from bayes_pfl.support.files import raising_not_written, write_atomically
 from bayes_pfl.support.version import __version__
 
 FORMAT, VERSION = "bayes-pfl export", 1
-MANIFEST, PROGRAM, REQUIREMENTS = "manifest.json", "predict.py", "requirements.txt"
+MANIFEST, REQUIREMENTS = "manifest.json", "requirements.txt"
+PROGRAM = ("predict.py", "detector.py", "pictures.py")
+"""What runs the model in the folder."""
 
 Format = Literal["onnx", "openvino"]
 RUNTIMES = {"onnx": "onnxruntime", "openvino": "openvino"}
@@ -102,8 +105,9 @@ def export_detector(
             "model": model_file.name,
             **_description(scorer, graph, name, rule, checkpoint),
         }
-        program = resources.files("bayes_pfl.export").joinpath("standalone.py").read_text("utf-8")
-        write_atomically(out / PROGRAM, program)
+        for file in PROGRAM:
+            text = resources.files(standalone).joinpath(file).read_text("utf-8")
+            write_atomically(out / file, text)
         pins = [f"{name}=={version}\n" for name, version in _versions(*_packages(runtime)).items()]
         write_atomically(out / REQUIREMENTS, "".join(pins))
         _write_manifest(out, manifest)

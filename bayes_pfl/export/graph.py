@@ -43,6 +43,8 @@ are the most anomalous cell, the kept patch nearest to it, and their distance.""
 class Prompts(nn.Module):
     """Text embeddings (B, 2, K, D) of one class name, with the draws of one run."""
 
+    constant: Tensor | None
+
     def __init__(self, model: BayesPFLNetwork, class_name: str, samples: RunSamples) -> None:
         super().__init__()
         self.model, self.samples = model, samples

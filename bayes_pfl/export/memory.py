@@ -27,6 +27,12 @@ class KnownPatches(nn.Module):
         references: of whole pictures, perhaps with those of tiles.
     """
 
+    vectors: Tensor
+    owners: Tensor
+    own_cells: Tensor
+    shares: Tensor
+    without_patches: Tensor
+
     def __init__(self, references: References) -> None:
         super().__init__()
         kinds = [references, references.tiles] if references.tiles else [references]

@@ -22,7 +22,7 @@ from bayes_pfl.detect.scorer import ScoredImage, Scorer, View
 from bayes_pfl.detect.settings import ScoringSettings
 from bayes_pfl.errors import ConfigError
 from bayes_pfl.export.folder import Format, export_detector
-from bayes_pfl.export.standalone import Detector, Refused
+from bayes_pfl.export.standalone.detector import Detector, Refused
 from bayes_pfl.fit.profile import Profile
 from bayes_pfl.model.network import BayesPFLNetwork
 from bayes_pfl.support.differences import differences

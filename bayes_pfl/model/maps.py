@@ -14,6 +14,7 @@ from torch import Tensor
 
 from bayes_pfl.model.cross_attention import ResidualCrossModalAttention
 from bayes_pfl.support.precision import without_autocast
+from bayes_pfl.support.tracing import is_exporting
 
 _PIXELS_AT_ONCE = 1_000_000  # floats of an upsampled chunk: 4 MB, which most CPU caches hold
 
@@ -79,7 +80,7 @@ def mean_and_spread(
     total = torch.zeros_like(first[:, 0])
     squares = torch.zeros_like(total)
     # A graph for any number of images has one number of chunks: that of a single image.
-    images = 1 if torch.compiler.is_exporting() else batch
+    images = 1 if is_exporting() else batch
     step = max(1, _PIXELS_AT_ONCE // (images * size * size))
     for start in range(0, pairs, step):
         deviation = _layer_mean(logits, slice(start, start + step), grid, size) - first
@@ -102,7 +103,7 @@ def highest_pixels(maps: Tensor, fraction: float) -> Tensor:
     values = maps.flatten(1)  # (B, S*S)
     pixels = values.shape[1]
     count = max(1, round(fraction * pixels))
-    if torch.compiler.is_exporting():  # the TopK of ONNX takes the first of equal values
+    if is_exporting():  # the TopK of ONNX takes the first of equal values
         return values.topk(count, dim=1).indices
     # The bits of non-negative floats, read as integers, are ordered as the floats are; each gets
     # the pixel's place in its lower digits.

@@ -16,6 +16,7 @@ import torch
 from torch import Tensor
 
 from bayes_pfl.errors import ConfigError, DataError
+from bayes_pfl.support.tracing import is_exporting
 
 Values = TypeVar("Values", np.ndarray, Tensor)
 Score = TypeVar("Score", float, np.ndarray, Tensor)
@@ -51,7 +52,7 @@ def gaussian_smooth(maps: Tensor, sigma: float) -> Tensor:
     weights = _gaussian_weights(sigma)
     # Half precision would lose the promised accuracy in a sum of many small terms.
     wide = maps.to(torch.promote_types(dtype, torch.float32))
-    if torch.compiler.is_exporting():  # the same sums as two products: a graph has no loops
+    if is_exporting():  # the same sums as two products: a graph has no loops
         rows, columns = (_smoothing_matrix(side, weights) for side in wide.shape[-2:])
         return (rows @ wide @ columns.T).to(dtype)
     if wide.device.type == "cpu" and wide.ndim == 3:

@@ -5,6 +5,7 @@ import importlib.util
 import json
 import shutil
 import subprocess
+import sys
 import venv
 
 import numpy as np
@@ -19,13 +20,13 @@ from bayes_pfl.detect.scorer import Scorer
 from bayes_pfl.errors import ConfigError
 from bayes_pfl.export import folder as export
 from bayes_pfl.export.check import TOLERANCE, compare
-from bayes_pfl.export.standalone import COLUMNS, Detector
+from bayes_pfl.export.standalone.detector import Detector
 from bayes_pfl.fit.fit import FitOptions, fit_profile
 from bayes_pfl.predict.folder import predict_folder
 from bayes_pfl.predict.rows import COLUMNS as OWN_COLUMNS
 from bayes_pfl.predict.settings import FolderSettings
 from bayes_pfl.rendering import TEST_CATEGORIES, render
-from tests.fit.test_tiles import NAME, TILE, large, spotted
+from tests.fit.test_tiles import NAME, large, spotted
 from tests.helpers.clips import clip_config, make_clip, timm_tower, write_folder
 from tests.helpers.folders import picture, rows_of
 from tests.helpers.stacks import stack
@@ -35,28 +36,6 @@ FIGURES = [
     *("score", "uncertainty", "text_score", "map_score", "score_low", "score_high"),
     *("p_value", "words_score", "memory_score"),
 ]
-
-
-@pytest.fixture(scope="module")
-def profile(tiny_model):
-    options = FitOptions(fpr=0.3, tile=TILE, samples=2, seed=5)
-    return fit_profile(tiny_model, [large(seed) for seed in range(20)], NAME, options)
-
-
-@pytest.fixture(scope="module")
-def with_profile(tiny_model, profile, tmp_path_factory):
-    """The folder of a profile with tiles, sampled prompts and thresholds."""
-    out = tmp_path_factory.mktemp("export") / "part"
-    export.export_detector(tiny_model, out, profile=profile, checkpoint="tiny")
-    return out
-
-
-@pytest.fixture(scope="module")
-def by_words(tiny_model, tmp_path_factory):
-    """The folder of a name with synonyms, by the mean prompt."""
-    out = tmp_path_factory.mktemp("export") / "words"
-    export.export_detector(tiny_model, out, class_name="nut|bolt", samples=0)
-    return out
 
 
 @pytest.fixture(scope="module")
@@ -86,10 +65,14 @@ def pictures(tmp_path_factory):
 
 
 def program(folder):
-    """predict.py of a folder as a module, which finds the model beside it."""
+    """predict.py of a folder as a module, with the files beside it."""
     spec = importlib.util.spec_from_file_location("exported_predict", folder / "predict.py")
     module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.syspath_prepend(folder)
+        for name in ("detector", "pictures"):
+            patch.delitem(sys.modules, name, raising=False)
+        spec.loader.exec_module(module)
     return module
 
 
@@ -107,11 +90,14 @@ def assert_same_run(exported, model, photos, out, profile=None, **settings):
     assert [row["path"] for row in ours] == [row["path"] for row in found]
     for a, b in zip(ours, found, strict=True):
         assert bool(a["error"]) == bool(b["error"]) == (a["path"] == "damaged.png")
-        for name in set(COLUMNS) - {*FIGURES, "error", "regions"}:
+        for name in set(OWN_COLUMNS) - {*FIGURES, "error", "regions"}:
             assert a[name] == b[name], (a["path"], name)
         for name in FIGURES:
             assert bool(a[name]) == bool(b[name])
-            assert abs(float(a[name] or 0) - float(b[name] or 0)) <= TOLERANCE, (a["path"], name)
+            # A picture of the profile ties with its own score among those behind p-values.
+            tied = name == "p_value" and a["path"] == "reference.png"
+            most = 1 / 21 + TOLERANCE if tied else TOLERANCE
+            assert abs(float(a[name] or 0) - float(b[name] or 0)) <= most, (a["path"], name)
     maps = sorted(path.relative_to(out / "ours") for path in (out / "ours" / "maps").rglob("*.png"))
     assert len(maps) == len(ours) - 1
     for path in maps:
@@ -134,8 +120,8 @@ def test_tiles_references_and_thresholds_are_those_of_the_profile(
     assert labels["large.png"] == "1" and labels["reference.png"] == "0"
 
 
-def test_the_columns_are_those_of_predict():
-    assert COLUMNS == OWN_COLUMNS
+def test_the_columns_are_those_of_predict(by_words):
+    assert program(by_words).COLUMNS == OWN_COLUMNS
 
 
 def test_the_batch_changes_nothing(with_profile):
