@@ -3,6 +3,7 @@
 import csv
 import importlib.util
 import json
+import os
 import shutil
 import subprocess
 import sys
@@ -225,7 +226,8 @@ def test_it_runs_where_there_is_no_torch(with_profile, tmp_path):
     python = tmp_path / "venv" / "bin" / "python"
     install = [python, "-m", "pip", "install", "--quiet", "-r", with_profile / "requirements.txt"]
     clean = {"PATH": "/usr/bin:/bin"}
-    subprocess.run(install, check=True)
+    own = {name: value for name, value in os.environ.items() if name != "PYTHONPATH"}
+    subprocess.run(install, check=True, env=own)
     spotted(91).save(tmp_path / "x.png")
     run = [python, with_profile / "predict.py", tmp_path / "x.png", "--out", tmp_path / "out"]
     subprocess.run(run, check=True, env=clean)
