@@ -220,6 +220,19 @@ def test_the_folder_says_what_it_is(with_profile, profile):
     assert [line.partition("==")[0] for line in required] == ["numpy", "pillow", "onnxruntime"]
 
 
+def test_the_program_needs_neither_torch_nor_this_package(with_profile, tmp_path):
+    spotted(91).save(tmp_path / "x.png")
+    hidden = [f"sys.modules[{name!r}] = None" for name in ("torch", "cv2", "scipy", "bayes_pfl")]
+    script = "; ".join(
+        ["import sys", *hidden, "sys.path.insert(0, sys.argv.pop(1))", "import predict"]
+    )
+    given = [with_profile, tmp_path / "x.png", "--out", tmp_path / "out"]
+    command = [sys.executable, "-c", f"{script}; sys.exit(predict.main())", *given]
+    subprocess.run(command, check=True)
+    (row,) = rows_of(tmp_path / "out")
+    assert row["label"] == "1" and (tmp_path / "out" / "maps" / "x.png.png").is_file()
+
+
 @pytest.mark.slow
 def test_it_runs_where_there_is_no_torch(with_profile, tmp_path):
     venv.create(tmp_path / "venv", with_pip=True)

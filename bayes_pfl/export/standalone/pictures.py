@@ -37,6 +37,7 @@ def pages_of(path: Path) -> Iterator[tuple[int | None, Image.Image]]:
     Raises:
         Exception: as Pillow's decoders do.
     """
+    Image.init()  # fills the list of what Pillow reads
     with Image.open(path, formats=[name for name in _FORMATS if name in Image.OPEN]) as image:
         frames = range(getattr(image, "n_frames", 1) if image.format == "TIFF" else 1)
         kinds = [_seek(image, at).get(_SUBFILE, 0) if len(frames) > 1 else 0 for at in frames]
