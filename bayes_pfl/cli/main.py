@@ -21,6 +21,7 @@ from bayes_pfl.cli import (
     class_names,
     datasets,
     evaluate,
+    export,
     predict,
     profiles,
     resize,
@@ -167,6 +168,7 @@ for command in (
     *(train.train, evaluate.evaluate, predict.predict, scoreboard.scoreboard),
     *(
         profiles.fit,
+        export.export,
         calibrate.calibrate,
         resize.resize,
         class_names.class_names,

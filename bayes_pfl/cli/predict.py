@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from contextlib import AbstractContextManager, nullcontext
+from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 from typer import Argument, Exit, Option
@@ -11,6 +14,11 @@ from bayes_pfl.cli import options as opt
 from bayes_pfl.errors import ConfigError
 
 if TYPE_CHECKING:
+    from bayes_pfl.data.wording import ClassNames
+    from bayes_pfl.detect.scorer import Scorer
+    from bayes_pfl.fit.profile import Profile
+    from bayes_pfl.model.network import BayesPFLNetwork
+    from bayes_pfl.predict.settings import FolderSettings
     from bayes_pfl.predict.summary import Summary
 
 MapFormat = Literal["png16", "npy", "none"]
@@ -23,6 +31,17 @@ Actors = Annotated[
 ]
 CpusPerActor = Annotated[float, Option(min=0, help="ray: cores of each worker.")]
 GpusPerActor = Annotated[float, Option(min=0, help="ray: GPUs of each worker, or a share.")]
+Runtime = Annotated[
+    Literal["pytorch", "onnxruntime", "openvino"],
+    Option(help="What computes: PyTorch, or the graph of bayes-pfl export, faster on CPUs."),
+]
+ExportFolder = Annotated[
+    Path | None,
+    Option(
+        help="Of the export that --runtime uses; made if it is not there.  [default: a temporary "
+        "one]"
+    ),
+]
 PartImages = Annotated[
     int | None, Option(min=1, help="ray: images of a part file; default: 1,000 at most.")
 ]
@@ -91,6 +110,8 @@ def predict(
     cpus_per_actor: CpusPerActor = 1,
     gpus_per_actor: GpusPerActor = 0,
     part_images: PartImages = None,
+    runtime: Runtime = "pytorch",
+    export_folder: ExportFolder = None,
 ) -> None:
     """Score a folder of images: predictions.csv, summary.json, maps and overlays.
 
@@ -129,6 +150,8 @@ def predict(
         "resume": resume,
         "overwrite": overwrite,
     }
+    if runtime == "pytorch" and export_folder is not None:
+        raise ConfigError("--export-folder without --runtime: give both, or neither")
     if engine == "ray":
         from bayes_pfl.predict.ray import predict_ray
         from bayes_pfl.predict.ray.pool import Pool
@@ -141,6 +164,8 @@ def predict(
             raise ConfigError("--overlay-uncertainty: ray draws no overlays; leave it out")
         if len(images) > 1:
             raise ConfigError(f"{len(images)} places: ray takes one folder or URL")
+        if runtime != "pytorch":
+            raise ConfigError(f"--runtime {runtime}: ray computes with PyTorch; leave it out")
         pool = Pool(actors, cpus_per_actor, gpus_per_actor)
         with opt.bars() as progress:
             summary = predict_ray(
@@ -158,10 +183,12 @@ def predict(
         from bayes_pfl.predict.folder import predict_folder
 
         _refuse_without_ray((actors, gpus_per_actor, part_images), (*images, out))
+        device = device if runtime == "pytorch" else "cpu"
         model = opt.load_model(checkpoint, device, pretrained)
         if known is None:
             class_names.warn_of_names(model, names)
-        with opt.bars() as progress:
+        scorers = _scorers(runtime, model, export_folder, names, known, settings, checkpoint, drawn)
+        with scorers as make_scorer, opt.bars() as progress:
             summary = predict_folder(
                 model,
                 images if len(images) > 1 else images[0],
@@ -169,6 +196,7 @@ def predict(
                 mutual=drawn,
                 checkpoint=checkpoint,
                 progress=progress,
+                make_scorer=make_scorer,
                 **common,
             )
     _say_resumed(summary)
@@ -182,6 +210,37 @@ def predict(
     opt.say(f"{summary.succeeded} images scored, {summary.failed} failed; written to {out}")
     if summary.failed:
         raise Exit(1)
+
+
+def _scorers(
+    runtime: str,
+    model: BayesPFLNetwork,
+    folder: Path | None,
+    names: str | ClassNames | None,
+    profile: Profile | None,
+    settings: FolderSettings,
+    checkpoint: str,
+    drawn: int | None,
+) -> AbstractContextManager[Callable[..., Scorer]]:
+    """Within, what makes the scorer of the run."""
+    from bayes_pfl.detect.scorer import Scorer
+
+    if runtime == "pytorch":
+        return nullcontext(Scorer)
+    from bayes_pfl.export.folder import Format
+    from bayes_pfl.export.runtime import exported_scorers
+
+    if drawn:
+        raise ConfigError(f"--runtime {runtime} with --mutual: leave one of them out")
+    if not (names is None or isinstance(names, str)):
+        raise ConfigError(
+            f"--runtime {runtime} with --class-name-from: an export has one class name; leave one "
+            "of them out"
+        )
+    if settings.compile:
+        raise ConfigError(f"--runtime {runtime} with --compile: leave one of them out")
+    format: Format = "openvino" if runtime == "openvino" else "onnx"
+    return exported_scorers(model, folder, names, profile, settings, checkpoint, format)
 
 
 def _drawn(mutual: bool, pictures: int | None) -> int | None:

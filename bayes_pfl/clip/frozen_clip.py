@@ -20,6 +20,7 @@ from bayes_pfl.clip.joined_layers import UNLIKENESS_CHANNELS, join_layers, to_gr
 from bayes_pfl.clip.text_tower import TextTower
 from bayes_pfl.errors import BackboneError
 from bayes_pfl.support.error_text import one_line
+from bayes_pfl.support.precision import without_autocast
 
 OPENAI_MEAN = (0.48145466, 0.4578275, 0.40821073)
 OPENAI_STD = (0.26862954, 0.26130258, 0.27577711)
@@ -165,8 +166,7 @@ class FrozenCLIP(nn.Module):
         tower, indices = self.fast_visual(), [layer - 1 for layer in self.layers]
         split = self._keeps_float32 and should_split(images)
         parts = images.split(_CONVOLVED_AT_ONCE) if split else (images,)
-        device = self.device.type
-        with torch.autocast(device, enabled=False) if self._keeps_float32 else nullcontext():
+        with without_autocast(self.device) if self._keeps_float32 else nullcontext():
             outputs = [
                 tower.forward_intermediates(part, indices=indices, output_fmt="NCHW")
                 for part in parts

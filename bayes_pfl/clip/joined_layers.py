@@ -13,11 +13,13 @@ import math
 from collections.abc import Sequence
 from functools import lru_cache
 
+import numpy as np
 import torch
 import torch.nn.functional as F
 from torch import Tensor
 
 from bayes_pfl.clip.fast_image_tower import should_split
+from bayes_pfl.support.tracing import is_exporting
 
 UNLIKENESS_CHANNELS = 4
 """Channels added for each layer: two measures, each plain and standardised over the image."""
@@ -46,6 +48,8 @@ def join_layers(layers: Sequence[Tensor], grid: tuple[int, int]) -> Tensor:
 
 def _parts(layer: Tensor, grid: tuple[int, int]) -> tuple[Tensor, ...]:
     """The batch in parts whose similarities between cells fit into memory."""
+    if is_exporting():  # for any number of images: no parts
+        return (layer,)
     cells = min(math.prod(layer.shape[-2:]), math.prod(grid))
     numbers = _CACHED if should_split(layer) else _AT_ONCE
     parts: tuple[Tensor, ...] = layer.split(max(1, numbers // cells**2))
@@ -85,7 +89,19 @@ def to_grid(layer: Tensor, grid: tuple[int, int], only_coarser: bool = False) ->
         return layer
     # In float32: half precision has no antialiased resizing on the CPU.
     layer = layer.float()
+    if is_exporting():  # runtimes differ in what they do at antialiased resizing
+        rows, columns = (_resizing(*lengths) for lengths in zip(size, grid, strict=True))
+        return rows @ layer @ columns.T
     return F.interpolate(layer, grid, mode="bilinear", align_corners=False, antialias=True)
+
+
+def _resizing(cells: int, wanted: int) -> Tensor:
+    """What each cell of a line counts for each of the wanted ones, (wanted, cells), antialiased."""
+    scale = cells / wanted
+    centre = scale * (np.arange(wanted) + 0.5)
+    distance = np.abs(np.arange(cells) + 0.5 - centre[:, None]) / max(scale, 1)
+    weights = np.maximum(0, 1 - distance)
+    return torch.from_numpy((weights / weights.sum(1, keepdims=True)).astype(np.float32))
 
 
 def _spread(values: Tensor, dim: int) -> Tensor:

@@ -49,7 +49,7 @@ def read_leaves(transformer: Any, levels: Sequence[Tensor], read_at: Tensor) -> 
     Returns:
         (n, T) of the last level, before the final norm.
     """
-    shapes: Shapes = [(len(level), level.shape[1]) for level in levels]
+    shapes: Shapes = [(level.shape[0], level.shape[1]) for level in levels]
     tokens = torch.cat([level.flatten(0, 1) for level in levels])
     *blocks, last = transformer.resblocks
     recompute = transformer.grad_checkpointing and torch.is_grad_enabled()
@@ -88,7 +88,7 @@ def _last_block(block: Any, tokens: Tensor, shapes: Shapes, read_at: Tensor) -> 
     leaves, length = shapes[-1]
     read_at = read_at.to(tokens.device)
     places = torch.arange(leaves, device=tokens.device) * length + read_at
-    places = places + len(tokens) - leaves * length
+    places = places + tokens.shape[0] - leaves * length
     normed = block.ln_1(tokens)
     projected = F.linear(normed, weight[width:], bias[width:]).chunk(2, dim=-1)
     keys, values = (
@@ -127,8 +127,9 @@ def _with_prefixes(levels: list[Tensor]) -> list[Tensor]:
     """Keys or values of every level, preceded by those of the levels above."""
     whole = levels[:1]
     for own in levels[1:]:
-        above = whole[-1].repeat_interleave(len(own) // len(whole[-1]), dim=0)
-        whole.append(torch.cat([above, own], dim=2))
+        above = whole[-1]  # (m, H, L, T/H); n/m of the level's sequences have each for a prefix
+        each = above[:, None].expand(-1, own.shape[0] // above.shape[0], -1, -1, -1)
+        whole.append(torch.cat([each.flatten(0, 1), own], dim=2))
     return whole
 
 

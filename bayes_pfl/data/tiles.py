@@ -221,10 +221,14 @@ def add_whole(values: np.ndarray, whole: np.ndarray, sigma: float) -> None:
         whole: map of that view, float32 (S, S).
         sigma: of its smoothing, in its pixels.
     """
-    reach = 1 + math.ceil(4 * sigma)
-    kernel = cv2.getStructuringElement(cv2.MORPH_ELLIPSE, (2 * reach + 1, 2 * reach + 1))
-    explained = cv2.dilate(_highest(values, whole.shape[0]), kernel)
+    explained = cv2.dilate(_highest(values, whole.shape[0]), blur_disc(sigma))
     raise_to(values, np.where(whole > explained, whole, np.float32(0)))
+
+
+def blur_disc(sigma: float) -> np.ndarray:
+    """The disc, uint8 of 0 and 1, within which a fault is a blur in a map of this smoothing."""
+    side = 2 * (1 + math.ceil(4 * sigma)) + 1
+    return cv2.getStructuringElement(cv2.MORPH_ELLIPSE, (side, side))
 
 
 def _highest(values: np.ndarray, side: int) -> np.ndarray:

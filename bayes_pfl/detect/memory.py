@@ -16,6 +16,7 @@ import torch
 from torch import Tensor
 
 from bayes_pfl.model.scoring import top_mean
+from bayes_pfl.support.precision import without_autocast
 
 TOP_FRACTION = 0.01
 """Share of an image's patches that its memory score is the mean of (AnomalyDINO)."""
@@ -104,7 +105,7 @@ class PatchMemory:
         """The nearest patches of B images, (B, N, C) unit vectors."""
         known = self.vectors.float()  # (M, C)
         step = max(1, _AT_ONCE // (patches.shape[1] * len(known)))
-        with torch.autocast(patches.device.type, enabled=False):
+        with without_autocast(patches.device):
             parts = [self._nearest(part.float() @ known.T) for part in patches.split(step)]
         return Nearest(*(torch.cat(columns) for columns in zip(*parts, strict=True)))
 

@@ -7,11 +7,14 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+import numpy as np
 import torch
 import torch.nn.functional as F
 from torch import Tensor
 
 from bayes_pfl.model.cross_attention import ResidualCrossModalAttention
+from bayes_pfl.support.precision import without_autocast
+from bayes_pfl.support.tracing import is_exporting
 
 _PIXELS_AT_ONCE = 1_000_000  # floats of an upsampled chunk: 4 MB, which most CPU caches hold
 
@@ -46,15 +49,16 @@ def upsampled_probability(logits: Tensor, grid: tuple[int, int], size: int) -> T
         return F.interpolate(logits, (size, size), mode="bilinear", align_corners=True).sigmoid()
     # On a CPU two products with the weights of each axis take half the time.
     rows, columns = (_bilinear_weights(cells, size) for cells in grid)
-    with torch.autocast("cpu", enabled=False):
+    with without_autocast(logits.device):
         return (rows @ (logits @ columns.T)).sigmoid()
 
 
 def _bilinear_weights(cells: int, size: int) -> Tensor:
     """Weight of each cell at each pixel of one axis, (S, cells), with aligned corners."""
-    one_hot = torch.eye(cells)[None]
-    weights = F.interpolate(one_hot, size, mode="linear", align_corners=True)  # (1, cells, S)
-    return weights[0].T.contiguous()
+    step = np.float32(cells - 1) / np.float32(max(1, size - 1))
+    place = step * np.arange(size, dtype=np.float32)  # in cells
+    distance = np.abs(place[:, None] - np.arange(cells, dtype=np.float32))  # (S, cells)
+    return torch.from_numpy(np.maximum(0, 1 - distance))
 
 
 def mean_and_spread(
@@ -75,7 +79,9 @@ def mean_and_spread(
     first = _layer_mean(logits, slice(0, 1), grid, size)
     total = torch.zeros_like(first[:, 0])
     squares = torch.zeros_like(total)
-    step = max(1, _PIXELS_AT_ONCE // (batch * size * size))
+    # A graph for any number of images has one number of chunks: that of a single image.
+    images = 1 if is_exporting() else batch
+    step = max(1, _PIXELS_AT_ONCE // (images * size * size))
     for start in range(0, pairs, step):
         deviation = _layer_mean(logits, slice(start, start + step), grid, size) - first
         total += deviation.sum(1)
@@ -96,11 +102,14 @@ def highest_pixels(maps: Tensor, fraction: float) -> Tensor:
     """
     values = maps.flatten(1)  # (B, S*S)
     pixels = values.shape[1]
+    count = max(1, round(fraction * pixels))
+    if is_exporting():  # the TopK of ONNX takes the first of equal values
+        return values.topk(count, dim=1).indices
     # The bits of non-negative floats, read as integers, are ordered as the floats are; each gets
     # the pixel's place in its lower digits.
     ranks = (values.float() + 0.0).contiguous().view(torch.int32).long() * pixels
     ranks += torch.arange(pixels - 1, -1, -1, device=maps.device)
-    return ranks.topk(max(1, round(fraction * pixels)), dim=1, sorted=False).indices
+    return ranks.topk(count, dim=1, sorted=False).indices
 
 
 def pairs_at(

@@ -147,11 +147,7 @@ class BayesPFLNetwork(nn.Module):
             class_names: one for each image, without synonyms.
             pair: index below R*M to encode that prompt pair alone: (B, 2, 1, D).
         """
-        vectors = self.prompts(
-            self.to_text_width(specific.z),  # (B, R, T)
-            self.to_text_width(samples.normal.z),  # (R, T)
-            self.to_text_width(samples.abnormal.z),  # (R, T)
-        )  # (B, 2*R*M, P + Q, T)
+        vectors = self.prompt_vectors(specific, samples)  # (B, 2*R*M, P + Q, T)
         if pair is not None:
             by_state = vectors.unflatten(1, (2, -1))  # (B, 2, R*M, P + Q, T)
             vectors = by_state[:, :, pair : pair + 1].flatten(1, 2)  # (B, 2, P + Q, T)
@@ -159,6 +155,15 @@ class BayesPFLNetwork(nn.Module):
         text = self.backbone.text(vectors, names, self.config.prompts.context_tokens)
         embeddings: Tensor = F.normalize(text, dim=-1).unflatten(1, (2, -1))  # (B, 2, R*M, D)
         return embeddings
+
+    def prompt_vectors(self, specific: FlowSample, samples: RunSamples) -> Tensor:
+        """Sampled prompts without their names, (B, 2*R*M, P + Q, T), the normal ones first."""
+        vectors: Tensor = self.prompts(
+            self.to_text_width(specific.z),  # (B, R, T)
+            self.to_text_width(samples.normal.z),  # (R, T)
+            self.to_text_width(samples.abnormal.z),  # (R, T)
+        )
+        return vectors
 
     def prompt_embeddings(
         self, pooled: Tensor, samples: RunSamples, class_names: Sequence[str]

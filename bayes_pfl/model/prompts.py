@@ -47,7 +47,7 @@ class PromptBank(nn.Module):
             for bank, sample in ((self.state_normal, normal), (self.state_abnormal, abnormal))
         ]
         prompts = [
-            torch.cat([contexts, state.expand(len(contexts), *state.shape)], dim=3)
+            torch.cat([contexts, state.expand(contexts.shape[0], *state.shape)], dim=3)
             for state in states
         ]  # (B, R, M, P + Q, T) of each state
         return torch.stack(prompts, dim=1).flatten(1, 3)  # (B, 2*R*M, P + Q, T)

@@ -16,6 +16,7 @@ import torch
 from torch import Tensor
 
 from bayes_pfl.errors import ConfigError, DataError
+from bayes_pfl.support.tracing import is_exporting
 
 Values = TypeVar("Values", np.ndarray, Tensor)
 Score = TypeVar("Score", float, np.ndarray, Tensor)
@@ -53,6 +54,9 @@ def gaussian_smooth(maps: Tensor, sigma: float) -> Tensor:
     weights = _gaussian_weights(sigma)
     # Half precision would lose the promised accuracy in a sum of many small terms.
     wide = maps.to(torch.promote_types(dtype, torch.float32))
+    if is_exporting():  # the same sums as two products: a graph has no loops
+        rows, columns = (_smoothing_matrix(side, weights) for side in wide.shape[-2:])
+        return (rows @ wide @ columns.T).to(dtype)
     if wide.device.type == "cpu" and wide.ndim == 3:
         # One map at a time stays in the processor's cache: three times as fast as the whole batch.
         smooth = torch.stack([_smooth(one, weights) for one in wide])
@@ -84,6 +88,16 @@ def _gaussian_weights(sigma: float) -> list[float]:
     return [float(weight) for weight in weights / weights.sum()]
 
 
+def _smoothing_matrix(size: int, weights: list[float]) -> Tensor:
+    """(size, size), float32: how much each place of a line counts for each."""
+    matrix = np.zeros((size, size))
+    sources = np.lib.stride_tricks.sliding_window_view(
+        _reflected(size, len(weights) // 2), len(weights)
+    )
+    np.add.at(matrix, (np.arange(size)[:, None], sources), np.array(weights))
+    return torch.from_numpy(matrix.astype(np.float32))
+
+
 def _smooth(maps: Tensor, weights: list[float]) -> Tensor:
     return _smooth_along(_smooth_along(maps, weights, -2), weights, -1)
 
@@ -91,17 +105,18 @@ def _smooth(maps: Tensor, weights: list[float]) -> Tensor:
 def _smooth_along(maps: Tensor, weights: list[float], dim: int) -> Tensor:
     """Weighted sum of shifted copies: exact in the maps' own precision on every device."""
     size, radius = maps.shape[dim], len(weights) // 2
-    padded = maps.index_select(dim, _reflected(size, radius, maps.device))
+    sources = torch.from_numpy(_reflected(size, radius)).to(maps.device)
+    padded = maps.index_select(dim, sources)
     result = padded.narrow(dim, 0, size) * weights[0]
     for shift, weight in enumerate(weights[1:], start=1):
         result = result.add_(padded.narrow(dim, shift, size), alpha=weight)
     return result
 
 
-def _reflected(size: int, radius: int, device: torch.device) -> Tensor:
+def _reflected(size: int, radius: int) -> np.ndarray:
     """Indices (size + 2 radius,) of ... c b a | a b c ... z | z y x ..., repeated where needed."""
-    places = torch.arange(-radius, size + radius, device=device) % (2 * size)
-    return torch.where(places < size, places, 2 * size - 1 - places)
+    places = np.arange(-radius, size + radius) % (2 * size)
+    return np.where(places < size, places, 2 * size - 1 - places)
 
 
 def top_mean(maps: Tensor, k: int | None = None, fraction: float | None = None) -> Tensor:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import time
 from collections import deque
-from collections.abc import Generator
+from collections.abc import Callable, Generator
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import closing
 from dataclasses import dataclass, replace
@@ -57,6 +57,7 @@ def predict_folder(
     resume: bool = False,
     overwrite: bool = False,
     progress: Progress | None = None,
+    make_scorer: Callable[..., Scorer] = Scorer,
 ) -> Summary:
     """Score every image below a folder, in the order of their paths, in bounded memory.
 
@@ -87,6 +88,7 @@ def predict_folder(
             this one begins.
         overwrite: start again although a run was stopped here.
         progress: hears of every image that is done.
+        make_scorer: takes the arguments of :class:`Scorer`; another one scores by an export.
 
     Raises:
         DataError: no folder, no images in it, an unusable class name.
@@ -107,7 +109,7 @@ def predict_folder(
     progress = progress or NullProgress()
     if mutual is not None:
         rule, summary.mutual = by_mutual_scoring(model, inputs, settings, rule, mutual, progress)
-    how = settings, rule, summary, progress, resume, overwrite
+    how = settings, rule, summary, progress, resume, overwrite, make_scorer
     return FolderRun(model, inputs, places.identity, *how)()
 
 
@@ -121,6 +123,7 @@ class FolderRun:
         summary: filled in as the run goes on.
         resume: resume a stopped run; begin where there is none.
         overwrite: begin although a run was stopped here.
+        make_scorer: takes the arguments of :class:`Scorer`.
     """
 
     model: BayesPFLNetwork
@@ -132,12 +135,13 @@ class FolderRun:
     progress: Progress
     resume: bool
     overwrite: bool
+    make_scorer: Callable[..., Scorer] = Scorer
 
     def __post_init__(self) -> None:
         settings, model, self.done = self.settings, self.model, 0
         self.folder, self.out = self.inputs.folder, Path(self.summary.out)
         regions = self.rule.region_rule(settings.min_area)
-        self.scorer = Scorer(
+        self.scorer = self.make_scorer(
             model,
             settings,
             maps=bool(settings.overlays or settings.map_suffix or settings.report or regions),

@@ -52,6 +52,12 @@ def autocast(device: torch.device, precision: str) -> AbstractContextManager[obj
     return torch.autocast(device.type, dtype)
 
 
+def without_autocast(device: torch.device) -> AbstractContextManager[object]:
+    """Within, products keep the precision of their numbers, whatever surrounds the block."""
+    kind = device.type
+    return torch.autocast(kind, enabled=False) if torch.is_autocast_enabled(kind) else nullcontext()
+
+
 @functools.cache
 def warn_if_slow(device: torch.device, dtype: torch.dtype) -> None:
     """Log a warning, once, if ``device`` is a processor without instructions for ``dtype``."""

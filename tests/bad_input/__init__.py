@@ -11,6 +11,7 @@ def sections() -> dict[str, Sequence[Case]]:
     """All cases, under the headings of docs/robustness.md."""
     from tests.bad_input import (
         data,
+        exports,
         images,
         instruments,
         models,
@@ -35,6 +36,7 @@ def sections() -> dict[str, Sequence[Case]]:
         "Normal pictures and profiles": profiles.CASES,
         "Regions of interest": roi.CASES,
         "Large pictures and tiles": tiles.CASES,
+        "Exports": exports.CASES,
     }
 
 

@@ -54,7 +54,7 @@ def run_line(folder: Path, data: bytes) -> None:
     text = errors.getvalue()
     if code not in (0, 2):
         raise AssertionError(f"exit code {code}: {text[:300]!r}")
-    ours = "error: begun" not in text and "─ Error ─" not in text  # the others are Typer's
+    ours = "error: begun" not in text and "\n\nError: " not in text  # the others are Typer's
     if code == 2 and ours:
         raise ConfigError(text.strip())
 

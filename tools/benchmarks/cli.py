@@ -226,6 +226,39 @@ def profiles(
 
 
 @app.command()
+def export(
+    checkpoint: Checkpoint = EMBEDDED_CHECKPOINT,
+    samples: Samples = None,
+    files: Annotated[int, typer.Option(min=1, help="Files of each timed run.")] = 32,
+    normal: Annotated[int, typer.Option(min=0, help="Normal pictures of a profile.")] = 0,
+    compared: Annotated[int, typer.Option(min=1, help="Pictures that are compared.")] = 12,
+    batch_size: Annotated[int, typer.Option(min=1, help="Images at once.")] = 8,
+    repeats: Repeats = 3,
+    json_out: Json = None,
+) -> None:
+    """An export against PyTorch: largest differences, and images/s from files to a table."""
+    from benchmarks.exports import ExportSettings, benchmark_export
+
+    report = benchmark_export(
+        ExportSettings(checkpoint, samples, files, normal, compared, batch_size, repeats)
+    )
+    say(f"exported in {report['export_seconds']:.0f} s, {of_bytes(report['model_bytes'])}")
+    for name, rate in report["images_per_second"].items():
+        busy = report["processor_seconds_per_image"]
+        say(
+            f"{name}: {rate:.2f} images/s, {1000 * busy[name]:.0f} ms of a processor each, "
+            f"{busy['pytorch'] / busy[name]:.2f} times PyTorch's pace"
+        )
+    for name, apart in report["differences"].items():
+        say(
+            f"{name} on {apart['pictures']} pictures: scores differ by {apart['score']:.1g}, maps "
+            f"by {apart['map']:.1g}"
+        )
+    if json_out:
+        write_json(json_out, report)
+
+
+@app.command()
 def soak(
     images: Annotated[int, typer.Option(min=10, help="Images to predict.")] = 100_000,
     evaluated: Annotated[int, typer.Option(min=10, help="Images to evaluate.")] = 20_000,

@@ -1,0 +1,70 @@
+"""``bayes-pfl export``."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated, Literal
+
+from typer import Argument, Option
+
+from bayes_pfl.cli import class_names, profiles
+from bayes_pfl.cli import options as opt
+from bayes_pfl.errors import ConfigError
+
+
+def export(
+    detector: Annotated[
+        str,
+        Argument(
+            help="Folder of bayes-pfl fit; or embedded name, checkpoint or run folder, or hub "
+            "repository org/name[@rev]."
+        ),
+    ],
+    out: Annotated[Path, Option(help="The folder to make; empty, if it is there.")],
+    class_name: class_names.ClassName = None,
+    checkpoint: Annotated[
+        str | None, Option(help="Of a profile, where it is not the one that its folder names.")
+    ] = None,
+    pretrained: opt.Pretrained = None,
+    samples: Annotated[
+        int | None,
+        Option(min=0, help="Monte Carlo samples R; 0: the mean prompt.  [default: the profile's]"),
+    ] = None,
+    seed: Annotated[
+        int | None, Option(min=0, help="Fixes the draws.  [default: the profile's, or 0]")
+    ] = None,
+    format: Annotated[
+        Literal["onnx", "openvino"], Option(help="For ONNX Runtime, or for OpenVINO.")
+    ] = "onnx",
+) -> None:
+    """A detector as one folder that runs without PyTorch: model, manifest, predict.py.
+
+    The folder is compared with PyTorch on rendered pictures, and kept only where both agree.
+    """
+    from bayes_pfl.export.folder import export_detector
+    from bayes_pfl.export.model_file import require_export_packages
+    from bayes_pfl.fit.profile_files import is_profile
+
+    require_export_packages()
+    folder = Path(detector) if is_profile(detector) else None
+    if folder is None and checkpoint is not None:
+        raise ConfigError("--checkpoint without a profile: name the checkpoint alone")
+    profile, checkpoint = profiles.opened(folder, checkpoint if folder else detector)
+    model = opt.load_model(checkpoint, "cpu", pretrained)
+    if profile is None:
+        class_names.warn_of_names(model, class_name)
+    found = export_detector(
+        model,
+        out,
+        class_name=class_name,
+        profile=profile,
+        samples=samples,
+        seed=seed,
+        checkpoint=checkpoint,
+        format=format,
+    )
+    opt.say(
+        f"{found.agreement.pictures} pictures compared with PyTorch: scores within "
+        f"{found.agreement.score:.1g}, maps within {found.agreement.map:.1g}"
+    )
+    opt.say(f"{found.class_name}: written to {out}; run: python {out}/predict.py PHOTOS --out DIR")

@@ -1,0 +1,221 @@
+"""The folder of an export: the model, what it is, and a program that runs it without PyTorch."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import shutil
+from collections.abc import Iterator
+from dataclasses import dataclass, replace
+from importlib import metadata, resources
+from pathlib import Path
+from typing import Any, Literal
+
+from bayes_pfl.checkpoints.fingerprint import fingerprint
+from bayes_pfl.data.tiles import DEFAULT_OVERLAP, blur_disc
+from bayes_pfl.detect.class_names import check_class_name
+from bayes_pfl.detect.name_sensitivity import NEUTRAL
+from bayes_pfl.detect.scorer import Scorer
+from bayes_pfl.detect.settings import ScoringSettings
+from bayes_pfl.detect.standards import ODDS_OF_HALF
+from bayes_pfl.errors import ConfigError
+from bayes_pfl.export import standalone
+from bayes_pfl.export.check import Agreement, check_agreement
+from bayes_pfl.export.graph import DetectorGraph
+from bayes_pfl.export.model_file import require_export_packages, write_onnx, write_openvino
+from bayes_pfl.export.standalone.detector import Detector
+from bayes_pfl.fit.decision import Decision, resolve_decision
+from bayes_pfl.fit.profile import Profile
+from bayes_pfl.model.network import BayesPFLNetwork
+from bayes_pfl.support.checksums import file_sha256
+from bayes_pfl.support.files import raising_not_written, write_atomically
+from bayes_pfl.support.version import __version__
+
+FORMAT, VERSION = "bayes-pfl export", 1
+MANIFEST, REQUIREMENTS = "manifest.json", "requirements.txt"
+PROGRAM = ("predict.py", "detector.py", "pictures.py")
+"""What runs the model in the folder."""
+
+Format = Literal["onnx", "openvino"]
+RUNTIMES = {"onnx": "onnxruntime", "openvino": "openvino"}
+"""What runs the model of a format: the name of its package."""
+
+_OWN_PICTURES = 2  # of a profile, that the check looks at
+
+
+@dataclass(frozen=True)
+class Exported:
+    """What was written.
+
+    Attributes:
+        agreement: with PyTorch, see :func:`bayes_pfl.export.check.check_agreement`.
+    """
+
+    folder: Path
+    class_name: str
+    agreement: Agreement
+
+
+def export_detector(
+    model: BayesPFLNetwork,
+    out: Path,
+    *,
+    class_name: str | None = None,
+    profile: Profile | None = None,
+    samples: int | None = None,
+    seed: int | None = None,
+    checkpoint: str | None = None,
+    format: Format = "onnx",
+) -> Exported:
+    """Write a detector of one class name as a folder that runs without PyTorch.
+
+    Args:
+        model: on the CPU.
+        out: a folder that is empty, or does not exist.
+        class_name: None for the profile's, or "object".
+        profile: brings references, thresholds, tiles, and the samples and the seed.
+        samples, seed: of the run's draws; None for the profile's, or the checkpoint's and 0.
+        checkpoint: name of the model, for the manifest.
+        format: onnx, for ONNX Runtime; or openvino, its own form.
+
+    Raises:
+        ConfigError: the extra ``[export]`` is missing; a folder that is not empty or cannot be
+            written; a profile that does not fit; an export that does not agree with PyTorch, of
+            which nothing is kept.
+        DataError: an unusable class name.
+    """
+    runtime = RUNTIMES[format]
+    require_export_packages(runtime)
+    if profile is not None and profile.settings.roi is not None:
+        raise ConfigError(
+            "the profile has a region of interest: an export looks at whole pictures; fit one "
+            "without --roi"
+        )
+    name = class_name or (profile.class_name if profile else NEUTRAL)
+    settings = _settings(model, profile, samples, seed)
+    rule = resolve_decision(model, name, settings, profile=profile)
+    check_class_name(model, name)
+    scorer = Scorer(model, settings, spread=False, references=rule.references)
+    graph = DetectorGraph(model, name, settings, rule.references.get(name)).eval()
+    with _new_folder(out):
+        model_file = write_onnx(graph, out)
+        if format == "openvino":
+            model_file = write_openvino(model_file)
+        manifest = {
+            "format": FORMAT,
+            "version": VERSION,
+            "bayes_pfl_version": __version__,
+            "made_with": _versions("torch", "onnx", "onnxscript", *_packages(runtime)),
+            "runtime": runtime,
+            "model": model_file.name,
+            **_description(scorer, graph, name, rule, checkpoint),
+        }
+        for file in PROGRAM:
+            text = resources.files(standalone).joinpath(file).read_text("utf-8")
+            write_atomically(out / file, text)
+        pins = [f"{name}=={version}\n" for name, version in _versions(*_packages(runtime)).items()]
+        write_atomically(out / REQUIREMENTS, "".join(pins))
+        _write_manifest(out, manifest)
+        known = profile if profile and profile.references else None
+        pictures = range(min(_OWN_PICTURES, len(known.pictures)) if known else 0)
+        own = [known.pixels(at) for at in pictures if known and known.pixels]
+        found = check_agreement(Detector(out), scorer, name, own)
+        _write_manifest(out, {**manifest, "agreement": found._asdict()})
+    return Exported(out, name, found)
+
+
+def _settings(
+    model: BayesPFLNetwork, profile: Profile | None, samples: int | None, seed: int | None
+) -> ScoringSettings:
+    if model.device.type != "cpu":
+        raise ConfigError(f"a model on {model.device} cannot be exported: load it with device cpu")
+    if profile is None:
+        plain = ScoringSettings(samples=samples, seed=seed or 0)
+        return replace(plain, samples=plain.sample_count(model))
+    made = profile.settings
+    if made.precision != "float32":
+        raise ConfigError(
+            f"the profile was made in {made.precision}, an export computes in float32: its "
+            "thresholds would not hold; fit it again with --precision float32"
+        )
+    return ScoringSettings(
+        samples=made.samples if samples is None else samples,
+        seed=made.seed if seed is None else seed,
+        smoothing=made.smoothing,
+        tile=made.tile,
+        overlap=made.overlap,
+        window=made.window,
+    )
+
+
+@contextlib.contextmanager
+def _new_folder(out: Path) -> Iterator[None]:
+    """Within, an empty folder is filled; of a failure nothing is left in it.
+
+    Raises:
+        ConfigError: it is not empty, or cannot be written.
+    """
+    with raising_not_written(out, "choose another folder, on a disk with room", ConfigError):
+        there = out.is_dir()
+        if there and any(out.iterdir()):
+            raise ConfigError(f"{out}: is not empty; choose another folder")
+        out.mkdir(parents=True, exist_ok=True)
+        try:
+            yield
+        except BaseException:
+            shutil.rmtree(out, ignore_errors=True)
+            if there:
+                out.mkdir()
+            raise
+
+
+def _packages(runtime: str) -> tuple[str, ...]:
+    """What the program needs."""
+    return "numpy", "pillow", runtime
+
+
+def _versions(*packages: str) -> dict[str, str]:
+    return {name: metadata.version(name) for name in packages}
+
+
+def _description(
+    scorer: Scorer,
+    graph: DetectorGraph,
+    class_name: str,
+    rule: Decision,
+    checkpoint: str | None,
+) -> dict[str, Any]:
+    """What the program needs to know of the model, and what a person may ask."""
+    settings, model = scorer.settings, scorer.model
+    references = rule.references.get(class_name)
+    return {
+        "checkpoint": {"name": checkpoint, "sha256": fingerprint(model)},
+        "profile": {"sha256": rule.profile.sha256} if rule.profile else None,
+        "class_name": class_name,
+        "settings": {
+            "image_size": model.backbone.image_size,
+            "samples": settings.sample_count(model),
+            "seed": settings.seed,
+            "precision": "float32",
+            "smoothing": settings.smoothing,
+            "tile": settings.tile,
+            "overlap": settings.overlap if settings.tile else DEFAULT_OVERLAP,
+        },
+        "inputs": list(graph.example(1)),
+        "outputs": list(graph.outputs),
+        "threshold": rule.threshold,
+        "map_threshold": rule.map_threshold,
+        "normal_scores": rule.calibration.scores if rule.calibration else None,
+        "compared_with": rule.compared_with,
+        "reference_digests": references.digests if references else [],
+        "odds_of_half": ODDS_OF_HALF,
+        "reach": [int(row.sum()) // 2 for row in blur_disc(scorer.sigma)],
+    }
+
+
+def _write_manifest(out: Path, manifest: dict[str, Any]) -> None:
+    """Write the manifest, with the hashes of the files of the model."""
+    files = sorted(path for path in out.iterdir() if path.name.startswith("model."))
+    hashes = {path.name: file_sha256(path) for path in files}
+    text = json.dumps({**manifest, "sha256": hashes}, indent=2) + "\n"
+    write_atomically(out / MANIFEST, text)

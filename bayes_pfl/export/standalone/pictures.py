@@ -1,0 +1,95 @@
+"""Pictures of files, whatever their mode, as upright pictures of mode RGB; by Pillow alone."""
+
+# This file is copied into the folders of `bayes-pfl export`, so that it imports nothing of
+# bayes_pfl; the tests compare both, row by row.
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from PIL import ExifTags, Image
+
+SUFFIXES = (
+    *(".png", ".jpg", ".jpeg", ".bmp", ".tif", ".tiff", ".webp", ".jpe", ".jfif", ".gif"),
+    *(".jp2", ".ppm", ".pgm", ".pbm", ".pnm", ".avif"),
+)
+_FORMATS = ("AVIF", "BMP", "DIB", "GIF", "JPEG", "JPEG2000", "MPO", "PNG", "PPM", "TIFF", "WEBP")
+_MOST_PIXELS = 178_956_970
+_SUBFILE, _COPY_OR_MASK = 254, 5  # tag of a TIFF, and its bits for what is no page
+_TURNS = {
+    2: Image.Transpose.FLIP_LEFT_RIGHT,
+    3: Image.Transpose.ROTATE_180,
+    4: Image.Transpose.FLIP_TOP_BOTTOM,
+    5: Image.Transpose.TRANSPOSE,
+    6: Image.Transpose.ROTATE_270,
+    7: Image.Transpose.TRANSVERSE,
+    8: Image.Transpose.ROTATE_90,
+}
+"""By the number in EXIF."""
+
+
+def pages_of(path: Path) -> Iterator[tuple[int | None, Image.Image]]:
+    """The upright pictures of a file, mode RGB, with their page; None in a file of one picture.
+
+    Raises:
+        Exception: as Pillow's decoders do.
+    """
+    Image.init()  # fills the list of what Pillow reads
+    with Image.open(path, formats=[name for name in _FORMATS if name in Image.OPEN]) as image:
+        frames = range(getattr(image, "n_frames", 1) if image.format == "TIFF" else 1)
+        kinds = [_seek(image, at).get(_SUBFILE, 0) if len(frames) > 1 else 0 for at in frames]
+        pages = [at for at in frames if at == 0 or not kinds[at] & _COPY_OR_MASK]
+        for at in pages:
+            if len(frames) > 1:
+                _seek(image, at)
+            yield (at + 1 if len(pages) > 1 else None), _decoded(image)
+
+
+def _seek(image: Any, at: int) -> Any:
+    image.seek(at)
+    return image.tag_v2
+
+
+def _decoded(image: Image.Image) -> Image.Image:
+    if image.width * image.height > _MOST_PIXELS:
+        raise ValueError(
+            f"{image.width}x{image.height} is more than {_MOST_PIXELS} pixels; reduce it"
+        )
+    if image.mode in ("RGB", "RGBA", "LA") and ";16" in str(getattr(image, "tile", "")):
+        raise ValueError("16 bits a channel in colour: bayes-pfl predict reads it; or save 8 bits")
+    try:
+        turn = image.getexif().get(ExifTags.Base.Orientation, 1)
+    except Exception:  # a damaged EXIF block does not make the picture unreadable
+        turn = 1
+    image.load()
+    rgb = to_rgb(image)
+    return rgb.transpose(_TURNS[turn]) if turn in _TURNS else rgb
+
+
+def to_rgb(image: Image.Image) -> Image.Image:
+    """Any Pillow mode -> mode RGB; transparency on white, deep pictures by their depth."""
+    if image.mode.startswith("I") or image.mode == "F":
+        return Image.fromarray(_eight_bits(np.asarray(image))).convert("RGB")
+    if image.mode in ("LA", "La", "PA", "RGBA", "RGBa") or "transparency" in image.info:
+        rgba = image.convert("RGBA")
+        return Image.alpha_composite(Image.new("RGBA", rgba.size, "white"), rgba).convert("RGB")
+    return image.convert("RGB")
+
+
+def _eight_bits(values: np.ndarray) -> np.ndarray:
+    if not np.isfinite(values).all():
+        raise ValueError("pixel values are NaN or infinite; replace them by finite numbers")
+    low, high = float(values.min(initial=0)), float(values.max(initial=0))
+    if low < 0 or high > 65535:
+        wide = values.astype(np.float64)
+        low, high = wide.min(), wide.max()
+        return np.rint((wide - low) * (255 / max(high - low, 1e-12))).astype(np.uint8)
+    if values.dtype.kind == "f" and high <= 1:
+        return np.rint(values * 255).astype(np.uint8)
+    whole = np.rint(values).astype(np.uint32)
+    if high <= 255:
+        return whole.astype(np.uint8)
+    return (whole >> 4 if high <= 4095 else (whole + 128) // 257).astype(np.uint8)
