@@ -233,15 +233,11 @@ def nearest_normal(
     grid, size = rule.references[class_name].settings.grid, roi.crop_size if roi else size
     view, cell = divmod(place.reference_cell, grid[0] * grid[1])
     if place.tile is None or known.tile is None:
-        picture, box = (
-            Image.fromarray(known.pixels(place.picture)),
-            cell_box(place.cell, grid, size),
-        )
+        picture = Image.fromarray(known.pixels(place.picture))
+        box = cell_box(place.cell, grid, size)
     else:
-        picture, box = (
-            known.tile(place.picture, view),
-            _box_in_tile(place.tile, place.cell, grid, size),
-        )
+        picture = known.tile(place.picture, view)
+        box = _box_in_tile(place.tile, place.cell, grid, size)
     left, top = roi.box[:2] if roi else (0, 0)
     return NearestNormal(
         known.names[place.picture],
