@@ -17,6 +17,7 @@ from sklearn.metrics import roc_auc_score
 from sklearn.utils.validation import check_is_fitted
 
 from bayes_pfl.api.model import BayesPFL
+from bayes_pfl.data.roi_files import RoiLike
 from bayes_pfl.data.tiles import DEFAULT_OVERLAP
 from bayes_pfl.detect.inputs import ImageLike
 from bayes_pfl.detect.results import AnomalyResult
@@ -44,7 +45,7 @@ class AnomalyDetector(OutlierMixin, BaseEstimator):
         device: None for the best at hand.
         keep_outliers: fit although some images look abnormal.
         rotations, aligned, words_only: see :class:`bayes_pfl.fit.fit.FitOptions`.
-        tile, overlap, window: as in :meth:`bayes_pfl.BayesPFL.predict`.
+        tile, overlap, window, roi: as in :meth:`bayes_pfl.BayesPFL.predict`.
 
     Attributes:
         model_: the model.
@@ -76,6 +77,7 @@ class AnomalyDetector(OutlierMixin, BaseEstimator):
         tile: int | str | None = None,
         overlap: float = DEFAULT_OVERLAP,
         window: tuple[float, float] | None = None,
+        roi: RoiLike | None = None,
     ) -> None:
         self.checkpoint = checkpoint
         self.class_name = class_name
@@ -92,6 +94,7 @@ class AnomalyDetector(OutlierMixin, BaseEstimator):
         self.tile = tile
         self.overlap = overlap
         self.window = window
+        self.roi = roi
 
     @classmethod
     def from_profile(
@@ -119,6 +122,7 @@ class AnomalyDetector(OutlierMixin, BaseEstimator):
             tile=known.tile,
             overlap=known.overlap,
             window=known.window,
+            roi=found.roi,
             rotations=found.options.rotations,
             aligned=found.options.aligned,
             words_only=found.references is None,
@@ -237,6 +241,7 @@ class AnomalyDetector(OutlierMixin, BaseEstimator):
             tile=self.tile,
             overlap=self.overlap,
             window=self.window,
+            roi=self.roi,
         )
 
 

@@ -6,7 +6,7 @@ Symbols: W×H pixels of a picture, T side of a tile, S the model's image side.
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import NamedTuple, TypeAlias
 
@@ -254,8 +254,3 @@ def raise_to(values: np.ndarray, other: np.ndarray, rows_at_once: int = 512) -> 
         rows = slice(start, start + rows_at_once)
         mixed = across[below[rows]] * (1 - share[rows]) + across[above[rows]] * share[rows]
         np.maximum(values[rows], mixed, out=values[rows])
-
-
-def total_tiles(tiling: Tiling, sizes: Sequence[tuple[int, int]]) -> int:
-    """Number of tiles of several pictures, whole views not counted."""
-    return sum(len(tiling.tiles(size)) for size in sizes)

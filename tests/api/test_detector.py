@@ -142,3 +142,16 @@ def test_its_score_is_the_area_under_the_curve_where_both_kinds_are_there(fitted
     assert fitted.score(normals[:4], truth) == 1
     assert fitted.score(normals[:4], -truth) == 0
     assert fitted.score(normals[:4]) == pytest.approx(1 + samples.mean())
+
+
+def test_a_region_of_interest_is_kept_from_profile_to_the_next_fit(checkpoint_dir, tmp_path):
+    mask = np.zeros((48, 48), np.uint8)
+    mask[8:40, 8:40] = 255
+    Image.fromarray(mask).save(tmp_path / "mask.png")
+    images = [picture(index) for index in range(3)]
+    how = {"keep_outliers": True, "samples": 0, "device": "cpu"}
+    first = AnomalyDetector(str(checkpoint_dir), roi=tmp_path / "mask.png", **how).fit(images)
+    again = AnomalyDetector.from_profile(first.profile_, device="cpu")
+    np.testing.assert_allclose(again.score_samples(images), first.score_samples(images), atol=1e-6)
+    assert again.set_params(keep_outliers=True).fit(images).profile_.roi == first.profile_.roi
+    assert clone(again).roi == first.profile_.roi
