@@ -20,7 +20,6 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 import numpy as np
-import torch
 from PIL import Image
 from torch import Tensor
 
@@ -28,17 +27,14 @@ from bayes_pfl.config import from_dict
 from bayes_pfl.data.images import read_image, read_mask
 from bayes_pfl.data.roi import Roi
 from bayes_pfl.data.roi_files import FOLDER
-from bayes_pfl.data.tiles import Tiling
-from bayes_pfl.detect.memory import PatchMemory
 from bayes_pfl.detect.name_sensitivity import NEUTRAL, NameEffect
-from bayes_pfl.detect.patches import PatchSettings
-from bayes_pfl.detect.references import References, Scale, picture_digest
+from bayes_pfl.detect.references import picture_digest
 from bayes_pfl.detect.settings import ScoringSettings
-from bayes_pfl.detect.standards import MapStandard, Standard
 from bayes_pfl.errors import ConfigError, DataError
 from bayes_pfl.fit.calibration import CalibratedCheckpoint, CalibratedSettings, Calibration
 from bayes_pfl.fit.profile import Profile, ProfileLike, ReferencePicture
 from bayes_pfl.fit.profile_page import page_of
+from bayes_pfl.fit.profile_tensors import Memory, packed, scores_of, unpacked
 from bayes_pfl.fit.references import ReferenceOptions
 from bayes_pfl.support.error_text import one_line
 from bayes_pfl.support.files import raising_not_written, remove_leftovers, write_atomically
@@ -53,27 +49,7 @@ Settings = TypeVar("Settings", bound=ScoringSettings)
 
 _MAX_CONFIG, _MAX_TENSORS = 64 * 2**20, 2**30
 _MEND = "make it with bayes-pfl fit"
-_MAPS = ("words_map", "memory_map")
-_OF_TILES = "tiles."
 _LARGE = ".large.webp"  # how the names of copies of large pictures end
-
-
-@dataclass(frozen=True)
-class _Scores:
-    """Centres and spreads of the scores of images."""
-
-    words: tuple[float, float]
-    memory: tuple[float, float]
-
-
-@dataclass(frozen=True)
-class _Memory:
-    """All of the references that is no tensor."""
-
-    patches: PatchSettings
-    scores: _Scores
-    tensors_sha256: str
-    tile_scores: _Scores | None = None
 
 
 @dataclass(frozen=True)
@@ -86,7 +62,7 @@ class _Record:
     fpr: float
     pixel_fpr: float
     pictures: tuple[ReferencePicture, ...]
-    memory: _Memory | None
+    memory: Memory | None
     calibration: Calibration | None
     name_effect: NameEffect | None = None
 
@@ -115,7 +91,7 @@ def save_profile(profile: Profile, folder: str | os.PathLike[str]) -> Path:
             )
         folder.mkdir(parents=True, exist_ok=True)
         remove_leftovers(folder, below=True)
-        tensors = _packed(profile)
+        tensors = packed(profile.references) if profile.references else None
         _write_pictures(profile, folder / PICTURES)
         _write_roi(profile, folder)
         if (folder / TENSORS).is_file() and not _still_named(folder / BEFORE):
@@ -199,7 +175,13 @@ def load_profile(folder: str | os.PathLike[str]) -> Profile:
     references = None
     if record.memory is not None:
         tensors = _read_tensors(folder, record.memory.tensors_sha256)
-        references = _references(folder, record, record.memory, tensors)
+        try:
+            references = unpacked(record.memory, record.settings, record.pictures, tensors)
+        except (KeyError, ValueError, RuntimeError) as error:
+            reason = one_line(error)
+            raise ConfigError(
+                f"{folder / TENSORS}: not the tensors of a profile ({reason}); {_MEND} again"
+            ) from error
     tiled = references is not None and references.tiles is not None
 
     return Profile(
@@ -292,11 +274,11 @@ def _config(profile: Profile, tensors: bytes | None) -> dict[str, Any]:
     memory = None
     if profile.references is not None and tensors is not None:
         tiles = profile.references.tiles
-        memory = _Memory(
+        memory = Memory(
             profile.references.settings,
-            _scores_of(profile.references),
+            scores_of(profile.references),
             hashlib.sha256(tensors).hexdigest(),
-            _scores_of(tiles) if tiles else None,
+            scores_of(tiles) if tiles else None,
         )
     record = _Record(
         profile.checkpoint,
@@ -311,35 +293,6 @@ def _config(profile: Profile, tensors: bytes | None) -> dict[str, Any]:
     )
     head = {"format": FORMAT, "version": VERSION, "bayes_pfl_version": __version__}
     return head | asdict(record)
-
-
-def _scores_of(references: References) -> _Scores:
-    return _Scores((*references.scale.words,), (*references.scale.memory,))
-
-
-def _packed(profile: Profile) -> bytes | None:
-    from safetensors.torch import save
-
-    if profile.references is None:
-        return None
-    tensors = _tensors_of(profile.references, "")
-    if profile.references.tiles is not None:
-        tensors |= _tensors_of(profile.references.tiles, _OF_TILES)
-    return save({name: value.cpu().contiguous() for name, value in tensors.items()})
-
-
-def _tensors_of(references: References, prefix: str) -> dict[str, Tensor]:
-    memory, scale = references.memory, references.scale
-    tensors = {
-        "vectors": memory.vectors,
-        "owners": memory.owners,
-        "cells": memory.cells,
-        "pairs": scale.pairs,
-    }
-    for name in _MAPS:
-        centre, spread = getattr(scale, name)
-        tensors |= {f"{name}.centre": centre, f"{name}.spread": spread}
-    return {prefix + name: value for name, value in tensors.items()}
 
 
 def _write_pictures(profile: Profile, folder: Path) -> None:
@@ -408,74 +361,4 @@ def _read_tensors(folder: Path, sha256: str) -> dict[str, Tensor]:
     raise ConfigError(
         f"{folder / TENSORS}: missing, truncated, or not the one that config.json was written "
         f"with; copy the whole folder, or {_MEND} again"
-    )
-
-
-def _references(
-    folder: Path, record: _Record, memory: _Memory, tensors: dict[str, Tensor]
-) -> References:
-    try:
-        whole = _checked(record, memory.patches, memory.scores, tensors, 1)
-        if memory.tile_scores is None:
-            return whole
-        own = {
-            name.removeprefix(_OF_TILES): value
-            for name, value in tensors.items()
-            if name.startswith(_OF_TILES)
-        }
-        views = max(_tiles_in(record, picture) for picture in record.pictures)
-        return replace(
-            whole, tiles=_checked(record, memory.patches, memory.tile_scores, own, views)
-        )
-    except (KeyError, ValueError, RuntimeError) as error:
-        raise ConfigError(
-            f"{folder / TENSORS}: not the tensors of a profile ({one_line(error)}); {_MEND} again"
-        ) from error
-
-
-def _tiles_in(record: _Record, picture: ReferencePicture) -> int:
-    if record.settings.tile is None or picture.size is None:
-        return 0
-    return len(Tiling(record.settings.tile, record.settings.overlap).tiles(picture.size))
-
-
-def _checked(
-    record: _Record,
-    patches: PatchSettings,
-    scores: _Scores,
-    tensors: dict[str, Tensor],
-    views: int,
-) -> References:
-    """The references of these tensors; raises KeyError or ValueError where they are no such.
-
-    Args:
-        views: that a picture has at most.
-    """
-    vectors, owners, cells = (tensors[name] for name in ("vectors", "owners", "cells"))
-    count, grid = len(record.pictures), patches.grid
-    fitting = (
-        vectors.ndim == 2
-        and owners.ndim == cells.ndim == 1
-        and owners.dtype == cells.dtype == torch.int32
-        and vectors.shape[0] == len(owners) == len(cells) > 0
-        and bool(vectors.isfinite().all())
-        and 0 <= int(owners.min()) <= int(owners.max()) < count
-        and 0 <= int(cells.min()) <= int(cells.max()) < views * grid[0] * grid[1]
-    )
-    if not fitting:
-        raise ValueError("patches that do not fit its pictures")
-    maps = [MapStandard(tensors[f"{x}.centre"], tensors[f"{x}.spread"]) for x in _MAPS]
-    if not all(float(spread.min()) > 0 for _, spread in maps):
-        raise ValueError("a spread of 0")
-    side = record.settings.image_size
-    values = [value for one in maps for value in one]
-    if any(x.shape not in ((), (side, side)) or not x.isfinite().all() for x in values):
-        raise ValueError("maps of another size, or not of numbers")
-    if tensors["pairs"].ndim != 1 or not tensors["pairs"].isfinite().all():
-        raise ValueError("log-odds of pairs in another form")
-    return References(
-        patches,
-        PatchMemory(vectors, owners, cells, count),
-        Scale(Standard(*scores.words), Standard(*scores.memory), tensors["pairs"], *maps),
-        tuple(picture.digest for picture in record.pictures),
     )
