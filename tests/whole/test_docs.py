@@ -25,7 +25,9 @@ OUTSIDE = [
         "CHANGELOG.md",
         "datasets/README.md",
         "checkpoints/bayes-pfl-tiny/README.md",
+        "checkpoints/bayes-pfl-tiny/APPENDIX.md",
         "checkpoints/bayes-pfl-clip-tiny/README.md",
+        "checkpoints/bayes-pfl-clip-tiny/APPENDIX.md",
     )
 ]
 FENCE = re.compile(r"^```(\w*)\n(.*?)^```", re.M | re.S)
