@@ -32,15 +32,21 @@ class Part(str, Enum):
 
 def train(
     data: Annotated[
-        Path, typer.Option(help="MVTec-style tree or meta.json with masks; root of --dataset.")
+        Path,
+        typer.Option(
+            help="MVTec-style tree or meta.json with masks; with --dataset, the folder of datasets."
+        ),
     ],
     out: opt.Out,
     dataset: Annotated[
-        str | None, typer.Option(help="A benchmark's name or a card.yaml, found below --data.")
+        str | None,
+        typer.Option(help="Name of a benchmark, or a card file; its data are below --data."),
     ] = None,
     preset: Annotated[
         Preset | None,
-        typer.Option(help="published: the authors' run, to the letter; --dataset visa or mvtec."),
+        typer.Option(
+            help="published: the settings of the authors' run; needs --dataset visa or mvtec."
+        ),
     ] = None,
     backbone: Annotated[
         str | None,
@@ -53,11 +59,13 @@ def train(
     grid: opt.Grid = None,
     activation: Annotated[
         Literal["auto", "gelu", "quick_gelu"] | None,
-        typer.Option(help="Of the backbone; auto: what its weights were trained with."),
+        typer.Option(
+            help="Activation of the backbone; auto: the one that its weights were trained with."
+        ),
     ] = None,
     flow: Annotated[
         Literal["constrained", "free"] | None,
-        typer.Option(help="Whether each flow step is kept invertible; published: free."),
+        typer.Option(help="constrained: each flow step stays invertible. free: as published."),
     ] = None,
     config: Annotated[
         Path | None,
@@ -65,36 +73,51 @@ def train(
     ] = None,
     epochs: Annotated[int | None, typer.Option(min=0, help="Most epochs of stage 1.")] = None,
     epochs2: Annotated[int | None, typer.Option(min=0, help="Most epochs of stage 2.")] = None,
-    patience: Annotated[int | None, typer.Option(min=1, help="Epochs without a gain.")] = None,
-    steps_per_epoch: Annotated[int | None, typer.Option(min=1, help="Default: all data.")] = None,
-    batch_size: Annotated[int | None, typer.Option(min=1, help="Images of a step.")] = None,
-    validation: Annotated[Validation | None, typer.Option(help="What chooses the epoch.")] = None,
-    held_out: Annotated[float | None, typer.Option(help="Share of categories held out.")] = None,
+    patience: Annotated[
+        int | None, typer.Option(min=1, help="Epochs without a gain that end a stage.")
+    ] = None,
+    steps_per_epoch: Annotated[
+        int | None, typer.Option(min=1, help="Steps of an epoch; default: all data once.")
+    ] = None,
+    batch_size: Annotated[int | None, typer.Option(min=1, help="Images in a step.")] = None,
+    validation: Annotated[
+        Validation | None, typer.Option(help="Which images choose the best epoch.")
+    ] = None,
+    held_out: Annotated[
+        float | None, typer.Option(help="Share of categories that is held out for validation.")
+    ] = None,
     validation_data: Annotated[
         Path | None, typer.Option(help="Another tree to validate on (needed for 'authors').")
     ] = None,
     validation_dataset: Annotated[
-        str | None, typer.Option(help="A benchmark or card to validate on, as --dataset.")
+        str | None, typer.Option(help="Benchmark or card to validate on, given as for --dataset.")
     ] = None,
     validation_categories: Annotated[
         str | None, typer.Option(help="Categories to validate on, separated by commas.")
     ] = None,
     mosaic: Annotated[
-        float | None, typer.Option(min=0, max=1, help="Share of anomalous images in mosaics.")
+        float | None,
+        typer.Option(min=0, max=1, help="Share of anomalous images that are put into mosaics."),
     ] = None,
-    augment: Annotated[bool | None, typer.Option(help="Random rotation, light, noise.")] = None,
-    precision: Annotated[str | None, typer.Option(help="32-true, bf16-mixed or 16-mixed.")] = None,
-    accelerator: Annotated[str, typer.Option(help="auto, cpu, cuda, mps.")] = "auto",
+    augment: Annotated[bool | None, typer.Option(help="Random rotation, light and noise.")] = None,
+    precision: Annotated[
+        str | None, typer.Option(help="Numbers: 32-true, bf16-mixed or 16-mixed.")
+    ] = None,
+    accelerator: Annotated[
+        str, typer.Option(help="Kind of device: auto, cpu, cuda or mps.")
+    ] = "auto",
     devices: Annotated[
         int, typer.Option(min=1, help="Devices of this machine; they divide each batch.")
     ] = 1,
     accumulate: Annotated[
-        int | None, typer.Option(min=1, help="Micro-batches of each device in a step.")
+        int | None,
+        typer.Option(min=1, help="Parts that each device divides its batch into, to save memory."),
     ] = None,
     workers: Annotated[int | None, typer.Option(min=0, help="Decoding processes.")] = None,
     seed: Annotated[int | None, typer.Option(min=0, help="Fixes every random choice.")] = None,
     cache_features: Annotated[
-        Path | None, typer.Option(help="Keep the tokens of augmented views here: faster epochs.")
+        Path | None,
+        typer.Option(help="Folder that keeps the backbone's features: epochs are faster."),
     ] = None,
     text_checkpointing: Annotated[
         bool | None, typer.Option(help="Recompute text activations: less memory, more time.")

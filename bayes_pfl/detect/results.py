@@ -324,9 +324,7 @@ class AnomalyResult:
     def _rule(self, threshold: float | None, min_area: int) -> RegionRule:
         known = self.map_threshold if threshold is None else threshold
         if known is None:
-            raise ConfigError(
-                "no threshold of the map is known: give one, or predict with a calibration"
-            )
+            raise ConfigError("no pixel threshold is known: give one, or predict with a profile")
         return RegionRule(known, min_area, self.peak_p_values)
 
     def _picture(self) -> Image.Image:

@@ -255,7 +255,7 @@ def _check_one_name(name: str, test: Sequence[Sample]) -> None:
     if len(words) > 1:
         raise DataError(
             f"{name} has pictures of {len(words)} class names ({', '.join(list(words)[:5])}), and "
-            "references are of one: name it alike throughout, or leave --shots, --mutual and "
+            "references have one: use one class name, or leave --shots, --mutual and "
             "--profile out"
         )
 

@@ -77,7 +77,7 @@ def _tiles(references: References | None, side: int | None) -> list[str]:
         return []
     memory = references.memory
     return [
-        f"Larger pictures are also looked at in tiles of {side} pixels, which are compared with "
+        f"Larger pictures are also scored in tiles of {side} pixels, which are compared with "
         f"{len(memory.vectors):,} patches of the normal pictures' tiles: {memory.bytes / 1e6:.1f} "
         "MB. Smaller copies of these pictures show where a patch comes from."
     ]
@@ -88,11 +88,11 @@ def _thresholds(profile: Profile) -> list[str]:
     if found is None:
         return [
             f"No thresholds: {profile.missing} more normal pictures are needed for a false "
-            f"positive rate of {profile.fpr:g}. Scores order the pictures all the same."
+            f"positive rate of {profile.fpr:g}. Scores still put the pictures in order."
         ]
     return [
-        f"Score threshold {found.threshold:.4f}: at most {found.fpr:g} of normal pictures reach "
-        f"it. Map threshold {found.pixel_threshold:.4f}: at most {found.pixel_fpr:g} of their "
+        f"Threshold {found.threshold:.4f}: at most {found.fpr:g} of normal pictures reach it. "
+        f"Pixel threshold {found.pixel_threshold:.4f}: at most {found.pixel_fpr:g} of their "
         "pixels."
     ]
 

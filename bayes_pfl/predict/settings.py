@@ -108,6 +108,6 @@ class FolderSettings(ScoringSettings):
         asked += [f"min_area = {self.min_area}"] if self.min_area > 1 else []
         if asked and map_threshold is None:
             raise ConfigError(
-                f"{', '.join(asked)}: there are no regions, for no threshold of the map is known; "
+                f"{', '.join(asked)}: there are no regions, because no pixel threshold is known; "
                 "give map_threshold (--map-threshold), or a profile that has thresholds"
             )

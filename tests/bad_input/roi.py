@@ -146,7 +146,7 @@ CASES = (
     ),
     Case(
         "another region than the profile's",
-        "`roi = ... where it was made with ...`",
+        "`roi = ..., but it was made with ...`",
         another_than_the_profile_s,
     ),
     Case(

@@ -82,7 +82,7 @@ def test_leftovers_are_never_images_masks_categories_or_defects(tree, way):
     assert after == before
     assert (
         len(lines) == 1
-        and "left out, being hidden or leftovers of other programs: 9, first .ipynb_ch" in lines[0]
+        and "left out, hidden files and leftovers of other programs: 9, first .ipynb_ch" in lines[0]
     )
     assert check_of(tree).lines() == lines
 
