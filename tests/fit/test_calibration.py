@@ -119,8 +119,8 @@ def test_folders_are_labelled_by_it(tiny_model, calibration, stored, tmp_path):
     [
         ({"samples": 2}, "samples = 2, but it was made with 3"),
         ({"seed": 5}, "seed = 5, but it was made with 0"),
-        ({"precision": "bf16"}, "precision = 'bfloat16' where"),
-        ({"smoothing": False}, "smoothing = False where"),
+        ({"precision": "bf16"}, "precision = 'bfloat16', but"),
+        ({"smoothing": False}, "smoothing = False, but"),
         ({"threshold": 0.5}, "threshold = 0.5 with a calibration"),
     ],
 )

@@ -169,7 +169,7 @@ def test_a_picture_of_another_thing_is_named(tiny_model, tmp_path):
     folder = folder_of(tmp_path / "in", range(8))
     gradient = np.linspace(0, 255, 48).astype(np.uint8)
     Image.fromarray(np.stack([np.tile(gradient, (48, 1))] * 3, -1)).save(folder / "sky.png")
-    with pytest.raises(DataError, match=r"1 of 9 pictures stand out .* sky\.png .*keep-outliers"):
+    with pytest.raises(DataError, match=r"1 of 9 pictures differ much .* sky\.png .*keep-outliers"):
         fit_folder(tiny_model, folder, NAME)
     kept = fit_folder(tiny_model, folder, NAME, FitOptions(keep_outliers=True))
     assert len(kept.profile.pictures) == 9

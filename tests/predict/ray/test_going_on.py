@@ -76,7 +76,7 @@ def test_other_settings_are_refused(alone, run_ray, folder, tmp_path):
         ({"seed": 1}, "seed = 1, but it was begun with 0"),
         ({"samples": 1}, "samples = 1, but it was begun with 3"),
         ({"class_name": "screw"}, "class_name = 'screw', but it was begun with 'metal nut'"),
-        ({"threshold": 0.4}, "threshold = 0.4 where"),
+        ({"threshold": 0.4}, "threshold = 0.4, but"),
         ({"maps": "npy"}, "maps = 'npy', but it was begun with 'none'"),
     ):
         with pytest.raises(ConfigError, match=words):

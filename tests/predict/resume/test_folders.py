@@ -95,7 +95,7 @@ def test_the_batch_size_may_change(predict, stopped):
 def test_other_runs_are_refused(predict, stopped, folder, tiny_model, tmp_path):
     for options, told in (
         ({"samples": 2}, "samples = 2, but it was begun with 3"),
-        ({"seed": 1, "maps": "npy"}, "seed = 1 .*; maps = 'npy' where"),
+        ({"seed": 1, "maps": "npy"}, "seed = 1, .*; maps = 'npy', but"),
         ({"class_name": "bolt"}, "class_name = 'bolt'"),
         ({"threshold": 0.5}, "threshold = 0.5, but it was begun with None"),
         ({"class_name": ClassNames(default="nut")}, "class_name = 'by subfolder'"),
