@@ -55,7 +55,7 @@ test-app: setup
 	$(PIP) --python $(VENV)-app/bin/python install --quiet --constraint $(APP_LOCK) gradio
 	$(VENV)-app/bin/python -m pytest tests/app
 
-# anomalib brings 17 packages that nothing else here needs.
+# anomalib and 15 packages that nothing else here needs.
 test-anomalib: setup
 	$(call OVERLAY,$(VENV)-anomalib)
 	$(PIP) --python $(VENV)-anomalib/bin/python install --quiet --constraint $(LOCK) anomalib
