@@ -43,8 +43,7 @@ class Verdict(NamedTuple):
 
     Attributes:
         label: 1 if the score reached the threshold, else 0.
-        needs_review: whether the credible interval straddles the threshold: low < threshold and
-            threshold <= high. The prompt pairs, asked one by one, do not agree on the label then.
+        needs_review: whether the score is near the threshold, by the calibration.
         p_value: share of normal images that score as high, by the calibration.
     """
 
@@ -114,14 +113,15 @@ class Decision:
         """Map values at the two ends of the colours of a run."""
         return COMBINED_RANGE if self.references else model.config.scoring.map_range
 
-    def verdict(self, score: float, low: float, high: float) -> Verdict:
-        """Judge a score with its credible interval."""
+    def verdict(self, score: float) -> Verdict:
+        """Judge a score."""
         if self.threshold is None:
             return Verdict()
+        known = self.calibration
         return Verdict(
             int(reaches(score, self.threshold)),
-            bool(reaches(high, self.threshold) and not reaches(low, self.threshold)),
-            self.calibration.p_value(score) if self.calibration else None,
+            known.needs_review(score) if known else None,
+            known.p_value(score) if known else None,
         )
 
 
