@@ -26,7 +26,7 @@ from bayes_pfl.export.model_file import require_export_packages, write_onnx, wri
 from bayes_pfl.export.standalone.detector import Detector
 from bayes_pfl.fit.decision import Decision, resolve_decision
 from bayes_pfl.fit.profile import Profile
-from bayes_pfl.fit.review import review_band
+from bayes_pfl.fit.review import REVIEW_P
 from bayes_pfl.model.network import BayesPFLNetwork
 from bayes_pfl.support.checksums import file_sha256
 from bayes_pfl.support.files import raising_not_written, write_atomically
@@ -206,7 +206,7 @@ def _description(
         "outputs": list(graph.outputs),
         "threshold": rule.threshold,
         "map_threshold": rule.map_threshold,
-        "review": known and review_band(known.scores, known.threshold),
+        "review_p": REVIEW_P,
         "normal_scores": known.scores if known else None,
         "compared_with": rule.compared_with,
         "reference_digests": references.digests if references else [],

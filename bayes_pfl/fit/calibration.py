@@ -23,7 +23,6 @@ from bayes_pfl.detect.regions import PValues
 from bayes_pfl.detect.settings import ScoringSettings
 from bayes_pfl.errors import ConfigError
 from bayes_pfl.fit.conformal import images_needed, p_values, score_threshold
-from bayes_pfl.fit.review import review_band
 from bayes_pfl.model.network import BayesPFLNetwork
 from bayes_pfl.support.differences import differences
 from bayes_pfl.support.files import raising_not_written, write_atomically
@@ -98,12 +97,6 @@ class Calibration:
     def p_value(self, score: float) -> float:
         """Share of normal images that score this or more, in (0, 1]: ``conformal.p_values``."""
         return float(p_values(self.scores, np.array([score]))[0])
-
-    def needs_review(self, score: float) -> bool:
-        """Whether a score lies so near the threshold that a person should look: see
-        :func:`bayes_pfl.fit.review.review_band`."""
-        low, high = review_band(self.scores, self.threshold)
-        return low <= score <= high
 
     @property
     def peak_p_values(self) -> PValues | None:

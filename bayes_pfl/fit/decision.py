@@ -23,6 +23,7 @@ from bayes_pfl.errors import ConfigError
 from bayes_pfl.fit.calibration import Calibration, load_calibration, settings_of
 from bayes_pfl.fit.profile import Profile, ProfileLike
 from bayes_pfl.fit.profile_files import load_profile
+from bayes_pfl.fit.review import needs_review
 from bayes_pfl.model.network import BayesPFLNetwork
 
 WORTH_A_LOOK = 0.5
@@ -43,7 +44,7 @@ class Verdict(NamedTuple):
 
     Attributes:
         label: 1 if the score reached the threshold, else 0.
-        needs_review: whether the score is near the threshold, by the calibration.
+        needs_review: whether it did not, but nearly: :func:`bayes_pfl.fit.review.needs_review`.
         p_value: share of normal images that score as high, by the calibration.
     """
 
@@ -117,12 +118,11 @@ class Decision:
         """Judge a score."""
         if self.threshold is None:
             return Verdict()
-        known = self.calibration
-        return Verdict(
-            int(reaches(score, self.threshold)),
-            known.needs_review(score) if known else None,
-            known.p_value(score) if known else None,
-        )
+        label = int(reaches(score, self.threshold))
+        if self.calibration is None:
+            return Verdict(label)
+        p_value = self.calibration.p_value(score)
+        return Verdict(label, needs_review(label, p_value), p_value)
 
 
 def resolve_decision(

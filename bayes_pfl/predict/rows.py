@@ -25,7 +25,7 @@ class Row:
         label: 1 if the score reached the threshold, else 0; None without a threshold.
         error: why the image could not be read, or its map or overlay not be written.
         score_low, score_high: ends of the score's credible interval.
-        needs_review: 1 if the score is near the threshold, else 0; None without a calibration.
+        needs_review: 1 if it did not but nearly, else 0; None without a calibration.
         p_value: share of normal images that score as high; None without a calibration.
         words_score, memory_score: with references, the score by words alone, in [0, 1], and the
             distance to the references, in [0, 2]; else None.

@@ -81,7 +81,7 @@ class Summary:
     Attributes:
         images, succeeded, failed: counts; an image whose map could not be written has failed too.
         anomalous: scores that reached the threshold; None without one.
-        review: images whose score is near the threshold; None without normal pictures to say so.
+        review: images just below the threshold; None without a calibration.
         resumed: images that an earlier, stopped run had done.
         dropped: images that such a run had done and that are gone now: they have no row.
         seconds: from the first file to the last row, without loading the model; of a resumed run,

@@ -103,11 +103,10 @@ def verdict(manifest: dict[str, Any], numbers: dict[str, Any]) -> dict[str, Any]
     found: dict[str, Any] = {"compared_with": manifest["compared_with"]}
     if (threshold := manifest["threshold"]) is not None:
         found["label"] = int(np.float32(numbers["score"]) >= threshold)
-    if band := manifest["review"]:
-        found["needs_review"] = int(band[0] <= numbers["score"] <= band[1])
     if known := manifest["normal_scores"]:
         below = int(np.searchsorted(known, numbers["score"], side="left"))
-        found["p_value"] = (1 + len(known) - below) / (len(known) + 1)
+        p_value = found["p_value"] = (1 + len(known) - below) / (len(known) + 1)
+        found["needs_review"] = int(not found["label"] and p_value <= manifest["review_p"])
     return found
 
 

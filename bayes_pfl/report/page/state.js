@@ -19,7 +19,7 @@ const state = {
 const byId = (id) => document.getElementById(id);
 const three = (value) => (value === null ? '' : value.toFixed(3));
 const flagged = (row) => row.score !== null && state.threshold !== null && row.score >= state.threshold;
-// Of the run's own threshold: how near another one is, only the normal pictures could say.
+// Of the run's own threshold: what is near another one, only the normal pictures could say.
 const doubtful = (row) => row.review === true && state.threshold === data.threshold;
 const wrong = (row) => row.truth !== null && row.score !== null && flagged(row) !== (row.truth === 1);
 
