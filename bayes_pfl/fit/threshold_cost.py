@@ -83,8 +83,6 @@ class ThresholdCost:
         Args:
             shown: makes the name of a file safe to show.
         """
-        place = "the highest" if self.rank == 1 else f"number {self.rank} from the top"
-        picture = f"{shown(self.name)}, {place} of {self.count} normal scores ({self.score:.3f})"
         low, high = (_in_100(end) for end in self.interval)
         alarms = (
             f"about {_in_100(self.expected)} in 100 new normal pictures; between {low} and {high} "
@@ -97,9 +95,11 @@ class ThresholdCost:
         if self.threshold is None:
             return [
                 spread,
-                f"The highest normal score may serve as a threshold: {picture}. Above it lie "
-                f"{alarms}.",
+                f"Until then the highest normal score may serve as a threshold: {self.score:.3f}, of "
+                f"{shown(self.name)}. Above it lie {alarms}.",
             ]
+        place = "the highest" if self.rank == 1 else f"number {self.rank} from the top"
+        picture = f"{shown(self.name)}, {place} of {self.count} normal scores ({self.score:.3f})"
         return [f"The threshold is set by {picture}.", spread, f"False alarms: {alarms}."]
 
 

@@ -87,8 +87,11 @@ class TrainingRequest:
         Raises:
             ConfigError: the weights of ``init`` belong to another model.
         """
-        seen = ({f"{s.dataset}/{s.category}" for s in part} for part in (samples, validation))
-        record = TrainingRecord("test", *(tuple(sorted(names)) for names in seen))
+        trained, validated = (
+            tuple(sorted({f"{s.dataset}/{s.category}" for s in part}))
+            for part in (samples, validation)
+        )
+        record = TrainingRecord("test", trained, validated)
         config = replace(
             self.init.config if self.init else ModelConfig(),
             backbone=self.backbone,

@@ -40,6 +40,6 @@ def test_it_names_the_picture_and_how_high_normal_pictures_score():
 def test_too_few_pictures_leave_the_highest_normal_score():
     scores = [0.2, 0.5, 0.4]
     _, line = ThresholdCost.of(profile_of(scores, 0.05, enough=False)).sentences(str.upper)
-    assert "threshold: 1.PNG, the highest of 3 normal scores (0.500). Above it lie about" in line
+    assert "highest normal score may serve as a threshold: 0.500, of 1.PNG. Above it" in line
     assert "about 25 in 100" in line
     assert ThresholdCost.of(profile_of([None], 0.05, enough=False)) is None
