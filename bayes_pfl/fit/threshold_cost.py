@@ -95,8 +95,8 @@ class ThresholdCost:
         if self.threshold is None:
             return [
                 spread,
-                f"Until then the highest normal score may serve as a threshold: {self.score:.3f}, of "
-                f"{shown(self.name)}. Above it lie {alarms}.",
+                f"Until then the highest normal score may serve as a threshold: {self.score:.3f}, "
+                f"of {shown(self.name)}. Above it lie {alarms}.",
             ]
         place = "the highest" if self.rank == 1 else f"number {self.rank} from the top"
         picture = f"{shown(self.name)}, {place} of {self.count} normal scores ({self.score:.3f})"
