@@ -159,5 +159,5 @@ CASES = (
         "`has changed since the profile was made`",
         a_profile_s_mask_changed,
     ),
-    Case("evaluate with a profile of a region", "`roi = None where`", a_profile_in_evaluate),
+    Case("evaluate with a profile of a region", "`roi = None, but`", a_profile_in_evaluate),
 )
