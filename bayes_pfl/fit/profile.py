@@ -118,6 +118,20 @@ class Profile:
             raise ConfigError(f"{where} cannot be shown ({error}); fit it again") from error
         return crop
 
+    def scoring(self) -> ScoringSettings:
+        """The settings that its pictures were scored with."""
+        known = self.settings
+        return ScoringSettings(
+            samples=known.samples,
+            precision=known.precision,
+            seed=known.seed,
+            smoothing=known.smoothing,
+            tile=known.tile,
+            overlap=known.overlap,
+            window=known.window,
+            roi=self.roi,
+        )
+
     @property
     def missing(self) -> int:
         """Further normal pictures that thresholds need; 0 if there are thresholds."""
