@@ -1,0 +1,93 @@
+"""What a client gets for a picture."""
+
+from __future__ import annotations
+
+from base64 import b64encode
+
+from pydantic import BaseModel, Field
+
+from bayes_pfl.detect.results import AnomalyResult
+from bayes_pfl.predict.output import encode_map
+from bayes_pfl.predict.rows import MOST_REGIONS
+
+
+class RegionOfAnswer(BaseModel):
+    """A connected part of the map at or above its threshold."""
+
+    area: int = Field(description="Pixels.")
+    box: tuple[int, int, int, int] = Field(
+        description="Left, top, right, bottom in pixels of the picture; the last two exclusive."
+    )
+    peak: float = Field(description="Highest value of the map in it.")
+    peak_x: int
+    peak_y: int
+    mean: float = Field(description="Of the map in it.")
+    p_value: float | None = Field(
+        description="Share of normal pictures whose highest map value reaches the peak; null "
+        "without a profile that has thresholds."
+    )
+
+
+class Answer(BaseModel):
+    """Score and verdict of one picture, by the names of the columns of predictions.csv."""
+
+    class_name: str
+    width: int
+    height: int
+    score: float = Field(description="How anomalous the picture is, from 0 to 1.")
+    label: int | None = Field(description="1 if the score reached the threshold, else 0.")
+    p_value: float | None = Field(description="Share of normal pictures that score as high.")
+    needs_review: bool | None = Field(description="Whether the interval straddles the threshold.")
+    score_low: float
+    score_high: float
+    uncertainty: float
+    text_score: float
+    map_score: float
+    words_score: float | None
+    memory_score: float | None
+    threshold: float | None = Field(description="Of the score; null where none is known.")
+    map_threshold: float | None = Field(description="Of the map; null where none is known.")
+    regions: list[RegionOfAnswer] | None = Field(
+        description=f"The most anomalous first, {MOST_REGIONS} at most; null without a threshold "
+        "of the map."
+    )
+    region_count: int | None = Field(description="All of them.")
+    first_of: str | None = Field(
+        description="pages or frames, where the file holds several: the first was scored."
+    )
+    map_png: str | None = Field(
+        description="With ?map=png the map at the picture's size: a grey 16-bit PNG, base64; 65535 "
+        "stands for 1."
+    )
+
+
+class Problem(BaseModel):
+    """Why there is no answer."""
+
+    detail: str
+
+
+def answer_of(
+    result: AnomalyResult, threshold: float | None, first_of: str | None, with_map: bool
+) -> Answer:
+    """The answer for a result.
+
+    Args:
+        threshold: of the score.
+        first_of: what the file holds several of; None for one picture.
+    """
+    figures = result.to_dict()
+    del figures["path"]
+    figures["region_count"] = figures.pop("regions")
+    regions = result.regions
+    png = b64encode(encode_map(result.anomaly_map, "png16")).decode() if with_map else None
+    return Answer(
+        **figures,
+        threshold=threshold,
+        map_threshold=result.map_threshold,
+        regions=None
+        if regions is None
+        else [RegionOfAnswer(**vars(one)) for one in regions[:MOST_REGIONS]],
+        first_of=first_of,
+        map_png=png,
+    )
