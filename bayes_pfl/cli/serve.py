@@ -10,7 +10,7 @@ from typer import Argument, Option
 
 from bayes_pfl.cli import class_names, profiles
 from bayes_pfl.cli import options as opt
-from bayes_pfl.errors import ConfigError
+from bayes_pfl.errors import CheckpointError, ConfigError
 
 if TYPE_CHECKING:
     from bayes_pfl.serve.detectors import ServedDetector
@@ -127,6 +127,8 @@ def _loader(
         raise ConfigError(f"{', '.join(given)} with {what}, which brings its own: leave it out")
     if exported:
         return lambda: _export(Path(detector), batch_size, rule)
+    if not fitted:
+        _check(detector)
     profile, name = profiles.opened(
         Path(detector) if fitted else None, checkpoint if fitted else detector
     )
@@ -153,6 +155,14 @@ def _loader(
         return ServedModel.of(model, known, scoring, profile=profile, **rule)
 
     return load
+
+
+def _check(checkpoint: str) -> None:
+    """Raise CheckpointError for a name that is none of a checkpoint either."""
+    try:
+        opt.checked([checkpoint], ())
+    except CheckpointError as error:
+        raise CheckpointError(f"no folder of bayes-pfl fit or export, and {error}") from error
 
 
 def _export(folder: Path, batch_size: int, rule: dict[str, Any]) -> ServedDetector:

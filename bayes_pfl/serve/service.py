@@ -66,10 +66,10 @@ class Service:
         self.batcher.start()
 
     def _loaded(self, error: Exception | None) -> None:
-        if self.state == "loading":
-            self.state = "failed" if error else "ready"
-        self.failure = error
-        self.metrics.ready.set(self.state == "ready")
+        if self.state != "loading":  # it was stopped meanwhile
+            return
+        self.state, self.failure = "failed" if error else "ready", error
+        self.metrics.ready.set(error is None)
         self.on_ready(error)
 
     def refuse_new(self) -> None:
