@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import math
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -13,6 +15,7 @@ from bayes_pfl.cli import options as opt
 from bayes_pfl.errors import CheckpointError, ConfigError
 
 if TYPE_CHECKING:
+    from bayes_pfl.detect.settings import ScoringSettings
     from bayes_pfl.serve.detectors import ServedDetector
 
 
@@ -79,20 +82,25 @@ def serve(
         batch_size=batch_size,
         batch_wait=batch_wait,
         decoders=decoders,
-        max_bytes=round(max_mib * 2**20),
-        max_pixels=round(max_megapixels * 1e6),
+        max_bytes=_whole(max_mib * 2**20),
+        max_pixels=_whole(max_megapixels * 1e6),
         max_queue=max_queue,
         max_seconds=max_seconds,
     )
-    rule: dict[str, Any] = {"map_threshold": map_threshold, "min_area": min_area}
-    own = {
-        "--class-name": class_name,
-        "--samples": samples,
-        "--threshold": threshold,
-        "--tile": tile,
-        "--overlap": overlap,
-    }
-    load = _loader(detector, checkpoint, pretrained, device, own, rule, batch_size)
+    given = Given(
+        detector,
+        {
+            "--class-name": class_name,
+            "--samples": samples,
+            "--threshold": threshold,
+            "--tile": tile,
+            "--overlap": overlap,
+        },
+        {"--checkpoint": checkpoint, "--pretrained": pretrained, "--device": device},
+        {"map_threshold": map_threshold, "min_area": min_area},
+        batch_size,
+    )
+    load = given.loader()
     from bayes_pfl.serve.server import run_service
 
     who = "this computer only; " if settings.local else ""
@@ -103,72 +111,102 @@ def serve(
     )
 
 
-def _loader(
-    detector: str,
-    checkpoint: str | None,
-    pretrained: str | None,
-    device: str | None,
-    own: dict[str, Any],
-    rule: dict[str, Any],
-    batch_size: int,
-) -> Callable[[], ServedDetector]:
-    """What makes the detector; whatever can be refused at once is."""
-    from bayes_pfl.export.folder import is_export
-    from bayes_pfl.fit.profile_files import is_profile
+def _whole(value: float) -> int:
+    """Rounded; 0, which the settings refuse, for what is no number."""
+    return round(value) if math.isfinite(value) else 0
 
-    exported, fitted = is_export(detector), is_profile(detector)
-    if exported:
-        own = {**own, "--checkpoint": checkpoint, "--device": device, "--pretrained": pretrained}
-    elif not fitted and checkpoint is not None:
-        raise ConfigError("--checkpoint without a profile: name the checkpoint alone")
-    given = [name for name, value in own.items() if value is not None]
-    if (exported or fitted) and given:
-        what = "an export" if exported else "a profile"
-        raise ConfigError(f"{', '.join(given)} with {what}, which brings its own: leave it out")
-    if exported:
-        return lambda: _export(Path(detector), batch_size, rule)
-    if not fitted:
-        _check(detector)
-    profile, name = profiles.opened(
-        Path(detector) if fitted else None, checkpoint if fitted else detector
-    )
-    if profile is not None:
-        from dataclasses import replace
 
-        scoring = replace(profile.scoring(), batch_size=batch_size)
-        known = profile.class_name
-    else:
+@dataclass(frozen=True)
+class Given:
+    """What the command line says of the detector.
+
+    Attributes:
+        scoring: options that a profile or an export brings itself.
+        model: options that an export has no use for.
+        rule: of the regions.
+    """
+
+    detector: str
+    scoring: Mapping[str, Any]
+    model: Mapping[str, Any]
+    rule: Mapping[str, Any]
+    batch_size: int
+
+    def loader(self) -> Callable[[], ServedDetector]:
+        """What makes the detector; whatever can be refused at once is.
+
+        Raises:
+            BayesPFLError: no detector of that name, a profile that cannot be read, options that do
+                not go together.
+        """
+        from bayes_pfl.export.folder import is_export
+        from bayes_pfl.fit.profile_files import is_profile
+
+        if is_export(self.detector):
+            self._refuse("an export", {**self.scoring, **self.model})
+            return self._export
+        if is_profile(self.detector):
+            self._refuse("a profile", self.scoring)
+            return self._profile()
+        if self.model["--checkpoint"] is not None:
+            raise ConfigError("--checkpoint without a profile: name the checkpoint alone")
+        try:
+            opt.checked([self.detector], ())
+        except CheckpointError as error:
+            raise CheckpointError(f"no folder of bayes-pfl fit or export, and {error}") from error
+        return self._words()
+
+    def _refuse(self, what: str, options: Mapping[str, Any]) -> None:
+        if given := [name for name, value in options.items() if value is not None]:
+            raise ConfigError(f"{', '.join(given)} with {what}, which brings its own: leave it out")
+
+    def _export(self) -> ServedDetector:
+        import torch
+
+        from bayes_pfl.serve.detectors import ServedExport
+
+        threads = torch.get_num_threads()
+        folder = Path(self.detector)
+        return ServedExport(folder, batch_size=self.batch_size, threads=threads, **self.rule)
+
+    def _profile(self) -> Callable[[], ServedDetector]:
+        profile, name = profiles.opened(Path(self.detector), self.model["--checkpoint"])
+        assert profile is not None
+        if profile.settings.roi is not None and profile.roi is None:
+            raise ConfigError(
+                f"{self.detector}: made with a folder of regions of interest, one for each "
+                "picture; a service knows no names of pictures: fit it with one region, or none"
+            )
+        scoring = replace(profile.scoring(), batch_size=self.batch_size)
+        return lambda: self._served(name, profile.class_name, scoring, profile=profile)
+
+    def _words(self) -> Callable[[], ServedDetector]:
         from bayes_pfl.detect.name_sensitivity import NEUTRAL
         from bayes_pfl.detect.settings import ScoringSettings
 
-        tiles = opt.tiles_of(own["--tile"], own["--overlap"])
-        scoring = ScoringSettings(samples=own["--samples"], batch_size=batch_size, **tiles)
-        known = own["--class-name"] or NEUTRAL
-        rule = {**rule, "threshold": own["--threshold"]}
+        known = self.scoring
+        scoring = ScoringSettings(
+            samples=known["--samples"],
+            batch_size=self.batch_size,
+            **opt.tiles_of(known["--tile"], known["--overlap"]),
+        )
+        name = known["--class-name"]
+        return lambda: self._served(
+            self.detector, name or NEUTRAL, scoring, said=name, threshold=known["--threshold"]
+        )
 
-    def load() -> ServedDetector:
+    def _served(
+        self,
+        checkpoint: str,
+        class_name: str,
+        scoring: ScoringSettings,
+        *,
+        said: str | None = None,
+        **options: Any,
+    ) -> ServedDetector:
         from bayes_pfl.serve.detectors import ServedModel
 
-        model = opt.load_model(name, device, pretrained)
-        if profile is None:
-            class_names.warn_of_names(model, own["--class-name"])
-        return ServedModel.of(model, known, scoring, profile=profile, **rule)
-
-    return load
-
-
-def _check(checkpoint: str) -> None:
-    """Raise CheckpointError for a name that is none of a checkpoint either."""
-    try:
-        opt.checked([checkpoint], ())
-    except CheckpointError as error:
-        raise CheckpointError(f"no folder of bayes-pfl fit or export, and {error}") from error
-
-
-def _export(folder: Path, batch_size: int, rule: dict[str, Any]) -> ServedDetector:
-    import torch
-
-    from bayes_pfl.serve.detectors import ServedExport
-
-    threads = torch.get_num_threads()
-    return ServedExport(folder, batch_size=batch_size, threads=threads, **rule)
+        model = opt.load_model(checkpoint, self.model["--device"], self.model["--pretrained"])
+        if "profile" not in options:
+            class_names.warn_of_names(model, said)
+        return ServedModel.of(model, class_name, scoring, **options, **self.rule)

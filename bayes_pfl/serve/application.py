@@ -34,7 +34,7 @@ _BODY = {
         "content": {"application/octet-stream": _BINARY, "multipart/form-data": _FORM},
     }
 }
-_PROBLEMS: dict[int | str, dict[str, Any]] = {
+_PROBLEMS = {
     400: "A form without a file, or with several.",
     401: "No token, or another one.",
     408: "The body was not complete in time.",
@@ -44,7 +44,7 @@ _PROBLEMS: dict[int | str, dict[str, Any]] = {
     500: "The picture could not be scored.",
     503: "The service is loading, stopping, or full; Retry-After says when to try again.",
     504: "No answer in time.",
-}  # type: ignore[assignment]
+}
 
 
 def asgi_app(service: Service) -> Application:

@@ -121,7 +121,7 @@ class ServedExport:
         ConfigError: it is none, was changed, or its runtime is not installed.
     """
 
-    at_once = None
+    at_once: int | None = None
 
     def __init__(
         self,

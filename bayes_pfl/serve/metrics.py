@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, generate_latest
 
 _BATCHES = (1, 2, 4, 8, 16, 32, 64)
@@ -13,7 +15,7 @@ class Metrics:
 
     def __init__(self) -> None:
         self.registry = CollectorRegistry()
-        known = {"registry": self.registry, "namespace": "bayes_pfl"}
+        known: dict[str, Any] = {"registry": self.registry, "namespace": "bayes_pfl"}
         self.requests = Counter("requests", "Answers to /predict, by status.", ["status"], **known)
         self.seconds = Histogram(
             "request_seconds",

@@ -5,6 +5,9 @@ from __future__ import annotations
 import importlib.util
 import socket
 
+import numpy as np
+from PIL import Image
+
 from tests.bad_input.case import Case, World, one_image
 from tests.bad_input.profiles import fitted, sound
 
@@ -73,6 +76,17 @@ def checkpoint_of_no_profile(world: World) -> str:
     return served(world, "--checkpoint", world.checkpoint)
 
 
+def a_region_for_each(world: World) -> str:
+    normals, regions = sound(world), world.folder / "regions"
+    regions.mkdir()
+    for path in normals.iterdir():
+        mask = np.zeros((48, 48), np.uint8)
+        mask[8:40, 8:40] = 255
+        Image.fromarray(mask).save(regions / path.name)
+    fitted(world, normals, "--roi", regions)
+    return world.refused("serve", world.folder / "part", "--port", 0)
+
+
 def no_time(world: World) -> str:
     return served(world, "--max-seconds", 0)
 
@@ -107,13 +121,18 @@ CASES = (
     ),
     Case(
         "serve of a profile with another checkpoint",
-        "`other weights or scoring settings`",
+        "`the profile does not fit this run`",
         other_checkpoint,
     ),
     Case(
         "serve of a checkpoint with --checkpoint",
         "`--checkpoint without a profile`",
         checkpoint_of_no_profile,
+    ),
+    Case(
+        "serve of a profile with a region of interest for each picture",
+        "`one for each picture; a service knows no names`",
+        a_region_for_each,
     ),
     Case("serve with no time for an answer", "`max_seconds = 0.0: give seconds above 0`", no_time),
 )
