@@ -19,7 +19,7 @@ class RegionOfAnswer(BaseModel):
         description="Left, top, right, bottom in pixels of the picture; the last two exclusive."
     )
     peak: float = Field(description="Highest value of the map in it.")
-    peak_x: int
+    peak_x: int = Field(description="With peak_y where that is.")
     peak_y: int
     mean: float = Field(description="Of the map in it.")
     p_value: float | None = Field(
@@ -31,20 +31,22 @@ class RegionOfAnswer(BaseModel):
 class Answer(BaseModel):
     """Score and verdict of one picture, by the names of the columns of predictions.csv."""
 
-    class_name: str
-    width: int
+    class_name: str = Field(description="The word of the prompts.")
+    width: int = Field(description="Of the picture, in pixels, turned as its EXIF says.")
     height: int
     score: float = Field(description="How anomalous the picture is, from 0 to 1.")
     label: int | None = Field(description="1 if the score reached the threshold, else 0.")
     p_value: float | None = Field(description="Share of normal pictures that score as high.")
     needs_review: bool | None = Field(description="Whether the interval straddles the threshold.")
-    score_low: float
+    score_low: float = Field(description="With score_high the central 95% of the prompts' scores.")
     score_high: float
-    uncertainty: float
-    text_score: float
-    map_score: float
-    words_score: float | None
-    memory_score: float | None
+    uncertainty: float = Field(description="How far the prompts disagree, from 0 to 0.5.")
+    text_score: float = Field(description="Of the whole picture, by words.")
+    map_score: float = Field(description="Of the highest pixels of the map, by words.")
+    words_score: float | None = Field(description="By words alone; null without a profile.")
+    memory_score: float | None = Field(
+        description="Distance to the normal pictures, from 0 to 2; null without a profile."
+    )
     threshold: float | None = Field(description="Of the score; null where none is known.")
     map_threshold: float | None = Field(description="Of the map; null where none is known.")
     regions: list[RegionOfAnswer] | None = Field(

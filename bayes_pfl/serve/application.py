@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
-from typing import Annotated, Any, Literal
+from typing import Annotated, Literal
 
 from fastapi import FastAPI, Query, Request
 from fastapi.exceptions import RequestValidationError
@@ -76,31 +76,43 @@ def asgi_app(service: Service) -> Application:
         },
         openapi_extra=_BODY,
         summary="Score a picture",
+        response_description="Scored.",
     )
     async def predict(
         request: Request,
         with_map: Annotated[
-            Literal["png"] | None, Query(alias="map", description="Also answer with the map.")
+            Literal["png"] | None,
+            Query(alias="map", description="png: the answer has the map, too."),
         ] = None,
     ) -> Response:
-        """Any format that `bayes-pfl predict` reads, one picture; of a file of several pages or
+        """One picture of any format that bayes-pfl predict reads; of a file of several pages or
         frames the first."""
         answer = await service.answer(request, with_map is not None)
         return Response(answer, media_type="application/json")
 
-    @app.get("/health", summary="Whether pictures are scored", responses={503: {}})
+    @app.get(
+        "/health",
+        summary="Whether pictures are scored",
+        response_description="They are.",
+        responses={503: {"description": "Not yet, or not any more."}},
+    )
     async def health() -> JSONResponse:
         """200 when they are, 503 while the service loads or stops; needs no token."""
         return JSONResponse({"state": service.state}, 200 if service.state == "ready" else 503)
 
-    @app.get("/metrics", summary="Figures for Prometheus", response_class=Response)
+    @app.get(
+        "/metrics",
+        summary="Figures for Prometheus",
+        response_description="The figures.",
+        response_class=Response,
+    )
     async def metrics() -> Response:
         """Answers by status, seconds, sizes of batches, open requests; in the text format."""
         return Response(service.metrics.text(), media_type=CONTENT_TYPE_LATEST)
 
     @app.get("/docs", include_in_schema=False)
-    async def docs() -> HTMLResponse:
-        page = page_of(app.openapi(), service.settings)
+    async def docs(request: Request) -> HTMLResponse:
+        page = page_of(app.openapi(), service.settings, request.url.netloc)
         return HTMLResponse(page, headers={"Content-Security-Policy": POLICY})
 
     @app.get("/", include_in_schema=False)

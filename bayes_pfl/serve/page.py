@@ -29,7 +29,7 @@ pre { background: #8882; padding: .8rem; overflow-x: auto; border-radius: 4px; }
 table { border-collapse: collapse; width: 100%; }
 th, td { text-align: left; vertical-align: top; padding: .25rem .8rem .25rem 0;
   border-bottom: 1px solid #8884; }
-td:first-child { white-space: nowrap; font-family: ui-monospace, monospace; }
+td:first-child { width: 1%; white-space: nowrap; font-family: ui-monospace, monospace; }
 form { background: #8881; padding: .8rem; border-radius: 4px; }
 </style>
 </head>
@@ -60,7 +60,7 @@ curl -F picture=@photo.png {{ header }}http://{{ address }}/predict</pre>
 {% endif %}
 <table>
 {% for status, answer in one.responses.items() %}
-<tr><td>{{ status }}</td><td>{{ answer.description or "Not ready." }}</td></tr>
+<tr><td>{{ status }}</td><td>{{ answer.description }}</td></tr>
 {% endfor %}
 </table>
 {% endfor %}{% endfor %}
@@ -78,10 +78,13 @@ curl -F picture=@photo.png {{ header }}http://{{ address }}/predict</pre>
 """
 
 
-def page_of(schema: dict[str, Any], settings: ServeSettings) -> str:
-    """The page for an OpenAPI schema."""
+def page_of(schema: dict[str, Any], settings: ServeSettings, address: str) -> str:
+    """The page for an OpenAPI schema.
+
+    Args:
+        address: host and port, as the reader knows them.
+    """
     template = Environment(autoescape=True, trim_blocks=True).from_string(_PAGE)
-    host = f"[{settings.host}]" if ":" in settings.host else settings.host
     return template.render(
         info=schema["info"],
         paths=schema["paths"],
@@ -89,6 +92,6 @@ def page_of(schema: dict[str, Any], settings: ServeSettings) -> str:
         settings=settings,
         mib=f"{settings.max_bytes / 2**20:g}",
         megapixels=f"{settings.max_pixels / 1e6:g}",
-        address=f"{host}:{settings.port}",
+        address=address,
         header="-H 'Authorization: Bearer TOKEN' " if settings.token else "",
     )
