@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from base64 import b64encode
+from typing import TypeAlias
 
 from pydantic import BaseModel, Field
 
@@ -10,12 +11,14 @@ from bayes_pfl.detect.results import AnomalyResult
 from bayes_pfl.predict.output import encode_map
 from bayes_pfl.predict.rows import MOST_REGIONS
 
+Corners: TypeAlias = tuple[int, int, int, int]
+
 
 class RegionOfAnswer(BaseModel):
     """A connected part of the map at or above its threshold."""
 
     area: int = Field(description="Pixels.")
-    box: tuple[int, int, int, int] = Field(
+    box: Corners = Field(
         description="Left, top, right, bottom in pixels of the picture; the last two exclusive."
     )
     peak: float = Field(description="Highest value of the map in it.")
@@ -25,6 +28,17 @@ class RegionOfAnswer(BaseModel):
     p_value: float | None = Field(
         description="Share of normal pictures whose highest map value reaches the peak; null "
         "without a profile that has thresholds."
+    )
+
+
+class NearestNormalOfAnswer(BaseModel):
+    """The most anomalous place, and what the normal pictures have that is most like it."""
+
+    name: str = Field(description="Of the normal picture, as it was fitted.")
+    distance: float = Field(description="Of the two places, from 0 to 2.")
+    box: Corners = Field(description="Around the place.")
+    reference_box: Corners = Field(
+        description="Around the other, in the normal picture or tile as the model sees it."
     )
 
 
@@ -54,6 +68,9 @@ class Answer(BaseModel):
         "of the map."
     )
     region_count: int | None = Field(description="All of them.")
+    nearest_normal: NearestNormalOfAnswer | None = Field(
+        description="null without a profile, and from an export."
+    )
     first_of: str | None = Field(
         description="pages or frames, where the file holds several: the first was scored."
     )
@@ -81,7 +98,7 @@ def answer_of(
     figures = result.to_dict()
     del figures["path"]
     figures["region_count"] = figures.pop("regions")
-    regions = result.regions
+    regions, near = result.regions, result.nearest_normal
     png = b64encode(encode_map(result.anomaly_map, "png16")).decode() if with_map else None
     return Answer(
         **figures,
@@ -90,6 +107,13 @@ def answer_of(
         regions=None
         if regions is None
         else [RegionOfAnswer(**vars(one)) for one in regions[:MOST_REGIONS]],
+        nearest_normal=near
+        and NearestNormalOfAnswer(
+            name=near.name,
+            distance=near.distance,
+            box=near.box,
+            reference_box=near.reference_box,
+        ),
         first_of=first_of,
         map_png=png,
     )

@@ -90,6 +90,7 @@ def asgi_app(service: Service) -> Application:
         answer = await service.answer(request, with_map is not None)
         return Response(answer, media_type="application/json")
 
+    @app.head("/health", include_in_schema=False)
     @app.get(
         "/health",
         summary="Whether pictures are scored",

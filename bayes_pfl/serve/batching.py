@@ -45,6 +45,11 @@ class Batcher:
     _queue: queue.Queue[_Waiting | None] = field(default_factory=queue.Queue)
     _thread: threading.Thread | None = None
 
+    @property
+    def at_once(self) -> int:
+        """Pictures of a batch: fewer where the detector says so."""
+        return min(self.most, (self.detector and self.detector.at_once) or self.most)
+
     def start(self) -> None:
         """Begin to load."""
         self._thread = threading.Thread(target=self._run, name="scoring", daemon=True)
@@ -62,7 +67,7 @@ class Batcher:
         A caller that stops waiting is left out of the batches that have not begun.
 
         Raises:
-            Exception: what the detector raised for the batch.
+            Exception: what the detector raised for this picture alone.
         """
         scored: Future[Any] = Future()
         self._queue.put(_Waiting(loaded, scored))
@@ -77,7 +82,7 @@ class Batcher:
             return
         self.detector = detector
         self.on_ready(None)
-        while batch := self._gathered(min(self.most, detector.at_once or self.most)):
+        while batch := self._gathered(self.at_once):
             wanted = [one for one in batch if one.scored.set_running_or_notify_cancel()]
             if wanted:
                 self._score(detector, wanted)
@@ -99,11 +104,15 @@ class Batcher:
         return found
 
     def _score(self, detector: ServedDetector, batch: list[_Waiting]) -> None:
-        self.on_batch(len(batch))
         try:
             scores = detector.score([one.loaded for one in batch])
-            for one, scored in zip(batch, scores, strict=True):
-                one.scored.set_result(scored)
-        except Exception as error:  # the next batch may be smaller
-            for one in batch:
-                one.scored.set_exception(error)
+        except Exception as error:
+            if len(batch) == 1:
+                batch[0].scored.set_exception(error)
+                return
+            for one in batch:  # a picture must not cost the answers of others
+                self._score(detector, [one])
+            return
+        self.on_batch(len(batch))
+        for one, scored in zip(batch, scores, strict=True):
+            one.scored.set_result(scored)

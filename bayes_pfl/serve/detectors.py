@@ -6,7 +6,7 @@ Both give what `bayes-pfl predict` gives, as :class:`bayes_pfl.detect.results.An
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
 from typing import Any, Protocol
@@ -98,8 +98,8 @@ class ServedModel:
         return cls(predictor, class_name)
 
     def load(self, picture: Image.Image) -> Loaded:
-        """Resized, and cut into tiles where the profile says so."""
-        return self.predictor.load(picture)
+        """Resized, and cut into tiles where the profile says so; the picture itself is let go."""
+        return replace(self.predictor.load(picture), image=None)
 
     def score(self, loaded: Sequence[Loaded]) -> list[ScoredImage | None]:
         """By the one scoring path of all jobs."""

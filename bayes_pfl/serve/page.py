@@ -64,7 +64,7 @@ curl -F picture=@photo.png {{ header }}http://{{ address }}/predict</pre>
 {% endfor %}
 </table>
 {% endfor %}{% endfor %}
-{% for name in ("Answer", "RegionOfAnswer") %}
+{% for name in ("Answer", "RegionOfAnswer", "NearestNormalOfAnswer") %}
 <h2>{{ name }}</h2>
 <p>{{ schemas[name].description }}</p>
 <table>

@@ -60,14 +60,15 @@ class Service:
         self.pool = ThreadPoolExecutor(settings.decoders, thread_name_prefix="decoding")
 
     def start(self) -> None:
-        """Begin to load; to be called where the requests are answered."""
-        # Of pictures that are decoded, not of uploads: those are what memory is needed for.
-        self._room = asyncio.Semaphore(self.settings.batch_size + self.settings.decoders)
+        """Begin to load."""
         self.batcher.start()
 
     def _loaded(self, error: Exception | None) -> None:
         if self.state != "loading":  # it was stopped meanwhile
             return
+        # Decoded pictures: those of two batches, and what is on its way in or out.
+        most = self.batcher.at_once
+        self._room = asyncio.Semaphore(2 * most + self.settings.decoders)
         self.state, self.failure = "failed" if error else "ready", error
         self.metrics.ready.set(error is None)
         self.on_ready(error)
@@ -90,7 +91,7 @@ class Service:
         """
         began = time.monotonic()
         try:
-            with self._admitted(request):
+            with self._open(await self._admitted(request)):
                 work = self._answer(request, with_map)
                 answer = await asyncio.wait_for(work, self.settings.max_seconds)
         except asyncio.TimeoutError as error:
@@ -99,8 +100,6 @@ class Service:
         except ImageReadError as error:
             raise self._counted(Refused(422, _reason(error))) from error
         except Refused as refused:
-            if refused.status in (411, 413, 503):  # its body has not been read
-                await discard(request.scope, request.receive, self.settings.max_bytes)
             raise self._counted(refused) from None
         except BayesPFLError as error:
             log.error("%s", error)
@@ -116,19 +115,27 @@ class Service:
         self.metrics.requests.labels(str(refused.status)).inc()
         return refused
 
-    @contextmanager
-    def _admitted(self, request: Request) -> Iterator[None]:
-        """Within, the request counts as open.
+    async def _admitted(self, request: Request) -> int:
+        """The bytes of a request for which there is room.
 
         Raises:
-            Refused: there is no room for it, or the service is not ready.
+            Refused: there is none, or the service is not ready; what is sent has been thrown away.
         """
-        size = announced(request, self.settings.max_bytes)
-        again = {"retry-after": str(_RETRY_SECONDS)}
-        if self.state != "ready":
-            raise Refused(503, f"the service is {self.state}", again)
-        if self.open >= self.settings.max_queue or self._held + size > self.settings.max_held:
-            raise Refused(503, f"{self.open} requests are waiting; try again later", again)
+        try:
+            size = announced(request, self.settings.max_bytes)
+            again = {"retry-after": str(_RETRY_SECONDS)}
+            if self.state != "ready":
+                raise Refused(503, f"the service is {self.state}", again)
+            if self.open >= self.settings.max_queue or self._held + size > self.settings.max_held:
+                raise Refused(503, f"{self.open} requests are waiting; try again later", again)
+        except Refused:
+            await discard(request.scope, request.receive, self.settings.max_bytes)
+            raise
+        return size
+
+    @contextmanager
+    def _open(self, size: int) -> Iterator[None]:
+        """Within, a request of this many bytes counts as open."""
         self.open, self._held = self.open + 1, self._held + size
         self.metrics.open.set(self.open)
         try:

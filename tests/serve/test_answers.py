@@ -81,6 +81,9 @@ def test_concurrent_answers_are_those_of_predict(served, files, expected):
             assert region["box"] == list(one.box) and region["area"] == one.area
             assert region["p_value"] == one.p_value
             assert region["peak"] == pytest.approx(one.peak, abs=1e-5)
+        near = found["nearest_normal"]
+        assert near["name"] == result.nearest_normal.name
+        assert near["box"] == list(result.nearest_normal.box)
         png = Image.open(io.BytesIO(base64.b64decode(found["map_png"])))
         values = np.asarray(png, np.float32) / 65535
         np.testing.assert_allclose(values, result.anomaly_map, atol=1e-4)

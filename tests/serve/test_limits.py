@@ -123,7 +123,7 @@ def test_a_body_that_does_not_come():
         connection.close()
 
 
-def test_a_detector_that_fails_costs_its_batch():
+def test_a_detector_that_fails_goes_on():
     greys = Greys()
     with serving(lambda: greys) as running:
         score, greys.score = greys.score, lambda loaded: 1 / 0
@@ -132,6 +132,23 @@ def test_a_detector_that_fails_costs_its_batch():
         assert running.post(grey(1)).detail == "no memory for this"
         greys.score = score
         assert running.post(grey(0)).json["score"] == 0
+
+
+def test_a_picture_that_fails_costs_no_other_its_answer():
+    greys = Greys()
+    score = greys.score
+
+    def fails(loaded):
+        if any(one[0, 0, 0] == 13 for one in loaded):
+            raise MemoryError
+        return score(loaded)
+
+    with serving(lambda: greys, batch_wait=0.5) as running:
+        greys.score = fails
+        with ThreadPoolExecutor(4) as pool:
+            values = [12, 13, 14, 15]
+            answers = list(pool.map(lambda value: running.post(grey(value)), values))
+    assert [answer.status for answer in answers] == [200, 500, 200, 200]
 
 
 def test_a_token_is_demanded():
