@@ -42,10 +42,9 @@ class Guard:
 
     def _refusal(self, scope: Scope) -> Refused | None:
         host, origin = header(scope, b"host"), header(scope, b"origin")
-        name = urlsplit(f"//{host}").hostname if self.settings.local else None
-        if name is not None and name not in (*_NAMES, self.settings.host):
+        if self.settings.local and _host(f"//{host}") not in (*_NAMES, self.settings.host):
             return Refused(400, "another host name than this computer's")
-        if origin and urlsplit(origin).netloc != host:
+        if origin and origin.partition("://")[2] != host:
             return Refused(403, "a page of another origin")
         if self.settings.token is None or scope["path"] == _OPEN:
             return None
@@ -56,6 +55,14 @@ class Guard:
             return None
         reason = "no token, or another one; send the header Authorization: Bearer TOKEN"
         return Refused(401, reason, {"www-authenticate": "Bearer"})
+
+
+def _host(url: str) -> str | None:
+    """The host of a URL; None for none, and for what is no URL."""
+    try:
+        return urlsplit(url).hostname
+    except ValueError:
+        return None
 
 
 async def discard(scope: Scope, receive: Receive, most: int) -> None:

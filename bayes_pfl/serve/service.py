@@ -29,6 +29,7 @@ Found = TypeVar("Found")
 log = logging.getLogger("bayes_pfl.serve")
 
 _RETRY_SECONDS = 1
+_BODY_SHARE = 0.75  # of the longest time of a request
 
 
 @dataclass
@@ -147,7 +148,8 @@ class Service:
     async def _answer(self, request: Request, with_map: bool) -> bytes:
         detector = self.batcher.detector
         assert detector is not None
-        data = await picture_of(request, self.settings.max_bytes, self.settings.max_seconds)
+        patience = _BODY_SHARE * self.settings.max_seconds
+        data = await picture_of(request, self.settings.max_bytes, patience)
         async with self._room:
             loaded, first_of = await self._apart(self._decode, detector, data)
             scored = await self.batcher.score(loaded)

@@ -119,7 +119,7 @@ def test_a_body_that_does_not_come():
         place = running.address.removeprefix("http://")
         connection = http.client.HTTPConnection(place, timeout=20)
         connection.request("POST", "/predict", headers={"Content-Length": "1000"})
-        assert connection.getresponse().status in (408, 504)
+        assert connection.getresponse().status == 408
         connection.close()
 
 
@@ -169,6 +169,8 @@ def test_a_token_is_demanded():
 def test_other_names_and_origins(served):
     for headers, status in (
         ({"Host": "evil.example"}, 400),
+        ({"Host": "["}, 400),
+        ({"Origin": "http://["}, 403),
         ({"Origin": "https://evil.example"}, 403),
         ({"Origin": "null"}, 403),
         ({"Origin": served.address}, 200),
