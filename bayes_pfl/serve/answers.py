@@ -98,7 +98,7 @@ def answer_of(
     figures = result.to_dict()
     del figures["path"]
     figures["region_count"] = figures.pop("regions")
-    regions, near = result.regions, result.nearest_normal
+    regions = result.regions
     png = b64encode(encode_map(result.anomaly_map, "png16")).decode() if with_map else None
     return Answer(
         **figures,
@@ -107,13 +107,15 @@ def answer_of(
         regions=None
         if regions is None
         else [RegionOfAnswer(**vars(one)) for one in regions[:MOST_REGIONS]],
-        nearest_normal=near
-        and NearestNormalOfAnswer(
-            name=near.name,
-            distance=near.distance,
-            box=near.box,
-            reference_box=near.reference_box,
-        ),
+        nearest_normal=_nearest(result),
         first_of=first_of,
         map_png=png,
+    )
+
+
+def _nearest(result: AnomalyResult) -> NearestNormalOfAnswer | None:
+    if (near := result.nearest_normal) is None:
+        return None
+    return NearestNormalOfAnswer(
+        name=near.name, distance=near.distance, box=near.box, reference_box=near.reference_box
     )
