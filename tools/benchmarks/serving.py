@@ -34,6 +34,7 @@ from benchmarks.malformed import malformed_requests
 _CATEGORY, _SIDE = TEST_CATEGORIES[0], 256
 _BESIDE = 8  # clients that go on while malformed requests are sent
 _COMPARED = ("score", "uncertainty", "score_low", "score_high", "memory_score", "p_value", "label")
+_BATCH, _PROCESSOR = "bayes_pfl_batch_pictures", "process_cpu_seconds_total"
 _ROUNDED = 1e-6  # of predictions.csv
 
 
@@ -88,8 +89,8 @@ def benchmark_serve(settings: ServeBenchmark) -> dict[str, Any]:
 
     Returns:
         {"rounds": [{"clients", "answers", "statuses", "wrong", "largest_difference",
-        "images_per_second", "p50_seconds", "p95_seconds", "pictures_per_batch"}], "malformed":
-        {kind: status}, "survived", "settings", "environment"}.
+        "images_per_second", "p50_seconds", "p95_seconds", "pictures_per_batch",
+        "processor_seconds_per_image" (0 where the system does not tell)}], "malformed": {kind: status}, "survived", "settings", "environment"}.
     """
     with tempfile.TemporaryDirectory() as temporary:
         place = Path(temporary)
@@ -168,7 +169,7 @@ def _round(
 ) -> dict[str, Any]:
     """Each picture once, from several clients."""
     found, lock, waiting = Round(), threading.Lock(), iter(list(files.items()))
-    before, began = _batches(address), time.perf_counter()
+    before, began = _figures(address), time.perf_counter()
 
     def ask() -> None:
         connection = http.client.HTTPConnection(address, timeout=60)
@@ -194,7 +195,11 @@ def _round(
         thread.start()
     for thread in threads:
         thread.join()
-    taken, after = time.perf_counter() - began, _batches(address)
+    taken, after = time.perf_counter() - began, _figures(address)
+
+    def grown(name: str) -> float:
+        return after.get(name, 0.0) - before.get(name, 0.0)
+
     half, most = np.quantile(found.seconds or [np.nan], (0.5, 0.95)).tolist()
     return {
         "clients": clients,
@@ -205,7 +210,8 @@ def _round(
         "images_per_second": len(found.seconds) / taken,
         "p50_seconds": half,
         "p95_seconds": most,
-        "pictures_per_batch": (after[0] - before[0]) / max(1.0, after[1] - before[1]),
+        "pictures_per_batch": grown(f"{_BATCH}_sum") / max(1.0, grown(f"{_BATCH}_count")),
+        "processor_seconds_per_image": grown(_PROCESSOR) / max(1, len(found.seconds)),
     }
 
 
@@ -227,8 +233,8 @@ def _get(address: str, path: str) -> tuple[int, str]:
     return response.status, response.read().decode()
 
 
-def _batches(address: str) -> tuple[float, float]:
-    """Pictures that were scored since the start, and batches."""
-    figures = dict(line.rsplit(" ", 1) for line in _get(address, "/metrics")[1].splitlines())
-    name = "bayes_pfl_batch_pictures"
-    return float(figures[f"{name}_sum"]), float(figures[f"{name}_count"])
+def _figures(address: str) -> dict[str, float]:
+    """What the service says of itself, by name."""
+    lines = _get(address, "/metrics")[1].splitlines()
+    pairs = (line.rsplit(" ", 1) for line in lines if not line.startswith("#"))
+    return {name: float(value) for name, value in pairs}

@@ -39,7 +39,8 @@ def serve(
         say(
             f"{row['clients']} clients: {row['images_per_second']:.2f} images/s, half within "
             f"{row['p50_seconds']:.3f} s, 95% within {row['p95_seconds']:.3f} s, "
-            f"{row['pictures_per_batch']:.1f} pictures a batch; {row['answers']} answers "
+            f"{row['pictures_per_batch']:.1f} pictures a batch, "
+            f"{1000 * row['processor_seconds_per_image']:.0f} ms of a processor each; {row['answers']} answers "
             f"{row['statuses']}, {len(row['wrong'])} wrong, largest difference "
             f"{row['largest_difference']:.1g}"
         )
