@@ -88,9 +88,10 @@ def benchmark_serve(settings: ServeBenchmark) -> dict[str, Any]:
     last round malformed requests are sent besides.
 
     Returns:
-        {"rounds": [{"clients", "answers", "statuses", "wrong", "largest_difference",
-        "images_per_second", "p50_seconds", "p95_seconds", "pictures_per_batch",
-        "processor_seconds_per_image" (0 where the system does not tell)}], "malformed": {kind: status}, "survived", "settings", "environment"}.
+        {"rounds": [{"clients", "answers", "statuses" (0: the connection broke), "wrong",
+        "largest_difference", "images_per_second", "p50_seconds", "p95_seconds",
+        "pictures_per_batch", "processor_seconds_per_image" (0 where the system does not tell)}],
+        "malformed": {kind: status}, "survived", "settings", "environment"}.
     """
     with tempfile.TemporaryDirectory() as temporary:
         place = Path(temporary)
@@ -179,9 +180,7 @@ def _round(
                     break
             name, body = item
             sent = time.perf_counter()
-            connection.request("POST", "/predict", body)
-            response = connection.getresponse()
-            status, answer = response.status, response.read()
+            status, answer = _asked(connection, body)
             spent = time.perf_counter() - sent
             with lock:
                 found.statuses[status] += 1
@@ -213,6 +212,17 @@ def _round(
         "pictures_per_batch": grown(f"{_BATCH}_sum") / max(1.0, grown(f"{_BATCH}_count")),
         "processor_seconds_per_image": grown(_PROCESSOR) / max(1, len(found.seconds)),
     }
+
+
+def _asked(connection: http.client.HTTPConnection, body: bytes) -> tuple[int, bytes]:
+    """Status and answer; 0 where the connection broke."""
+    try:
+        connection.request("POST", "/predict", body)
+        response = connection.getresponse()
+        return response.status, response.read()
+    except (OSError, http.client.HTTPException):
+        connection.close()  # the next request opens it again
+        return 0, b""
 
 
 def _compare(found: Round, name: str, answer: dict[str, Any], row: dict[str, str]) -> None:

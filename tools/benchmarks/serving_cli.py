@@ -40,9 +40,9 @@ def serve(
             f"{row['clients']} clients: {row['images_per_second']:.2f} images/s, half within "
             f"{row['p50_seconds']:.3f} s, 95% within {row['p95_seconds']:.3f} s, "
             f"{row['pictures_per_batch']:.1f} pictures a batch, "
-            f"{1000 * row['processor_seconds_per_image']:.0f} ms of a processor each; {row['answers']} answers "
-            f"{row['statuses']}, {len(row['wrong'])} wrong, largest difference "
-            f"{row['largest_difference']:.1g}"
+            f"{1000 * row['processor_seconds_per_image']:.0f} ms of a processor each; "
+            f"{row['answers']} answers {row['statuses']}, {len(row['wrong'])} wrong, "
+            f"largest difference {row['largest_difference']:.1g}"
         )
     for kind, status in report["malformed"].items():
         say(f"{kind}: {status}")
