@@ -161,7 +161,7 @@ class Predictor:
         spread, roi, rule = scores.spread, item.roi, self.rule
         return AnomalyResult(
             **scores.figures,
-            **rule.verdict(scores.score, scores.low, scores.high)._asdict(),
+            **rule.verdict(scores.score)._asdict(),
             interval=(scores.low, scores.high),
             anomaly_map=resize_map(scores.map, item.size, roi),  # type: ignore[arg-type]
             uncertainty_map=None if spread is None else resize_map(spread, item.size, roi),

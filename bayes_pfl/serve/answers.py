@@ -51,7 +51,7 @@ class Answer(BaseModel):
     score: float = Field(description="How anomalous the picture is, from 0 to 1.")
     label: int | None = Field(description="1 if the score reached the threshold, else 0.")
     p_value: float | None = Field(description="Share of normal pictures that score as high.")
-    needs_review: bool | None = Field(description="Whether the interval straddles the threshold.")
+    needs_review: bool | None = Field(description="Whether it did not, but nearly.")
     score_low: float = Field(description="With score_high the central 95% of the prompts' scores.")
     score_high: float
     uncertainty: float = Field(description="How far the prompts disagree, from 0 to 0.5.")

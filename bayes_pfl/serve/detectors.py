@@ -24,8 +24,9 @@ from bayes_pfl.detect.settings import ScoringSettings
 from bayes_pfl.errors import ConfigError
 from bayes_pfl.export.standalone.detector import Detector, Refused
 from bayes_pfl.fit.conformal import p_values
-from bayes_pfl.fit.decision import Decision
+from bayes_pfl.fit.decision import Decision, Verdict
 from bayes_pfl.fit.profile import Profile
+from bayes_pfl.fit.review import needs_review
 from bayes_pfl.model.network import BayesPFLNetwork
 from bayes_pfl.predict.images import Predictor
 
@@ -163,15 +164,14 @@ class ServedExport:
         """With the verdict of the export's thresholds."""
         numbers, values = scored
         names = ("score", "text_score", "map_score", "uncertainty", "words_score", "memory_score")
-        interval = numbers["low"], numbers["high"]
-        verdict = self.rule.verdict(numbers["score"], *interval)
-        if self.scores:
-            (rare,) = p_values(self.scores, np.array([numbers["score"]]))
-            verdict = verdict._replace(p_value=float(rare))
+        verdict = self.rule.verdict(numbers["score"])
+        if self.scores and verdict.label is not None:
+            p_value = float(p_values(self.scores, np.array([numbers["score"]]))[0])
+            verdict = Verdict(verdict.label, needs_review(verdict.label, p_value), p_value)
         return AnomalyResult(
             **{name: numbers.get(name) for name in names},  # type: ignore[arg-type]
             **verdict._asdict(),
-            interval=interval,
+            interval=(numbers["low"], numbers["high"]),
             anomaly_map=values,
             uncertainty_map=None,
             class_name=self.class_name,

@@ -47,7 +47,7 @@ class Greys:
     def result(self, loaded: np.ndarray, scored: float) -> AnomalyResult:
         height, width = loaded.shape[:2]
         shape, interval = (height, width), (scored, scored)
-        verdict = self.rule.verdict(scored, *interval)
+        verdict = self.rule.verdict(scored)
         return AnomalyResult(
             *(scored, scored, scored, 0.0, interval, np.full(shape, scored, np.float32), None),
             *(self.class_name, (width, height)),
