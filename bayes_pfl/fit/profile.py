@@ -27,8 +27,8 @@ from bayes_pfl.fit.calibration import (
     CalibratedSettings,
     Calibration,
     check_fit,
-    images_for_thresholds,
 )
+from bayes_pfl.fit.conformal import images_needed
 from bayes_pfl.fit.references import ReferenceOptions
 from bayes_pfl.model.network import BayesPFLNetwork
 
@@ -134,9 +134,9 @@ class Profile:
 
     @property
     def missing(self) -> int:
-        """Further normal pictures that thresholds need; 0 if there are thresholds."""
-        needed = images_for_thresholds(self.fpr, self.pixel_fpr)
-        return 0 if self.calibration else max(0, needed - len(self.pictures))
+        """Further normal pictures that thresholds for the rates asked for need."""
+        needed = max(images_needed(self.fpr), images_needed(self.pixel_fpr))
+        return max(0, needed - len(self.pictures))
 
     def summary_dict(self) -> dict[str, Any]:
         """What summaries say of it."""
