@@ -114,7 +114,7 @@ class Client:
     def question(self, *files: Any, samples: Any = 1, session: str | None = None) -> dict[str, Any]:
         """The body with which the page asks for an inspection."""
         return {
-            "data": [list(files), "part", "0.5", self.served.checkpoint, samples],
+            "data": [list(files), "part", "0.5", self.served.checkpoint, samples, "no profile"],
             "fn_index": 0,
             "session_hash": session or uuid.uuid4().hex,
         }

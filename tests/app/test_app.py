@@ -81,7 +81,9 @@ def part(tiny_model, checkpoint_dir, tmp_path_factory):
 def test_a_flagged_image_is_shown_next_to_what_is_normal(part):
     folder, own = part
     paths = [str(folder / name) for name in ("sound.png", "spot.png")]
-    sound, spot = own.inspect(paths, wish(own, class_name="", samples=3))
+    sound, spot = own.inspect(
+        paths, wish(own, class_name="", samples=3, profile=folder / "profile")
+    )
     assert (sound.result.label, sound.near) == (0, None)
     found = spot.result.nearest_normal
     assert spot.result.label == 1 and found.distance > 0
@@ -102,11 +104,11 @@ def test_the_gallery_says_how_far_what_is_normal_lies(part, tmp_path):
     kept = Uploads(tmp_path, max_bytes=10**6)
     path = str(shutil.copy(folder / "spot.png", tmp_path))
     kept.add(path, "me")
-    asked = (path,), "", "", own.settings.checkpoints[0], 3
-    *_, (said, _, pictures) = _answer(own, kept, "me", *asked)
+    asked = (path,), "", "", own.settings.checkpoints[0], 3, "profile"
+    *_, (said, _, pictures, _) = _answer(own, kept, "me", *asked)
     assert said.startswith("Done: 1 scored")
     (_, first), (file, second) = pictures
-    assert "flagged" in first and second.startswith("most anomalous place")
+    assert "NOK" in first and second.startswith("most anomalous place")
     assert second.endswith("apart") and kept.check(file, "me").is_file()
 
 
@@ -193,8 +195,8 @@ def test_an_overlay_that_is_shown_is_not_written_again(inspector, files, tmp_pat
     pictures = [str(shutil.copy(f, tmp_path / f"{i}.png")) for i, f in enumerate(files[::2])]
     for path in pictures:
         kept.add(path, "me")
-    asked, gallery, seen = (inspector.settings.checkpoints[0], 1), Gallery(), []
-    for _, _, overlays in _answer(inspector, kept, "me", pictures, "part", "", *asked):
+    asked, gallery, seen = (inspector.settings.checkpoints[0], 1, "no profile"), Gallery(), []
+    for _, _, overlays, _ in _answer(inspector, kept, "me", pictures, "part", "", *asked):
         shown = [item.image.path for item in gallery.postprocess(overlays).root]
         seen.append({path: os.stat(path).st_mtime_ns for path in shown})
     assert [len(one) for one in seen] == [1, 2, 2]
@@ -248,7 +250,7 @@ def test_upload_in_a_browser(served, files):
         )
         wait(browser, f"{loaded}.length === 2")
         table = "document.getElementById('table').innerText"
-        for text in ("flagged", "not an image", " to 0."):
+        for text in ("NOK", "not an image", " to 0."):
             wait(browser, f"{table}.includes('{text}')")
         assert not browser.find_elements("css selector", "img[src='x']")
         assert [text for text in complaints(browser) if "not implemented" not in text] == []

@@ -254,7 +254,11 @@ BODIES = {
     "2 MiB": (b" " * 2**21, 413, "at most 1 MiB"),
     "no session": (b'{"data": []}', 400, "session_hash"),
     "a path for a session": (b'{"session_hash": "../a", "data": []}', 400, "session_hash"),
-    "other values": (b'{"session_hash": "a", "data": [{}]}', 400, "three texts and a number"),
+    "other values": (
+        b'{"session_hash": "a", "data": [{}]}',
+        400,
+        "three texts, a number and a text",
+    ),
 }
 
 
@@ -334,7 +338,7 @@ def wait(*args):
     while True:
         time.sleep(0.1)
 if sys.argv[2] == "computing":
-    Inspector._check_size = wait
+    Inspector.check_size = wait
 elif sys.argv[2] == "blocked":
     gate.check_address = wait
 from bayes_pfl.cli.main import main

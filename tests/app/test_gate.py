@@ -78,7 +78,11 @@ def test_deleted_uploads_are_forgotten(uploads, own, monkeypatch):
 
 
 def question(*files, **changes):
-    values = {"data": [list(files), "part", "", "tiny", 1], "session_hash": "abc", "fn_index": 0}
+    values = {
+        "data": [list(files), "part", "", "tiny", 1, "none"],
+        "session_hash": "abc",
+        "fn_index": 0,
+    }
     return json.dumps(values | changes).encode()
 
 
@@ -88,13 +92,17 @@ def test_a_body_is_written_again(uploads, own):
     kept = json.loads(read_body(JOIN, sent, lambda path: uploads.check(path, ME), 64))
     meta = {"_type": "gradio.FileData"}
     assert kept == {
-        "data": [[{"path": str(own), "meta": meta}], "part", "", "tiny", 1],
+        "data": [[{"path": str(own), "meta": meta}], "part", "", "tiny", 1, "none"],
         "session_hash": "abc",
         "fn_index": 0,
         "trigger_id": 3,
     }
-    empty = json.loads(read_body(JOIN, question(data=[None, "", "", "", 0]), lambda path: own, 64))
+    empty = json.loads(
+        read_body(JOIN, question(data=[None, "", "", "", 0, ""]), lambda path: own, 64)
+    )
     assert empty["data"][0] is None
+    chosen = json.loads(read_body(JOIN, question(data=["a profile"]), lambda path: own, 64))
+    assert chosen["data"] == ["a profile"]
 
 
 def test_bodies_that_are_refused(uploads, own):
@@ -111,8 +119,8 @@ def test_bodies_that_are_refused(uploads, own):
         assert status(question(mine, entry)) == 400
     for body in (b"", b"[]", b"{", b"\xff", question(session_hash="../a"), question(data=[])):
         assert status(body) == 400
-    assert status(question(data=[None, "\ud800", "", "", 1])) == 400
-    assert status(question(data=[None, "", "", "", float("nan")])) == 400
+    assert status(question(data=[None, "\ud800", "", "", 1, ""])) == 400
+    assert status(question(data=[None, "", "", "", float("nan"), ""])) == 400
     assert status(question(fn_index=[0])) == 400
     assert status(b'{"session_hash": {"a": 1}}', "/gradio_api/cancel") == 400
 
