@@ -30,23 +30,25 @@ STYLE = """
 #overlays .thumbnail-item img { object-fit: contain; }
 #overlays .caption-label { white-space: pre-wrap; }
 #table table { width: 100%; border-collapse: collapse; font-variant-numeric: tabular-nums; }
+#table table, #table tr, #table th, #table td { border: 0; }
 #table th, #table td { text-align: left; padding: .3rem .5rem; vertical-align: top; }
-#table tr { border-bottom: 1px solid var(--border-color-primary); }
+#table tbody tr { border-top: 1px solid var(--border-color-primary); }
 #table th[scope=row] { font-weight: 400; overflow-wrap: anywhere; }
 #table .NOK { color: #b34700; font-weight: 600; }
 #table .OK { color: #0072b2; font-weight: 600; }
 #go, #fit { min-height: 3rem; }
+#kept .stem, #fit-kept .stem { overflow: visible; text-overflow: clip; }
 footer { display: none !important; }
 @media (max-width: 760px) {
   .gradio-container { padding: .5rem !important; }
-  #overlays .thumbnail-item { aspect-ratio: auto; }
-  #overlays .caption-label { position: static; max-width: none; white-space: normal; }
+  #overlays .caption-label { display: none; }
   #table thead { display: none; }
-  #table tr { display: grid; grid-template-columns: auto 1fr; padding: .4rem 0; }
-  #table th[scope=row] { grid-column: 1 / 3; font-weight: 600; }
+  #table tr, #table th[scope=row] { display: block; }
+  #table th[scope=row] { font-weight: 600; }
+  #table td { display: grid; grid-template-columns: 8rem 1fr; padding: .1rem .5rem; }
   #table td:empty { display: none; }
-  #table td { grid-column: 1 / 3; padding: .1rem .5rem; }
-  #table td::before { content: attr(data-name); display: inline-block; width: 7rem; opacity: .7; }
+  #table td::before { content: attr(data-name); color: var(--body-text-color-subdued); }
+  #table td::before { font-weight: 400; }
 }
 """
 _COLUMNS = ("verdict", "score", "95% interval", "uncertainty", "p-value", "problem")
