@@ -19,6 +19,9 @@ from bayes_pfl.fit.fit import Fitted
 from bayes_pfl.fit.profile_files import save_profile
 from bayes_pfl.support.parsing import short
 
+FILES_HIGH = 240
+"""Pixels of a list of files: 64 would push what comes below them out of sight."""
+
 _EXPLAINED = """
 Drop pictures of **sound** parts, 20 or more for a threshold, press *Fit*. New pictures are then
 compared with them: choose the profile under *Inspect*, or download it for `bayes-pfl predict
@@ -59,13 +62,13 @@ def fit_tab(
     inspector: Inspector,
     uploads: Uploads,
     profiles: Profiles,
-    choice: gr.Dropdown,
+    chosen: list[Any],
     how: dict[str, Any],
 ) -> None:
     """Build the tab.
 
     Args:
-        choice: of profiles, in the other tab; chooses what was fitted.
+        chosen: profile, class name and samples of the other tab; set to what was fitted.
         how: options of the button's event.
     """
     with gr.Row():
@@ -80,11 +83,11 @@ def fit_tab(
             archive = gr.File(label="Profile to keep", interactive=False, elem_id="fit-kept")
 
     # Gradio passes the request, because of its type.
-    def fit(request: gr.Request, *values: Any) -> Iterator[tuple[str, Any, Any]]:
+    def fit(request: gr.Request, *values: Any) -> Iterator[tuple[Any, ...]]:
         visitor = visitor_of(request.headers.get("cookie", ""))
         yield from answer(inspector, uploads, profiles, visitor, *values)
 
-    go.click(fit, asked, [status, archive, choice], **how)
+    go.click(fit, asked, [status, archive, *chosen], **how)
 
 
 def _questions(inspector: Inspector, profiles: Profiles) -> list[Any]:
@@ -96,6 +99,7 @@ def _questions(inspector: Inspector, profiles: Profiles) -> list[Any]:
             file_count="multiple",
             file_types=list(readable_suffixes()),
             type="filepath",
+            height=FILES_HIGH,
             elem_id="sound",
         ),
         gr.Textbox(label="What they show", placeholder="metal nut", elem_id="part", max_length=200),
@@ -124,12 +128,13 @@ def answer(
     checkpoint: str,
     samples: int,
     save_as: str,
-) -> Iterator[tuple[str, Any, Any]]:
-    """Status, file to keep and the choice of profiles: at once, and when the fit is done."""
+) -> Iterator[tuple[Any, ...]]:
+    """Status, file to keep, and what the other tab is set to: at once, and when the fit is done."""
+    others = [gr.skip()] * 3
     if not paths:
-        yield "No pictures: drop some first.", None, gr.skip()
+        yield "No pictures: drop some first.", None, *others
         return
-    yield f"Fitting {len(paths)} pictures …", None, gr.skip()
+    yield f"Fitting {len(paths)} pictures …", None, *others
     try:
         for path in paths:
             uploads.check(path, visitor)  # the gate did so; Gradio may have changed them since
@@ -143,11 +148,13 @@ def answer(
             save_profile(found.profile, place)
         archive = uploads.add_made(own / "profile.zip", visitor)
     except BayesPFLError as error:
-        yield f"Not fitted: {error}", None, gr.skip()
+        yield f"Not fitted: {error}", None, *others
         return
     names = profiles.names(fitted_in(uploads, visitor))
     chosen = gr.Dropdown(choices=names, value=name if place else FITTED)
-    yield _said(found, name if place else ""), archive, chosen
+    known = found.profile.settings
+    said = _said(found, name if place else "")
+    yield said, archive, chosen, known.class_name, known.samples
 
 
 def _said(found: Fitted, name: str) -> str:

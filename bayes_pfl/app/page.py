@@ -13,7 +13,7 @@ from typing import Any
 import gradio as gr
 from gradio.processing_utils import save_pil_to_cache
 
-from bayes_pfl.app.fit_page import fit_tab, fitted_in, limits, number
+from bayes_pfl.app.fit_page import FILES_HIGH, fit_tab, fitted_in, limits, number
 from bayes_pfl.app.fitting import Profiles
 from bayes_pfl.app.gate import visitor_of
 from bayes_pfl.app.inspection import Inspected, InspectionRequest, Inspector
@@ -47,8 +47,8 @@ footer { display: none !important; }
   #table th[scope=row] { font-weight: 600; }
   #table td { display: grid; grid-template-columns: 8rem 1fr; padding: .1rem .5rem; }
   #table td:empty { display: none; }
-  #table td::before { content: attr(data-name); color: var(--body-text-color-subdued); }
-  #table td::before { font-weight: 400; }
+  #table td::before { content: attr(data-name); color: var(--body-text-color); }
+  #table td::before { font-weight: 400; opacity: .75; }
 }
 """
 _COLUMNS = ("verdict", "score", "95% interval", "uncertainty", "p-value", "problem")
@@ -103,7 +103,7 @@ def build_page(inspector: Inspector, uploads: Uploads) -> gr.Blocks:
         hidden: dict[str, Any] = {"api_visibility": "private"}
         go.click(answer, asked, shown, **alone, **hidden)
         with gr.Tab("Fit a profile"):
-            fit_tab(inspector, uploads, profiles, profile, alone | hidden)
+            fit_tab(inspector, uploads, profiles, [profile, name, samples], alone | hidden)
         page.load(offer, profile, profile, **hidden)
         profile.input(choose, profile, [name, samples], **hidden)
     return page.queue(max_size=_WAITING)
@@ -134,6 +134,7 @@ def _questions(inspector: Inspector, profiles: Profiles) -> list[Any]:
             file_count="multiple",
             file_types=list(readable_suffixes()),
             type="filepath",
+            height=FILES_HIGH,
             elem_id="files",
         ),
         gr.Textbox(

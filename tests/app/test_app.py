@@ -19,7 +19,7 @@ from bayes_pfl.app.server import AppSettings, Inspector, check_installed, free_p
 from bayes_pfl.app.uploads import Uploads
 from bayes_pfl.errors import ConfigError, DataError
 from bayes_pfl.fit.fit import fit_profile
-from bayes_pfl.fit.profile_files import save_profile
+from bayes_pfl.fit.profile_files import load_profile, save_profile
 from tests.app.client import serving
 from tests.fit.test_references import spotted, texture
 from tests.helpers.browser import chromium, complaints, requested
@@ -258,6 +258,52 @@ def test_upload_in_a_browser(served, files):
         assert foreign == []
 
 
+@needs_gradio
+def test_a_profile_is_fitted_kept_and_used_on_a_phone(checkpoint_dir, tmp_path):
+    for seed in range(4):
+        Image.fromarray(texture(seed)).save(tmp_path / f"{seed}.png")
+    pictures = [str(tmp_path / f"{seed}.png") for seed in range(4)]
+    settings = AppSettings((str(checkpoint_dir),), device="cpu", profiles=tmp_path / "shelf")
+    size = {"width": 390, "height": 844, "deviceScaleFactor": 1, "mobile": True}
+    fields = "document.querySelector('#{} textarea, #{} input').value"
+    with serving(Inspector(settings)) as running, chromium() as browser:
+        browser.execute_cdp_cmd("Emulation.setDeviceMetricsOverride", size)
+        browser.get(running.address)
+        wait(browser, "document.querySelector('#files input[type=file]')")
+        browser.execute_script("document.querySelectorAll('button[role=tab]')[1].click()")
+        wait(browser, "document.querySelector('#sound input[type=file]')")
+        press(browser, "fit", "fit-status", "No pictures")
+        browser.find_element("css selector", "#sound input").send_keys("\n".join(pictures[:3]))
+        wait(browser, "document.getElementById('sound').innerText.includes('2.png')")
+        box(browser, "part").send_keys("cloth")
+        box(browser, "save-as").send_keys("../up")
+        press(browser, "fit", "fit-status", "Not fitted: name '../up': give letters")
+        box(browser, "save-as").clear()
+        box(browser, "save-as").send_keys("cloth 1")
+        press(browser, "fit", "fit-status", "Done: a profile of 3 pictures")
+        wait(browser, "document.querySelector('#fit-kept a[download]')")
+        assert load_profile(tmp_path / "shelf" / "cloth 1").class_name == "cloth"
+        assert sorted(p.name for p in tmp_path.iterdir() if p.is_dir()) == ["shelf"]
+        wait(browser, fields.format("name", "name") + " === 'cloth'")
+        wait(browser, fields.format("profile", "profile") + " === 'cloth 1'")
+        browser.find_element("css selector", "#files input").send_keys(pictures[3])
+        wait(browser, "document.getElementById('files').textContent.includes('3')")
+        inspect(browser, "Done: 1 scored")
+        wait(browser, "document.querySelectorAll('#kept a[download]').length === 2")
+        assert browser.execute_script("return document.documentElement.scrollWidth") == 390
+        browser.refresh()  # the choice is that of the folder, not of the start
+        wait(browser, "document.querySelector('#profile input')")
+        browser.find_element("css selector", "#profile input").click()
+        wait(browser, "document.body.innerText.includes('cloth 1')")
+        assert [text for text in complaints(browser) if "not implemented" not in text] == []
+
+
+def press(browser, button: str, status: str, expected: str) -> None:
+    browser.execute_script(f"document.getElementById('{button}').click()")
+    shown = f"document.querySelector('#{status} textarea, #{status} input').value"
+    wait(browser, f"{shown}.startsWith({json.dumps(expected)})")
+
+
 def box(browser, name: str):
     return browser.find_element("css selector", f"#{name} textarea, #{name} input")
 
@@ -271,6 +317,4 @@ def wait(browser, expression: str) -> None:
 
 def inspect(browser, status: str) -> None:
     """Press the button and wait for a status that begins so."""
-    browser.execute_script("document.getElementById('go').click()")
-    shown = "document.querySelector('#status textarea, #status input').value"
-    wait(browser, f"{shown}.startsWith({json.dumps(status)})")
+    press(browser, "go", "status", status)
