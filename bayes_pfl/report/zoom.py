@@ -29,8 +29,8 @@ FOLDER = "report/zoom"
 SINGLE, TILE = 4096, 1024
 """Longest side of a picture that is one file; side of the tiles of others. In pixels."""
 
-MAX_SIDE = 2**16
-"""Of a picture with a longer side there is no copy: a row of its tiles would fill the memory."""
+MAX_SIDE = 2**15
+"""Of a picture with a longer side there is no copy: a row of its tiles takes half a gigabyte."""
 
 MAX_BYTES = 4 * 2**30
 """Of all copies of a run; when they are that many, no more are made."""
@@ -152,9 +152,10 @@ def _bands(cut: Cut, size: tuple[int, int], side: int) -> Iterator[np.ndarray]:
 def _halved(band: np.ndarray) -> np.ndarray:
     """Means of two by two pixels; the last row or column of an odd number counts twice."""
     height, width = band.shape[:2]
-    even = cv2.copyMakeBorder(band, 0, height % 2, 0, width % 2, cv2.BORDER_REPLICATE)
-    size = even.shape[1] // 2, even.shape[0] // 2
-    return cv2.resize(even, size, interpolation=cv2.INTER_AREA)
+    if height % 2 or width % 2:
+        band = cv2.copyMakeBorder(band, 0, height % 2, 0, width % 2, cv2.BORDER_REPLICATE)
+    size = band.shape[1] // 2, band.shape[0] // 2
+    return cv2.resize(band, size, interpolation=cv2.INTER_AREA)
 
 
 def _jpeg(pixels: np.ndarray) -> bytes:

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import base64
 import importlib.util
 import json
 import os
 import shutil
 import socket
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -175,6 +177,23 @@ def test_answers_to_its_own_name_only(served):
     foreign = urllib.request.Request(served, headers={"Host": "evil.example"})
     with pytest.raises(urllib.error.HTTPError, match="400"):
         urllib.request.urlopen(foreign)
+
+
+@needs_gradio
+def test_other_computers_reach_the_page_with_its_token_alone(checkpoint_dir):
+    token, host = "0123456789abcdef", {"Host": "box.local:7860"}
+    settings = AppSettings((str(checkpoint_dir),), device="cpu", token=token)
+    basic = {"Authorization": "Basic " + base64.b64encode(f"me:{token}".encode()).decode()}
+    foreign = {"Origin": "https://evil.example"}
+    with serving(Inspector(settings), host="0.0.0.0") as running:
+        address = running.address
+        assert status(address, host) == 401 and status(f"{address}/config", host) == 401
+        assert status(address, host | {"Authorization": "Bearer fedcba9876543210"}) == 401
+        assert status(address, host | basic) == status(f"{address}/config", basic) == 200
+        assert status(address, host | basic | foreign) == 403
+    assert token not in repr(settings)
+    with pytest.raises(ConfigError, match="open to other computers"):
+        app_module.run_app(replace(settings, token=None), host="0.0.0.0", browser=False)
 
 
 @needs_gradio

@@ -67,7 +67,7 @@ def test_copies_are_bounded_and_removed_with_their_run(tmp_path):
     again.prepare(resume=False)
     assert list((tmp_path / FOLDER).rglob("*")) == [own.parent, own]
     wide = ZoomFolder(tmp_path)
-    assert wide.write(NAME, small.crop, (2**16 + 1, 1)) is None and wide.used == 0
+    assert wide.write(NAME, small.crop, (2**15 + 1, 1)) is None and wide.used == 0
     assert "not written" in wide.write("no/such.webp/\0", small.crop, **asked)
 
 
