@@ -283,6 +283,10 @@ def test_browser_page_is_no_wider_than_a_phone(opened, tmp_path):
     driver.execute_cdp_cmd("Emulation.setDeviceMetricsOverride", size)
     try:
         driver.refresh()
+        driver.find_element("css selector", "#view input[value=table]").send_keys(" ")
+        frame = "const e = document.getElementById('table-frame');"
+        assert driver.execute_script(f"{frame} return [e.scrollWidth - e.clientWidth]") == [0]
+        driver.find_element("css selector", "#view input[value=gallery]").send_keys(" ")
         wide = "return [document.documentElement.scrollWidth, window.innerWidth]"
         for chosen in (".tile", "#card-zoom"):
             assert driver.execute_script(wide) == [390, 390]
