@@ -110,6 +110,7 @@ def _questions(inspector: Inspector, profiles: Profiles) -> list[Any]:
         gr.Slider(0, 50, default, step=1, label="Samples: more is steadier, and slower"),
         gr.Textbox(
             label="Save it here under the name (optional)",
+            value="",  # else null, where it is not shown
             visible=profiles.folder is not None,
             elem_id="save-as",
             max_length=64,
@@ -159,7 +160,9 @@ def answer(
 
 def _said(found: Fitted, name: str) -> str:
     profile, lines = found.profile, []
-    lines.append(f"Done: a profile of {len(profile.pictures)} pictures, chosen under Inspect.")
+    count = len(profile.pictures)
+    pictures = "one picture" if count == 1 else f"{count} pictures"
+    lines.append(f"Done: a profile of {pictures}, chosen under Inspect.")
     if name:
         lines.append(f"Saved as {name}.")
     if known := profile.calibration:

@@ -278,6 +278,21 @@ def test_upload_in_a_browser(served, files):
 
 
 @needs_gradio
+def test_a_profile_is_fitted_without_a_folder_for_profiles(served, files):
+    with chromium() as browser:
+        browser.get(served)
+        wait(browser, "document.querySelector('#files input[type=file]')")
+        browser.execute_script("document.querySelectorAll('button[role=tab]')[1].click()")
+        wait(browser, "document.querySelector('#sound input[type=file]')")
+        press(browser, "fit", "fit-status", "No pictures")
+        browser.find_element("css selector", "#sound input").send_keys(files[0])
+        wait(browser, "document.getElementById('sound').textContent.includes('a part')")
+        press(browser, "fit", "fit-status", "Done: a profile of one picture,")
+        chosen = "document.querySelector('#profile input').value"
+        wait(browser, f"{chosen} === 'the one fitted here'")
+
+
+@needs_gradio
 def test_a_profile_is_fitted_kept_and_used_on_a_phone(checkpoint_dir, tmp_path):
     for seed in range(4):
         Image.fromarray(texture(seed)).save(tmp_path / f"{seed}.png")
@@ -293,7 +308,7 @@ def test_a_profile_is_fitted_kept_and_used_on_a_phone(checkpoint_dir, tmp_path):
         wait(browser, "document.querySelector('#sound input[type=file]')")
         press(browser, "fit", "fit-status", "No pictures")
         browser.find_element("css selector", "#sound input").send_keys("\n".join(pictures[:3]))
-        wait(browser, "document.getElementById('sound').innerText.includes('2.png')")
+        wait(browser, "/2\\s*[.]png/.test(document.getElementById('sound').textContent)")
         box(browser, "part").send_keys("cloth")
         box(browser, "save-as").send_keys("../up")
         press(browser, "fit", "fit-status", "Not fitted: name '../up': give letters")
