@@ -58,9 +58,9 @@ _WAITING = 8  # requests in the queue; more are refused
 _EXPLAINED = """
 Drop photographs, say in a word or two what they show, press *Inspect*. The **score** is how
 abnormal an image looks, from 0 to 1; the **interval** holds 95% of the scores that the sampled
-prompts give one by one. With a threshold, an image is *NOK* at or above it, *OK* below it, and is
-marked for *review* where its interval lies across it. What is dropped here stays on the computer
-that `bayes-pfl app` runs on.
+prompts give one by one. With a threshold, an image is *NOK* at or above it, *OK* below it; with the
+threshold of a profile, it is marked for *review* just below it. What is dropped here stays on the
+computer that `bayes-pfl app` runs on.
 """
 
 
