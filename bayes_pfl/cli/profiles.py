@@ -179,8 +179,8 @@ def _say(profile: Profile, out: Path) -> None:
         )
     else:
         opt.say(
-            f"no thresholds: {profile.missing} more pictures are needed for a false positive rate "
-            f"of {profile.fpr:g}; scores still put the pictures in order"
+            "no thresholds: they need a second normal picture; scores still put the pictures "
+            "in order"
         )
     if cost := ThresholdCost.of(profile):
         for line in cost.sentences():

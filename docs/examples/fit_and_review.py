@@ -36,7 +36,7 @@ def main(
     if known := profile.calibration:
         print(f"threshold {known.threshold:.3f}, pixel_threshold {known.pixel_threshold:.3f}")
     else:  # there are scores and maps, but a person has to judge each picture
-        print(f"no threshold: {profile.missing} more normal pictures are needed")
+        print("no threshold: it needs a second normal picture")
 
     piles: dict[str, list[str]] = {"normal": [], "anomalous": [], "review": []}
     for result in model.predict_stream(find_images(new), profile=profile):
