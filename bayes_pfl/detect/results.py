@@ -112,7 +112,7 @@ class AnomalyResult:
     def regions(self) -> tuple[Region, ...] | None:
         """The connected regions at or above ``map_threshold``, the most anomalous first.
 
-        Found when first asked for; None where no threshold of the map is known. With another
+        Found when first asked for; None where no pixel threshold is known. With another
         threshold: :meth:`boxes`.
         """
         if self.map_threshold is None:
