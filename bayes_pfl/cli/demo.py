@@ -9,6 +9,7 @@ import csv
 import shutil
 import time
 from dataclasses import dataclass
+from functools import partial
 from importlib.util import find_spec
 from pathlib import Path
 
@@ -64,9 +65,9 @@ def run_demo(out: Path, progress: Progress, *, quick: bool = False) -> str:
     started = time.perf_counter()
     out = _fresh(out)
     train, test = out / "rendered-train", out / "rendered-test"
-    counts = {"normals": size.images, "anomalies": size.images}
-    write_mvtec_tree(train, spread(TRAIN_CATEGORIES, size.train_categories), seed=0, **counts)
-    write_mvtec_tree(test, spread(TEST_CATEGORIES, size.test_categories), seed=1, **counts)
+    write = partial(write_mvtec_tree, normals=size.images, anomalies=size.images)
+    write(train, spread(TRAIN_CATEGORIES, size.train_categories), seed=0)
+    write(test, spread(TEST_CATEGORIES, size.test_categories), seed=1)
     run_training(_request(train, out, size), progress)
     own = load_checkpoint(out / "run", device="cpu")
     shipped = load_checkpoint(DEFAULT_CHECKPOINT, device="cpu")

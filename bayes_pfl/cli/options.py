@@ -14,7 +14,7 @@ from bayes_pfl.errors import ConfigError
 if TYPE_CHECKING:
     from bayes_pfl.config import BackboneConfig
     from bayes_pfl.model.network import BayesPFLNetwork
-    from bayes_pfl.support.progress import Bars
+    from bayes_pfl.support.progress import Bars, Lines
 
 console = Console()
 errors = Console(stderr=True)
@@ -144,11 +144,11 @@ def names_in(text: str | None) -> tuple[str, ...]:
     return tuple(part.strip() for part in text.split(",") if part.strip()) if text else ()
 
 
-def bars() -> Bars:
-    """Progress on the error stream."""
-    from bayes_pfl.support.progress import Bars
+def bars() -> Bars | Lines:
+    """Progress on the error stream: bars on a terminal, else a line every 30 seconds."""
+    from bayes_pfl.support.progress import Bars, Lines
 
-    return Bars(errors)
+    return Bars(errors) if errors.is_terminal else Lines(warn)
 
 
 def whole_numbers(option: str, text: str, example: str) -> tuple[int, ...]:

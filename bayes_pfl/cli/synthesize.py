@@ -32,20 +32,23 @@ def synthesize(
 
     names = _rendered_categories(categories)
     started = time.perf_counter()
-    write_mvtec_tree(
-        out,
-        names,
-        normals=normals,
-        anomalies=anomalies,
-        train_normals=train_normals,
-        size=size,
-        seed=seed,
-        workers=(os.cpu_count() or 1) if workers is None else workers,
-    )
-    seconds = time.perf_counter() - started
-    pictures = len(names) * (normals + anomalies + train_normals)
+    each = normals + anomalies + train_normals
+    with opt.bars() as progress:
+        progress.start("pictures", len(names) * each)
+        write_mvtec_tree(
+            out,
+            names,
+            normals=normals,
+            anomalies=anomalies,
+            train_normals=train_normals,
+            size=size,
+            seed=seed,
+            workers=(os.cpu_count() or 1) if workers is None else workers,
+            on_category=lambda: progress.advance(each, {}),
+        )
+    seconds, pictures = time.perf_counter() - started, len(names) * each
     rate = f"{pictures} pictures in {seconds:.1f} s, {pictures / seconds:.0f} a second"
-    opt.console.print(f"{len(names)} categories written to {out}: {rate}", soft_wrap=True)
+    opt.say(f"{len(names)} categories written to {out}: {rate}")
 
 
 def _rendered_categories(text: str) -> tuple[str, ...]:
