@@ -183,6 +183,10 @@ def predict(
         from bayes_pfl.predict.folder import predict_folder
 
         _refuse_without_ray((actors, gpus_per_actor, part_images), (*images, out))
+        if runtime != "pytorch" and device not in (None, "cpu"):
+            raise ConfigError(
+                f"--device {device}: --runtime {runtime} computes on the CPU; leave it out"
+            )
         device = device if runtime == "pytorch" else "cpu"
         model = opt.load_model(checkpoint, device, pretrained)
         if known is None:
