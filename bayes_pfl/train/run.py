@@ -132,7 +132,7 @@ def _train(
     )
     if fabric.is_global_zero:
         if request.resume and trainer.files:
-            trainer.files.check_resumable(model.config)
+            trainer.files.check_resumable(model.config, config)
         _write_settings(request, trainer)
     state = trainer.run(resume=request.resume)
     if fabric.is_global_zero:
