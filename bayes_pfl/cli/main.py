@@ -33,6 +33,7 @@ from bayes_pfl.cli import options as opt
 from bayes_pfl.data.records import DatasetWarning
 from bayes_pfl.errors import BayesPFLError, ConfigError
 from bayes_pfl.support.error_text import printable
+from bayes_pfl.support.log import PACKAGE, logged_to
 from bayes_pfl.support.processes import (
     StoppedElsewhere,
     Terminated,
@@ -93,8 +94,13 @@ def _common(
         bool,
         Option("--version", callback=_say_version, is_eager=True, help="The version, and no more."),
     ] = False,
+    quiet: Annotated[
+        bool, Option("--quiet", help="No progress and no remarks: results, warnings and errors.")
+    ] = False,
 ) -> None:
     """Zero-shot anomaly detection by Bayesian prompt flow learning."""
+    if quiet:
+        logging.getLogger(PACKAGE).setLevel(logging.WARNING)
 
 
 def main() -> None:
@@ -123,10 +129,10 @@ def _one_line(
 def run_app(app: Typer, arguments: list[str]) -> None:
     """Run a command line; what a user can mend ends in one line and an exit code."""
     warnings.formatwarning = _one_line
-    logging.basicConfig(level=logging.WARNING, format="%(levelname)s: %(message)s")
+    level = logging.INFO if is_first_process() else logging.WARNING
     try:
         _refuse_empty(arguments)
-        with terminable():
+        with terminable(), logged_to(opt.warn, level):
             app(arguments)
     except StoppedElsewhere:
         sys.exit(2)

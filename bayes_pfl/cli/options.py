@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import logging
+from contextlib import AbstractContextManager, nullcontext
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal
 
@@ -10,11 +12,12 @@ import typer
 from rich.console import Console
 
 from bayes_pfl.errors import ConfigError
+from bayes_pfl.support.log import PACKAGE
 
 if TYPE_CHECKING:
     from bayes_pfl.config import BackboneConfig
     from bayes_pfl.model.network import BayesPFLNetwork
-    from bayes_pfl.support.progress import Bars, Lines
+    from bayes_pfl.support.progress import Progress
 
 console = Console()
 errors = Console(stderr=True)
@@ -144,10 +147,15 @@ def names_in(text: str | None) -> tuple[str, ...]:
     return tuple(part.strip() for part in text.split(",") if part.strip()) if text else ()
 
 
-def bars() -> Bars | Lines:
-    """Progress on the error stream: bars on a terminal, else a line every 30 seconds."""
-    from bayes_pfl.support.progress import Bars, Lines
+def bars() -> AbstractContextManager[Progress]:
+    """Progress on the error stream: bars on a terminal, else a line every 30 seconds.
 
+    There is none where the package logs warnings alone, as with ``--quiet``.
+    """
+    from bayes_pfl.support.progress import Bars, Lines, NullProgress
+
+    if not logging.getLogger(PACKAGE).isEnabledFor(logging.INFO):
+        return nullcontext(NullProgress())
     return Bars(errors) if errors.is_terminal else Lines(warn)
 
 

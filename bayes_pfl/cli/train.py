@@ -150,7 +150,11 @@ def train(
     with bars() as progress:
         state = run_training(request, progress)
     if is_first_process():
-        say(f"best checkpoint: {out / 'best'} (validation AP {state.best:.4f})")
+        reached = (
+            f" (stage {state.stage}, epoch {state.best_epoch}: validation {state.metric} "
+            f"{100 * state.best:.1f}%)"
+        )
+        say(f"best checkpoint: {out / 'best'}{reached if state.best_epoch else ''}")
 
 
 def _overridden(base: BackboneConfig, given: BackboneConfig) -> BackboneConfig:

@@ -1,11 +1,13 @@
 """Signs of life in a file: a line every 30 seconds with what is done, the rate, the time left."""
 
+import logging
 import threading
 
 import pytest
 
 from bayes_pfl.cli import options
-from bayes_pfl.support.progress import Bars, Lines
+from bayes_pfl.support.log import logged_to
+from bayes_pfl.support.progress import Bars, Lines, NullProgress
 
 
 class Clock:
@@ -45,16 +47,16 @@ def test_a_line_says_done_of_all_rate_and_time_left(told):
 
 def test_slow_steps_and_a_step_that_takes_longer_than_a_line(told):
     lines, clock, progress = told
-    progress.start("stage 1 epoch 1/2", 10)
+    progress.start("stage 1, epoch 1 of 2", 10)
     after(clock, 30, progress)
     clock.now += 10
     progress.advance(1, {"total": 0.25, "flow": 9.0})
     after(clock, 20, progress)
     after(clock, 30, progress)
     assert lines == [
-        "stage 1 epoch 1/2: 0 of 10, none since 0:00:30",
-        "stage 1 epoch 1/2: 1 of 10, 60 s each, 0:09:00 left, total 0.250",
-        "stage 1 epoch 1/2: 1 of 10, none since 0:00:50, total 0.250",
+        "stage 1, epoch 1 of 2: 0 of 10, none since 0:00:30",
+        "stage 1, epoch 1 of 2: 1 of 10, 60 s each, 0:09:00 left, total 0.250",
+        "stage 1, epoch 1 of 2: 1 of 10, none since 0:00:50, total 0.250",
     ]
 
 
@@ -89,4 +91,7 @@ def test_lines_come_by_themselves_and_end_with_the_job():
 @pytest.mark.parametrize(("terminal", "kind"), [(True, Bars), (False, Lines)])
 def test_bars_are_for_terminals(monkeypatch, terminal, kind):
     monkeypatch.setattr(options.errors, "_force_terminal", terminal)
-    assert isinstance(options.bars(), kind)
+    with logged_to(print):
+        assert isinstance(options.bars(), kind)
+    with logged_to(print, logging.WARNING), options.bars() as silent:
+        assert isinstance(silent, NullProgress)
