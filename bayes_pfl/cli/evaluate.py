@@ -10,6 +10,7 @@ from typer import Option
 from bayes_pfl.cli import options as opt
 from bayes_pfl.cli import profiles
 from bayes_pfl.cli.calibrate import CalibrationFile
+from bayes_pfl.cli.tables import show
 from bayes_pfl.errors import ConfigError
 from bayes_pfl.support.processes import is_first_process
 
@@ -154,9 +155,9 @@ def evaluate(
         return
     whole = sum(len({sample.category for sample in one.samples}) for one in found) <= _LISTED
     for name, table in (outcome.tables if whole else outcome.summaries).items():
-        opt.say(f"protocol {name}\n\n{table}")
+        show(f"protocol {name}\n\n{table}")
     if outcome.shots:
-        opt.say(outcome.shots)
+        show(outcome.shots)
     opt.say(f"written to {out}" + ("" if whole else "; every category: table.md"))
     reasons = [item.reason for item in outcome.skipped]
     opt.exit_if_skipped(reasons, "skipped: listed under 'skipped' in metrics.json")

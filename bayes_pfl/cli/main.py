@@ -30,6 +30,7 @@ from bayes_pfl.cli import (
     train,
 )
 from bayes_pfl.cli import options as opt
+from bayes_pfl.cli.tables import show
 from bayes_pfl.data.records import DatasetWarning
 from bayes_pfl.errors import BayesPFLError, ConfigError
 from bayes_pfl.support.error_text import printable
@@ -252,7 +253,7 @@ def demo(
 
     with opt.bars() as progress:
         report = run_demo(out, progress, quick=quick)
-    opt.say(report)
+    show(report)
 
 
 if __name__ == "__main__":
