@@ -78,6 +78,7 @@ def calibrate(
     opt.say(
         f"{found.n} normal images: score threshold {found.threshold:.4f} (at most {found.fpr:g} of "
         f"normal images reach it), map threshold {found.pixel_threshold:.4f} (at most "
-        f"{found.pixel_fpr:g} of their pixels); written to {out}"
+        f"{found.pixel_fpr:g} of their pixels)"
     )
-    opt.exit_if_skipped([f"{path}: {reason}" for path, reason in skipped], "files skipped")
+    reasons = [f"{path}: {reason}" for path, reason in skipped]
+    opt.finish(reasons, "files skipped", f"written to {out}")

@@ -24,6 +24,7 @@ from bayes_pfl.fit.profile_files import save_profile
 from bayes_pfl.model.network import BayesPFLNetwork
 from bayes_pfl.predict.folder import predict_folder
 from bayes_pfl.rendering import TEST_CATEGORIES, TRAIN_CATEGORIES, write_mvtec_tree
+from bayes_pfl.report.html import NAME as REPORT_NAME
 from bayes_pfl.support.progress import Progress
 from bayes_pfl.support.run_names import CSV_NAME
 from bayes_pfl.train.run import TrainingRequest, run_training
@@ -85,8 +86,8 @@ def run_demo(out: Path, progress: Progress, *, quick: bool = False) -> str:
         parts += [title, *done.values()]
     parts.append(_with_sound_ones(shipped, folder / SOLAR_CATEGORY / "test", out, size, progress))
     minutes = (time.perf_counter() - started) / 60
-    parts.append(f"{minutes:.1f} minutes in all. Look at:")
-    parts += [f"  {path}" for path in (out / "predictions").glob("*") if path.name[0] != "."]
+    parts.append(f"{minutes:.1f} minutes in all; tables and overlays lie in {out / 'predictions'}")
+    parts.append(f"open {out / 'predictions' / REPORT_NAME}")
     return "\n".join(parts)
 
 

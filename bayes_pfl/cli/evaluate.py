@@ -160,7 +160,8 @@ def evaluate(
         show(outcome.shots)
     opt.say(f"written to {out}" + ("" if whole else "; every category: table.md"))
     reasons = [item.reason for item in outcome.skipped]
-    opt.exit_if_skipped(reasons, "skipped: listed under 'skipped' in metrics.json")
+    pages = ", ".join(map(str, outcome.pages)) or str(out / "table.md")
+    opt.finish(reasons, "skipped: listed under 'skipped' in metrics.json", f"open {pages}")
 
 
 def _seeds(seeds: str, seed: int | None) -> tuple[int, ...]:

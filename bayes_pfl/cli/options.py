@@ -188,16 +188,19 @@ def warn(text: str, style: str | None = None) -> None:
     errors.print(text, style=style, markup=False, highlight=False, soft_wrap=True)
 
 
-def exit_if_skipped(reasons: list[str], summary: str) -> None:
-    """Name the first of what was skipped, and end with exit code 1 if there is any.
+def finish(skipped: list[str], summary: str, last: str) -> None:
+    """Name the first of what was skipped, and say the last line; exit code 1 if there is any.
 
     Args:
         summary: follows the number of all.
+        last: names what to open.
     """
-    for reason in reasons[:_SHOWN]:
+    for reason in skipped[:_SHOWN]:
         warn(f"skipped: {reason}")
-    if reasons:
-        say(f"{len(reasons)} {summary}")
+    if skipped:
+        say(f"{len(skipped)} {summary}")
+    say(last)
+    if skipped:
         raise typer.Exit(1)
 
 

@@ -118,6 +118,7 @@ def predict(
     Exit code 1: images failed. 130, 143: stopped by Ctrl-C, by SIGTERM; resume with --resume.
     """
     from bayes_pfl.predict.settings import FolderSettings
+    from bayes_pfl.report.html import NAME as REPORT_NAME
 
     names = class_names.names_of(class_name, class_name_from)
     known, checkpoint = profiles.opened(profile, checkpoint)
@@ -212,6 +213,8 @@ def predict(
     if summary.anomalous is not None:
         opt.say(f"{summary.anomalous} labelled anomalous, {summary.review} need review")
     opt.say(f"{summary.succeeded} images scored, {summary.failed} failed; written to {out}")
+    if summary.settings["report"]:
+        opt.say(f"open {Path(out, REPORT_NAME)}")
     if summary.failed:
         raise Exit(1)
 

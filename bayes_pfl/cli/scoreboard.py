@@ -111,6 +111,6 @@ def scoreboard(
             profile=known,
         )
     show(table)
-    opt.say(f"written to {out}")
     reasons = [reason for _, _, reason in skipped]
-    opt.exit_if_skipped(reasons, "skipped: listed under 'skipped' in scoreboard.json")
+    told = "skipped: listed under 'skipped' in scoreboard.json"
+    opt.finish(reasons, told, f"open {out / 'scoreboard.md'}")

@@ -175,7 +175,7 @@ def _run(
         write_json(request.out / "config.json", _config(request))
         write_json(request.out / "environment.json", environment(device))
         for folder in folders if request.report else ():
-            report_of_run(folder)
+            outcome.pages.append(report_of_run(folder))
     return outcome
 
 
