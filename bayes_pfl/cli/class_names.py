@@ -27,8 +27,10 @@ ClassNameFrom = Annotated[
 
 def class_names(
     folder: Annotated[Path, Argument(help="Images, read recursively.")],
-    class_name: Annotated[str, Option(help="With synonyms, as in 'screw|bolt|fastener'.")],
-    images: Annotated[int, Option(min=1, help="How many, spread evenly.")] = 20,
+    class_name: Annotated[
+        str, Option(help="What the images show, with synonyms, as in 'screw|bolt|fastener'.")
+    ],
+    images: Annotated[int, Option(min=1, help="How many images are scored, spread evenly.")] = 20,
     checkpoint: opt.Checkpoint = opt.EMBEDDED_CHECKPOINT,
     pretrained: opt.Pretrained = None,
     samples: opt.Samples = None,

@@ -66,7 +66,7 @@ def datasets(
 def check(
     name: Name,
     data: Root = None,
-    split: Annotated[Split, Option(help="Which images.")] = "test",
+    split: Annotated[Split, Option(help="Which images are checked.")] = "test",
     form: FormOption = "auto",
     json_out: Json = None,
 ) -> None:

@@ -23,7 +23,8 @@ def export(
     out: Annotated[Path, Option(help="The folder to make; empty, if it is there.")],
     class_name: class_names.ClassName = None,
     checkpoint: Annotated[
-        str | None, Option(help="Of a profile, where it is not the one that its folder names.")
+        str | None,
+        Option(help="Checkpoint of a profile, where it is not the one that its folder names."),
     ] = None,
     pretrained: opt.Pretrained = None,
     samples: Annotated[
@@ -34,7 +35,7 @@ def export(
         int | None, Option(min=0, help="Fixes the draws.  [default: the profile's, or 0]")
     ] = None,
     format: Annotated[
-        Literal["onnx", "openvino"], Option(help="For ONNX Runtime, or for OpenVINO.")
+        Literal["onnx", "openvino"], Option(help="What runs the folder: ONNX Runtime, or OpenVINO.")
     ] = "onnx",
 ) -> None:
     """A detector as one folder that runs without PyTorch: model, manifest, predict.py.

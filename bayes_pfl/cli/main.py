@@ -196,9 +196,9 @@ def push(
     revision: Annotated[
         str | None, Option(help="Branch, made if it is not there; default: the main one.")
     ] = None,
-    message: Annotated[str | None, Option(help="Of the commit.")] = None,
+    message: Annotated[str | None, Option(help="Message of the commit.")] = None,
     license: Annotated[
-        str | None, Option(help="For the model card, such as apache-2.0; default: unknown.")
+        str | None, Option(help="Licence in the model card, such as apache-2.0; default: unknown.")
     ] = None,
 ) -> None:
     """Upload a checkpoint and its model card to the Hugging Face hub.
@@ -214,7 +214,7 @@ def push(
 
 @app.command()
 def convert(
-    authors: Annotated[Path, Argument(help="The authors' .pth.")],
+    authors: Annotated[Path, Argument(help="The authors' .pth file.")],
     out: opt.Out,
     backbone: opt.Backbone = "ViT-L-14-336",
     pretrained: Annotated[

@@ -27,7 +27,12 @@ EMBEDDED_CHECKPOINT = "bayes-pfl-tiny"
 _SHOWN = 20
 """Skipped files named on the terminal."""
 
-Precision = Literal["float32", "bfloat16", "float16"]
+Precision = Annotated[
+    Literal["float32", "bfloat16", "float16"],
+    typer.Option(
+        help="Precision of the model; the short ones are faster on devices made for them."
+    ),
+]
 
 Checkpoint = Annotated[
     str,
@@ -40,12 +45,14 @@ Checkpoints = Annotated[
         f"repeatable.  [default: {EMBEDDED_CHECKPOINT}]"
     ),
 ]
-Device = Annotated[str | None, typer.Option(help="cpu, cuda, mps; default: the best at hand.")]
+Device = Annotated[
+    str | None, typer.Option(help="Where it runs: cpu, cuda, mps; default: the best at hand.")
+]
 Samples = Annotated[
     int | None,
     typer.Option(min=0, help="Monte Carlo samples R per image; 0: the mean prompt, fastest."),
 ]
-BatchSize = Annotated[int, typer.Option(min=1, help="Images at once.")]
+BatchSize = Annotated[int, typer.Option(min=1, help="Images that are scored at once.")]
 Workers = Annotated[int, typer.Option(min=0, help="Processes that decode images.")]
 Seed = Annotated[int, typer.Option(min=0, help="Fixes every random choice.")]
 Out = Annotated[Path, typer.Option(help="Folder for the results.")]
@@ -86,7 +93,7 @@ Tile = Annotated[
 ]
 Overlap = Annotated[
     float | None,
-    typer.Option(help="Of neighbouring tiles, as a share of their side.  [default: 0.25]"),
+    typer.Option(help="Overlap of neighbouring tiles, as a share of their side.  [default: 0.25]"),
 ]
 Roi = Annotated[
     Path | None,
@@ -96,7 +103,9 @@ Roi = Annotated[
     ),
 ]
 Report = Annotated[bool, typer.Option(help="Write report.html, a page to look through.")]
-Json = Annotated[Path | None, typer.Option("--json", help="Also write this file.")]
+Json = Annotated[
+    Path | None, typer.Option("--json", help="Write the result into this JSON file, too.")
+]
 
 
 def load_model(checkpoint: str, device: str | None, pretrained: str | None) -> BayesPFLNetwork:

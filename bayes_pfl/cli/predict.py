@@ -38,8 +38,8 @@ Runtime = Annotated[
 ExportFolder = Annotated[
     Path | None,
     Option(
-        help="Of the export that --runtime uses; made if it is not there.  [default: a temporary "
-        "one]"
+        help="Folder of the export that --runtime uses; made if it is not there.  [default: a "
+        "temporary one]"
     ),
 ]
 PartImages = Annotated[
@@ -71,12 +71,14 @@ def predict(
         bool, Option("--mutual", help="Compare the pictures of the folder with each other.")
     ] = False,
     mutual_pictures: Annotated[
-        int | None, Option(help="So many are drawn to compare with.  [default: 32]")
+        int | None, Option(help="How many pictures are drawn to compare with.  [default: 32]")
     ] = None,
     calibration: calibrate.CalibrationFile = None,
     maps: Annotated[
         MapFormat | None,
-        Option(help="16-bit PNG, .npy, or none.  [default: png16; with ray none]"),
+        Option(
+            help="Files of the maps: 16-bit PNG, .npy, or none.  [default: png16; with ray none]"
+        ),
     ] = None,
     map_threshold: Annotated[
         float | None, Option(help="Value of the map from which a pixel belongs to a region.")
@@ -88,7 +90,7 @@ def predict(
     ] = None,
     overlays: Annotated[bool, Option(help="Write pictures with the heat map.")] = True,
     overlay_uncertainty: Annotated[
-        bool, Option("--overlay-uncertainty", help="A third panel, where samples disagree.")
+        bool, Option("--overlay-uncertainty", help="Add a panel that shows where samples disagree.")
     ] = False,
     report: opt.Report = True,
     workers: opt.Workers = 0,

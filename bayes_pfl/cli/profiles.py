@@ -62,7 +62,7 @@ def fit(
         bool, Option("--words-only", help="Thresholds for scores by words; 20 images at least.")
     ] = False,
     keep_outliers: Annotated[
-        bool, Option("--keep-outliers", help="Also with images that stand out of the others.")
+        bool, Option("--keep-outliers", help="Go on although images stand out of the others.")
     ] = False,
     checkpoint: ItsCheckpoint = None,
     pretrained: opt.Pretrained = None,

@@ -59,8 +59,10 @@ def scoreboard(
     baselines: Annotated[
         bool, Option(help="Rows for local contrast and for prompts by hand.")
     ] = True,
-    resamples: Annotated[int, Option(min=0, help="Of the bootstrap; 0: no intervals.")] = 1000,
-    bootstrap_seed: Annotated[int, Option(min=0, help="Of the resamples.")] = 0,
+    resamples: Annotated[
+        int, Option(min=0, help="Resamples of the bootstrap; 0: no intervals.")
+    ] = 1000,
+    bootstrap_seed: Annotated[int, Option(min=0, help="Seed of the resamples.")] = 0,
     batch_size: opt.BatchSize = 8,
     precision: opt.Precision = "float32",
     workers: opt.Workers = 0,

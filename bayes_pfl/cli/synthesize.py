@@ -19,9 +19,9 @@ def synthesize(
         Option(help="train, further, medical, validation, test or names, separated by commas."),
     ] = "train",
     normals: Annotated[int, Option(min=0, help="Normal test images per category.")] = 20,
-    anomalies: Annotated[int, Option(min=0, help="Anomalous ones per category.")] = 20,
-    train_normals: Annotated[int, Option(min=0, help="Normal ones in train/.")] = 0,
-    size: Annotated[int, Option(min=32, help="Side in pixels.")] = 256,
+    anomalies: Annotated[int, Option(min=0, help="Anomalous test images per category.")] = 20,
+    train_normals: Annotated[int, Option(min=0, help="Normal training images per category.")] = 0,
+    size: Annotated[int, Option(min=32, help="Side of the images in pixels.")] = 256,
     workers: Annotated[
         int | None, Option(min=0, help="Processes that render; default: one for each core.")
     ] = None,

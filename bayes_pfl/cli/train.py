@@ -53,7 +53,7 @@ def train(
     grid: opt.Grid = None,
     activation: Annotated[
         Literal["auto", "gelu", "quick_gelu"] | None,
-        typer.Option(help="Of the backbone; auto: what its weights were trained with."),
+        typer.Option(help="Activation of the backbone; auto: what its weights were trained with."),
     ] = None,
     flow: Annotated[
         Literal["constrained", "free"] | None,
@@ -65,11 +65,21 @@ def train(
     ] = None,
     epochs: Annotated[int | None, typer.Option(min=0, help="Most epochs of stage 1.")] = None,
     epochs2: Annotated[int | None, typer.Option(min=0, help="Most epochs of stage 2.")] = None,
-    patience: Annotated[int | None, typer.Option(min=1, help="Epochs without a gain.")] = None,
-    steps_per_epoch: Annotated[int | None, typer.Option(min=1, help="Default: all data.")] = None,
-    batch_size: Annotated[int | None, typer.Option(min=1, help="Images of a step.")] = None,
-    validation: Annotated[Validation | None, typer.Option(help="What chooses the epoch.")] = None,
-    held_out: Annotated[float | None, typer.Option(help="Share of categories held out.")] = None,
+    patience: Annotated[
+        int | None, typer.Option(min=1, help="Epochs without a gain after which a stage ends.")
+    ] = None,
+    steps_per_epoch: Annotated[
+        int | None, typer.Option(min=1, help="Steps of an epoch; default: all data once.")
+    ] = None,
+    batch_size: Annotated[
+        int | None, typer.Option(min=1, help="Images of a training step.")
+    ] = None,
+    validation: Annotated[
+        Validation | None, typer.Option(help="What chooses the best epoch.")
+    ] = None,
+    held_out: Annotated[
+        float | None, typer.Option(help="Share of the categories that are held out.")
+    ] = None,
     validation_data: Annotated[
         Path | None, typer.Option(help="Another tree to validate on (needed for 'authors').")
     ] = None,
@@ -82,16 +92,24 @@ def train(
     mosaic: Annotated[
         float | None, typer.Option(min=0, max=1, help="Share of anomalous images in mosaics.")
     ] = None,
-    augment: Annotated[bool | None, typer.Option(help="Random rotation, light, noise.")] = None,
-    precision: Annotated[str | None, typer.Option(help="32-true, bf16-mixed or 16-mixed.")] = None,
-    accelerator: Annotated[str, typer.Option(help="auto, cpu, cuda, mps.")] = "auto",
+    augment: Annotated[
+        bool | None, typer.Option(help="Change rotation, light, noise at random.")
+    ] = None,
+    precision: Annotated[
+        str | None, typer.Option(help="Precision of the training: 32-true, bf16-mixed or 16-mixed.")
+    ] = None,
+    accelerator: Annotated[
+        str, typer.Option(help="Kind of device: auto, cpu, cuda, mps.")
+    ] = "auto",
     devices: Annotated[
         int, typer.Option(min=1, help="Devices of this machine; they divide each batch.")
     ] = 1,
     accumulate: Annotated[
         int | None, typer.Option(min=1, help="Micro-batches of each device in a step.")
     ] = None,
-    workers: Annotated[int | None, typer.Option(min=0, help="Decoding processes.")] = None,
+    workers: Annotated[
+        int | None, typer.Option(min=0, help="Processes that decode images.")
+    ] = None,
     seed: Annotated[int | None, typer.Option(min=0, help="Fixes every random choice.")] = None,
     cache_features: Annotated[
         Path | None, typer.Option(help="Keep the tokens of augmented views here: faster epochs.")
