@@ -50,7 +50,7 @@ def class_names(
     model = opt.load_model(checkpoint, device, pretrained)
     settings = ScoringSettings(samples=samples, seed=seed)
     effects = name_sensitivity(model, chosen, class_name, settings)
-    opt.say(f"{len(chosen)} images; change and rank correlation are against {class_name!r}")
+    opt.say(f"{len(chosen)} images; change and rank correlation are against {class_name!r}\n")
     rows = [[one.name, f"{one.mean:.3f}", f"{one.change:.3f}", _rank(one.rank)] for one in effects]
     show(markdown_table(["name", "mean", "change", "rank"], rows))
     for effect in effects:
