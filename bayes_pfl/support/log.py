@@ -53,6 +53,7 @@ def send_records(send: Callable[[Any], None]) -> None:
     package = logging.getLogger(PACKAGE)
     package.addHandler(_Sending(send))  # type: ignore[arg-type]
     package.setLevel(logging.INFO)
+    package.propagate = False  # libraries set up the root as they like
 
 
 def receive_record(record: logging.LogRecord) -> None:

@@ -41,9 +41,11 @@ def test_records_of_another_process_are_logged_here_once(monkeypatch):
     package, sent, lines = logging.getLogger("bayes_pfl"), [], []
     monkeypatch.setattr(package, "handlers", [])
     monkeypatch.setattr(package, "level", package.level)
+    monkeypatch.setattr(package, "propagate", True)
     send_records(lambda record: sent.append(pickle.dumps(record)))
     logging.getLogger("bayes_pfl.train").info("loss %.1f", 0.25)
     package.handlers.clear()
+    package.propagate = True
     (record,) = map(pickle.loads, sent)
     with logged_to(lines.append):
         receive_record(record)
