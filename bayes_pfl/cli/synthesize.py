@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import time
 from typing import Annotated
 
@@ -10,6 +9,7 @@ from typer import Option
 
 from bayes_pfl.cli import options as opt
 from bayes_pfl.errors import ConfigError
+from bayes_pfl.support.processes import usable_cores
 
 
 def synthesize(
@@ -43,7 +43,7 @@ def synthesize(
             train_normals=train_normals,
             size=size,
             seed=seed,
-            workers=(os.cpu_count() or 1) if workers is None else workers,
+            workers=usable_cores() if workers is None else workers,
             on_category=lambda: progress.advance(each, {}),
         )
     seconds, pictures = time.perf_counter() - started, len(names) * each
