@@ -121,7 +121,7 @@ def train(
         int | None,
         typer.Option(
             min=0,
-            help="Processes that decode images.  [default: as there are cores beside a GPU, else 0]",
+            help="Processes that decode images.  [default: by the cores beside a GPU, else 0]",
         ),
     ] = None,
     seed: Annotated[int | None, typer.Option(min=0, help="Fixes every random choice.")] = None,
