@@ -8,7 +8,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from bayes_pfl.errors import DataError
+from bayes_pfl.support.asgi import Refused
 from bayes_pfl.support.parsing import Malformed, parse_json, short
 
 API = "/gradio_api"
@@ -26,14 +26,6 @@ _SHOWN = re.compile(
     rf"|{API}/(?:queue/data|upload_progress|startup-events|app_id|heartbeat/\w+)"
 )
 _SESSION = re.compile(r"\w{1,64}", re.ASCII)
-
-
-class Refused(DataError):
-    """A request that is not answered: an HTTP status, and why in one line."""
-
-    def __init__(self, status: int, reason: str) -> None:
-        self.status = status
-        super().__init__(reason)
 
 
 def check_address(method: str, path: str) -> None:

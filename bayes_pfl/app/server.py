@@ -10,7 +10,6 @@ import contextlib
 import importlib.util
 import os
 import shutil
-import socket
 import tempfile
 import threading
 import weakref
@@ -22,9 +21,10 @@ from urllib.parse import urlsplit
 
 from bayes_pfl.app.gate import Gate
 from bayes_pfl.app.inspection import AppSettings, Inspector
-from bayes_pfl.app.stopping import GRACE, ending_on_signals
 from bayes_pfl.app.uploads import Uploads
 from bayes_pfl.errors import ConfigError
+from bayes_pfl.support.ports import bound_socket
+from bayes_pfl.support.stopping import ending_on_signals
 
 if TYPE_CHECKING:
     from fastapi import FastAPI
@@ -35,6 +35,8 @@ HOST = "127.0.0.1"
 _FIRST_PORT, _PORTS = 7860, 100
 _NAMES = ("127.0.0.1", "localhost")
 _CONNECTIONS = 256
+_GRACE = 2  # seconds in which open requests may finish
+_LIMIT = 5.0  # seconds from a signal to an end by force
 _REQUESTS_KEPT = 2  # requests of the largest size whose uploads fit on the disk together
 _POLICY = (
     "default-src 'self'; script-src 'self' 'unsafe-inline' 'unsafe-eval'; "
@@ -81,7 +83,7 @@ def run_app(
         place,
         log_level="warning",
         limit_concurrency=_CONNECTIONS,
-        timeout_graceful_shutdown=GRACE,
+        timeout_graceful_shutdown=_GRACE,
     )
     server = uvicorn.Server(config)
     address = f"http://{HOST}:{place}"
@@ -91,7 +93,7 @@ def run_app(
         timer.daemon = True
         timer.start()
     try:
-        with ending_on_signals(server, page.state.uploads.folder):
+        with ending_on_signals(server, _LIMIT, page.state.remove_uploads):
             server.run()
     finally:
         page.state.remove_uploads()
@@ -169,11 +171,8 @@ def free_port(wanted: int | None) -> int:
         ConfigError: ``wanted`` is taken, or all hundred are.
     """
     for port in [wanted] if wanted else range(_FIRST_PORT, _FIRST_PORT + _PORTS):
-        with socket.socket() as probe:
-            probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-            with contextlib.suppress(OSError):
-                probe.bind((HOST, port))
-                return port
+        with contextlib.suppress(ConfigError), bound_socket(HOST, port):
+            return port
     raise ConfigError(f"port {wanted or _FIRST_PORT} on {HOST} is taken; give another --port")
 
 

@@ -8,7 +8,7 @@ import stat
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from bayes_pfl.app.question import Refused
+from bayes_pfl.support.asgi import Refused
 from bayes_pfl.support.parsing import short
 
 _MOST = 20_000  # files that are remembered; those that were deleted are forgotten first

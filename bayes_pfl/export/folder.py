@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import json
+import os
 import shutil
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
@@ -30,6 +31,7 @@ from bayes_pfl.fit.review import REVIEW_P
 from bayes_pfl.model.network import BayesPFLNetwork
 from bayes_pfl.support.checksums import file_sha256
 from bayes_pfl.support.files import raising_not_written, write_atomically
+from bayes_pfl.support.parsing import Malformed, read_json
 from bayes_pfl.support.progress import NullProgress, Progress
 from bayes_pfl.support.version import __version__
 
@@ -42,6 +44,7 @@ Format = Literal["onnx", "openvino"]
 RUNTIMES = {"onnx": "onnxruntime", "openvino": "openvino"}
 """What runs the model of a format: the name of its package."""
 
+_MAX_MANIFEST = 64 * 2**20
 _OWN_PICTURES = 2  # of a profile, that the check looks at
 
 
@@ -131,6 +134,15 @@ def export_detector(
     return Exported(out, name, found)
 
 
+def is_export(folder: str | os.PathLike[str]) -> bool:
+    """Whether a folder holds the manifest of an export."""
+    try:
+        data = read_json(Path(folder) / MANIFEST, _MAX_MANIFEST)
+    except (OSError, Malformed):
+        return False
+    return isinstance(data, dict) and data.get("format") == FORMAT
+
+
 def _settings(
     model: BayesPFLNetwork, profile: Profile | None, samples: int | None, seed: int | None
 ) -> ScoringSettings:
@@ -145,13 +157,10 @@ def _settings(
             f"the profile was made in {made.precision}, an export computes in float32: its "
             "thresholds would not hold; fit it again with --precision float32"
         )
-    return ScoringSettings(
+    return replace(
+        profile.scoring(),
         samples=made.samples if samples is None else samples,
         seed=made.seed if seed is None else seed,
-        smoothing=made.smoothing,
-        tile=made.tile,
-        overlap=made.overlap,
-        window=made.window,
     )
 
 
@@ -207,6 +216,7 @@ def _description(
             "smoothing": settings.smoothing,
             "tile": settings.tile,
             "overlap": settings.overlap if settings.tile else DEFAULT_OVERLAP,
+            "window": settings.window,
         },
         "inputs": list(graph.example(1)),
         "outputs": list(graph.outputs),
@@ -214,6 +224,7 @@ def _description(
         "map_threshold": rule.map_threshold,
         "review_p": REVIEW_P,
         "normal_scores": known.scores if known else None,
+        "normal_peaks": known.peaks if known else None,
         "compared_with": rule.compared_with,
         "reference_digests": references.digests if references else [],
         "odds_of_half": ODDS_OF_HALF,

@@ -10,9 +10,10 @@ import pytest
 
 from bayes_pfl.app.gate import Gate, visitor_of
 from bayes_pfl.app.inspection import AppSettings
-from bayes_pfl.app.question import JOIN, UPLOAD, Refused, check_address, read_body
+from bayes_pfl.app.question import JOIN, UPLOAD, check_address, read_body
 from bayes_pfl.app.uploads import Uploads
 from bayes_pfl.errors import DataError
+from bayes_pfl.support.asgi import Refused
 
 ME, OTHER = "0" * 32, "1" * 32
 
