@@ -18,6 +18,7 @@ from bayes_pfl.app.inspection import AppSettings
 from bayes_pfl.app.question import FILE, MAX_BODY, UPLOAD, check_address, read_body
 from bayes_pfl.app.uploads import Uploads
 from bayes_pfl.data.image_files import is_image_name
+from bayes_pfl.support.access import brings_token
 from bayes_pfl.support.asgi import (
     Application,
     Receive,
@@ -48,7 +49,7 @@ class Gate:
     """An ASGI application that passes on what the page sends and refuses the rest.
 
     A request can name only files that its own visitor uploaded; a visitor is known by a cookie
-    that comes with the page.
+    that comes with the page. Where the settings have a token, every request must bring it.
     """
 
     app: Application
@@ -67,6 +68,7 @@ class Gate:
             await self.app(scope, receive, send)
 
     async def _answer(self, scope: Scope, receive: Receive, send: Send) -> None:
+        self._check_token(scope)
         path, method = scope["path"], scope["method"]
         check_address(method, path)
         visitor = visitor_of(header(scope, b"cookie"))
@@ -75,13 +77,21 @@ class Gate:
         elif path == UPLOAD:
             await self._take(scope, receive, send, visitor)
         elif path.startswith(FILE):
-            if not is_image_name(self.uploads.check(path.removeprefix(FILE), visitor).name):
+            file = self.uploads.check(path.removeprefix(FILE), visitor)
+            if not (is_image_name(file.name) or self.uploads.is_made(file)):
                 raise Refused(403, "not an image")
             await self.app(scope, receive, send)
         elif method == "POST":
             await self._ask(scope, receive, send, visitor)
         else:
             await self.app(scope, receive, send)
+
+    def _check_token(self, scope: Scope) -> None:
+        token = self.settings.token
+        if token is not None and not brings_token(header(scope, b"authorization"), token):
+            # A browser asks its person for a name, which may be any, and a password.
+            asking = {"www-authenticate": 'Basic realm="bayes-pfl: the token is the password"'}
+            raise Refused(401, "the token is missing or another one", asking)
 
     async def _ask(self, scope: Scope, receive: Receive, send: Send, visitor: str) -> None:
         """Pass on a JSON body, read here and written again."""

@@ -40,6 +40,7 @@ def given(tmp_path_factory):
         "fit": (pictures, "--out", out),
         "predict": (pictures, "--out", out),
         "resize": ("bayes-pfl-tiny", "--image-size", 64, "--out", out),
+        "serve": ("bayes-pfl-tiny", "--port", 0),
         "scoreboard": (root / "tree", "--out", out),
     }
 
