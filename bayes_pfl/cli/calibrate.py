@@ -37,7 +37,7 @@ def calibrate(
         float | None,
         Option(help="Share of a normal image's pixels that may be anomalous; default: --fpr."),
     ] = None,
-    out: Annotated[Path, Option(help="The file to write.")] = Path("calibration.json"),
+    out: Annotated[Path, Option(help="The file that is written.")] = Path("calibration.json"),
     checkpoint: opt.Checkpoint = opt.EMBEDDED_CHECKPOINT,
     pretrained: opt.Pretrained = None,
     samples: opt.Samples = None,
@@ -79,6 +79,7 @@ def calibrate(
     opt.say(
         f"{found.n} normal images: threshold {found.threshold:.4f} (at most {found.fpr:g} of "
         f"normal images reach it), pixel_threshold {found.pixel_threshold:.4f} (at most "
-        f"{found.pixel_fpr:g} of their pixels); written to {out}"
+        f"{found.pixel_fpr:g} of their pixels)"
     )
-    opt.exit_if_skipped([f"{path}: {reason}" for path, reason in skipped], "files skipped")
+    reasons = [f"{path}: {reason}" for path, reason in skipped]
+    opt.finish(reasons, "files skipped", f"written to {out}")

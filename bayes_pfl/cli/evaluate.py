@@ -10,6 +10,7 @@ from typer import Option
 from bayes_pfl.cli import options as opt
 from bayes_pfl.cli import profiles
 from bayes_pfl.cli.calibrate import CalibrationFile
+from bayes_pfl.cli.tables import show
 from bayes_pfl.errors import ConfigError
 from bayes_pfl.support.processes import is_first_process
 
@@ -43,7 +44,9 @@ def evaluate(
     form: Annotated[Form, Option(help="Which form of a benchmark to read.")] = "auto",
     checkpoint: opt.Checkpoints = None,
     pretrained: opt.Pretrained = None,
-    protocol: Annotated[Protocols, Option(help="deploy, authors or both.")] = "deploy",
+    protocol: Annotated[
+        Protocols, Option(help="Which scores are measured: deploy, authors or both.")
+    ] = "deploy",
     seeds: Annotated[
         str, Option(help="Seeds of the draws, as in 0,1,2: figures become mean ± sd.")
     ] = "0",
@@ -153,12 +156,13 @@ def evaluate(
         return
     whole = sum(len({sample.category for sample in one.samples}) for one in found) <= _LISTED
     for name, table in (outcome.tables if whole else outcome.summaries).items():
-        opt.say(f"protocol {name}\n\n{table}")
+        show(f"protocol {name}\n\n{table}")
     if outcome.shots:
-        opt.say(outcome.shots)
+        show(outcome.shots)
     opt.say(f"written to {out}" + ("" if whole else "; every category: table.md"))
     reasons = [item.reason for item in outcome.skipped]
-    opt.exit_if_skipped(reasons, "skipped: listed under 'skipped' in metrics.json")
+    pages = ", ".join(map(str, outcome.pages)) or str(out / "table.md")
+    opt.finish(reasons, "skipped: listed under 'skipped' in metrics.json", f"open {pages}")
 
 
 def _seeds(seeds: str, seed: int | None) -> tuple[int, ...]:

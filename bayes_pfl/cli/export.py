@@ -53,16 +53,18 @@ def export(
     model = opt.load_model(checkpoint, "cpu", pretrained)
     if profile is None:
         class_names.warn_of_names(model, class_name)
-    found = export_detector(
-        model,
-        out,
-        class_name=class_name,
-        profile=profile,
-        samples=samples,
-        seed=seed,
-        checkpoint=checkpoint,
-        format=format,
-    )
+    with opt.bars() as progress:
+        found = export_detector(
+            model,
+            out,
+            class_name=class_name,
+            profile=profile,
+            samples=samples,
+            seed=seed,
+            checkpoint=checkpoint,
+            format=format,
+            progress=progress,
+        )
     opt.say(
         f"{found.agreement.pictures} pictures compared with PyTorch: scores within "
         f"{found.agreement.score:.1g}, maps within {found.agreement.map:.1g}"

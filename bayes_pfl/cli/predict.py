@@ -77,11 +77,13 @@ def predict(
     calibration: calibrate.CalibrationFile = None,
     maps: Annotated[
         MapFormat | None,
-        Option(help="Maps as 16-bit PNG, .npy, or none.  [default: png16; with ray none]"),
+        Option(
+            help="Files of the maps: 16-bit PNG, .npy, or none.  [default: png16; with ray none]"
+        ),
     ] = None,
     map_threshold: Annotated[
         float | None,
-        Option(help="pixel_threshold: value of the map from which a pixel belongs to a region."),
+        Option(help="Pixel threshold: map value from which a pixel belongs to a region."),
     ] = None,
     min_area: Annotated[int, Option(min=1, help="Leave out regions with fewer pixels.")] = 1,
     format: Annotated[
@@ -90,10 +92,7 @@ def predict(
     ] = None,
     overlays: Annotated[bool, Option(help="Write pictures with the heat map.")] = True,
     overlay_uncertainty: Annotated[
-        bool,
-        Option(
-            "--overlay-uncertainty", help="Add a third panel that shows where samples disagree."
-        ),
+        bool, Option("--overlay-uncertainty", help="Add a panel that shows where samples disagree.")
     ] = False,
     report: opt.Report = True,
     zoom: Annotated[
@@ -127,6 +126,7 @@ def predict(
     Exit code 1: images failed. 130, 143: stopped by Ctrl-C, by SIGTERM; resume with --resume.
     """
     from bayes_pfl.predict.settings import FolderSettings
+    from bayes_pfl.report.html import NAME as REPORT_NAME
 
     names = class_names.names_of(class_name, class_name_from)
     known, checkpoint = profiles.opened(profile, checkpoint)
@@ -193,6 +193,10 @@ def predict(
         from bayes_pfl.predict.folder import predict_folder
 
         _refuse_without_ray((actors, gpus_per_actor, part_images), (*images, out))
+        if runtime != "pytorch" and device not in (None, "cpu"):
+            raise ConfigError(
+                f"--device {device}: --runtime {runtime} computes on the CPU; leave it out"
+            )
         device = device if runtime == "pytorch" else "cpu"
         model = opt.load_model(checkpoint, device, pretrained)
         if known is None:
@@ -219,6 +223,8 @@ def predict(
         review = "" if summary.review is None else f", {summary.review} need review"
         opt.say(f"{summary.anomalous} labelled anomalous{review}")
     opt.say(f"{summary.succeeded} images scored, {summary.failed} failed; written to {out}")
+    if summary.settings["report"]:
+        opt.say(f"open {Path(out, REPORT_NAME)}")
     if summary.failed:
         raise Exit(1)
 

@@ -85,7 +85,7 @@ def fit(
     Exit code 1: written, but some files could not be read and were left out.
     """
     from bayes_pfl.fit.fit import FitOptions, fit_folder
-    from bayes_pfl.fit.profile_files import save_profile
+    from bayes_pfl.fit.profile_files import PAGE, save_profile
 
     before, checkpoint = opened(update, checkpoint)
     model = opt.load_model(checkpoint, device, pretrained)
@@ -153,7 +153,8 @@ def fit(
     _say(found.profile, out)
     for copy in found.copies:
         opt.warn(f"note: {copy} is a copy of another picture: left out", style="yellow")
-    opt.exit_if_skipped([f"{path}: {why}" for path, why in found.skipped], "files skipped")
+    reasons = [f"{path}: {why}" for path, why in found.skipped]
+    opt.finish(reasons, "files skipped", f"open {out / PAGE}")
 
 
 def _say(profile: Profile, out: Path) -> None:

@@ -9,6 +9,7 @@ from typer import Argument, Option
 
 from bayes_pfl.cli import options as opt
 from bayes_pfl.cli import profiles
+from bayes_pfl.cli.tables import show
 
 
 def scoreboard(
@@ -109,7 +110,7 @@ def scoreboard(
             load_bare=lambda name: bare_model(name, pretrained, device, image_size),
             profile=known,
         )
-    opt.say(table)
-    opt.say(f"written to {out}")
+    show(table)
     reasons = [reason for _, _, reason in skipped]
-    opt.exit_if_skipped(reasons, "skipped: listed under 'skipped' in scoreboard.json")
+    told = "skipped: listed under 'skipped' in scoreboard.json"
+    opt.finish(reasons, told, f"open {out / 'scoreboard.md'}")

@@ -69,9 +69,7 @@ def train(
     grid: opt.Grid = None,
     activation: Annotated[
         Literal["auto", "gelu", "quick_gelu"] | None,
-        typer.Option(
-            help="Activation of the backbone; auto: the one that its weights were trained with."
-        ),
+        typer.Option(help="Activation of the backbone; auto: what its weights were trained with."),
     ] = None,
     flow: Annotated[
         Literal["constrained", "free"] | None,
@@ -84,17 +82,19 @@ def train(
     epochs: Annotated[int | None, typer.Option(min=0, help="Most epochs of stage 1.")] = None,
     epochs2: Annotated[int | None, typer.Option(min=0, help="Most epochs of stage 2.")] = None,
     patience: Annotated[
-        int | None, typer.Option(min=1, help="Epochs without a gain that end a stage.")
+        int | None, typer.Option(min=1, help="Epochs without a gain after which a stage ends.")
     ] = None,
     steps_per_epoch: Annotated[
         int | None, typer.Option(min=1, help="Steps of an epoch; default: all data once.")
     ] = None,
-    batch_size: Annotated[int | None, typer.Option(min=1, help="Images in a step.")] = None,
+    batch_size: Annotated[
+        int | None, typer.Option(min=1, help="Images of a training step.")
+    ] = None,
     validation: Annotated[
-        Validation | None, typer.Option(help="Which images choose the best epoch.")
+        Validation | None, typer.Option(help="What chooses the best epoch.")
     ] = None,
     held_out: Annotated[
-        float | None, typer.Option(help="Share of categories that is held out for validation.")
+        float | None, typer.Option(help="Share of categories that is held out to validate.")
     ] = None,
     validation_data: Annotated[
         Path | None, typer.Option(help="Another tree to validate on (needed for 'authors').")
@@ -109,12 +109,14 @@ def train(
         float | None,
         typer.Option(min=0, max=1, help="Share of anomalous images that are put into mosaics."),
     ] = None,
-    augment: Annotated[bool | None, typer.Option(help="Random rotation, light and noise.")] = None,
+    augment: Annotated[
+        bool | None, typer.Option(help="Change rotation, light, noise at random.")
+    ] = None,
     precision: Annotated[
-        str | None, typer.Option(help="Numbers: 32-true, bf16-mixed or 16-mixed.")
+        str | None, typer.Option(help="Precision of the training: 32-true, bf16-mixed or 16-mixed.")
     ] = None,
     accelerator: Annotated[
-        str, typer.Option(help="Kind of device: auto, cpu, cuda or mps.")
+        str, typer.Option(help="Kind of device: auto, cpu, cuda, mps.")
     ] = "auto",
     devices: Annotated[
         int, typer.Option(min=1, help="Devices of this machine; they divide each batch.")
@@ -126,7 +128,8 @@ def train(
     workers: Annotated[
         int | None,
         typer.Option(
-            min=0, help="Decoding processes.  [default: as there are cores beside a GPU, else 0]"
+            min=0,
+            help="Processes that decode images.  [default: by the cores beside a GPU, else 0]",
         ),
     ] = None,
     seed: Annotated[int | None, typer.Option(min=0, help="Fixes every random choice.")] = None,
@@ -208,7 +211,11 @@ def train(
     with bars() as progress:
         state = run_training(request, progress)
     if is_first_process():
-        say(f"best checkpoint: {out / 'best'} (validation AP {state.best:.4f})")
+        reached = (
+            f" (stage {state.stage}, epoch {state.best_epoch}: validation {state.metric} "
+            f"{100 * state.best:.1f}%)"
+        )
+        say(f"best checkpoint: {out / 'best'}{reached if state.best_epoch else ''}")
 
 
 def _overridden(base: BackboneConfig, given: BackboneConfig) -> BackboneConfig:

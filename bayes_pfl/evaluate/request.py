@@ -153,6 +153,7 @@ class EvaluationOutcome:
         summaries: the paper's tables alone, by protocol.
         skipped: images and datasets that could not be read.
         shots: shots.md, where shots were asked for.
+        pages: report.html of each checkpoint and method, where pages were asked for.
     """
 
     reports: dict[Protocol, dict[str, Any]] = field(default_factory=dict)
@@ -160,3 +161,4 @@ class EvaluationOutcome:
     summaries: dict[Protocol, str] = field(default_factory=dict)
     skipped: list[Skipped] = field(default_factory=list)
     shots: str = ""
+    pages: list[Path] = field(default_factory=list)

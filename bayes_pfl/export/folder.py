@@ -32,6 +32,7 @@ from bayes_pfl.model.network import BayesPFLNetwork
 from bayes_pfl.support.checksums import file_sha256
 from bayes_pfl.support.files import raising_not_written, write_atomically
 from bayes_pfl.support.parsing import Malformed, read_json
+from bayes_pfl.support.progress import NullProgress, Progress
 from bayes_pfl.support.version import __version__
 
 FORMAT, VERSION = "bayes-pfl export", 1
@@ -70,6 +71,7 @@ def export_detector(
     seed: int | None = None,
     checkpoint: str | None = None,
     format: Format = "onnx",
+    progress: Progress | None = None,
 ) -> Exported:
     """Write a detector of one class name as a folder that runs without PyTorch.
 
@@ -81,6 +83,7 @@ def export_detector(
         samples, seed: of the run's draws; None for the profile's, or the checkpoint's and 0.
         checkpoint: name of the model, for the manifest.
         format: onnx, for ONNX Runtime; or openvino, its own form.
+        progress: of two steps: the model is written, and compared with PyTorch.
 
     Raises:
         ConfigError: the extra ``[export]`` is missing; a folder that is not empty or cannot be
@@ -88,7 +91,7 @@ def export_detector(
             which nothing is kept.
         DataError: an unusable class name.
     """
-    runtime = RUNTIMES[format]
+    runtime, progress = RUNTIMES[format], progress or NullProgress()
     require_export_packages(runtime)
     if profile is not None and profile.settings.roi is not None:
         raise ConfigError(
@@ -101,6 +104,7 @@ def export_detector(
     check_class_name(model, name)
     scorer = Scorer(model, settings, spread=False, references=rule.references)
     graph = DetectorGraph(model, name, settings, rule.references.get(name)).eval()
+    progress.start("export", 2)
     with _new_folder(out):
         model_file = write_onnx(graph, out)
         if format == "openvino":
@@ -120,11 +124,13 @@ def export_detector(
         pins = [f"{name}=={version}\n" for name, version in _versions(*_packages(runtime)).items()]
         write_atomically(out / REQUIREMENTS, "".join(pins))
         _write_manifest(out, manifest)
+        progress.advance(1, {})
         known = profile if profile and profile.references else None
         pictures = range(min(_OWN_PICTURES, len(known.pictures)) if known else 0)
         own = [known.pixels(at) for at in pictures if known and known.pixels]
         found = check_agreement(Detector(out), scorer, name, own)
         _write_manifest(out, {**manifest, "agreement": found._asdict()})
+        progress.advance(1, {})
     return Exported(out, name, found)
 
 

@@ -45,7 +45,8 @@ def main(
         cache=out / "features",  # keeps the backbone's features, so later epochs are much faster
     )
     state = run_training(request)
-    print(f"validation pixel AP {state.best:.3f}; best checkpoint: {out / 'run' / 'best'}")
+    print(f"stage {state.stage}: validation {state.metric} {state.best:.3f}")
+    print(f"best checkpoint: {out / 'run' / 'best'}")
 
     model = BayesPFL.from_pretrained(out / "run")
     for table in run_evaluation(model, "own head", [test], out / "results").values():
