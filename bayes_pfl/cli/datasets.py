@@ -28,7 +28,7 @@ Root = Annotated[
 ]
 FormOption = Annotated[Form, Option(help="Which form of the dataset to read.")]
 
-_FURTHER = "Further sets, by name only (--dataset all leaves them out):"
+_FURTHER = "Further datasets; --dataset all does not include them:"
 
 Split = Literal["test", "train"]
 Format = Literal["mvtec", "meta"]
@@ -57,7 +57,7 @@ def datasets(
     show(f"{tables[0]}\n{_FURTHER}\n\n{tables[1]}")
     if data:
         there = [f"{sum(bool(row['form']) for row in rows)} of {len(rows)}" for rows in groups]
-        say(f"{there[0]} found in {data}, and {there[1]} further sets")
+        say(f"{there[0]} found in {data}, and {there[1]} further datasets")
     else:
         say("give --data ROOT to see which are there; where to get each: datasets/README.md")
     if json_out:
