@@ -28,6 +28,7 @@ class Agreement(NamedTuple):
     Attributes:
         score: of the score, its interval, its uncertainty and the two scores it is made of.
         map: of the map's pixels, at the size of the picture.
+        pictures: how many were compared.
     """
 
     score: float
@@ -60,15 +61,14 @@ def compare(
 ) -> Agreement:
     """The differences on these pictures, mode RGB."""
     side, tiles = scorer.model.backbone.image_size, scorer.settings.tiles(scorer.model)
-    loaded = [load_pixels(one, at, side, tiles=tiles) for at, one in enumerate(pictures)]
+    roi = scorer.settings.interest
+    loaded = [load_pixels(one, at, side, tiles=tiles, roi=roi) for at, one in enumerate(pictures)]
     wanted = score_pictures(scorer, loaded, [class_name] * len(pictures))
     scores, maps = [0.0], [0.0]
-    for want, (numbers, values), picture in zip(
-        wanted, detector.score(pictures), pictures, strict=True
-    ):
+    for want, (numbers, values), item in zip(wanted, detector.score(pictures), loaded, strict=True):
         assert want is not None and want.map is not None
         scores += [abs(numbers[name] - value) for name, value in _numbers(want).items()]
-        maps.append(float(np.abs(values - resize_map(want.map, picture.size)).max()))
+        maps.append(float(np.abs(values - resize_map(want.map, item.size, item.roi)).max()))
     # Unlike max(), this keeps a NaN.
     return Agreement(float(np.max(scores)), float(np.max(maps)), len(pictures))
 

@@ -11,6 +11,8 @@ from importlib import metadata, resources
 from pathlib import Path
 from typing import Any, Literal
 
+from PIL import Image
+
 from bayes_pfl.checkpoints.fingerprint import fingerprint
 from bayes_pfl.data.tiles import DEFAULT_OVERLAP, blur_disc
 from bayes_pfl.detect.class_names import check_class_name
@@ -33,7 +35,8 @@ from bayes_pfl.support.version import __version__
 
 FORMAT, VERSION = "bayes-pfl export", 1
 MANIFEST, REQUIREMENTS = "manifest.json", "requirements.txt"
-PROGRAM = ("predict.py", "detector.py", "pictures.py")
+ROI = "roi.png"
+PROGRAM = ("predict.py", "detector.py", "pictures.py", "interest.py", "regions.py")
 """What runs the model in the folder."""
 
 Format = Literal["onnx", "openvino"]
@@ -86,10 +89,10 @@ def export_detector(
     """
     runtime = RUNTIMES[format]
     require_export_packages(runtime)
-    if profile is not None and profile.settings.roi is not None:
+    if profile is not None and profile.settings.roi is not None and profile.roi is None:
         raise ConfigError(
-            "the profile has a region of interest: an export looks at whole pictures; fit one "
-            "without --roi"
+            "each picture of the profile had a region of interest of its own: an export takes one "
+            "for all; fit it with --roi FILE"
         )
     name = class_name or (profile.class_name if profile else NEUTRAL)
     settings = _settings(model, profile, samples, seed)
@@ -108,6 +111,7 @@ def export_detector(
             "made_with": _versions("torch", "onnx", "onnxscript", *_packages(runtime)),
             "runtime": runtime,
             "model": model_file.name,
+            "roi": _write_roi(profile, out),
             **_description(scorer, graph, name, rule, checkpoint),
         }
         for file in PROGRAM:
@@ -145,6 +149,7 @@ def _settings(
         tile=made.tile,
         overlap=made.overlap,
         window=made.window,
+        roi=profile.roi,
     )
 
 
@@ -205,6 +210,7 @@ def _description(
         "outputs": list(graph.outputs),
         "threshold": rule.threshold,
         "map_threshold": rule.map_threshold,
+        "normal_peaks": rule.calibration.peaks if rule.calibration else None,
         "normal_scores": rule.calibration.scores if rule.calibration else None,
         "compared_with": rule.compared_with,
         "reference_digests": references.digests if references else [],
@@ -213,9 +219,19 @@ def _description(
     }
 
 
+def _write_roi(profile: Profile | None, out: Path) -> str | None:
+    """Write the mask of a region of interest; returns the name of its file."""
+    if profile is None or profile.roi is None:
+        return None
+    Image.fromarray(profile.roi.mask).save(out / ROI)
+    return ROI
+
+
 def _write_manifest(out: Path, manifest: dict[str, Any]) -> None:
     """Write the manifest, with the hashes of the files of the model."""
-    files = sorted(path for path in out.iterdir() if path.name.startswith("model."))
+    files = sorted(
+        path for path in out.iterdir() if path.name.startswith("model.") or path.name == ROI
+    )
     hashes = {path.name: file_sha256(path) for path in files}
     text = json.dumps({**manifest, "sha256": hashes}, indent=2) + "\n"
     write_atomically(out / MANIFEST, text)

@@ -68,8 +68,11 @@ def other_samples(world: World) -> str:
 def region(world: World) -> str:
     mask = np.zeros((48, 48), np.uint8)
     mask[8:40, 8:40] = 255
-    Image.fromarray(mask).save(world.folder / "mask.png")
-    fitted(world, sound(world), "--roi", world.folder / "mask.png")
+    photos = sound(world)
+    (world.folder / "masks").mkdir()
+    for photo in photos.iterdir():
+        Image.fromarray(mask).save(world.folder / "masks" / f"{photo.stem}.png")
+    fitted(world, photos, "--roi", world.folder / "masks")
     return of_profile(world)
 
 
@@ -120,8 +123,8 @@ CASES = (
         other_samples,
     ),
     Case(
-        "export of a profile with a region of interest",
-        "`an export looks at whole pictures`",
+        "export of a profile whose pictures each had a region of interest",
+        "`an export takes one for all; fit it with --roi FILE`",
         region,
     ),
     Case("export of a profile with another name", "`leave the name out`", other_name),
