@@ -25,6 +25,8 @@ from bayes_pfl.export import standalone
 from bayes_pfl.export.check import Agreement, check_agreement
 from bayes_pfl.export.graph import DetectorGraph
 from bayes_pfl.export.model_file import require_export_packages, write_onnx, write_openvino
+from bayes_pfl.export.precision import Precision, calibration_views, halve_weights, quantise
+from bayes_pfl.export.price import DEFAULT_DROP, Price, check_price, measure_price
 from bayes_pfl.export.standalone.detector import Detector
 from bayes_pfl.fit.decision import Decision, resolve_decision
 from bayes_pfl.fit.profile import Profile
@@ -52,11 +54,17 @@ class Exported:
 
     Attributes:
         agreement: with PyTorch, see :func:`bayes_pfl.export.check.check_agreement`.
+        price: of less than float32; else None.
+        sizes: bytes of the model in float32, and of the one that was written.
+        calibrated_on: the pictures of int8, in words; else None.
     """
 
     folder: Path
     class_name: str
     agreement: Agreement
+    price: Price | None = None
+    sizes: tuple[int, int] = (0, 0)
+    calibrated_on: str | None = None
 
 
 def export_detector(
@@ -69,6 +77,9 @@ def export_detector(
     seed: int | None = None,
     checkpoint: str | None = None,
     format: Format = "onnx",
+    precision: Precision = "float32",
+    calibrate: Path | None = None,
+    accept_drop: float = DEFAULT_DROP,
 ) -> Exported:
     """Write a detector of one class name as a folder that runs without PyTorch.
 
@@ -80,6 +91,9 @@ def export_detector(
         samples, seed: of the run's draws; None for the profile's, or the checkpoint's and 0.
         checkpoint: name of the model, for the manifest.
         format: onnx, for ONNX Runtime; or openvino, its own form.
+        precision: of less than float32 the price is measured, on rendered pictures.
+        calibrate: folder of normal pictures, for int8; None for those of the profile.
+        accept_drop: points of AUROC that it may cost.
 
     Raises:
         ConfigError: the extra ``[export]`` is missing; a folder that is not empty or cannot be
@@ -87,6 +101,8 @@ def export_detector(
             which nothing is kept.
         DataError: an unusable class name.
     """
+    if calibrate is not None and precision != "int8":
+        raise ConfigError(f"--calibrate with precision {precision}: it is for int8; leave it out")
     runtime = RUNTIMES[format]
     require_export_packages(runtime)
     if profile is not None and profile.settings.roi is not None and profile.roi is None:
@@ -99,11 +115,20 @@ def export_detector(
     rule = resolve_decision(model, name, settings, profile=profile)
     check_class_name(model, name)
     scorer = Scorer(model, settings, spread=False, references=rule.references)
+    views, calibrated_on = (
+        calibration_views(scorer, calibrate, profile) if precision == "int8" else ((), None)
+    )
     graph = DetectorGraph(model, name, settings, rule.references.get(name)).eval()
     with _new_folder(out):
         model_file = write_onnx(graph, out)
+        full = _bytes(out)
+        if precision == "int8":
+            example = {name: one.numpy() for name, one in graph.example(1).items()}
+            quantise(model_file, views, example)
         if format == "openvino":
-            model_file = write_openvino(model_file)
+            model_file = write_openvino(model_file, half=precision == "float16")
+        elif precision == "float16":
+            halve_weights(model_file)
         manifest = {
             "format": FORMAT,
             "version": VERSION,
@@ -112,7 +137,8 @@ def export_detector(
             "runtime": runtime,
             "model": model_file.name,
             "roi": _write_roi(profile, out),
-            **_description(scorer, graph, name, rule, checkpoint),
+            "calibrated_on": calibrated_on,
+            **_description(scorer, graph, name, rule, checkpoint, precision),
         }
         for file in PROGRAM:
             text = resources.files(standalone).joinpath(file).read_text("utf-8")
@@ -123,9 +149,19 @@ def export_detector(
         known = profile if profile and profile.references else None
         pictures = range(min(_OWN_PICTURES, len(known.pictures)) if known else 0)
         own = [known.pixels(at) for at in pictures if known and known.pixels]
-        found = check_agreement(Detector(out), scorer, name, own)
-        _write_manifest(out, {**manifest, "agreement": found._asdict()})
-    return Exported(out, name, found)
+        detector, price = Detector(out), None
+        found = check_agreement(detector, scorer, name, own, exact=precision == "float32")
+        if precision != "float32":
+            price = measure_price(detector, scorer, name)
+            check_price(price, accept_drop)
+        paid = price._asdict() if price else None
+        _write_manifest(out, {**manifest, "agreement": found._asdict(), "price": paid})
+    return Exported(out, name, found, price, (full, _bytes(out)), calibrated_on)
+
+
+def _bytes(folder: Path) -> int:
+    """Of the files of the model."""
+    return sum(path.stat().st_size for path in folder.glob("model.*"))
 
 
 def _settings(
@@ -189,6 +225,7 @@ def _description(
     class_name: str,
     rule: Decision,
     checkpoint: str | None,
+    precision: Precision,
 ) -> dict[str, Any]:
     """What the program needs to know of the model, and what a person may ask."""
     settings, model = scorer.settings, scorer.model
@@ -201,7 +238,7 @@ def _description(
             "image_size": model.backbone.image_size,
             "samples": settings.sample_count(model),
             "seed": settings.seed,
-            "precision": "float32",
+            "precision": precision,
             "smoothing": settings.smoothing,
             "tile": settings.tile,
             "overlap": settings.overlap if settings.tile else DEFAULT_OVERLAP,

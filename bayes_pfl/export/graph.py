@@ -15,7 +15,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from bayes_pfl.clip.frozen_clip import ImageFeatures
+from bayes_pfl.clip.frozen_clip import FrozenCLIP, ImageFeatures
 from bayes_pfl.clip.text_tower import PromptTokens
 from bayes_pfl.data.transforms import normalise
 from bayes_pfl.data.wording import synonyms
@@ -43,6 +43,19 @@ BY_MEMORY = (
 )
 """Further outputs of a graph with a memory: (B,) each, ``pair_deviations`` (B, K). The last three
 are the most anomalous cell, the kept patch nearest to it, and their distance."""
+
+
+class ImageTower(nn.Module):
+    """Pixels uint8 (B, S, S, 3) to features; the nodes of a graph name it."""
+
+    def __init__(self, backbone: FrozenCLIP) -> None:
+        super().__init__()
+        self.backbone = backbone
+
+    def forward(self, pixels: Tensor) -> ImageFeatures:
+        """Features of B views."""
+        images = normalise(pixels.permute(0, 3, 1, 2), self.backbone.mean, self.backbone.std)
+        return self.backbone.encode_image(images)
 
 
 class Prompts(nn.Module):
@@ -118,6 +131,7 @@ class DetectorGraph(nn.Module):
     ) -> None:
         super().__init__()
         self.model, self.sigma = model, smoothing_sigma(model) if settings.smoothing else 0.0
+        self.image_tower = ImageTower(model.backbone)
         self.prompts = Prompts(model, class_name, run_draws(model, settings))
         self.known = KnownPatches(references) if references else None
         self.tiled = references is not None and references.tiles is not None
@@ -155,9 +169,7 @@ class DetectorGraph(nn.Module):
                 is no ``tile``.
             inside: bool (B, S, S), the pixels that count, for a graph with a region of interest.
         """
-        backbone = self.model.backbone
-        images = normalise(pixels.permute(0, 3, 1, 2), backbone.mean, backbone.std)
-        features = backbone.encode_image(images)
+        features = self.image_tower(pixels)
         words = self.model.score_features(features, self.prompts(features.pooled), None, inside)
         maps = smoothed(words.map, self.sigma, inside)
         by_words = deploy_scores(words)

@@ -50,13 +50,17 @@ class ExportedScorer(Scorer):
                 "a region of interest: an export has that of its profile; leave --roi or --runtime "
                 "out"
             )
+        if settings.precision != "float32":
+            raise ConfigError(
+                f"precision = {settings.precision}: with --runtime it is that of the export; leave "
+                "it out, or see bayes-pfl export --precision"
+            )
         super().__init__(model, settings, maps=maps, spread=spread, references=references)
         self.detector = detector
         made = detector.manifest["settings"]
         asked = {
             "samples": settings.sample_count(model),
             "seed": settings.seed,
-            "precision": settings.precision,
             "smoothing": settings.smoothing,
             "checkpoint": known_fingerprint(model),
             "references": [digest for one in self.references.values() for digest in one.digests],

@@ -81,6 +81,19 @@ def other_name(world: World) -> str:
     return of_profile(world, "--class-name", "bolt")
 
 
+def int8_without_pictures(world: World) -> str:
+    return exported(world, "--precision", "int8")
+
+
+def pictures_without_int8(world: World) -> str:
+    return exported(world, "--calibrate", sound(world))
+
+
+def int8_of_no_pictures(world: World) -> str:
+    (world.folder / "empty").mkdir()
+    return exported(world, "--precision", "int8", "--calibrate", world.folder / "empty")
+
+
 def run(world: World, *options: object) -> str:
     return world.predict(one_image(world.folder / "in"), *options, code=2)
 
@@ -128,6 +141,17 @@ CASES = (
         region,
     ),
     Case("export of a profile with another name", "`leave the name out`", other_name),
+    Case(
+        "export in int8 without pictures to calibrate on",
+        "`int8 needs normal pictures, whose ranges of values it learns: give --calibrate FOLDER`",
+        int8_without_pictures,
+    ),
+    Case(
+        "export in int8, calibrated on a folder without pictures",
+        "`no images; files that end in`",
+        int8_of_no_pictures,
+    ),
+    Case("--calibrate without int8", "`it is for int8; leave it out`", pictures_without_int8),
     Case("--export-folder without --runtime", "`give both, or neither`", folder_without_runtime),
     Case("--runtime with --mutual", "`leave one of them out`", runtime_and_mutual),
     Case(

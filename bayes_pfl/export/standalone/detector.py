@@ -193,8 +193,10 @@ def _opened(folder: Path, manifest: dict[str, Any], threads: int) -> Any:
     if manifest["runtime"] == "openvino":
         import openvino
 
-        # Without this, processors that have bfloat16 would compute in it.
-        hints: dict[str, Any] = {"INFERENCE_PRECISION_HINT": "f32"}
+        hints: dict[str, Any] = {}
+        if manifest["settings"]["precision"] != "float16":
+            # Else processors that have bfloat16 or float16 compute in it.
+            hints["INFERENCE_PRECISION_HINT"] = "f32"
         if threads:
             hints["INFERENCE_NUM_THREADS"] = threads
         compiled = openvino.Core().compile_model(folder / manifest["model"], "CPU", hints)
