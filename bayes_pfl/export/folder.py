@@ -5,12 +5,13 @@ from __future__ import annotations
 import contextlib
 import json
 import shutil
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, replace
 from importlib import metadata, resources
 from pathlib import Path
 from typing import Any, Literal
 
+import numpy as np
 from PIL import Image
 
 from bayes_pfl.checkpoints.fingerprint import fingerprint
@@ -26,7 +27,7 @@ from bayes_pfl.export.check import Agreement, check_agreement
 from bayes_pfl.export.graph import DetectorGraph
 from bayes_pfl.export.model_file import require_export_packages, write_onnx, write_openvino
 from bayes_pfl.export.precision import Precision, calibration_views, halve_weights, quantise
-from bayes_pfl.export.price import DEFAULT_DROP, Price, check_price, measure_price
+from bayes_pfl.export.price import DEFAULT_DROP, Price, checked_price
 from bayes_pfl.export.standalone.detector import Detector
 from bayes_pfl.fit.decision import Decision, resolve_decision
 from bayes_pfl.fit.profile import Profile
@@ -97,9 +98,9 @@ def export_detector(
 
     Raises:
         ConfigError: the extra ``[export]`` is missing; a folder that is not empty or cannot be
-            written; a profile that does not fit; an export that does not agree with PyTorch, of
-            which nothing is kept.
-        DataError: an unusable class name.
+            written; a profile that does not fit; an export that does not agree with PyTorch, or
+            costs too much, of which nothing is kept; int8 without pictures.
+        DataError: an unusable class name; a folder without pictures.
     """
     if calibrate is not None and precision != "int8":
         raise ConfigError(f"--calibrate with precision {precision}: it is for int8; leave it out")
@@ -120,15 +121,7 @@ def export_detector(
     )
     graph = DetectorGraph(model, name, settings, rule.references.get(name)).eval()
     with _new_folder(out):
-        model_file = write_onnx(graph, out)
-        full = _bytes(out)
-        if precision == "int8":
-            example = {name: one.numpy() for name, one in graph.example(1).items()}
-            quantise(model_file, views, example)
-        if format == "openvino":
-            model_file = write_openvino(model_file, half=precision == "float16")
-        elif precision == "float16":
-            halve_weights(model_file)
+        model_file, full = _write_model(graph, out, format, precision, views)
         manifest = {
             "format": FORMAT,
             "version": VERSION,
@@ -140,23 +133,52 @@ def export_detector(
             "calibrated_on": calibrated_on,
             **_description(scorer, graph, name, rule, checkpoint, precision),
         }
-        for file in PROGRAM:
-            text = resources.files(standalone).joinpath(file).read_text("utf-8")
-            write_atomically(out / file, text)
-        pins = [f"{name}=={version}\n" for name, version in _versions(*_packages(runtime)).items()]
-        write_atomically(out / REQUIREMENTS, "".join(pins))
+        _write_program(out, runtime)
         _write_manifest(out, manifest)
-        known = profile if profile and profile.references else None
-        pictures = range(min(_OWN_PICTURES, len(known.pictures)) if known else 0)
-        own = [known.pixels(at) for at in pictures if known and known.pixels]
-        detector, price = Detector(out), None
-        found = check_agreement(detector, scorer, name, own, exact=precision == "float32")
-        if precision != "float32":
-            price = measure_price(detector, scorer, name)
-            check_price(price, accept_drop)
+        detector, exact = Detector(out), precision == "float32"
+        found = check_agreement(detector, scorer, name, _own_pictures(profile), exact=exact)
+        price = None if exact else checked_price(detector, scorer, name, accept_drop)
         paid = price._asdict() if price else None
         _write_manifest(out, {**manifest, "agreement": found._asdict(), "price": paid})
     return Exported(out, name, found, price, (full, _bytes(out)), calibrated_on)
+
+
+def _write_model(
+    graph: DetectorGraph,
+    out: Path,
+    format: Format,
+    precision: Precision,
+    views: Iterable[np.ndarray],
+) -> tuple[Path, int]:
+    """Write the model; returns its file, and its bytes in float32.
+
+    Args:
+        views: for int8, see :func:`bayes_pfl.export.precision.quantise`.
+    """
+    file = write_onnx(graph, out)
+    full = _bytes(out)
+    if precision == "int8":
+        quantise(file, views, {name: one.numpy() for name, one in graph.example(1).items()})
+    if format == "openvino":
+        return write_openvino(file, half=precision == "float16"), full
+    if precision == "float16":
+        halve_weights(file)
+    return file, full
+
+
+def _write_program(out: Path, runtime: str) -> None:
+    for file in PROGRAM:
+        text = resources.files(standalone).joinpath(file).read_text("utf-8")
+        write_atomically(out / file, text)
+    pins = [f"{name}=={version}\n" for name, version in _versions(*_packages(runtime)).items()]
+    write_atomically(out / REQUIREMENTS, "".join(pins))
+
+
+def _own_pictures(profile: Profile | None) -> list[np.ndarray]:
+    """Pictures of the profile for the check, uint8 (S, S, 3)."""
+    if profile is None or profile.references is None or profile.pixels is None:
+        return []
+    return [profile.pixels(at) for at in range(min(_OWN_PICTURES, len(profile.pictures)))]
 
 
 def _bytes(folder: Path) -> int:

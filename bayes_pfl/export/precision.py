@@ -133,7 +133,7 @@ def calibration_views(
         if not paths:
             raise no_images(folder)
         chosen = _spread(paths, _MOST_PICTURES)
-        return _views(scorer, chosen), f"{len(chosen)} pictures of {folder}"
+        return _views(scorer, chosen), f"{len(chosen)} pictures of {folder.resolve().name}"
     if profile is None or profile.pixels is None:
         raise ConfigError(
             "int8 needs normal pictures, whose ranges of values it learns: give --calibrate FOLDER"

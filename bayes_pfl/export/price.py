@@ -43,8 +43,24 @@ class Price(NamedTuple):
         return float(np.max([self.image_before - self.image, self.pixel_before - self.pixel]))
 
 
+def checked_price(
+    detector: Detector, scorer: Scorer, class_name: str, most: float = DEFAULT_DROP
+) -> Price:
+    """Compare an export with the scorer that it was made of.
+
+    Args:
+        most: points of AUROC that it may cost.
+
+    Raises:
+        ConfigError: it costs more.
+    """
+    price = measure_price(detector, scorer, class_name)
+    check_price(price, most)
+    return price
+
+
 def measure_price(detector: Detector, scorer: Scorer, class_name: str) -> Price:
-    """Compare an export with the scorer that it was made of."""
+    """See :func:`checked_price`."""
     found = [
         _of_category(detector, scorer, class_name, category)
         for category in list(TEST_CATEGORIES)[:_CATEGORIES]
@@ -54,14 +70,7 @@ def measure_price(detector: Detector, scorer: Scorer, class_name: str) -> Price:
 
 
 def check_price(price: Price, most: float = DEFAULT_DROP) -> None:
-    """Refuse an export that costs too much.
-
-    Args:
-        most: points of AUROC.
-
-    Raises:
-        ConfigError: it does, or its scores are no numbers.
-    """
+    """Refuse an export that costs more points of AUROC than these, or an unknown number."""
     if not price.drop <= most:
         raise ConfigError(
             f"image AUROC on {price.pictures} rendered pictures {price.image_before:.1f} -> "

@@ -7,10 +7,12 @@ import numpy as np
 import onnx
 import pytest
 
+from bayes_pfl.detect.settings import ScoringSettings
 from bayes_pfl.errors import ConfigError, DataError
 from bayes_pfl.export import folder as export
 from bayes_pfl.export.precision import halve_weights
 from bayes_pfl.export.price import Price, check_price
+from bayes_pfl.export.runtime import ExportedScorer
 from bayes_pfl.export.standalone.detector import Detector
 from tests.helpers.folders import picture
 
@@ -52,15 +54,19 @@ def test_a_smaller_export_says_what_it_costs(
     manifest = json.loads((tmp_path / "out" / "manifest.json").read_text())
     assert manifest["settings"]["precision"] == precision
     assert manifest["price"] == done.price._asdict() and done.price.pictures == 60
-    assert manifest["calibrated_on"] == (f"4 pictures of {calibrate}" if calibrate else None)
+    assert manifest["calibrated_on"] == ("4 pictures of normal" if calibrate else None)
     pictures = [picture(seed) for seed in range(3)]
     exact, found = (Detector(place, 1).score(pictures) for place in (by_words, tmp_path / "out"))
     for (a, _), (b, values) in zip(exact, found, strict=True):
         assert abs(a["score"] - b["score"]) < 0.05 and np.isfinite(values).all()
 
 
-def test_int8_computes_in_integers(known_graph, tiny_model, tmp_path):
+def test_int8_computes_in_integers_in_a_run_too(known_graph, tiny_model, tmp_path):
     exported(tiny_model, tmp_path / "out", precision="int8", calibrate=folder_of(tmp_path))
+    scorer = ExportedScorer(Detector(tmp_path / "out"), tiny_model, ScoringSettings(samples=0))
+    assert 0 < scorer([np.zeros((48, 48, 3), np.uint8)], ["nut|bolt"])[0].score < 1
+    with pytest.raises(ConfigError, match="with --runtime it is that of the export"):
+        ExportedScorer(scorer.detector, tiny_model, ScoringSettings(precision="bfloat16"))
     graph = onnx.load(tmp_path / "out" / "model.onnx").graph
     kinds = {tensor.data_type for tensor in graph.initializer if len(tensor.dims) > 1}
     assert onnx.TensorProto.INT8 in kinds
@@ -101,7 +107,9 @@ def test_too_high_a_price_is_refused(after):
 
 
 def test_what_is_refused_is_not_kept(known_graph, tiny_model, tmp_path, monkeypatch):
-    monkeypatch.setattr(export, "measure_price", lambda *_: Price(90.0, 80.0, 90.0, 90.0, 60))
+    monkeypatch.setattr(
+        "bayes_pfl.export.price.measure_price", lambda *_: Price(90.0, 80.0, 90.0, 90.0, 60)
+    )
     with pytest.raises(ConfigError, match="falls by more than 2 points"):
         exported(tiny_model, tmp_path / "out", precision="float16")
     assert not (tmp_path / "out").exists()
