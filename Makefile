@@ -9,7 +9,7 @@ LOCK := constraints.txt
 APP_LOCK := constraints-app.txt
 CPU_TORCH := https://download.pytorch.org/whl/cpu
 
-.PHONY: setup lock demo test test-slow test-app lint docs bench pretrained audit fuzz mutants
+.PHONY: setup lock demo test test-slow test-app test-anomalib lint docs bench pretrained audit fuzz mutants
 
 setup: $(STAMP)
 $(STAMP): setup.py pyproject.toml $(LOCK)
@@ -27,7 +27,7 @@ RESOLVE = UV_CUSTOM_COMPILE_COMMAND="make lock" $(VENV)-lock/bin/uv pip compile 
 lock:
 	test -d $(VENV)-lock || $(PYTHON) -m venv $(VENV)-lock
 	$(VENV)-lock/bin/python -m pip install --quiet --upgrade --disable-pip-version-check uv
-	$(RESOLVE) --upgrade --group audit --group fuzz --group setup --output-file $(LOCK)
+	$(RESOLVE) --upgrade --extra anomalib --group audit --group fuzz --group setup --output-file $(LOCK)
 	cp $(LOCK) $(APP_LOCK)
 	$(RESOLVE) --extra app --output-file $(APP_LOCK)
 
@@ -54,6 +54,12 @@ test-app: setup
 	$(call OVERLAY,$(VENV)-app)
 	$(PIP) --python $(VENV)-app/bin/python install --quiet --constraint $(APP_LOCK) gradio
 	$(VENV)-app/bin/python -m pytest tests/app
+
+# anomalib and 15 packages that nothing else here needs.
+test-anomalib: setup
+	$(call OVERLAY,$(VENV)-anomalib)
+	$(PIP) --python $(VENV)-anomalib/bin/python install --quiet --constraint $(LOCK) anomalib
+	$(VENV)-anomalib/bin/python -m pytest tests/integrations
 
 lint: setup
 	$(VENV)/bin/ruff check .

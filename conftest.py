@@ -17,8 +17,11 @@ import time
 
 import pytest
 
-# The engine Ray says what is missing when it is imported without the extra [ray].
-collect_ignore_glob = [] if importlib.util.find_spec("ray") else ["bayes_pfl/predict/ray/*"]
+# These say what is missing when they are imported without their extra.
+_OF_EXTRAS = {"ray": "bayes_pfl/predict/ray/*", "anomalib": "bayes_pfl/integrations/anomalib/*"}
+collect_ignore_glob = [
+    path for name, path in _OF_EXTRAS.items() if not importlib.util.find_spec(name)
+]
 
 # Settings of users, clusters, containers and terminals that libraries underneath read.
 _TAKEN_AWAY = (

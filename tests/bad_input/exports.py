@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
+import importlib
 import importlib.util
+import sys
 
 import numpy as np
 from PIL import Image
 
-from tests.bad_input.case import Case, World, one_image
+from tests.bad_input.case import Case, World, message_of, one_image
 from tests.bad_input.profiles import fitted, sound
+
+INTEGRATION = "bayes_pfl.integrations.anomalib"
 
 
 def exported(world: World, *options: object) -> str:
@@ -26,6 +30,14 @@ def no_extra(world: World) -> str:
     with world.patch() as patch:
         patch.setattr("importlib.util.find_spec", found)
         return exported(world)
+
+
+def no_anomalib(world: World) -> str:
+    with world.patch() as patch:
+        patch.setitem(sys.modules, "anomalib", None)
+        for name in [name for name in sys.modules if name.startswith(INTEGRATION)]:
+            patch.delitem(sys.modules, name)
+        return message_of(lambda: importlib.import_module(INTEGRATION))
 
 
 def not_empty(world: World) -> str:
@@ -113,6 +125,11 @@ def no_export(world: World) -> str:
 
 CASES = (
     Case("export without its extra", "`onnxscript is not installed; run: pip install`", no_extra),
+    Case(
+        "the module for anomalib without its extra",
+        "`anomalib is not installed; run: pip install`",
+        no_anomalib,
+    ),
     Case(
         "export into a folder with other files",
         "`is not empty; choose another folder`; nothing is touched",

@@ -70,3 +70,26 @@ def test_wheel_predicts_from_any_folder(unpacked, tmp_path):
     assert said.splitlines()[0] == f"{unpacked / 'bayes_pfl' / '__init__.py'} 15 5"
     rows = list(csv.DictReader((tmp_path / "out" / "predictions.csv").open()))
     assert len(rows) == 1 and 0 <= float(rows[0]["score"]) <= 1
+
+
+def test_a_checker_of_types_finds_a_misspelt_argument(unpacked, tmp_path):
+    """In a user's script, by the types that the wheel brings."""
+    script = """
+from bayes_pfl import BayesPFL
+
+model = BayesPFL.from_pretrained("bayes-pfl-tiny")
+print(model.predict("part.png", class_name="metal nut", threshold=0.5).score)
+print(model.predict("part.png", class_name="metal nut", treshold=0.5).score)
+"""
+    (tmp_path / "script.py").write_text(script, encoding="utf-8")
+    found = subprocess.run(
+        [sys.executable, "-m", "mypy", "--follow-imports", "silent", "script.py"],
+        cwd=tmp_path,
+        env={**os.environ, "MYPYPATH": str(unpacked)},
+        capture_output=True,
+        text=True,
+        timeout=600,
+    )
+    lines = [line for line in found.stdout.splitlines() if ": error:" in line]
+    assert lines and all(line.startswith("script.py:6:") for line in lines), found.stdout
+    assert 'did you mean "threshold"?' in found.stdout
