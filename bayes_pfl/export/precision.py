@@ -24,7 +24,7 @@ _LARGEST = float(np.finfo(np.float16).max)
 _TOWER = "'image_tower'"  # in the names of the scopes of its nodes
 _FIRST_LAYERS = 1 / 6
 """Share of the image tower's layers that stay in float32, the first ones: what they lose, all later
-ones see. On the embedded model they were all of the loss of AUROC, and none of the gain in time."""
+ones see. On the embedded model they made all of the loss of AUROC, and none of the gain in time."""
 
 _MOST_PICTURES, _MOST_TILES = 64, 4
 

@@ -67,12 +67,11 @@ class Detector:
             twins: number of the reference that each view is of, -1 for none.
             inside: of each view the pixels that count, bool (S, S); none where all do.
         """
-        whole = np.ones((len(pixels), self.side, self.side), bool)
         given = {
             "pixels": np.stack(pixels),
             "twin": np.array(twins or [-1] * len(pixels), np.int64),
             "tile": np.array(int(tile), np.int64),
-            "inside": np.stack(inside) if len(inside) else whole,
+            "inside": np.stack(inside or [np.ones((self.side, self.side), bool)] * len(pixels)),
         }
         return self._run({name: given[name] for name in self.manifest["inputs"]})
 
