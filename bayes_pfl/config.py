@@ -199,18 +199,33 @@ class ReferenceConfig(_Settings):
 
 
 @dataclass(frozen=True)
+class FirstWeights(_Settings):
+    """The checkpoint whose weights a training began with.
+
+    Attributes:
+        checkpoint: its name, folder or hub repository, as it was given.
+        sha256: hash of its model.safetensors.
+    """
+
+    checkpoint: str
+    sha256: str
+
+
+@dataclass(frozen=True)
 class TrainingRecord(_Settings):
     """The pictures that a checkpoint has learnt from: it is no zero-shot detector for these.
 
     Attributes:
         split: of the datasets, such as "test".
         trained, validated: categories whose pictures trained the weights, and chose the epoch; each
-            as "dataset/category".
+            as "dataset/category". Those of the checkpoint that it began with are among them.
+        began_with: None for new weights.
     """
 
     split: str
     trained: tuple[str, ...]
     validated: tuple[str, ...] = ()
+    began_with: FirstWeights | None = None
 
 
 @dataclass(frozen=True)
@@ -277,7 +292,8 @@ class TrainConfig(_Settings):
         text_checkpointing: recompute the text tower's activations in the backward pass: less
             memory, more time.
         precision: of the forward pass, in Fabric's names.
-        workers: processes that read images; 0 for none.
+        workers: processes that read images; 0 for none, None for what the machine has cores for
+            (:func:`bayes_pfl.train.devices.reading_processes`).
         seed: of the run.
         augmentation_seed: of the augmented views, so that runs of several seeds can share their
             cached features; None for ``seed``.
@@ -311,7 +327,7 @@ class TrainConfig(_Settings):
     mosaic_of_all: bool = False
     text_checkpointing: bool = False
     precision: Literal["32-true", "bf16-mixed", "16-mixed"] = "32-true"
-    workers: int = field(default=0, metadata=_within(0, MAX_WORKERS))
+    workers: int | None = field(default=None, metadata=_within(0, MAX_WORKERS))
     seed: int = field(default=0, metadata=_within(0, 2**63 - 1))
     augmentation_seed: int | None = field(default=None, metadata=_within(0, 2**63 - 1))
 

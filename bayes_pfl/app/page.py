@@ -35,8 +35,8 @@ _WAITING = 8  # requests in the queue; more are refused
 _EXPLAINED = """
 Drop photographs, say in a word or two what they show, press *Inspect*. The **score** is how
 abnormal an image looks, from 0 to 1; the **interval** holds 95% of the scores that the sampled
-prompts give one by one. With a threshold, an image is *flagged* at or above it, and is marked for
-*review* where its interval lies across it. What is dropped here stays on this computer.
+prompts give one by one. With a threshold, an image is *flagged* at or above it; with the threshold
+of a profile, it is marked for *review* just below it. What is dropped here stays on this computer.
 """
 
 

@@ -54,6 +54,7 @@ bayes-pfl predict FOLDER --checkpoint {repository} --class-name "metal nut" --ou
 | flow | {config.flow.length} planar steps, {constrained} |
 | Monte Carlo samples | {config.scoring.samples} |
 | parameters | {parameters:,} |
+| began with | {began_with} |
 | SHA-256 of model.safetensors | `{digest}` |
 
 Its training data, accuracy and limits were not stated by whoever pushed it.
@@ -186,5 +187,14 @@ def _body(config: ModelConfig, repository: str, parameters: int, digest: str) ->
         layers=", ".join(str(layer) for layer in backbone.layers or ()) or "the backbone's own",
         constrained="invertible" if config.flow.constrained else "not constrained",
         parameters=parameters,
+        began_with=_first_weights(config),
         digest=digest,
     )
+
+
+def _first_weights(config: ModelConfig) -> str:
+    """What the weights of a head were before it was trained, in words."""
+    if config.training is None:
+        return "not known"
+    known = config.training.began_with
+    return f"`{known.checkpoint}`, SHA-256 `{known.sha256}`" if known else "new weights"

@@ -206,7 +206,8 @@ def predict(
         sides = " and ".join(map(str, summary.tile_sides)) or "no size"
         opt.say(f"{summary.tiled} of {summary.images} images were looked at in tiles of {sides} px")
     if summary.anomalous is not None:
-        opt.say(f"{summary.anomalous} labelled anomalous, {summary.review} need review")
+        review = "" if summary.review is None else f", {summary.review} need review"
+        opt.say(f"{summary.anomalous} labelled anomalous{review}")
     opt.say(f"{summary.succeeded} images scored, {summary.failed} failed; written to {out}")
     if summary.failed:
         raise Exit(1)

@@ -154,6 +154,8 @@ def fit(
 
 
 def _say(profile: Profile, out: Path) -> None:
+    from bayes_pfl.fit.threshold_cost import ThresholdCost
+
     count, known = len(profile.pictures), profile.calibration
     if profile.references:
         memory = profile.references.memory
@@ -177,6 +179,9 @@ def _say(profile: Profile, out: Path) -> None:
             f"no thresholds: {profile.missing} more pictures are needed for a false positive rate "
             f"of {profile.fpr:g}; scores order the pictures all the same"
         )
+    if cost := ThresholdCost.of(profile):
+        for line in cost.sentences():
+            opt.say(line)
     if (effect := profile.name_effect) and effect.slight:
         opt.say(
             "class name: changes nearly nothing for this model on these pictures; with "

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import time
 from typing import Annotated
 
@@ -10,6 +9,7 @@ from typer import Option
 
 from bayes_pfl.cli import options as opt
 from bayes_pfl.errors import ConfigError
+from bayes_pfl.support.processes import usable_cores
 
 
 def synthesize(
@@ -40,7 +40,7 @@ def synthesize(
         train_normals=train_normals,
         size=size,
         seed=seed,
-        workers=(os.cpu_count() or 1) if workers is None else workers,
+        workers=usable_cores() if workers is None else workers,
     )
     seconds = time.perf_counter() - started
     pictures = len(names) * (normals + anomalies + train_normals)

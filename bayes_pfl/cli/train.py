@@ -11,6 +11,7 @@ import typer
 
 from bayes_pfl.cli import options as opt
 from bayes_pfl.cli.options import backbone_config, bars, names_in, say
+from bayes_pfl.errors import ConfigError
 from bayes_pfl.support.processes import is_first_process
 
 if TYPE_CHECKING:
@@ -19,6 +20,15 @@ if TYPE_CHECKING:
 
 Validation = Literal["held-out", "authors"]
 Preset = Literal["published"]
+
+
+class Log(str, Enum):
+    """Choices of ``--logger``."""
+
+    tensorboard = "tensorboard"
+    csv = "csv"
+    wandb = "wandb"
+    mlflow = "mlflow"
 
 
 class Part(str, Enum):
@@ -91,7 +101,12 @@ def train(
     accumulate: Annotated[
         int | None, typer.Option(min=1, help="Micro-batches of each device in a step.")
     ] = None,
-    workers: Annotated[int | None, typer.Option(min=0, help="Decoding processes.")] = None,
+    workers: Annotated[
+        int | None,
+        typer.Option(
+            min=0, help="Decoding processes.  [default: as there are cores beside a GPU, else 0]"
+        ),
+    ] = None,
     seed: Annotated[int | None, typer.Option(min=0, help="Fixes every random choice.")] = None,
     cache_features: Annotated[
         Path | None, typer.Option(help="Keep the tokens of augmented views here: faster epochs.")
@@ -102,13 +117,31 @@ def train(
     without: Annotated[
         list[Part] | None, typer.Option(help="Leave a part of the model out; repeatable.")
     ] = None,
+    init: Annotated[
+        str | None,
+        typer.Option(
+            help="Fine-tune this checkpoint (embedded name, folder or hub repository): begin with "
+            "its weights, on its backbone."
+        ),
+    ] = None,
+    logger: Annotated[
+        list[Log] | None,
+        typer.Option(
+            help="Where figures go besides metrics.csv; repeatable.  [default: tensorboard]"
+        ),
+    ] = None,
     resume: Annotated[bool, typer.Option("--resume", help="Resume from the last epoch.")] = False,
 ) -> None:
     """Train the prompts, flows and attention on one auxiliary dataset; the backbone is frozen."""
+    from bayes_pfl.train.first_weights import find_initial
     from bayes_pfl.train.recipes import Recipe, published_recipe, with_file
     from bayes_pfl.train.run import TrainingRequest, run_training
 
+    if init and preset:
+        raise ConfigError("--init with --preset, which begins with new weights: leave one out")
     recipe = published_recipe(dataset) if preset else Recipe()
+    if begin := find_initial(init) if init else None:
+        recipe = replace(recipe, model=begin.config)
     if config:
         recipe = with_file(recipe, config)
     stages = {"epochs": epochs, "epochs2": epochs2, "patience": patience}
@@ -128,7 +161,7 @@ def train(
     model = recipe.model
     given = backbone_config(backbone or model.backbone.name, pretrained, image_size, layers)
     given = replace(given, activation=activation or model.backbone.activation, grid=grid)
-    tower = given if backbone else _overridden(model.backbone, given)
+    tower = given if backbone and not begin else _overridden(model.backbone, given)
     parts = {part.value: False for part in without or ()}
     request = TrainingRequest(
         data=data,
@@ -146,6 +179,8 @@ def train(
         ablation=replace(model.ablation, **parts),
         prompts=model.prompts,
         flow=replace(model.flow, constrained=flow == "constrained") if flow else model.flow,
+        init=begin,
+        loggers=tuple(one.value for one in logger) if logger else ("tensorboard",),
     )
     with bars() as progress:
         state = run_training(request, progress)

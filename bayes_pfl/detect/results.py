@@ -66,8 +66,8 @@ class AnomalyResult:
         size: (width, height) in pixels, Pillow's order.
         path: of the file, as it was given; None for images from memory.
         label: 1 if the score reached the threshold, else 0; None without a threshold.
-        needs_review: whether the interval straddles the threshold (low < threshold <= high); None
-            without a threshold.
+        needs_review: whether the score is below the threshold, but as high as few normal pictures
+            score, so that a person should look; None without a calibration.
         p_value: share of normal images that score at least as high; None without a calibration.
         words_score: the score by words alone, in [0, 1]; None without references, where it is the
             score.

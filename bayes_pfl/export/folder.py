@@ -31,6 +31,7 @@ from bayes_pfl.export.price import DEFAULT_DROP, Price, checked_price
 from bayes_pfl.export.standalone.detector import Detector
 from bayes_pfl.fit.decision import Decision, resolve_decision
 from bayes_pfl.fit.profile import Profile
+from bayes_pfl.fit.review import REVIEW_P
 from bayes_pfl.model.network import BayesPFLNetwork
 from bayes_pfl.support.checksums import file_sha256
 from bayes_pfl.support.files import raising_not_written, write_atomically
@@ -251,7 +252,7 @@ def _description(
 ) -> dict[str, Any]:
     """What the program needs to know of the model, and what a person may ask."""
     settings, model = scorer.settings, scorer.model
-    references = rule.references.get(class_name)
+    references, known = rule.references.get(class_name), rule.calibration
     return {
         "checkpoint": {"name": checkpoint, "sha256": fingerprint(model)},
         "profile": {"sha256": rule.profile.sha256} if rule.profile else None,
@@ -269,8 +270,9 @@ def _description(
         "outputs": list(graph.outputs),
         "threshold": rule.threshold,
         "map_threshold": rule.map_threshold,
-        "normal_peaks": rule.calibration.peaks if rule.calibration else None,
-        "normal_scores": rule.calibration.scores if rule.calibration else None,
+        "review_p": REVIEW_P,
+        "normal_peaks": known.peaks if known else None,
+        "normal_scores": known.scores if known else None,
         "compared_with": rule.compared_with,
         "reference_digests": references.digests if references else [],
         "odds_of_half": ODDS_OF_HALF,

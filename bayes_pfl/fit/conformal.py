@@ -57,6 +57,15 @@ def check_rate(name: str, rate: float, images: int | None = None) -> None:
         )
 
 
+def threshold_rank(images: int, rate: float) -> int:
+    """The threshold lies just above the k-th highest of the normal scores: k = floor((n + 1) rate).
+
+    >>> threshold_rank(20, 0.05), threshold_rank(99, 0.05)
+    (1, 5)
+    """
+    return math.floor((images + 1) * rate + _ROUNDING)
+
+
 def score_threshold(scores: Sequence[float] | np.ndarray, rate: float) -> float:
     """The smallest number above the ceil((n + 1)(1 - rate))-th smallest of n normal scores.
 
@@ -68,8 +77,7 @@ def score_threshold(scores: Sequence[float] | np.ndarray, rate: float) -> float:
         ConfigError, DataError: as :func:`check_rate`.
     """
     check_rate("fpr", rate, len(scores))
-    allowed = math.floor((len(scores) + 1) * rate + _ROUNDING)
-    kept = np.sort(np.asarray(scores, np.float64))[len(scores) - allowed]
+    kept = np.sort(np.asarray(scores, np.float64))[len(scores) - threshold_rank(len(scores), rate)]
     return float(np.nextafter(kept, np.inf))
 
 

@@ -23,6 +23,7 @@ from bayes_pfl.errors import ConfigError
 from bayes_pfl.fit.calibration import Calibration, load_calibration, settings_of
 from bayes_pfl.fit.profile import Profile, ProfileLike
 from bayes_pfl.fit.profile_files import load_profile
+from bayes_pfl.fit.review import needs_review
 from bayes_pfl.model.network import BayesPFLNetwork
 
 WORTH_A_LOOK = 0.5
@@ -43,8 +44,7 @@ class Verdict(NamedTuple):
 
     Attributes:
         label: 1 if the score reached the threshold, else 0.
-        needs_review: whether the credible interval straddles the threshold: low < threshold and
-            threshold <= high. The prompt pairs, asked one by one, do not agree on the label then.
+        needs_review: whether it did not, but nearly: :func:`bayes_pfl.fit.review.needs_review`.
         p_value: share of normal images that score as high, by the calibration.
     """
 
@@ -114,15 +114,15 @@ class Decision:
         """Map values at the two ends of the colours of a run."""
         return COMBINED_RANGE if self.references else model.config.scoring.map_range
 
-    def verdict(self, score: float, low: float, high: float) -> Verdict:
-        """Judge a score with its credible interval."""
+    def verdict(self, score: float) -> Verdict:
+        """Judge a score."""
         if self.threshold is None:
             return Verdict()
-        return Verdict(
-            int(reaches(score, self.threshold)),
-            bool(reaches(high, self.threshold) and not reaches(low, self.threshold)),
-            self.calibration.p_value(score) if self.calibration else None,
-        )
+        label = int(reaches(score, self.threshold))
+        if self.calibration is None:
+            return Verdict(label)
+        p_value = self.calibration.p_value(score)
+        return Verdict(label, needs_review(label, p_value), p_value)
 
 
 def resolve_decision(

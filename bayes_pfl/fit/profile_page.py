@@ -5,6 +5,7 @@ from __future__ import annotations
 from bayes_pfl.data.roi_files import FOLDER
 from bayes_pfl.detect.references import References
 from bayes_pfl.fit.profile import Profile
+from bayes_pfl.fit.threshold_cost import ThresholdCost
 
 _LISTED = 200
 
@@ -23,6 +24,7 @@ def page_of(profile: Profile) -> str:
         "",
         *_thresholds(profile),
         "",
+        *_cost(profile),
         *_name(profile),
         f"Settings that a run must share: class name {_plain(settings.class_name)}, "
         f"{settings.samples} samples, {settings.precision}, {settings.image_size} px, seed "
@@ -95,6 +97,11 @@ def _thresholds(profile: Profile) -> list[str]:
         f"it. Map threshold {found.pixel_threshold:.4f}: at most {found.pixel_fpr:g} of their "
         "pixels."
     ]
+
+
+def _cost(profile: Profile) -> list[str]:
+    cost = ThresholdCost.of(profile)
+    return [" ".join(cost.sentences(_plain)), ""] if cost else []
 
 
 def _name(profile: Profile) -> list[str]:

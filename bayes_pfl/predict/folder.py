@@ -34,6 +34,7 @@ from bayes_pfl.predict.tables import writing_to
 from bayes_pfl.report.runs import report_of_run
 from bayes_pfl.support.files import write_atomically
 from bayes_pfl.support.journal import Journal, is_end
+from bayes_pfl.support.processes import usable_cores
 from bayes_pfl.support.progress import NullProgress, Progress
 from bayes_pfl.support.run_names import JOURNAL_NAME, SUMMARY_NAME
 
@@ -229,7 +230,7 @@ class FolderRun:
         """
         waiting: deque[list[Drawn]] = deque()
         # Threads that draw spend most of their time in libraries that run in parallel.
-        with ThreadPoolExecutor(max(2, min(8, (os.cpu_count() or 2) // 2))) as pool:
+        with ThreadPoolExecutor(max(2, min(8, usable_cores() // 2))) as pool:
             try:
                 for chosen in (ledger.retried, ledger.waiting):
                     with closing(self._scored(chosen)) as batches:

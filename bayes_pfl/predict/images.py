@@ -119,7 +119,7 @@ def _result(
     spread, roi = scores.spread, item.roi
     return AnomalyResult(
         **scores.figures,
-        **rule.verdict(scores.score, scores.low, scores.high)._asdict(),
+        **rule.verdict(scores.score)._asdict(),
         interval=(scores.low, scores.high),
         anomaly_map=resize_map(scores.map, item.size, roi),  # type: ignore[arg-type]
         uncertainty_map=None if spread is None else resize_map(spread, item.size, roi),

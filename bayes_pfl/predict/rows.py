@@ -25,7 +25,7 @@ class Row:
         label: 1 if the score reached the threshold, else 0; None without a threshold.
         error: why the image could not be read, or its map or overlay not be written.
         score_low, score_high: ends of the score's credible interval.
-        needs_review: 1 if these straddle the threshold, else 0; None without a threshold.
+        needs_review: 1 if it did not but nearly, else 0; None without a calibration.
         p_value: share of normal images that score as high; None without a calibration.
         words_score, memory_score: with references, the score by words alone, in [0, 1], and the
             distance to the references, in [0, 2]; else None.
@@ -122,7 +122,7 @@ def scored_row(
         return row
     if not scored.finite:
         return replace(row, error="score is not finite: use precision bfloat16 or float32")
-    verdict = rule.verdict(scored.score, scored.low, scored.high)
+    verdict = rule.verdict(scored.score)
     return replace(
         row,
         **scored.figures,

@@ -81,7 +81,7 @@ class Summary:
     Attributes:
         images, succeeded, failed: counts; an image whose map could not be written has failed too.
         anomalous: scores that reached the threshold; None without one.
-        review: images whose credible interval straddles the threshold; None without one.
+        review: images just below the threshold; None without a calibration.
         resumed: images that an earlier, stopped run had done.
         dropped: images that such a run had done and that are gone now: they have no row.
         seconds: from the first file to the last row, without loading the model; of a resumed run,
@@ -159,7 +159,9 @@ class Summary:
         self.images, self.failed = counts.images, counts.failed
         self.succeeded = counts.images - counts.failed
         if self.settings.get("threshold") is not None:
-            self.anomalous, self.review = counts.anomalous, counts.review
+            self.anomalous = counts.anomalous
+        if self.calibration is not None:
+            self.review = counts.review
         self.highest, self.failures = counts.highest, counts.failures
         self.tiled, self.tile_sides = counts.tiled, counts.tile_sides
         self.seconds = round(seconds, 3)

@@ -35,7 +35,7 @@ class ReportEntry:
         group: class name, or dataset and category.
         low, high: credible interval of the score.
         truth: 0 normal, 1 anomalous.
-        review: whether the interval contains the run's threshold.
+        review: whether the score is just below the run's threshold.
         size: such as "640×480".
         error: why it has no score, or which file is missing.
         picture: path of the file with its panels, relative to the page.

@@ -1,4 +1,4 @@
-"""Which process of ``torchrun`` this is, and which one reports an error; SIGTERM as an error."""
+"""Cores of this process, which one of ``torchrun`` it is and which reports an error; SIGTERM."""
 
 from __future__ import annotations
 
@@ -16,6 +16,13 @@ _ERRORS = "bayes-pfl: errors"  # key in the store that torchrun's processes shar
 
 class StoppedElsewhere(BayesPFLError):
     """Another process of the run failed, and reports the error; this one only stops."""
+
+
+def usable_cores() -> int:
+    """Processor cores that this process may use, where the system says it, else all: at least 1."""
+    if hasattr(os, "sched_getaffinity"):  # fewer than there are in a job of a cluster
+        return len(os.sched_getaffinity(0))
+    return os.cpu_count() or 1
 
 
 def launched_outside() -> bool:

@@ -23,6 +23,7 @@ from bayes_pfl.model.network import BayesPFLNetwork
 from bayes_pfl.model.sampling import PromptNoise
 from bayes_pfl.support.progress import Progress
 from bayes_pfl.train.augmentation import AugmentedDataset, TrainTransform
+from bayes_pfl.train.devices import reading_processes
 from bayes_pfl.train.feature_cache import FeatureCache, cache_key
 from bayes_pfl.train.step import MicroBatch
 
@@ -143,7 +144,7 @@ class TrainingBatches:
         loader = DataLoader(
             self.dataset,
             batch_sampler=order,
-            num_workers=self.config.workers,
+            num_workers=reading_processes(self.config.workers, self.fabric),
             generator=torch.Generator(),  # without it a seed is drawn from the global one
         )
         return self.fabric.setup_dataloaders(loader, use_distributed_sampler=False)

@@ -8,16 +8,20 @@ from __future__ import annotations
 
 import logging
 import os
+from collections.abc import Sequence
 from typing import Any
 
 import torch
 from lightning_fabric import Fabric
+from lightning_fabric.loggers import Logger
 from lightning_fabric.plugins.environments import LightningEnvironment, TorchElasticEnvironment
 from lightning_fabric.strategies import DDPStrategy
 
 from bayes_pfl.errors import ConfigError
-from bayes_pfl.support.processes import launched_outside
+from bayes_pfl.support.processes import launched_outside, usable_cores
 
+MOST_READING = 16
+"""Most reading processes that a process of a run starts unasked: each holds batches in memory."""
 ACCELERATORS = ("auto", "cpu", "cuda", "gpu", "mps")
 
 
@@ -64,11 +68,14 @@ def _check_devices(accelerator: str, devices: int) -> None:
         )
 
 
-def join_devices(accelerator: str, devices: int, precision: Any) -> Fabric:
+def join_devices(
+    accelerator: str, devices: int, precision: Any, loggers: Sequence[Logger] = ()
+) -> Fabric:
     """The launched Fabric of this process, which runs alone or as one of several."""
     outside = launched_outside()
+    logging_to = list(loggers)
     if devices == 1 and not outside:
-        fabric = Fabric(accelerator=accelerator, devices=1, precision=precision)
+        fabric = Fabric(accelerator=accelerator, devices=1, precision=precision, loggers=logging_to)
     else:
         # It logs every process that joins, which no user can act on.
         logging.getLogger("lightning_fabric.utilities").setLevel(logging.WARNING)
@@ -81,9 +88,26 @@ def join_devices(accelerator: str, devices: int, precision: Any) -> Fabric:
             strategy=_Strategy(),
             precision=precision,
             plugins=[TorchElasticEnvironment() if outside else LightningEnvironment()],
+            loggers=logging_to,
         )
     fabric.launch()
     return fabric
+
+
+def reading_processes(workers: int | None, fabric: Fabric) -> int:
+    """Processes that read images for this process of the run.
+
+    Args:
+        workers: what the user chose; None for what the machine has cores for. Beside a GPU they are
+            shared among the run's processes here, each of which keeps one for itself; on the CPU
+            there are 0, because computing takes every core.
+    """
+    if workers is not None:
+        return workers
+    if fabric.device.type == "cpu":
+        return 0
+    here = getattr(fabric.strategy, "num_processes", 1)
+    return min(MOST_READING, max(1, usable_cores() // here - 1))
 
 
 class _Strategy(DDPStrategy):

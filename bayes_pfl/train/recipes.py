@@ -24,7 +24,7 @@ from bayes_pfl.config import (
 from bayes_pfl.errors import ConfigError
 
 RUN_ENTRIES = (
-    *("data", "dataset", "categories", "processes"),
+    *("data", "dataset", "categories", "processes", "init"),
     *("validation_data", "validation_dataset", "validation_categories"),
 )
 """Entries of a run's config.json that describe its data, not its settings."""

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -35,6 +35,8 @@ from bayes_pfl.support.processes import (
 )
 from bayes_pfl.support.progress import NullProgress, Progress
 from bayes_pfl.train.devices import count_processes, join_devices
+from bayes_pfl.train.first_weights import InitialCheckpoint
+from bayes_pfl.train.loggers import check_loggers, make_loggers
 from bayes_pfl.train.run_files import SETTINGS_NAME, STATE_NAME
 from bayes_pfl.train.spawning import spawn
 from bayes_pfl.train.state import TrainingState
@@ -56,6 +58,9 @@ class TrainingRequest:
         cache: folder for the tokens of augmented views; None encodes every image in every epoch.
         resume: continue after the last finished epoch of ``out``.
         prompts, flow, ablation: of the model.
+        init: the checkpoint whose weights and further settings the model begins with; None for new
+            weights. See :func:`bayes_pfl.train.first_weights.find_initial`.
+        loggers: of :data:`bayes_pfl.train.loggers.LOGGERS`.
     """
 
     data: Path
@@ -73,14 +78,31 @@ class TrainingRequest:
     ablation: AblationConfig = AblationConfig()
     prompts: PromptConfig = PromptConfig()
     flow: FlowConfig = FlowConfig()
+    init: InitialCheckpoint | None = None
+    loggers: tuple[str, ...] = ("tensorboard",)
 
     def model(self, samples: list[Sample], validation: list[Sample]) -> ModelConfig:
-        """The model to train on these samples."""
-        seen = ({f"{s.dataset}/{s.category}" for s in part} for part in (samples, validation))
-        record = TrainingRecord("test", *(tuple(sorted(names)) for names in seen))
-        return ModelConfig(
-            self.backbone, self.prompts, self.flow, ablation=self.ablation, training=record
+        """The model to train on these samples.
+
+        Raises:
+            ConfigError: the weights of ``init`` belong to another model.
+        """
+        trained, validated = (
+            tuple(sorted({f"{s.dataset}/{s.category}" for s in part}))
+            for part in (samples, validation)
         )
+        record = TrainingRecord("test", trained, validated)
+        config = replace(
+            self.init.config if self.init else ModelConfig(),
+            backbone=self.backbone,
+            prompts=self.prompts,
+            flow=self.flow,
+            ablation=self.ablation,
+            training=self.init.record(record) if self.init else record,
+        )
+        if self.init:
+            self.init.check(config)
+        return config
 
 
 def run_training(request: TrainingRequest, progress: Progress | None = None) -> TrainingState:
@@ -113,6 +135,8 @@ def _prepare(request: TrainingRequest) -> tuple[TrainingRequest, list[Sample], l
         )
     config = request.config
     count_processes(request.accelerator, request.devices, config.batch_size, config.accumulate)
+    check_loggers(request.loggers)
+    request.model([], [])  # raises where it does not fit the first weights
     return request, *training_data(request)
 
 
@@ -121,19 +145,22 @@ def _train(
 ) -> TrainingState:
     """What each process of the run does, whether it is the only one or one of several."""
     config = request.config
-    fabric = join_devices(request.accelerator, request.devices, config.precision)
+    loggers = make_loggers(request.loggers, request.out)
+    fabric = join_devices(request.accelerator, request.devices, config.precision, loggers)
     if config.precision == "bf16-mixed":
         warn_if_slow(fabric.device, torch.bfloat16)
     with torch.random.fork_rng(devices=[]):  # modules draw from the global random state
         torch.manual_seed(config.seed)
         model = build_model(request.model(samples, validation))
+    if request.init:
+        request.init.load_into(model)
     trainer = Trainer(
         model, config, samples, validation, request.out, fabric, progress, request.cache
     )
     if fabric.is_global_zero:
         if request.resume and trainer.files:
             trainer.files.check_resumable(model.config)
-        _write_settings(request, trainer)
+        trainer.figures.begin(_write_settings(request, trainer))
     state = trainer.run(resume=request.resume)
     if fabric.is_global_zero:
         _write(request.out / "results.json", {"best": state.best, "history": state.history})
@@ -211,7 +238,8 @@ def _read(path: Path, card: str | None) -> list[Sample]:
     return read_dataset(card, path) if card else read_source(path)
 
 
-def _write_settings(request: TrainingRequest, trainer: Trainer) -> None:
+def _write_settings(request: TrainingRequest, trainer: Trainer) -> dict[str, Any]:
+    """Write and return the settings of the run."""
     fabric, samples = trainer.fabric, trainer.batches.dataset.samples
     settings = {
         "data": str(request.data),
@@ -221,12 +249,14 @@ def _write_settings(request: TrainingRequest, trainer: Trainer) -> None:
         "categories": sorted({sample.category for sample in samples}),
         "validation_categories": sorted({sample.category for sample in trainer.validation}),
         "processes": fabric.world_size,
+        "init": request.init.name if request.init else None,
         "train": asdict(request.config),
         "model": asdict(trainer.model.config),
     }
     _write(request.out / SETTINGS_NAME, settings)
     device = str(fabric.device) if fabric.world_size == 1 else fabric.device.type
     _write(request.out / "environment.json", environment(device))
+    return settings
 
 
 def _write(path: Path, data: Any) -> None:

@@ -1,4 +1,4 @@
-"""The files of a training run: metrics.csv, TensorBoard events, best/ and last/."""
+"""The files of a training run: metrics.csv, best/ and last/."""
 
 from __future__ import annotations
 
@@ -18,16 +18,10 @@ from bayes_pfl.config import ModelConfig, read_json_config
 from bayes_pfl.errors import CheckpointError
 from bayes_pfl.model.network import BayesPFLNetwork
 from bayes_pfl.support.files import raising_not_written, remove_leftovers, write_atomically
+from bayes_pfl.train.first_weights import STRUCTURE, check_same_beginning
 from bayes_pfl.train.state import TrainingState
 
 STATE_NAME, SETTINGS_NAME = "state.pt", "config.json"
-_STRUCTURE = {
-    "prompts": "prompt bank",
-    "flow": "--flow",
-    "attention_heads": "number of attention heads",
-    "ablation": "--without",
-}
-"""Sections of the model's config that a resumed run must not change, with their names."""
 
 
 class RunFiles:
@@ -42,19 +36,7 @@ class RunFiles:
         with raising_not_written(out, "choose another --out", CheckpointError):
             out.mkdir(parents=True, exist_ok=True)
         self._begun = (out / SETTINGS_NAME).is_file()
-        self._writer: Any = None
         remove_leftovers(out, out / "best", out / "last")
-
-    def log_step(
-        self, stage: int, epoch: int, index: int, per_epoch: int, values: dict[str, float]
-    ) -> None:
-        """Write the losses of one step for TensorBoard."""
-        if self._writer is None:
-            from torch.utils.tensorboard import SummaryWriter
-
-            self._writer = SummaryWriter(str(self.out / "tensorboard"))
-        for name, value in values.items():
-            self._writer.add_scalar(f"stage{stage}/{name}", value, epoch * per_epoch + index)
 
     def save_epoch(
         self, model: BayesPFLNetwork, state: TrainingState, extra: dict[str, Any], *, best: bool
@@ -82,12 +64,6 @@ class RunFiles:
             (self.out / "last").mkdir(exist_ok=True)
             write_atomically(self.out / "last" / STATE_NAME, buffer.getvalue())
         self.save_results(model, state, best=best)
-        if self._writer is not None:
-            row = state.history[-1]
-            self._writer.add_scalar(
-                f"stage{row['stage']}/validation_ap", row["validation_ap"], row["epoch"]
-            )
-            self._writer.flush()
 
     def save_results(self, model: BayesPFLNetwork, state: TrainingState, *, best: bool) -> None:
         """Write the checkpoints and metrics.csv; the model must be the one saved with ``state``."""
@@ -100,12 +76,6 @@ class RunFiles:
     def _keeping_epoch_before(self) -> AbstractContextManager[None]:
         mend = "the epoch before is intact: make room, then continue with --resume"
         return raising_not_written(self.out, mend, CheckpointError)
-
-    def close(self) -> None:
-        """Write the last events and stop TensorBoard's thread."""
-        if self._writer is not None:
-            self._writer.close()
-            self._writer = None
 
     def load_best(self, model: BayesPFLNetwork) -> None:
         """Load the weights and scoring settings of best/ into the model."""
@@ -130,11 +100,12 @@ class RunFiles:
             return
         begun = read_json_config(self.out / SETTINGS_NAME).get("model", {})
         now = json.loads(json.dumps(asdict(config)))  # lists in place of tuples
-        for section, name in _STRUCTURE.items():
+        for section, name in STRUCTURE.items():
             if begun.get(section, now[section]) != now[section]:
                 raise CheckpointError(
                     f"{self.out}: this run was started with another {name}; resume it with the same"
                 )
+        check_same_beginning(self.out, begun, config)
 
     def load_last(self, model: BayesPFLNetwork) -> dict[str, Any] | None:
         """Load the weights of the last finished epoch into the model; returns the rest of its file.

@@ -24,6 +24,7 @@ from bayes_pfl.errors import CheckpointError, ConfigError
 from bayes_pfl.model.network import BayesPFLNetwork
 from bayes_pfl.support.progress import NullProgress, Progress
 from bayes_pfl.train.batches import TrainingBatches
+from bayes_pfl.train.loggers import FigureLog
 from bayes_pfl.train.parameter_groups import parameter_groups, set_stage
 from bayes_pfl.train.run_files import RunFiles
 from bayes_pfl.train.state import TrainingState
@@ -63,6 +64,7 @@ class Trainer:
             raise ConfigError("last_batch = 'short': one device; use 'filled' with several")
         self.validation, self.progress = validation, progress or NullProgress()
         self.files = RunFiles(out) if fabric.is_global_zero else None
+        self.figures = FigureLog(fabric)
         self.batches = TrainingBatches(samples, model, config, fabric, self.progress, cache)
         self.state = TrainingState()
 
@@ -74,15 +76,16 @@ class Trainer:
                 a loss that is not finite.
             DataError: a sample that cannot be read.
         """
+        finished = False
         try:
             optimization = self._restore() if resume else None
             self._run_stages(optimization)
             if self.files and self.state.map_range:
                 self.model.update_scoring(map_range=self.state.map_range)  # colours of overlays
                 save_checkpoint(self.model, self.files.out / "best")
+            finished = True
         finally:
-            if self.files:
-                self.files.close()
+            self.figures.close(finished=finished)
         return self.state
 
     def _restore(self) -> dict[str, Any] | None:
@@ -167,8 +170,7 @@ class Trainer:
             schedule.step()
             self._check_finite(values, title, index)
             sums = {name: sums.get(name, 0.0) + value for name, value in values.items()}
-            if self.files:
-                self.files.log_step(stage, epoch, index, count, values)
+            self.figures.log(stage, values, len(self.state.history) * count + index)
             self.progress.advance(1, values)
         means = {name: value / count for name, value in sums.items()}
         self._close_epoch(means, time.perf_counter() - started, optimizer, schedule)
@@ -190,6 +192,10 @@ class Trainer:
         extra["precision"] = self.fabric.strategy.precision.state_dict()  # the scale of 16-mixed
         if self.files:
             self.files.save_epoch(self.model, self.state, extra, best=improved)
+        of_epoch = {name: value for name, value in row.items() if name not in ("stage", "epoch")}
+        steps = len(self.state.history) * self.batches.per_epoch
+        self.figures.log(stage, of_epoch, steps - 1)  # with the last step of the epoch
+        self.figures.save()
 
     def _check_finite(self, values: dict[str, float], title: str, index: int) -> None:
         if not math.isfinite(values["total"]):

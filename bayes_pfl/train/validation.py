@@ -21,6 +21,7 @@ from bayes_pfl.evaluate.scoring import (
 from bayes_pfl.model.network import BayesPFLNetwork
 from bayes_pfl.support.progress import Progress
 from bayes_pfl.train.batches import SEED_STRIDE
+from bayes_pfl.train.devices import reading_processes
 from bayes_pfl.train.state import TrainingState
 
 
@@ -48,7 +49,7 @@ def validate(
     settings = EvaluationSettings(
         samples=config.validation_samples,
         batch_size=batch_size,
-        workers=config.workers,
+        workers=reading_processes(config.workers, fabric),
         smoothing=config.validation_smoothing,
         smooth_masks=True,  # as in training
         seed=_seed(config, state),

@@ -137,7 +137,46 @@ def two_faults(world: World) -> str:
     return line
 
 
+def trained(*options: object) -> See:
+    """Options of train: the line it refuses with, before it makes a folder."""
+
+    def see(world: World) -> str:
+        data, out = one_image(world.folder / "data"), world.folder / "out"
+        begin = ("--init", world.checkpoint) if "--init" not in options else ()
+        line = world.refused("train", "--data", data, "--out", out, *begin, *options)
+        assert not out.exists()
+        return line
+
+    return see
+
+
+def no_package(world: World) -> str:
+    with world.patch() as patch:
+        patch.setattr("importlib.util.find_spec", lambda name: None)
+        return trained("--logger", "wandb")(world)
+
+
 CASES = (
+    Case(
+        "train --init of a head on another backbone",
+        "`--backbone: ViT-B-32 here, but...was trained with local-dir:...; leave it out`",
+        trained("--backbone", "ViT-B-32"),
+    ),
+    Case(
+        "train --init of a head with other layers",
+        "`--layers: (1,) here, but...was trained with (`",
+        trained("--layers", "1"),
+    ),
+    Case(
+        "train --init with a checkpoint that is not there",
+        "`checkpoint 'nothing' not found`",
+        trained("--init", "nothing"),
+    ),
+    Case(
+        "train --logger whose package is missing",
+        "`--logger wandb: wandb is not installed; pip install 'bayes-pfl[wandb]'`",
+        no_package,
+    ),
     Case(
         "device that is not there",
         "`device = 'cuda:77': there is none here; use...cpu`",

@@ -18,17 +18,9 @@ BELOW = float(np.nextafter(np.float32(0.5), np.float32(0)))
 
 def test_a_score_at_the_threshold_is_anomalous():
     rule = Decision(threshold=0.5)
-    assert rule.verdict(0.5, 0.5, 0.5).label == 1
-    assert rule.verdict(BELOW, BELOW, BELOW).label == 0
-
-
-def test_an_interval_is_straddling_if_its_ends_get_different_labels():
-    rule = Decision(threshold=0.5)
-    assert rule.verdict(0.5, BELOW, 0.5).needs_review is True
-    assert rule.verdict(0.6, 0.5, 0.7).needs_review is False
-    assert rule.verdict(0.4, 0.3, BELOW).needs_review is False
-    assert rule.verdict(0.6, 0.5, 0.6).needs_review is False
-    assert rule.verdict(0.5, 0.4, 0.5).needs_review is True
+    assert rule.verdict(0.5).label == 1
+    assert rule.verdict(BELOW).label == 0
+    assert rule.verdict(0.5).needs_review is None  # no normal pictures say what is near
 
 
 def test_prediction_and_evaluation_agree_at_a_tie():
@@ -38,12 +30,12 @@ def test_prediction_and_evaluation_agree_at_a_tie():
         predicted = deploy_score(torch.tensor(text), torch.tensor(mapped)).item()
         row = ImageRow("", "", 0, True, float(text), float(mapped), 0.0, 0.0, 0.0)
         for threshold in (predicted, math.nextafter(predicted, 1), math.nextafter(predicted, 0)):
-            label = Decision(threshold).verdict(predicted, predicted, predicted).label
+            label = Decision(threshold).verdict(predicted).label
             assert reaches(row.deploy_score, threshold) == label == (predicted >= threshold)
 
 
 def test_nothing_is_decided_without_a_threshold():
-    assert Decision().verdict(0.5, 0.4, 0.6) == Verdict(None, None, None)
+    assert Decision().verdict(0.5) == Verdict(None, None, None)
 
 
 def test_rates_of_an_evaluation_count_a_score_at_the_threshold():

@@ -43,7 +43,7 @@ def hostile_run(model: BayesPFL, base: Path) -> None:
 
 
 def entries(count: int) -> list[ReportEntry]:
-    """Images with scores k/count; every third is anomalous."""
+    """Images with scores k/count; every third is anomalous; just below 0.5 they are to review."""
     return [
         ReportEntry(
             f"image {k:04}.png",
@@ -53,6 +53,7 @@ def entries(count: int) -> list[ReportEntry]:
             high=min(1.0, k / count + 0.1),
             uncertainty=(k * 7 % count) / (2 * count),
             truth=int(k % 3 == 0),
+            review=0.45 < k / count < 0.5,
         )
         for k in range(count)
     ]

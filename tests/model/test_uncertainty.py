@@ -6,8 +6,6 @@ import torch
 from sklearn.metrics import roc_auc_score
 
 from bayes_pfl import BayesPFL
-from bayes_pfl.fit.calibrate import CalibrationOptions, calibrate
-from bayes_pfl.fit.decision import Decision
 from bayes_pfl.model.maps import highest_pixels, mean_and_spread, pairs_at
 from bayes_pfl.model.scoring import credible_interval, deploy_scores
 from bayes_pfl.rendering import TEST_CATEGORIES, render
@@ -90,14 +88,6 @@ def test_interval_is_made_of_linear_quantiles():
     assert torch.equal(one[0], one[1])
 
 
-def test_review_is_wanted_where_the_interval_straddles_the_threshold():
-    for low, high, wanted in ((0.4, 0.6, True), (0.5, 0.6, False), (0.4, 0.5, True),
-                              (0.4, 0.49, False), (0.6, 0.7, False)):  # fmt: skip
-        assert Decision(threshold=0.5).verdict(0.5, low, high).needs_review is wanted
-    nothing = Decision().verdict(0.5, 0.4, 0.6)
-    assert nothing.label is nothing.needs_review is nothing.p_value is None
-
-
 def test_half_precision_logits_give_float32():
     given = [layer.bfloat16() for layer in differences(layer_logits())]
     assert pairs_at(given, GRID, SIZE, torch.zeros(2, 3, dtype=torch.long)).dtype == torch.float32
@@ -145,36 +135,6 @@ def test_errors_and_uncertainty_over_all_unseen_categories(capsys):
             f"\n{images} images: uncertainty {spread:.3f}, ratio {ratio:.3f}, distance {near:.3f}"
         )
     assert spread > 0.6 and near > spread
-
-
-def verdicts(model, categories, normals, others):
-    """(n, 3): whether the label is wrong, whether review is wanted, width of the interval."""
-    rows = []
-    for name in categories:
-        good = [render(name, 5, index, size=256).image for index in range(normals)]
-        found = calibrate(model, good, name, CalibrationOptions(keep_outliers=True))
-        new = [
-            render(name, 6, index, size=256, defect="random" if index % 2 else None)
-            for index in range(others)
-        ]
-        results = model.predict_stream([one.image for one in new], name, calibration=found)
-        for one, result in zip(new, results, strict=True):
-            low, high = result.interval
-            rows.append((result.label != int(one.mask.any()), result.needs_review, high - low))
-    return np.array(rows)
-
-
-@pytest.mark.slow
-def test_wrong_labels_and_review_over_all_unseen_categories(capsys):
-    model = BayesPFL.from_pretrained("bayes-pfl-tiny", device="cpu")
-    wrong, review, width = verdicts(model, TEST_CATEGORIES, normals=20, others=20).T
-    review = review.astype(bool)
-    auroc = roc_auc_score(wrong, width)
-    marked, rest = wrong[review], wrong[~review]
-    with capsys.disabled():
-        print(f"\nreview: {marked.mean():.3f} of {len(marked)} wrong, others: ", end="")
-        print(f"{rest.mean():.3f} of {len(rest)}; AUROC by width {auroc:.3f}")
-    assert marked.mean() > rest.mean() and auroc > 0.5
 
 
 def test_the_middle_of_four_patches_is_their_mean():

@@ -68,6 +68,7 @@ def world(tmp_path, monkeypatch, checkpoint_dir, clip_dir):
     (tmp_path / "brackets.yaml").write_text(card, encoding="utf-8")
     for name in ("runs/a", "runs/b", "runs/visa", "runs/mvtec", "runs/whole"):
         shutil.copytree(checkpoint_dir, tmp_path / name)
+    (tmp_path / "tenth.json").write_text('{"lr_other": 1e-4}', encoding="utf-8")
     for part in ("flow", "specific", "agnostic", "attention"):
         shutil.copytree(checkpoint_dir, tmp_path / f"runs/without-{part}")
     for name in ("a", "b"):
@@ -111,7 +112,7 @@ def test_commands_run_one_after_the_other(page, world, clip_dir, capsys):
         assert command("fit", "NORMALS", "--class-name", "metal nut", "--out", "part") == 0
     for words in lines:
         if words[0] == "train":
-            shutil.rmtree(words[words.index("--out") + 1])
+            shutil.rmtree(words[words.index("--out") + 1], ignore_errors=True)
     for words in lines:
         code = command(*in_short(words, clip_dir))
         said = capsys.readouterr()

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import hashlib
 import json
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 
 from bayes_pfl.errors import ConfigError
+from bayes_pfl.support.processes import usable_cores
 from pretraining.lite_weights import SOURCES, STAGES
 
 
@@ -43,7 +44,7 @@ class PretrainConfig:
             the model card; half as many again are of the categories of training.
         threads: of PyTorch, for the tuning; 0 leaves its own choice. Another number of them
             changes sums in their last digits, and so the weights.
-        workers: processes that render and embed, one thread each.
+        workers: processes that render and embed, one thread each; by default one for each core.
     """
 
     seed: int = 0
@@ -73,7 +74,7 @@ class PretrainConfig:
     picture_names: bool = True
     validation_pictures: int = 60
     threads: int = 2
-    workers: int = 2
+    workers: int = field(default_factory=usable_cores)
 
     def __post_init__(self) -> None:
         least = {

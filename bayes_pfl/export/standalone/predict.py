@@ -109,11 +109,11 @@ def verdict(manifest: dict[str, Any], numbers: dict[str, Any]) -> dict[str, Any]
     """The columns that thresholds and normal scores add."""
     found: dict[str, Any] = {"compared_with": manifest["compared_with"]}
     if (threshold := manifest["threshold"]) is not None:
-        reached = {x: np.float32(numbers[x]) >= threshold for x in ("score", "low", "high")}
-        found["label"] = int(reached["score"])
-        found["needs_review"] = int(reached["high"] and not reached["low"])
+        found["label"] = int(np.float32(numbers["score"]) >= threshold)
     if known := manifest["normal_scores"]:
         found["p_value"] = p_value(known, numbers["score"])
+        near = found["p_value"] <= manifest["review_p"]
+        found["needs_review"] = int(not found["label"] and near)
     return found
 
 

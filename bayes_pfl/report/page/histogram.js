@@ -71,7 +71,7 @@ function share(part, whole) {
 function drawCounts() {
   const items = [['flag', count(flagged), 'flagged: at or above the threshold'],
     ['', scored.length - count(flagged), 'below']];
-  if (known.low || known.review) items.push(['', count(doubtful), 'to review: the interval contains the threshold']);
+  if (known.review) items.push(['', count(doubtful), "to review: just below the run's threshold"]);
   if (labelled) {
     const [found, bad] = [count((row) => row.truth === 1 && flagged(row)), count((row) => row.truth === 1)];
     const [alarms, good] = [count(SHOWN.alarms[1]), count((row) => row.truth === 0)];

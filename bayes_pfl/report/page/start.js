@@ -54,7 +54,7 @@ function saveList() {
 
 function startTools() {
   document.documentElement.style.setProperty('--panels', data.panels.length);
-  const offered = Object.entries(SHOWN).filter(([key]) => (key === 'review' ? known.low || known.review
+  const offered = Object.entries(SHOWN).filter(([key]) => (key === 'review' ? known.review
     : key === 'alarms' || key === 'missed' ? labelled : key === 'errors' ? known.error : true));
   options(byId('show'), offered.map(([key, [text]]) => [key, text]));
   options(byId('sort'), SORTS.map(([, , text], place) => [place, text]));

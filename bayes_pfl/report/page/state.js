@@ -19,8 +19,8 @@ const state = {
 const byId = (id) => document.getElementById(id);
 const three = (value) => (value === null ? '' : value.toFixed(3));
 const flagged = (row) => row.score !== null && state.threshold !== null && row.score >= state.threshold;
-const doubtful = (row) => (row.low === null || row.high === null || state.threshold === null
-  ? row.review === true : row.low < state.threshold && state.threshold <= row.high);
+// Of the run's own threshold: what is near another one, only the normal pictures could say.
+const doubtful = (row) => row.review === true && state.threshold === data.threshold;
 const wrong = (row) => row.truth !== null && row.score !== null && flagged(row) !== (row.truth === 1);
 
 function make(tag, properties = {}, ...children) {
