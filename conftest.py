@@ -30,6 +30,7 @@ _TAKEN_AWAY = (
     *("RANK", "LOCAL_RANK", "LOCAL_WORLD_SIZE", "WORLD_SIZE", "GROUP_RANK", "ROLE_", "MASTER_"),
     *("TORCHELASTIC_", "SLURM_", "PMI_", "OMPI_"),
     *("PYTHONWARNINGS", "PYTHONUTF8", "PYTHONIOENCODING", "PYTHONCOERCECLOCALE"),
+    "BAYES_PFL_TOKEN",
     "PYTHONDONTWRITEBYTECODE",  # every process of a test would compile the package again
     *("LC_", "LANG", "FORCE_COLOR", "CLICOLOR", "COLORTERM", "TTY_", "LINES", "_TYPER_"),
 )

@@ -135,8 +135,9 @@ class AnomalyDetector(OutlierMixin, BaseEstimator):
         """Fit to normal images; no weight is changed.
 
         Args:
-            X: paths or images, or an array (n, H, W, 3), one at least. `predict` needs 20, with
-                `fpr` below 0.048 more, and so does words_only.
+            X: paths or images, or an array (n, H, W, 3), one at least. `predict` needs two; below
+                1 / `fpr` - 1 images its false positive rate is 1 / (n + 1), the lowest that so few
+                can guarantee. words_only needs 20.
             y: not used; there for pipelines.
 
         Raises:
@@ -175,13 +176,12 @@ class AnomalyDetector(OutlierMixin, BaseEstimator):
         """`score_samples` minus `offset_`, (n,): negative for outliers.
 
         Raises:
-            DataError: `fit` had too few images for a threshold.
+            DataError: `fit` had one image alone, which gives no threshold.
         """
         check_is_fitted(self, "profile_")
         if self.calibration_ is None:
             raise DataError(
-                f"no threshold: {self.profile_.missing} more normal images are needed for fpr = "
-                f"{self.fpr:g}; score_samples needs none"
+                "no threshold: it needs a second normal image; score_samples needs none"
             )
         return self.score_samples(X) - self.offset_
 

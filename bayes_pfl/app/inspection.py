@@ -15,13 +15,13 @@ from bayes_pfl.checkpoints.load import load_checkpoint
 from bayes_pfl.data.images import SEVERAL, read_image
 from bayes_pfl.data.tiles import DEFAULT_OVERLAP
 from bayes_pfl.detect.results import AnomalyResult
-from bayes_pfl.detect.settings import ScoringSettings
 from bayes_pfl.errors import ConfigError, DataError
-from bayes_pfl.fit.decision import worth_a_look
+from bayes_pfl.fit.decision import Decision, worth_a_look
 from bayes_pfl.fit.profile import Profile
 from bayes_pfl.fit.profile_files import load_profile
 from bayes_pfl.model.network import BayesPFLNetwork
 from bayes_pfl.predict.images import predict_stream
+from bayes_pfl.predict.settings import FolderSettings
 from bayes_pfl.report.pictures import side_by_side
 
 _OVERLAY_SIDE = 640
@@ -34,8 +34,10 @@ class AppSettings:
     Attributes:
         checkpoints: the names on offer; the page cannot ask for any other.
         calibration: file of a calibration; its threshold is used where none is typed.
-        profile: folder of a profile: pictures are also compared with its normal ones, and its
-            threshold is used where none is typed.
+        profile: folder of the profile that is chosen at first: pictures are also compared with its
+            normal ones, and its threshold is used where none is typed.
+        profiles: folder of further profiles, where new ones are saved.
+        token: that every request must bring; None where only this computer reaches the page.
         tile, overlap: how large images are cut; see
             :class:`bayes_pfl.detect.settings.ScoringSettings`.
         max_files: files in one request.
@@ -49,6 +51,8 @@ class AppSettings:
     device: str | None = None
     calibration: Path | None = None
     profile: Path | None = None
+    profiles: Path | None = None
+    token: str | None = field(default=None, repr=False)
     tile: int | str | None = None
     overlap: float = DEFAULT_OVERLAP
     max_files: int = 64
@@ -59,12 +63,17 @@ class AppSettings:
 
 @dataclass(frozen=True)
 class InspectionRequest:
-    """What a person asks for; see :meth:`bayes_pfl.BayesPFL.predict`."""
+    """What a person asks for; see :meth:`bayes_pfl.BayesPFL.predict`.
+
+    Attributes:
+        profile: its folder; None for none.
+    """
 
     checkpoint: str
     class_name: str
     samples: int | None = None
     threshold: float | None = None
+    profile: Path | None = None
 
 
 @dataclass(frozen=True)
@@ -107,6 +116,22 @@ class Inspector:
             )
         return self._models[checkpoint]
 
+    def alone(self) -> threading.Lock:
+        """Within, no other request computes."""
+        return self._lock
+
+    def check_count(self, paths: Sequence[str]) -> None:
+        """Refuse more files than are taken at once.
+
+        Raises:
+            ConfigError: that many.
+        """
+        if len(paths) > self.settings.max_files:
+            raise ConfigError(
+                f"{len(paths)} images: {self.settings.max_files} at once; for more use "
+                "bayes-pfl predict"
+            )
+
     def inspect(self, paths: Sequence[str], request: InspectionRequest) -> Iterator[Inspected]:
         """Score the files in order, one result after the other.
 
@@ -114,12 +139,8 @@ class Inspector:
             ConfigError: too many files, too much time, or a setting that cannot be used.
             DataError: no class name, or one that cannot be used.
         """
-        if len(paths) > self.settings.max_files:
-            raise ConfigError(
-                f"{len(paths)} images: {self.settings.max_files} at once; for more use "
-                "bayes-pfl predict"
-            )
-        if not request.class_name.strip() and self.settings.profile is None:
+        self.check_count(paths)
+        if not request.class_name.strip() and request.profile is None:
             raise DataError("no class name; say what the images show, such as metal nut")
         with self._lock:
             started = time.monotonic()
@@ -133,7 +154,6 @@ class Inspector:
 
     def _inspect(self, paths: Sequence[str], request: InspectionRequest) -> Iterator[Inspected]:
         opened: deque[Inspected] = deque()
-        calibration = self.settings.calibration if request.threshold is None else None
         profile = self._profile(request)
         results = predict_stream(
             self.model(request.checkpoint),
@@ -141,7 +161,7 @@ class Inspector:
             request.class_name.strip() or None,
             self._scoring(request, profile),
             threshold=request.threshold,
-            calibration=calibration,
+            calibration=self._calibration(request),
             profile=profile,
         )
         for result in results:
@@ -152,26 +172,39 @@ class Inspector:
             yield Inspected(name, result, shown, _near(result))
         yield from opened
 
-    def _scoring(self, request: InspectionRequest, profile: Profile | None) -> ScoringSettings:
+    def resolved(self, request: InspectionRequest) -> tuple[FolderSettings, Decision]:
+        """The settings of a request, with every default, and what makes labels of its scores."""
+        profile = self._profile(request)
+        settings = replace(self._scoring(request, profile), threshold=request.threshold)
+        name = request.class_name.strip() or (profile.class_name if profile else "")
+        model = self.model(request.checkpoint)
+        return settings.resolved(model, name, self._calibration(request), "none", profile)
+
+    def _scoring(self, request: InspectionRequest, profile: Profile | None) -> FolderSettings:
         """Images one by one, so that each is shown when it is done; tiles of an image together."""
         tile, overlap = self.settings.tile, self.settings.overlap
         tiles = tile is not None or (profile is not None and profile.settings.tile is not None)
-        return ScoringSettings(
+        return FolderSettings(
             samples=request.samples, batch_size=8 if tiles else 1, tile=tile, overlap=overlap
         )
 
+    def _calibration(self, request: InspectionRequest) -> Path | None:
+        """The calibration of the app, unless the person typed a threshold or chose a profile."""
+        own = request.threshold is None and request.profile is None
+        return self.settings.calibration if own else None
+
     def _profile(self, request: InspectionRequest) -> Profile | None:
-        """The profile of the app; without its thresholds where the person typed one."""
-        if self.settings.profile is None:
+        """The profile; without its thresholds where the person typed one."""
+        if request.profile is None:
             return None
-        found = load_profile(self.settings.profile)
+        found = load_profile(request.profile)
         return found if request.threshold is None else replace(found, calibration=None)
 
     def _readable(self, paths: Sequence[str], opened: deque[Inspected]) -> Iterator[Image.Image]:
         """The images that can be read; adds all to ``opened``, the others with their errors."""
         for path in map(Path, paths):
             try:
-                self._check_size(path)
+                self.check_size(path)
                 image = read_image(path, max_pixels=self.settings.max_pixels)
             except DataError as error:
                 reason = str(error).removeprefix(f"{path}: ")
@@ -183,7 +216,12 @@ class Inspector:
             )
             yield image
 
-    def _check_size(self, path: Path) -> None:
+    def check_size(self, path: Path) -> None:
+        """Refuse a file of more bytes than are taken.
+
+        Raises:
+            DataError: that large.
+        """
         if (size := path.stat().st_size) > self.settings.max_bytes:
             raise DataError(
                 f"{path}: {size / 2**20:.0f} MiB, at most {self.settings.max_bytes / 2**20:.0f} "

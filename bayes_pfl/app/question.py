@@ -8,7 +8,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from bayes_pfl.errors import DataError
+from bayes_pfl.support.asgi import Refused
 from bayes_pfl.support.parsing import Malformed, parse_json, short
 
 API = "/gradio_api"
@@ -26,14 +26,6 @@ _SHOWN = re.compile(
     rf"|{API}/(?:queue/data|upload_progress|startup-events|app_id|heartbeat/\w+)"
 )
 _SESSION = re.compile(r"\w{1,64}", re.ASCII)
-
-
-class Refused(DataError):
-    """A request that is not answered: an HTTP status, and why in one line."""
-
-    def __init__(self, status: int, reason: str) -> None:
-        self.status = status
-        super().__init__(reason)
 
 
 def check_address(method: str, path: str) -> None:
@@ -82,15 +74,22 @@ def _question(
     if not (isinstance(session, str) and _SESSION.fullmatch(session)):
         raise Malformed("session_hash: letters and digits are wanted")
     match content.get("data"):
-        case [list() | None as files, str(), str(), str(), int() | float()] as values:
+        case [str()] as values:  # which profile is chosen
+            return _head(content) | {"data": values}
+        case [list() | None as files, str(), str(), str(), int() | float(), str()] as values:
             named = files or []
         case _:
-            raise Malformed("data: a list of files, three texts and a number are wanted")
+            raise Malformed("data: files, three texts, a number and a text are wanted, or one text")
     if len(named) > max_files:
         reason = f"{len(named)} images: {max_files} at once; for more use bayes-pfl predict"
         raise Refused(413, reason)
-    kept = _plain({key: content.get(key) for key in ("fn_index", "trigger_id", "session_hash")})
-    return kept | {"data": [files and [_file(entry, accept) for entry in named], *values[1:]]}
+    return _head(content) | {
+        "data": [files and [_file(entry, accept) for entry in named], *values[1:]]
+    }
+
+
+def _head(content: dict[str, Any]) -> dict[str, Any]:
+    return _plain({key: content.get(key) for key in ("fn_index", "trigger_id", "session_hash")})
 
 
 def _file(entry: Any, accept: Callable[[str], Path]) -> dict[str, Any]:

@@ -10,7 +10,6 @@ import contextlib
 import importlib.util
 import os
 import shutil
-import socket
 import tempfile
 import threading
 import weakref
@@ -22,9 +21,11 @@ from urllib.parse import urlsplit
 
 from bayes_pfl.app.gate import Gate
 from bayes_pfl.app.inspection import AppSettings, Inspector
-from bayes_pfl.app.stopping import GRACE, ending_on_signals
 from bayes_pfl.app.uploads import Uploads
 from bayes_pfl.errors import ConfigError
+from bayes_pfl.support.access import check_access, is_local
+from bayes_pfl.support.ports import bound_socket
+from bayes_pfl.support.stopping import ending_on_signals
 
 if TYPE_CHECKING:
     from fastapi import FastAPI
@@ -34,7 +35,10 @@ __all__ = ["AppSettings", "Inspector", "asgi_app", "run_app"]
 HOST = "127.0.0.1"
 _FIRST_PORT, _PORTS = 7860, 100
 _NAMES = ("127.0.0.1", "localhost")
+_ALL = ("0.0.0.0", "::")  # every address of this computer
 _CONNECTIONS = 256
+_GRACE = 2  # seconds in which open requests may finish
+_LIMIT = 5.0  # seconds from a signal to an end by force
 _REQUESTS_KEPT = 2  # requests of the largest size whose uploads fit on the disk together
 _POLICY = (
     "default-src 'self'; script-src 'self' 'unsafe-inline' 'unsafe-eval'; "
@@ -53,6 +57,7 @@ _HEADERS = {
 def run_app(
     settings: AppSettings,
     *,
+    host: str = HOST,
     port: int | None = None,
     browser: bool = True,
     on_start: Callable[[str], None] = lambda text: None,
@@ -60,45 +65,49 @@ def run_app(
     """Load the first checkpoint, then serve the page until it is stopped (Ctrl-C).
 
     Args:
+        host: address to listen on; one that other computers reach demands a token.
         port: of the page; None for the first free one from 7860.
         browser: whether to open the page in a browser.
         on_start: called with the address of the page.
 
     Raises:
-        ConfigError: Gradio is not installed, no port is free.
+        ConfigError: Gradio is not installed, no port is free, a token is missing or too short.
         BayesPFLError: the checkpoint cannot be loaded.
     """
+    check_access(host, settings.token)
     check_installed()
-    place = free_port(port)
+    place = free_port(port, host)
     inspector = Inspector(settings)
     inspector.model(settings.checkpoints[0])
     import uvicorn
 
-    page = asgi_app(inspector)
+    page = asgi_app(inspector, host)
     config = uvicorn.Config(
         page,
-        HOST,
+        host,
         place,
         log_level="warning",
         limit_concurrency=_CONNECTIONS,
-        timeout_graceful_shutdown=GRACE,
+        timeout_graceful_shutdown=_GRACE,
     )
     server = uvicorn.Server(config)
-    address = f"http://{HOST}:{place}"
-    on_start(f"{address}  (this computer only; Ctrl-C stops it)")
+    named = HOST if host in _ALL else f"[{host}]" if ":" in host else host
+    address = f"http://{named}:{place}"
+    whom = "this computer only" if is_local(host) else f"listens on {host}; the token is asked for"
+    on_start(f"{address}  ({whom}; Ctrl-C stops it)")
     if browser:
         timer = threading.Timer(1.0, webbrowser.open, (address,))
         timer.daemon = True
         timer.start()
     try:
-        with ending_on_signals(server, page.state.uploads.folder):
+        with ending_on_signals(server, _LIMIT, page.state.remove_uploads):
             server.run()
     finally:
         page.state.remove_uploads()
 
 
-def asgi_app(inspector: Inspector) -> FastAPI:
-    """The page as an ASGI application.
+def asgi_app(inspector: Inspector, host: str = HOST) -> FastAPI:
+    """The page as an ASGI application; with a token in its settings, every request must bring it.
 
     Requests for another host name are refused, so that no other site can reach the page through a
     name of its own that points to this computer; so are requests that a page of another origin
@@ -122,7 +131,9 @@ def asgi_app(inspector: Inspector) -> FastAPI:
     app.state.uploads = uploads
     app.state.remove_uploads = weakref.finalize(app, shutil.rmtree, folder, ignore_errors=True)
     app.add_middleware(Gate, uploads=uploads, settings=known)  # innermost: added first
-    app.add_middleware(TrustedHostMiddleware, allowed_hosts=list(_NAMES))
+    # A page that other computers reach has names that are not known here; it has a token.
+    names = [*_NAMES, host] if is_local(host) else ["*"]
+    app.add_middleware(TrustedHostMiddleware, allowed_hosts=names)
 
     @app.middleware("http")
     async def guarded(request: Any, follow: Any) -> Any:
@@ -137,7 +148,7 @@ def asgi_app(inspector: Inspector) -> FastAPI:
             app,
             build_page(inspector, uploads),
             path="/",
-            server_name=HOST,
+            server_name=host,
             footer_links=FOOTER,
             show_error=True,
             max_file_size=known.max_bytes,
@@ -162,19 +173,16 @@ def check_installed() -> None:
         raise ConfigError("gradio is not installed; run: pip install 'gradio>=6' (the extra [app])")
 
 
-def free_port(wanted: int | None) -> int:
+def free_port(wanted: int | None, host: str = HOST) -> int:
     """The port ``wanted`` if it is free; for None the first free one of a hundred.
 
     Raises:
         ConfigError: ``wanted`` is taken, or all hundred are.
     """
     for port in [wanted] if wanted else range(_FIRST_PORT, _FIRST_PORT + _PORTS):
-        with socket.socket() as probe:
-            probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-            with contextlib.suppress(OSError):
-                probe.bind((HOST, port))
-                return port
-    raise ConfigError(f"port {wanted or _FIRST_PORT} on {HOST} is taken; give another --port")
+        with contextlib.suppress(ConfigError), bound_socket(host, port):
+            return port
+    raise ConfigError(f"port {wanted or _FIRST_PORT} on {host} is taken; give another --port")
 
 
 def _turn_off_reports() -> None:

@@ -35,21 +35,45 @@ def app(
     profile: ProfileFolder = None,
     tile: opt.Tile = None,
     overlap: opt.Overlap = None,
+    profiles: Annotated[
+        Path | None,
+        Option(help="Folder of profiles to choose from, where profiles fitted in the app go."),
+    ] = None,
     device: opt.Device = None,
+    host: Annotated[
+        str, Option(help="Address to listen on; others than this computer's need a token.")
+    ] = "127.0.0.1",
+    token: Annotated[
+        str | None,
+        Option(
+            envvar="BAYES_PFL_TOKEN",
+            show_envvar=False,
+            help="Password of the page; better in the variable BAYES_PFL_TOKEN, because others may "
+            "see a command line.",
+        ),
+    ] = None,
     port: Annotated[
         int | None, Option(min=1, max=65535, help="Default: the first free one from 7860.")
     ] = None,
     browser: Annotated[bool, Option(help="Open the page in a browser.")] = True,
 ) -> None:
-    """A page on this computer: drop images, see overlays, scores and intervals."""
+    """A page in the browser: drop images, see overlays and scores; fit profiles of a part."""
     from bayes_pfl.app.server import AppSettings, run_app
 
     _, default = opened(profile, None)
     chosen = tuple(dict.fromkeys(checkpoint or [default]))
     run_app(
         AppSettings(
-            chosen, pretrained, device, calibration, profile, **opt.tiles_of(tile, overlap)
+            chosen,
+            pretrained,
+            device,
+            calibration,
+            profile,
+            profiles,
+            token,
+            **opt.tiles_of(tile, overlap),
         ),
+        host=host,
         port=port,
         browser=browser,
         on_start=opt.say,

@@ -26,6 +26,7 @@ from bayes_pfl.cli import (
     profiles,
     resize,
     scoreboard,
+    serve,
     synthesize,
     train,
 )
@@ -169,6 +170,7 @@ for command in (
     *(
         profiles.fit,
         export.export,
+        serve.serve,
         calibrate.calibrate,
         resize.resize,
         class_names.class_names,

@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     from bayes_pfl.predict.summary import Summary
 
 MapFormat = Literal["png16", "npy", "none"]
+Zoom = Literal["flagged", "all", "none"]
 EngineName = Annotated[
     Literal["local", "ray"],
     Option(help="local: this process. ray: a pool of workers, here or on a cluster; Parquet."),
@@ -91,6 +92,10 @@ def predict(
         bool, Option("--overlay-uncertainty", help="A third panel, where samples disagree.")
     ] = False,
     report: opt.Report = True,
+    zoom: Annotated[
+        Zoom,
+        Option(help="Images that the report also gets at full resolution, to zoom into."),
+    ] = "flagged",
     workers: opt.Workers = 0,
     window: opt.Window = None,
     tile: opt.Tile = None,
@@ -141,6 +146,7 @@ def predict(
         overlays=overlays,
         overlay_uncertainty=overlay_uncertainty,
         report=report,
+        zoom=zoom,
     )
     common: dict[str, Any] = {
         "class_name": names,

@@ -176,8 +176,8 @@ def _say(profile: Profile, out: Path) -> None:
         )
     else:
         opt.say(
-            f"no thresholds: {profile.missing} more pictures are needed for a false positive rate "
-            f"of {profile.fpr:g}; scores order the pictures all the same"
+            "no thresholds: they need a second normal picture; scores order the pictures all the "
+            "same"
         )
     if cost := ThresholdCost.of(profile):
         for line in cost.sentences():

@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 from PIL import Image
 
+from bayes_pfl.data.memory_file import MemoryFile, Source
 from bayes_pfl.data.pixels import array_to_rgb, to_uint8
 from bayes_pfl.errors import DataError
 from bayes_pfl.support.error_text import error_reason
@@ -20,6 +21,7 @@ Window = tuple[float, float]
 """Centre and width of the values that are shown, from black to white."""
 
 _MAGIC, _MAGIC_AT = b"DICM", 128
+_META_GROUP = 2
 _DEFLATED = "1.2.840.10008.1.2.1.99"
 _LONG = 2**16  # bytes of a value that is read only if it is asked for
 _ROWS_AT_ONCE = 256  # windows are computed in double precision
@@ -39,7 +41,7 @@ def is_named_by_number(path: Path) -> bool:
     return not suffix or suffix[1:].isdigit()
 
 
-def is_dicom(path: Path) -> bool:
+def is_dicom(path: Source) -> bool:
     """Whether a file begins as DICOM files do; false for one that cannot be opened."""
     if not path.is_file():  # reading a pipe waits
         return False
@@ -51,7 +53,7 @@ def is_dicom(path: Path) -> bool:
         return False
 
 
-def frame_count(path: Path) -> int:
+def frame_count(path: Source) -> int:
     """Frames that the header declares; 1 if it says nothing.
 
     Raises:
@@ -61,7 +63,7 @@ def frame_count(path: Path) -> int:
     return max(1, int(header.get("NumberOfFrames") or 1))
 
 
-def read_frame(path: Path, frame: int, window: Window | None, max_pixels: int) -> Image.Image:
+def read_frame(path: Source, frame: int, window: Window | None, max_pixels: int) -> Image.Image:
     """One frame as a picture of mode RGB; no other frame is decoded.
 
     Grey values go through the modality's table or slope, then through ``window`` or the first
@@ -93,14 +95,19 @@ def read_frame(path: Path, frame: int, window: Window | None, max_pixels: int) -
     return array_to_rgb(255 - grey if kind == "MONOCHROME1" else grey)
 
 
-def _header(path: Path, **options: Any) -> Any:
+def _header(path: Source, **options: Any) -> Any:
     """What a file says before its pixels."""
     from pydicom import dcmread
-    from pydicom.filereader import read_file_meta_info
+    from pydicom.filereader import read_dataset
 
+    with path.open("rb") as file:
+        file.seek(_MAGIC_AT + len(_MAGIC))
+        meta = read_dataset(file, False, True, stop_when=lambda tag, *_: tag.group != _META_GROUP)
     # pydicom unpacks such a file as a whole, whatever becomes of it.
-    if read_file_meta_info(path).get("TransferSyntaxUID") == _DEFLATED:
+    if meta.get("TransferSyntaxUID") == _DEFLATED:
         raise DataError("deflated DICOM files are not read; save it without deflation")
+    if isinstance(path, MemoryFile):  # what is there already need not be left for later
+        return dcmread(path.open(), stop_before_pixels=True, **options | {"defer_size": None})
     return dcmread(path, stop_before_pixels=True, **options)
 
 
@@ -112,7 +119,7 @@ def _check(header: Any, max_pixels: int) -> None:
         raise DataError(f"{columns}x{rows} is more than {max_pixels} pixels; reduce it")
 
 
-def _pixels(path: Path, header: Any, frame: int) -> np.ndarray:
+def _pixels(path: Source, header: Any, frame: int) -> np.ndarray:
     """(H, W) or (H, W, 3) of one frame, as stored."""
     from pydicom.pixels import get_decoder, pixel_array
 
@@ -128,7 +135,8 @@ def _pixels(path: Path, header: Any, frame: int) -> np.ndarray:
                 "python-gdcm, or save it uncompressed"
             )
     try:
-        values = pixel_array(path, index=frame - 1)
+        file = path.open() if isinstance(path, MemoryFile) else path
+        values = pixel_array(file, index=frame - 1)
     except AttributeError as error:
         raise DataError(f"a DICOM file without pixels ({error_reason(error)})") from error
     return values.astype(bool) if header.get("BitsStored") == 1 else values

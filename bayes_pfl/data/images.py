@@ -10,6 +10,7 @@ import numpy as np
 from PIL import ExifTags, Image
 
 from bayes_pfl.data import dicom
+from bayes_pfl.data.memory_file import MemoryFile, Source
 from bayes_pfl.data.opening import (
     MAX_PIXELS,
     check_file,
@@ -19,6 +20,7 @@ from bayes_pfl.data.opening import (
     several_in,
 )
 from bayes_pfl.data.pixels import array_to_rgb, flatten_to_rgb
+from bayes_pfl.errors import DataError
 
 TURN = "turned by EXIF"
 """Key in the `info` of a picture that was turned; the value is a Pillow transposition."""
@@ -66,13 +68,34 @@ def read_image(
     path = Path(path)
     with reading(path, page):
         check_file(path, page)
-        if dicom.is_dicom(path):
-            rgb = dicom.read_frame(path, page or 1, window, max_pixels)
-            turn, several = None, "frames" if dicom.frame_count(path) > 1 else ""
-        else:
-            with opened(path, page, max_pixels) as image:
-                rgb = _decode(path, image, page or 1)
-                turn, several = _EXIF_TURNS.get(_orientation(image) or 1), several_in(path, image)
+        return _read(path, page, window, max_pixels)
+
+
+def read_received_image(
+    data: bytes, *, window: dicom.Window | None = None, max_pixels: int = MAX_PIXELS
+) -> Image.Image:
+    """As :func:`read_image`, of a file that was received and lies on no disk: its first picture.
+
+    Raises:
+        ImageReadError: it is empty, truncated, too large, or no image.
+    """
+    file = MemoryFile(data)
+    with reading(file):
+        if not data:
+            raise DataError("the file is empty (0 bytes)")
+        return _read(file, None, window, max_pixels)
+
+
+def _read(
+    path: Source, page: int | None, window: dicom.Window | None, max_pixels: int
+) -> Image.Image:
+    if dicom.is_dicom(path):
+        rgb = dicom.read_frame(path, page or 1, window, max_pixels)
+        turn, several = None, "frames" if dicom.frame_count(path) > 1 else ""
+    else:
+        with opened(path, page, max_pixels) as image:
+            rgb = _decode(path, image, page or 1)
+            turn, several = _EXIF_TURNS.get(_orientation(image) or 1), several_in(path, image)
     if turn is not None:
         rgb = rgb.transpose(turn)
         rgb.info[TURN] = turn
@@ -132,7 +155,7 @@ def turned(mask: np.ndarray, turn: Image.Transpose | None) -> np.ndarray:
     return mask if turn is None else np.asarray(Image.fromarray(mask).transpose(turn))
 
 
-def _decode(path: Path, image: Image.Image, page: int) -> Image.Image:
+def _decode(path: Source, image: Image.Image, page: int) -> Image.Image:
     # Pillow keeps only the upper byte of 16-bit colour, which makes 12-bit pictures black.
     deep = image.mode in ("RGB", "RGBA", "LA") and ";16" in str(getattr(image, "tile", ""))
     image.load()  # also for deep files: Pillow notices truncation where OpenCV does not

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import io
 import os
 from collections.abc import Iterator
 from pathlib import Path
@@ -10,6 +11,7 @@ from pathlib import Path
 import numpy as np
 from PIL import ExifTags, Image, TiffImagePlugin
 
+from bayes_pfl.data.memory_file import MemoryFile, Source
 from bayes_pfl.data.pixels import array_to_rgb
 from bayes_pfl.data.tiff import MAX_PAGES, TiffFrom, tiff_pages
 from bayes_pfl.errors import DataError, ImageReadError
@@ -30,7 +32,7 @@ _IMAGE_MAGIC = (b"\xff\xd8\xff", b"GIF8", b"RIFF", *_DEEP_MAGIC)
 
 
 @contextlib.contextmanager
-def reading(path: Path, page: int | None = None) -> Iterator[None]:
+def reading(path: Source, page: int | None = None) -> Iterator[None]:
     """Within, whatever is raised becomes an ImageReadError that names the file and its page."""
     name = page_title(str(path), page)
     try:
@@ -60,8 +62,11 @@ def check_file(path: Path, page: int | None = None) -> None:
 
 
 @contextlib.contextmanager
-def _source(path: Path, page: int | None) -> Iterator[Path | TiffFrom]:
+def _source(path: Source, page: int | None) -> Iterator[Path | io.BytesIO | TiffFrom]:
     """What a reader of first pictures opens to read this page."""
+    if isinstance(path, MemoryFile):
+        yield path.open()
+        return
     pages = None if page is None else tiff_pages(path)
     if page is None or (pages is None and page == 1):
         yield path
@@ -73,7 +78,7 @@ def _source(path: Path, page: int | None) -> Iterator[Path | TiffFrom]:
         yield source
 
 
-def several_in(path: Path, image: Image.Image) -> str:
+def several_in(path: Source, image: Image.Image) -> str:
     """What an opened file holds several of: "pages", "frames" or nothing."""
     if image.format == "TIFF":
         pages = tiff_pages(path)
@@ -84,11 +89,12 @@ def several_in(path: Path, image: Image.Image) -> str:
 
 
 @contextlib.contextmanager
-def opened(path: Path, page: int | None, max_pixels: int) -> Iterator[Image.Image]:
+def opened(path: Source, page: int | None, max_pixels: int) -> Iterator[Image.Image]:
     """A picture of a file, not decoded yet.
 
     Args:
-        page: of a TIFF, from 1; None for the first picture.
+        page: of a TIFF, from 1; None for the first picture, the only one that is read of a file in
+            memory.
 
     Raises:
         DataError: no image, too many pixels, no such page.
@@ -105,7 +111,9 @@ def opened(path: Path, page: int | None, max_pixels: int) -> Iterator[Image.Imag
             yield image
 
 
-def _identify(path: Path, source: Path | TiffFrom, max_pixels: int, page: int) -> Image.Image:
+def _identify(
+    path: Source, source: Path | io.BytesIO | TiffFrom, max_pixels: int, page: int
+) -> Image.Image:
     Image.init()
     try:
         return Image.open(source, formats=[name for name in _FORMATS if name in Image.OPEN])
@@ -122,7 +130,7 @@ def _identify(path: Path, source: Path | TiffFrom, max_pixels: int, page: int) -
         return array_to_rgb(values)
 
 
-def _tiff_pixels(source: Path | TiffFrom) -> int:
+def _tiff_pixels(source: Path | io.BytesIO | TiffFrom) -> int:
     """How many pixels a TIFF declares: OpenCV would allocate memory for any number."""
     with contextlib.ExitStack() as stack:
         file = stack.enter_context(source.open("rb")) if isinstance(source, Path) else source
@@ -133,7 +141,7 @@ def _tiff_pixels(source: Path | TiffFrom) -> int:
     return int(directory[ExifTags.Base.ImageWidth]) * int(directory[ExifTags.Base.ImageLength])
 
 
-def decode_deep(path: Path, page: int) -> np.ndarray | None:
+def decode_deep(path: Source, page: int) -> np.ndarray | None:
     """(H, W[, C]) in RGB order at full depth, read by OpenCV; None if it cannot read the file.
 
     Args:
@@ -144,8 +152,8 @@ def decode_deep(path: Path, page: int) -> np.ndarray | None:
     with path.open("rb") as file:
         if not file.read(4).startswith(_DEEP_MAGIC):
             return None
-    if page == 1:
-        values = cv2.imdecode(np.fromfile(path, np.uint8), cv2.IMREAD_UNCHANGED)
+    if isinstance(path, MemoryFile) or page == 1:
+        values = cv2.imdecode(np.frombuffer(path.read_bytes(), np.uint8), cv2.IMREAD_UNCHANGED)
     else:  # the pages before are passed over by their headers
         found = cv2.imreadmulti(os.fspath(path), page - 1, 1, flags=cv2.IMREAD_UNCHANGED)[1]
         values = found[0] if found else None

@@ -10,6 +10,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import BinaryIO
 
+from bayes_pfl.data.memory_file import MemoryFile, Source
+
 MAX_PAGES = 10_000
 """Pages that are read of one file; one more is refused."""
 
@@ -73,12 +75,14 @@ _LAYOUTS = {
 }
 
 
-def tiff_pages(path: Path) -> TiffPages | None:
+def tiff_pages(path: Source) -> TiffPages | None:
     """The pages of a TIFF file; None for a file of another kind.
 
     Raises:
         OSError: the file cannot be read.
     """
+    if isinstance(path, MemoryFile):
+        return pages_in(path.open())
     stat = path.stat()
     return _pages(path, stat.st_size, stat.st_mtime_ns)
 

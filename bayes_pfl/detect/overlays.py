@@ -56,8 +56,8 @@ def overlay(
     Args:
         image: mode RGB, any size; shown with its longer side between 256 and `max_side` pixels.
         anomaly_map: float (h, w) in [0, 1], of any size; stretched over the image.
-        threshold: draws the outline of map >= threshold, and its place on the colour bar. Parts too
-            small for an outline get a ring.
+        threshold: draws the outline of map >= threshold, and its place on the colour bar, with an
+            arrow at the end where it lies beyond. Parts too small for an outline get a ring.
         area: bool (h, w), outlined in place of map >= threshold, as where small regions are left
             out of it.
         mask: bool (h, w), the true anomalous area; its outline is drawn on the image.
@@ -140,6 +140,20 @@ def spread_limits(limits: tuple[float, float]) -> tuple[float, float]:
         limits: map values at the two ends of the map's colours.
     """
     return 0.0, (limits[1] - limits[0]) / 2
+
+
+def bar_mark(threshold: float, limits: tuple[float, float]) -> tuple[float, int]:
+    """Where a threshold lies on a colour bar with these values at its ends.
+
+    Returns:
+        Its place in [0, 1] from the low end; and -1 or 1 if it lies beyond the low or high end.
+
+    >>> bar_mark(0.5, (0.2, 0.7)), bar_mark(0.9, (0.2, 0.7))
+    ((0.6, 0), (1.0, 1))
+    """
+    low, high = limits
+    place = (threshold - low) / (high - low)
+    return min(max(place, 0.0), 1.0), (place > 1) - (place < 0)
 
 
 def _checked(anomaly_map: np.ndarray, limits: tuple[float, float]) -> np.ndarray:
@@ -289,13 +303,15 @@ def _colour_bar(
         y = bottom - (bottom - top) * (mark - low) / (high - low)
         draw.line((left + points, y, left + points + points // 3, y), _INK)
         draw.text((left + points + points // 2, y), label, _INK, font, anchor="lm")
-    if threshold is not None and low <= threshold <= high:
-        y = bottom - (bottom - top) * (threshold - low) / (high - low)
-        draw.line((left, y, left + points, y), LIMIT_LINE, 2)
-        half = points // 3
-        draw.polygon(
-            [(left - 2, y), (left - 2 - half, y - half), (left - 2 - half, y + half)], _INK
-        )
+    if threshold is not None:
+        place, beyond = bar_mark(threshold, limits)
+        y, x, half = bottom - (bottom - top) * place, left - 2, points // 3
+        if beyond:
+            tip, tail = y - beyond * half, y + beyond * half
+            draw.polygon([(x - half, tip), (x - 2 * half, tail), (x, tail)], _INK)
+        else:
+            draw.line((left, y, left + points, y), LIMIT_LINE, 2)
+            draw.polygon([(x, y), (x - half, y - half), (x - half, y + half)], _INK)
     return bar
 
 

@@ -3,43 +3,36 @@
 from __future__ import annotations
 
 import contextlib
-import json
 import shutil
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, replace
 from importlib import metadata, resources
 from pathlib import Path
-from typing import Any, Literal
+from typing import Literal
 
 import numpy as np
 from PIL import Image
 
-from bayes_pfl.checkpoints.fingerprint import fingerprint
-from bayes_pfl.data.tiles import DEFAULT_OVERLAP, blur_disc
 from bayes_pfl.detect.class_names import check_class_name
 from bayes_pfl.detect.name_sensitivity import NEUTRAL
 from bayes_pfl.detect.scorer import Scorer
 from bayes_pfl.detect.settings import ScoringSettings
-from bayes_pfl.detect.standards import ODDS_OF_HALF
 from bayes_pfl.errors import ConfigError
 from bayes_pfl.export import standalone
 from bayes_pfl.export.check import Agreement, check_agreement
 from bayes_pfl.export.graph import DetectorGraph
+from bayes_pfl.export.manifest import FORMAT, ROI, VERSION, description, write_manifest
 from bayes_pfl.export.model_file import require_export_packages, write_onnx, write_openvino
 from bayes_pfl.export.precision import Precision, calibration_views, halve_weights, quantise
 from bayes_pfl.export.price import DEFAULT_DROP, Price, checked_price
 from bayes_pfl.export.standalone.detector import Detector
-from bayes_pfl.fit.decision import Decision, resolve_decision
+from bayes_pfl.fit.decision import resolve_decision
 from bayes_pfl.fit.profile import Profile
-from bayes_pfl.fit.review import REVIEW_P
 from bayes_pfl.model.network import BayesPFLNetwork
-from bayes_pfl.support.checksums import file_sha256
 from bayes_pfl.support.files import raising_not_written, write_atomically
 from bayes_pfl.support.version import __version__
 
-FORMAT, VERSION = "bayes-pfl export", 1
-MANIFEST, REQUIREMENTS = "manifest.json", "requirements.txt"
-ROI = "roi.png"
+REQUIREMENTS = "requirements.txt"
 PROGRAM = ("predict.py", "detector.py", "pictures.py", "interest.py", "regions.py")
 """What runs the model in the folder."""
 
@@ -132,15 +125,15 @@ def export_detector(
             "model": model_file.name,
             "roi": _write_roi(profile, out),
             "calibrated_on": calibrated_on,
-            **_description(scorer, graph, name, rule, checkpoint, precision),
+            **description(scorer, graph, name, rule, checkpoint, precision),
         }
         _write_program(out, runtime)
-        _write_manifest(out, manifest)
+        write_manifest(out, manifest)
         detector, exact = Detector(out), precision == "float32"
         found = check_agreement(detector, scorer, name, _own_pictures(profile), exact=exact)
         price = None if exact else checked_price(detector, scorer, name, accept_drop)
         paid = price._asdict() if price else None
-        _write_manifest(out, {**manifest, "agreement": found._asdict(), "price": paid})
+        write_manifest(out, {**manifest, "agreement": found._asdict(), "price": paid})
     return Exported(out, name, found, price, (full, _bytes(out)), calibrated_on)
 
 
@@ -201,14 +194,10 @@ def _settings(
             f"the profile was made in {made.precision}, an export computes in float32: its "
             "thresholds would not hold; fit it again with --precision float32"
         )
-    return ScoringSettings(
+    return replace(
+        profile.scoring(),
         samples=made.samples if samples is None else samples,
         seed=made.seed if seed is None else seed,
-        smoothing=made.smoothing,
-        tile=made.tile,
-        overlap=made.overlap,
-        window=made.window,
-        roi=profile.roi,
     )
 
 
@@ -242,57 +231,9 @@ def _versions(*packages: str) -> dict[str, str]:
     return {name: metadata.version(name) for name in packages}
 
 
-def _description(
-    scorer: Scorer,
-    graph: DetectorGraph,
-    class_name: str,
-    rule: Decision,
-    checkpoint: str | None,
-    precision: Precision,
-) -> dict[str, Any]:
-    """What the program needs to know of the model, and what a person may ask."""
-    settings, model = scorer.settings, scorer.model
-    references, known = rule.references.get(class_name), rule.calibration
-    return {
-        "checkpoint": {"name": checkpoint, "sha256": fingerprint(model)},
-        "profile": {"sha256": rule.profile.sha256} if rule.profile else None,
-        "class_name": class_name,
-        "settings": {
-            "image_size": model.backbone.image_size,
-            "samples": settings.sample_count(model),
-            "seed": settings.seed,
-            "precision": precision,
-            "smoothing": settings.smoothing,
-            "tile": settings.tile,
-            "overlap": settings.overlap if settings.tile else DEFAULT_OVERLAP,
-        },
-        "inputs": list(graph.example(1)),
-        "outputs": list(graph.outputs),
-        "threshold": rule.threshold,
-        "map_threshold": rule.map_threshold,
-        "review_p": REVIEW_P,
-        "normal_peaks": known.peaks if known else None,
-        "normal_scores": known.scores if known else None,
-        "compared_with": rule.compared_with,
-        "reference_digests": references.digests if references else [],
-        "odds_of_half": ODDS_OF_HALF,
-        "reach": [int(row.sum()) // 2 for row in blur_disc(scorer.sigma)],
-    }
-
-
 def _write_roi(profile: Profile | None, out: Path) -> str | None:
     """Write the mask of a region of interest; returns the name of its file."""
     if profile is None or profile.roi is None:
         return None
     Image.fromarray(profile.roi.mask).save(out / ROI)
     return ROI
-
-
-def _write_manifest(out: Path, manifest: dict[str, Any]) -> None:
-    """Write the manifest, with the hashes of the files of the model."""
-    files = sorted(
-        path for path in out.iterdir() if path.name.startswith("model.") or path.name == ROI
-    )
-    hashes = {path.name: file_sha256(path) for path in files}
-    text = json.dumps({**manifest, "sha256": hashes}, indent=2) + "\n"
-    write_atomically(out / MANIFEST, text)

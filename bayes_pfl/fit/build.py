@@ -15,10 +15,9 @@ from bayes_pfl.fit.calibrate import CalibrationOptions
 from bayes_pfl.fit.calibration import (
     CalibratedCheckpoint,
     Calibration,
-    images_for_thresholds,
     settings_of,
 )
-from bayes_pfl.fit.conformal import PixelRates, score_threshold
+from bayes_pfl.fit.conformal import PixelRates, score_threshold, smallest_rate
 from bayes_pfl.fit.normal_pictures import NormalPicture
 from bayes_pfl.fit.profile import Profile, ReferencePicture, whole_roi
 from bayes_pfl.fit.references import FittedReferences
@@ -36,7 +35,10 @@ def build_profile(
     options: CalibrationOptions,
     checkpoint: str | None,
 ) -> Profile:
-    """The profile of references in their order, with thresholds where they are enough.
+    """The profile of references in their order, with thresholds where there are several.
+
+    Where they are too few for the rates that are asked for, the thresholds are for the lowest rates
+    that so many can guarantee: that of scores is the highest normal score.
 
     Args:
         own: the picture of each reference.
@@ -66,16 +68,19 @@ def build_profile(
     checked = CalibratedCheckpoint(checkpoint, fingerprint(model))
     settings = settings_of(model, class_name, options)
     calibration = None
-    if len(own) >= images_for_thresholds(options.fpr, options.of_pixels):
+    if several:
+        fpr, of_pixels = (
+            max(float(rate), smallest_rate(len(own))) for rate in (options.fpr, options.of_pixels)
+        )
         calibration = Calibration(
             checked,
             settings,
             len(own),
-            float(options.fpr),
+            fpr,
             tuple(sorted(scores)),
-            score_threshold(scores, options.fpr),
-            float(options.of_pixels),
-            rates.threshold(options.of_pixels),
+            score_threshold(scores, fpr),
+            of_pixels,
+            rates.threshold(of_pixels),
             tuple(sorted(peaks)),
         )
     return Profile(

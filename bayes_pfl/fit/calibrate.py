@@ -19,11 +19,12 @@ from bayes_pfl.detect.pictures import score_pictures
 from bayes_pfl.detect.scorer import Scorer
 from bayes_pfl.detect.settings import ScoringSettings
 from bayes_pfl.errors import ConfigError, DataError
-from bayes_pfl.fit.calibration import MIN_IMAGES, CalibratedCheckpoint, Calibration, settings_of
+from bayes_pfl.fit.calibration import CalibratedCheckpoint, Calibration, settings_of
 from bayes_pfl.fit.conformal import PixelRates, check_rate, score_threshold, upward_z
 from bayes_pfl.model.network import BayesPFLNetwork
 from bayes_pfl.support.progress import NullProgress, Progress
 
+MIN_IMAGES = 20
 OUTLIER_Z = 6.0
 """Value of ``conformal.upward_z`` from which a score is taken for that of an abnormal image."""
 _NAMED = 5

@@ -22,14 +22,13 @@ from bayes_pfl.data.tiles import DEFAULT_OVERLAP
 from bayes_pfl.detect.regions import PValues
 from bayes_pfl.detect.settings import ScoringSettings
 from bayes_pfl.errors import ConfigError
-from bayes_pfl.fit.conformal import images_needed, p_values, score_threshold
+from bayes_pfl.fit.conformal import p_values, score_threshold
 from bayes_pfl.model.network import BayesPFLNetwork
 from bayes_pfl.support.differences import differences
 from bayes_pfl.support.files import raising_not_written, write_atomically
 from bayes_pfl.support.parsing import Malformed, read_json
 
 FORMAT, VERSION = "bayes-pfl calibration", 1
-MIN_IMAGES = 20
 _MAX_BYTES = 64 * 2**20
 
 
@@ -134,11 +133,6 @@ class Calibration:
         return path
 
 
-def images_for_thresholds(fpr: float, pixel_fpr: float) -> int:
-    """Fewest normal images that thresholds for these rates need."""
-    return max(MIN_IMAGES, images_needed(fpr), images_needed(pixel_fpr))
-
-
 def check_fit(
     what: str,
     again: str,
@@ -198,8 +192,8 @@ def _faults(found: Calibration) -> list[str]:
     faults = [
         f"{name} = {rate}: outside (0, 1)" for name, rate in rates.items() if not 0 < rate < 1
     ]
-    if found.n != len(scores) or found.n < MIN_IMAGES:
-        faults.append(f"n = {found.n} with {len(scores)} scores: must agree, {MIN_IMAGES} or more")
+    if found.n != len(scores) or found.n < 2:
+        faults.append(f"n = {found.n} with {len(scores)} scores: must agree, 2 or more")
     elif not (np.all(np.diff(scores) >= 0) and scores[0] >= 0 and scores[-1] <= 1):
         faults.append("scores: must rise, within 0 and 1")
     elif not faults:

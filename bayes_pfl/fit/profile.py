@@ -27,8 +27,8 @@ from bayes_pfl.fit.calibration import (
     CalibratedSettings,
     Calibration,
     check_fit,
-    images_for_thresholds,
 )
+from bayes_pfl.fit.conformal import images_needed
 from bayes_pfl.fit.references import ReferenceOptions
 from bayes_pfl.model.network import BayesPFLNetwork
 
@@ -118,11 +118,25 @@ class Profile:
             raise ConfigError(f"{where} cannot be shown ({error}); fit it again") from error
         return crop
 
+    def scoring(self) -> ScoringSettings:
+        """The settings that its pictures were scored with."""
+        known = self.settings
+        return ScoringSettings(
+            samples=known.samples,
+            precision=known.precision,
+            seed=known.seed,
+            smoothing=known.smoothing,
+            tile=known.tile,
+            overlap=known.overlap,
+            window=known.window,
+            roi=self.roi,
+        )
+
     @property
     def missing(self) -> int:
-        """Further normal pictures that thresholds need; 0 if there are thresholds."""
-        needed = images_for_thresholds(self.fpr, self.pixel_fpr)
-        return 0 if self.calibration else max(0, needed - len(self.pictures))
+        """Further normal pictures that thresholds for the rates asked for need."""
+        needed = max(images_needed(self.fpr), images_needed(self.pixel_fpr))
+        return max(0, needed - len(self.pictures))
 
     def summary_dict(self) -> dict[str, Any]:
         """What summaries say of it."""

@@ -89,8 +89,8 @@ def _thresholds(profile: Profile) -> list[str]:
     found = profile.calibration
     if found is None:
         return [
-            f"No thresholds: {profile.missing} more normal pictures are needed for a false "
-            f"positive rate of {profile.fpr:g}. Scores order the pictures all the same."
+            "No thresholds: they need a second normal picture. Scores order the pictures all the "
+            "same."
         ]
     return [
         f"Score threshold {found.threshold:.4f}: at most {found.fpr:g} of normal pictures reach "

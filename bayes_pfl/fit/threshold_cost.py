@@ -26,16 +26,18 @@ class ThresholdCost:
     """A threshold of scores, and what it rests on.
 
     Attributes:
-        threshold: None where the pictures are too few for the rate that was asked for.
         count: normal pictures, n.
-        rank: k; 1 where the pictures are too few.
+        rank: k.
+        wanted: the rate asked for, where the pictures are too few for it; else None.
+        missing: further pictures that it needs.
         name, score: of the picture with the k-th highest score.
         lowest, median, highest: of the normal scores.
     """
 
-    threshold: float | None
     count: int
     rank: int
+    wanted: float | None
+    missing: int
     name: str
     score: float
     lowest: float
@@ -46,16 +48,17 @@ class ThresholdCost:
     def of(cls, profile: Profile) -> ThresholdCost | None:
         """That of a profile; None where no normal picture could be compared with another."""
         scored = [(p.score, p.name) for p in profile.pictures if p.score is not None]
-        if not scored:
+        if (known := profile.calibration) is None or not scored:
             return None
         scored.sort(reverse=True)
-        known, count = profile.calibration, len(scored)
-        rank = threshold_rank(count, profile.fpr) if known else 1
+        count = len(scored)
+        rank = threshold_rank(count, known.fpr)
         scores = [score for score, _ in scored]
         return cls(
-            known.threshold if known else None,
             count,
             rank,
+            profile.fpr if known.fpr > profile.fpr else None,
+            profile.missing,
             scored[rank - 1][1],
             scores[rank - 1],
             scores[-1],
@@ -92,15 +95,15 @@ class ThresholdCost:
             f"Normal scores lie between {self.lowest:.3f} and {self.highest:.3f}, half of them "
             f"below {self.median:.3f}."
         )
-        if self.threshold is None:
-            return [
-                spread,
-                f"Until then the highest normal score may serve as a threshold: {self.score:.3f}, "
-                f"of {shown(self.name)}. Above it lie {alarms}.",
-            ]
         place = "the highest" if self.rank == 1 else f"number {self.rank} from the top"
         picture = f"{shown(self.name)}, {place} of {self.count} normal scores ({self.score:.3f})"
-        return [f"The threshold is set by {picture}.", spread, f"False alarms: {alarms}."]
+        said = [f"The threshold is set by {picture}.", spread, f"False alarms: {alarms}."]
+        if self.wanted is not None:
+            said.append(
+                f"A rate of {self.wanted:g}, as asked for, needs {self.missing} more normal "
+                "pictures: so few guarantee no lower one."
+            )
+        return said
 
 
 def _in_100(share: float) -> str:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import io
 import os
-import threading
 from collections.abc import Callable, Iterable
 from contextlib import nullcontext
 from dataclasses import replace
@@ -14,13 +13,12 @@ import numpy as np
 from PIL import Image
 
 from bayes_pfl.data.decoding import Decoded
-from bayes_pfl.data.large_tiff import LargeTiles
 from bayes_pfl.detect.full_maps import new_map, resize_map, small_map
 from bayes_pfl.detect.overlays import MAX_SIDE, overlay
 from bayes_pfl.detect.regions import FoundRegions, RegionRule, find_regions
 from bayes_pfl.detect.results import NearestNormal, score_note
 from bayes_pfl.detect.scorer import ScoredImage
-from bayes_pfl.errors import DataError
+from bayes_pfl.predict.details import DetailPictures
 from bayes_pfl.predict.formats.coco import runs_of, write_coco
 from bayes_pfl.predict.formats.labelme import labelme_file
 from bayes_pfl.predict.rows import Row
@@ -30,7 +28,7 @@ from bayes_pfl.predict.tables import table_of_regions, table_of_rows, writing_to
 from bayes_pfl.report.html import NAME as REPORT_NAME
 from bayes_pfl.report.pictures import FOLDER as REPORT
 from bayes_pfl.report.pictures import ReportPictures, picture_name
-from bayes_pfl.support.error_text import error_reason
+from bayes_pfl.report.zoom import ZoomFolder
 from bayes_pfl.support.files import (
     mirrored,
     reason_unless_disk_full,
@@ -71,7 +69,7 @@ class OutputFolder:
     ) -> None:
         self.out, self.settings, self.limits, self.rule = out, settings, limits, rule
         self.small = ReportPictures(out, limits, count)
-        self._reading = threading.Lock()  # no more than one large picture is read again at a time
+        self.details = DetailPictures(self.small, ZoomFolder(out), settings.zoom)
 
     @property
     def preview_side(self) -> int:
@@ -97,6 +95,7 @@ class OutputFolder:
             self.remove_tables()
         if self.settings.report and not (resume and self.small.folder.is_dir()):
             self.small.prepare()
+        self.details.zoom.prepare(resume)
 
     def remove_tables(self) -> None:
         """Remove tables, summary and page: nothing may look whole that is not.
@@ -160,7 +159,7 @@ class OutputFolder:
 
         Args:
             near: shown in the report.
-            flagged: the report shows its strongest regions.
+            flagged: the report shows its strongest regions, and perhaps all of it.
 
         Returns:
             The row with the regions, and with the reason where a file was not written.
@@ -197,8 +196,7 @@ class OutputFolder:
             small = self.small.write(name, item.preview, values, spread, area=area, roi=roi)
             if near is not None:
                 small = small or self.small.write_nearest(name, item.preview, item.size, near)
-            if flagged and row.listed:
-                small = small or self._write_crops(name, item, row)
+            small = small or self.details.write(name, item, row.listed, flagged)
             reason = reason or small
         return replace(row, error=reason) if reason else row
 
@@ -212,22 +210,6 @@ class OutputFolder:
         if file := self._file_of("masks", row.file):
             write_picture(file, encode_png(Image.fromarray(255 * found.mask())))
         return row
-
-    def _write_crops(self, name: str, item: Decoded, row: Row) -> str | None:
-        """Show the strongest regions in the report; returns why that failed, or None."""
-        size, preview, tiles = item.size, item.preview, item.tiles
-        if size is None:
-            return None
-        if isinstance(tiles, LargeTiles):
-            return self.small.write_crops(name, tiles.part, size, row.listed)
-        if preview is not None and preview.shape[1::-1] == size:
-            return self.small.write_crops(name, Image.fromarray(preview).crop, size, row.listed)
-        with self._reading:
-            try:
-                picture = item.picture.read()
-            except DataError as error:
-                return f"strongest regions not written: {error_reason(error)}"
-            return self.small.write_crops(name, picture.crop, size, row.listed)
 
     def _file_of(self, name: str, file: str) -> Path | None:
         """Where an image's file of this format lies; None if none is asked for."""

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 from dataclasses import dataclass, replace
-from typing import Literal
+from typing import Literal, get_args
 
 from bayes_pfl.detect.settings import ScoringSettings, check_whole
 from bayes_pfl.errors import ConfigError
@@ -17,6 +17,7 @@ from bayes_pfl.support.parsing import short
 
 MapFormat = Literal["png16", "npy", "none"]
 REGION_FORMATS = ("coco", "labelme", "masks")
+Zoom = Literal["flagged", "all", "none"]
 MAP_SUFFIX = {"png16": ".png", "npy": ".npy"}
 
 
@@ -34,6 +35,8 @@ class FolderSettings(ScoringSettings):
         overlays: pictures with the heat map.
         overlay_uncertainty: overlays get a third panel, of the uncertainty.
         report: report.html, a page to look through.
+        zoom: of which images the report gets a copy at full resolution: ``flagged`` (those that
+            reach the threshold, or score 0.5 or more), ``all`` or ``none``.
         class_name: what the run used, for its summary; filled in by the run.
 
     Raises:
@@ -48,13 +51,15 @@ class FolderSettings(ScoringSettings):
     overlays: bool = True
     overlay_uncertainty: bool = False
     report: bool = True
+    zoom: Zoom = "flagged"
     class_name: str = ""
 
     def __post_init__(self) -> None:
         super().__post_init__()
         if self.maps not in (None, *MAP_SUFFIX, "none"):
             raise ConfigError(f"maps = {self.maps!r}: use one of {', '.join(MAP_SUFFIX)}, none")
-
+        if self.zoom not in get_args(Zoom):
+            raise ConfigError(f"zoom = {short(self.zoom)}: use {', '.join(get_args(Zoom))}")
         check_whole("min_area", self.min_area, 1)
         for name in self.formats:
             if name not in REGION_FORMATS:

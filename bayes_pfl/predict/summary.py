@@ -6,6 +6,7 @@ import heapq
 import json
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
+from datetime import datetime
 from pathlib import Path
 from typing import Any
 
@@ -86,6 +87,8 @@ class Summary:
         dropped: images that such a run had done and that are gone now: they have no row.
         seconds: from the first file to the last row, without loading the model; of a resumed run,
             since it was resumed. ``images_per_second`` counts what was done in that time.
+        finished: date and time of its end, ISO 8601 with the local offset; empty in summaries of
+            older versions.
         highest: titles and scores of the five most anomalous images, highest first: the path, and
             the page of a file of several.
         failures: titles and reasons of the first twenty failures.
@@ -125,6 +128,7 @@ class Summary:
     mutual: dict[str, Any] | None = None
     tiled: int = 0
     tile_sides: list[int] = field(default_factory=list)
+    finished: str = ""
 
     @classmethod
     def begun(
@@ -165,6 +169,7 @@ class Summary:
         self.highest, self.failures = counts.highest, counts.failures
         self.tiled, self.tile_sides = counts.tiled, counts.tile_sides
         self.seconds = round(seconds, 3)
+        self.finished = datetime.now().astimezone().isoformat(timespec="seconds")
         self.images_per_second = round((self.images - self.resumed) / max(seconds, 1e-9), 3)
 
     def as_json(self) -> str:

@@ -15,15 +15,18 @@ from importlib.resources import files
 from pathlib import Path
 from typing import Any
 
-from bayes_pfl.detect.overlays import COLOUR_MAP, UNCERTAINTY_COLOUR_MAP, spread_limits
+from bayes_pfl.detect.overlays import COLOUR_MAP, UNCERTAINTY_COLOUR_MAP, bar_mark, spread_limits
 from bayes_pfl.errors import DataError
 from bayes_pfl.report.pictures import FEW, PANELS, colours
+from bayes_pfl.report.zoom import SINGLE, TILE
 from bayes_pfl.support.files import raising_not_written, write_atomically
 
 NAME = "report.html"
 
-_SCRIPTS = ("state.js", "histogram.js", "lists.js", "card.js", "start.js")
+_SCRIPTS = ("state.js", "histogram.js", "lists.js", "card.js", "zoom.js", "start.js")
 _BAR_STOPS = 9
+_BAR, _BAR_HIGH = 120, 10  # of a colour bar, in its own units
+_VERDICTS, _SIDES = ("OK", "NOK"), ("below", "above")
 
 
 @dataclass(frozen=True)
@@ -43,6 +46,8 @@ class ReportEntry:
         near: path of the file that shows its most anomalous place and the most similar one of the
             references.
         crops: path of the file that shows its strongest regions at full resolution.
+        zoom: path of the folder of its copy at full resolution, see :mod:`bayes_pfl.report.zoom`;
+            never part of the page.
     """
 
     name: str
@@ -60,6 +65,7 @@ class ReportEntry:
     link: str = ""
     near: str = ""
     crops: str = ""
+    zoom: str = ""
 
 
 @dataclass(frozen=True)
@@ -69,11 +75,15 @@ class Report:
     Attributes:
         threshold: where the movable threshold starts.
         threshold_note: where that threshold comes from.
+        decided: whether it makes verdicts, OK and NOK; one that only cuts off the highest scores
+            does not: the page then says below and above.
         limits: map values at the two ends of the colours.
         table_file: the run's own table, in the same folder.
         skipped: name and reason of each image that has no entry.
         facts: headings, each with names and values: the run's configuration.
         notes: remarks for the head of the page.
+        head: names and values for the head of the page: what was run, when, and with which model.
+        map_threshold: value of the map from which pixels are outlined in the pictures.
         figures: rows of a table of results, its headings first.
     """
 
@@ -88,6 +98,9 @@ class Report:
     facts: Sequence[tuple[str, Sequence[tuple[str, str]]]] = ()
     notes: Sequence[str] = ()
     figures: Sequence[Sequence[str]] = ()
+    head: Sequence[tuple[str, str]] = ()
+    map_threshold: float | None = None
+    decided: bool = True
 
 
 def write_report(out: Path, report: Report) -> Path:
@@ -118,7 +131,7 @@ def render(out: Path, report: Report) -> str:
         style=style,
         policy=_policy(script, style),
         data=data_island(_data(out, report)),
-        colour_bars=_colour_bars(report.limits),
+        colour_bars=_colour_bars(report.limits, report.map_threshold),
         failed=sum(bool(entry.error) for entry in report.entries) + len(report.skipped),
     )
 
@@ -146,6 +159,8 @@ def _data(out: Path, report: Report) -> dict[str, Any]:
         "count": len(entries),
         "threshold": _short(report.threshold),
         "panels": list(PANELS),
+        "words": _VERDICTS if report.decided else _SIDES,
+        "zoom": {"single": SINGLE, "tile": TILE},
         "columns": columns,
     }
 
@@ -181,14 +196,36 @@ def _hash(text: str) -> str:
     return "sha256-" + base64.b64encode(hashlib.sha256(text.encode("utf-8")).digest()).decode()
 
 
-def _colour_bars(limits: tuple[float, float]) -> list[dict[str, Any]]:
-    """For the map and the uncertainty: name, stops as hex colours, values at both ends."""
+def _colour_bars(limits: tuple[float, float], map_threshold: float | None) -> list[dict[str, Any]]:
+    """For the map and the uncertainty: name, stops as hex colours, values at both ends; and for
+    the map the mark of its threshold."""
     spread = spread_limits(limits)
     bars = (("map", COLOUR_MAP, limits), ("uncertainty", UNCERTAINTY_COLOUR_MAP, spread))
     return [
-        {"panel": panel, "stops": _stops(name), "low": f"{low:.2f}", "high": f"{high:.2f}"}
+        {
+            "panel": panel,
+            "stops": _stops(name),
+            "low": f"{low:.2f}",
+            "high": f"{high:.2f}",
+            "mark": _mark(map_threshold, limits) if panel == "map" else None,
+        }
         for panel, name, (low, high) in bars
     ]
+
+
+def _mark(threshold: float | None, limits: tuple[float, float]) -> dict[str, str] | None:
+    """A pointer below the bar, or an arrow at the end that the threshold lies beyond; its value."""
+    if threshold is None:
+        return None
+    place, beyond = bar_mark(threshold, limits)
+    x, middle = place * _BAR, _BAR_HIGH / 2
+    text = f"outlined from {threshold:.3f}"
+    if beyond:
+        text += f", {'above' if beyond > 0 else 'below'} these colours"
+        path = f"M{x + 9 * beyond:.1f} {middle:g}l{-7 * beyond} -5v10z"
+    else:
+        path = f"M{x:.1f} {_BAR_HIGH}l-5 7h10z"
+    return {"path": path, "text": text}
 
 
 def _stops(name: str) -> list[tuple[str, str]]:

@@ -268,24 +268,25 @@ def strip(
         limits: map values at the two ends of the colours.
         side: largest length of a panel's longer side, in pixels.
         mask: bool (h, w); a line is drawn around it on the overlay.
-        area: bool (h, w); its parts are outlined, or ringed, on the overlay.
+        area: bool (h, w); its parts are outlined, or ringed, on the overlay and the map.
         roi: bool (h, w); outlined on the overlay.
     """
     height, width = picture.shape[:2]
     size = fitted((width, height), min(side, max(height, width)))
     small = cv2.resize(np.ascontiguousarray(picture), size, interpolation=cv2.INTER_AREA)
     heat = stretched(anomaly_map, size)
-    overlay = blend(small, heat, limits)
+    overlay, coloured = blend(small, heat, limits), _coloured(heat, limits)
     if roi is not None:
         outline(overlay, roi, ROI_LINE, 1)
     if area is not None:
-        mark_regions(overlay, area, _LINE)
+        for panel in (overlay, coloured):
+            mark_regions(panel, area, _LINE)
     if mask is not None and mask.any():
         outline(overlay, widened(mask, size, _AROUND), MASK_LINE, _LINE)
     panels = [
         small,
         overlay,
-        _coloured(heat, limits),
+        coloured,
         blend(small, stretched(spread, size), spread_limits(limits), UNCERTAINTY_COLOUR_MAP),
     ]
     return _webp(Image.fromarray(np.concatenate(panels, axis=1)))

@@ -15,6 +15,7 @@ import numpy as np
 
 from bayes_pfl.errors import DataError
 from bayes_pfl.metrics import ImageMetrics
+from bayes_pfl.report.facts import facts, head, several
 from bayes_pfl.report.html import Report, ReportEntry, write_report
 from bayes_pfl.report.pictures import (
     FOLDER,
@@ -24,13 +25,13 @@ from bayes_pfl.report.pictures import (
     picture_name,
 )
 from bayes_pfl.report.tables import METRIC_NAMES, percent
+from bayes_pfl.report.zoom import last_file, zoom_path
 from bayes_pfl.support.files import mirrored
 from bayes_pfl.support.run_names import CSV_NAME, OVERLAYS, SUMMARY_NAME, page_file, page_title
 
 IMAGES_NAME, METRICS_NAME = "images.csv", "metrics.json"
 _DAMAGED = (KeyError, ValueError, TypeError, AttributeError, ArithmeticError, RecursionError)
 _FLAGGED_SHARE = 0.05
-_NO_FACTS = ("seconds", "images_per_second", "resumed", "dropped")
 _LISTS = ("highest", "failures")
 _COLUMNS = [("image", key) for key in ("auroc", "ap", "f1_max")]
 _COLUMNS += [("pixel", key) for key in ("auroc", "aupro", "ap")]
@@ -69,11 +70,12 @@ def _prediction(folder: Path) -> Report:
     summary = _json(folder / SUMMARY_NAME)
     settings = summary.get("settings") or {}
     entries = [_predicted(folder, row) for row in _rows(folder / CSV_NAME)]
-    threshold, note = _threshold(entries, settings.get("threshold"))
+    threshold, note, decided = _threshold(entries, settings.get("threshold"))
     if calibration := summary.get("calibration"):
         note = f"{_calibration_note(calibration['fpr'])}, from {calibration['n']} normal images"
     about = {k: v for k, v in summary.items() if not isinstance(v, dict) and k not in _LISTS}
     profile, mutual = summary.get("profile"), summary.get("mutual")
+    names = several(sorted({entry.group for entry in entries} - {""})) or "images"
     notes = []
     if profile:
         notes.append(f"Compared with the {profile['pictures']} normal pictures of a profile.")
@@ -83,20 +85,25 @@ def _prediction(folder: Path) -> Report:
             f"{mutual['pictures']}, drawn by seed {mutual['seed']}. Scores depend on the folder."
         )
     return Report(
-        title=", ".join(sorted({entry.group for entry in entries})[:4]) or "images",
+        title=names,
         kind="prediction",
         entries=entries,
         threshold=threshold,
         threshold_note=note,
         limits=picture_limits(folder),
         table_file=CSV_NAME,
-        facts=_facts(about, summary),
+        facts=facts(about, summary),
         notes=notes,
+        head=head(folder, summary),
+        map_threshold=_finite(settings.get("map_threshold"), "map_threshold"),
+        decided=decided,
     )
 
 
 def _predicted(folder: Path, row: Mapping[str, str]) -> ReportEntry:
-    page, width = int(row.get("page") or 0) or None, row.get("width")
+    page = int(row.get("page") or 0) or None
+    width, height = int(row.get("width") or 0), int(row.get("height") or 0)
+    size = (width, height) if width > 0 and height > 0 else None
     file = page_file(row["path"], page)
     overlay = f"{OVERLAYS}/{mirrored(file, '.png')}"
     return ReportEntry(
@@ -108,11 +115,12 @@ def _predicted(folder: Path, row: Mapping[str, str]) -> ReportEntry:
         uncertainty=_number(row.get("uncertainty")),
         p_value=_number(row.get("p_value")),
         review=_flag(row.get("needs_review")),
-        size=f"{width}×{row['height']}" if width and row.get("height") else "",
+        size=f"{size[0]}×{size[1]}" if size else "",
         error=row.get("error", ""),
         picture=_picture(file) if row.get("score") else "",
         near=_written(folder, nearest_name(_picture(file))),
         crops=_written(folder, crops_name(_picture(file))),
+        zoom=_zoom(folder, zoom_path(picture_name(file)), size),
         link=quote(os.fsencode(overlay)) if os.path.isfile(folder / overlay) else "",
     )
 
@@ -124,14 +132,14 @@ def _evaluation(folder: Path) -> Report:
     root = _common_folder(paths)
     entries = [_evaluated(row, root) for row in rows]
     calibrated = _calibrated_rates(metrics["datasets"])
-    threshold, note = _threshold(entries, calibrated.get("threshold"))
+    threshold, note, decided = _threshold(entries, calibrated.get("threshold"))
     if calibrated:
         note = _calibration_note(calibrated["calibrated_fpr"])
     about = {k: v for k, v in metrics.items() if not isinstance(v, dict | list)}
-    names = sorted(metrics["datasets"])
+    names, config = sorted(metrics["datasets"]), _config(folder)
     skipped = [(_below(s["path"], root) or s["dataset"], s["reason"]) for s in metrics["skipped"]]
     return Report(
-        title=", ".join(names[:4]) + (" …" if len(names) > 4 else ""),
+        title=several(names),
         kind="evaluation",
         entries=entries,
         threshold=threshold,
@@ -139,9 +147,11 @@ def _evaluation(folder: Path) -> Report:
         limits=picture_limits(folder),
         table_file=IMAGES_NAME,
         skipped=skipped,
-        facts=_facts(about | {"root": root}, _config(folder)),
+        facts=facts(about | {"root": root}, config),
         notes=_notes(folder) + metrics.get("notes", []),
         figures=_categories_table(metrics["datasets"]),
+        head=head(folder, {**config, **metrics}),
+        decided=decided,
     )
 
 
@@ -182,6 +192,11 @@ def _written(folder: Path, name: str) -> str:
     return name if os.path.isfile(folder / name) else ""
 
 
+def _zoom(folder: Path, path: str, size: tuple[int, int] | None) -> str:
+    """The folder of a copy at full resolution, if it is there and whole."""
+    return path if size and os.path.isfile(folder / path / last_file(size)) else ""
+
+
 def _categories_table(datasets: Mapping[str, Any]) -> list[list[str]]:
     """Percentages by category; a dash where a figure is undefined."""
     names = [f"{level} {METRIC_NAMES[key]}" for level, key in _COLUMNS]
@@ -194,28 +209,36 @@ def _categories_table(datasets: Mapping[str, Any]) -> list[list[str]]:
     return rows
 
 
-def _threshold(entries: Sequence[ReportEntry], given: float | None) -> tuple[float | None, str]:
-    """Where the threshold on the page starts, and where that value comes from."""
+def _finite(value: float | None, name: str) -> float | None:
+    if value is not None and not math.isfinite(value):
+        raise ValueError(f"{name} = {value}")
+    return None if value is None else float(value)
+
+
+def _threshold(
+    entries: Sequence[ReportEntry], given: float | None
+) -> tuple[float | None, str, bool]:
+    """Where the threshold on the page starts, where that value comes from, and whether scores at or
+    above it are a verdict."""
     scored = [entry for entry in entries if entry.score is not None]
     if given is not None:
-        if not math.isfinite(given):
-            raise ValueError(f"threshold = {given}")
-        return float(given), "the run's own threshold"
+        return _finite(given, "threshold"), "the run's own threshold", True
     if not scored:
-        return None, "no image has a score"
+        return None, "no image has a score", False
     scores = np.array([entry.score for entry in scored], np.float64)
     labels = np.array([-1 if entry.truth is None else entry.truth for entry in scored])
     if {0, 1} <= set(labels.tolist()):
         metrics = ImageMetrics()
         metrics.update(scores, labels)
         best = float(metrics.compute()["f1_max_threshold"])
-        return best, "the best F1 over all images on this page"
+        return best, "the best F1 over all images on this page", True
     # Halfway between two scores: at one of them, the last digit would decide.
     high = float(np.quantile(scores, 1 - _FLAGGED_SHARE, method="midpoint"))
-    return high, (
+    note = (
         "the highest 5% of the scores are at or above it, because no threshold was given; "
         "bayes-pfl fit finds one from normal images"
     )
+    return high, note, False
 
 
 def _config(folder: Path) -> dict[str, Any]:
@@ -257,35 +280,3 @@ def _common_folder(paths: Sequence[str]) -> str:
 
 def _below(path: str, root: str) -> str:
     return os.path.relpath(path, root).replace(os.sep, "/") if root and path else path
-
-
-def _facts(
-    run: Mapping[str, Any], content: Mapping[str, Any]
-) -> list[tuple[str, list[tuple[str, str]]]]:
-    """Headings, each with its names and values.
-
-    Args:
-        run: the first part.
-        content: a JSON object; those of its entries that are objects, and not empty, follow.
-    """
-    parts = {key: value for key, value in content.items() if isinstance(value, dict) and value}
-    return [(heading, list(_flat(part))) for heading, part in ({"run": run} | parts).items()]
-
-
-def _flat(content: Mapping[str, Any], before: str = "") -> Iterator[tuple[str, str]]:
-    """Names and values, nested names joined with points; without times, so that a page can be
-    made again to the byte."""
-    for key, value in content.items():
-        if isinstance(value, Mapping):
-            yield from _flat(value, f"{before}{key}.")
-        elif key not in _NO_FACTS:
-            yield f"{before}{key}", _text(value)
-
-
-def _text(value: Any) -> str:
-    if isinstance(value, list | tuple):
-        return ", ".join(_text(item) for item in value) or "none"
-    if value is None:
-        return "none"
-    plain = f"{value:g}" if isinstance(value, float) else str(value)
-    return plain.encode("utf-8", "replace").decode("utf-8")

@@ -12,6 +12,8 @@ from typing import Any
 
 import torch
 
+from bayes_pfl.support.version import __version__
+
 _PACKAGES = ("torch", "torchvision", "open_clip_torch", "timm", "albumentations", "numpy", "pillow")
 
 
@@ -22,6 +24,7 @@ def environment(device: str) -> dict[str, Any]:
         with contextlib.suppress(metadata.PackageNotFoundError):
             packages[name] = metadata.version(name)
     return {
+        "bayes_pfl": __version__,
         "python": sys.version.split()[0],
         "platform": platform.platform(),
         "packages": packages,

@@ -36,7 +36,7 @@ def main(
     if known := profile.calibration:
         print(f"threshold {known.threshold:.3f}, of the map {known.pixel_threshold:.3f}")
     else:  # scores and maps are the same; a person judges all
-        print(f"no threshold: {profile.missing} more normal pictures are needed")
+        print("no threshold: it needs a second normal picture")
 
     piles: dict[str, list[str]] = {"normal": [], "anomalous": [], "review": []}
     for result in model.predict_stream(find_images(new), profile=profile):

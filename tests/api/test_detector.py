@@ -98,10 +98,10 @@ def test_refusals(checkpoint_dir, normals, tiny_model):
     detector = AnomalyDetector(tiny_model, "nut", words_only=True)
     with pytest.raises(DataError, match="19 normal images are too few"):
         detector.fit(normals[:19])
-    few = AnomalyDetector(tiny_model, "nut", keep_outliers=True).fit(normals[:19])
-    assert few.score_samples(normals[20:22]).shape == (2,)
-    with pytest.raises(DataError, match="1 more normal images are needed"):
-        few.predict(normals)
+    one = AnomalyDetector(tiny_model, "nut", keep_outliers=True).fit(normals[:1])
+    assert one.score_samples(normals[20:22]).shape == (2,)
+    with pytest.raises(DataError, match="it needs a second normal image"):
+        one.predict(normals)
     with pytest.raises(DataError, match="also for a single one"):
         detector.fit("a.png")
     with pytest.raises(DataError, match=r"X of shape \(30, 40, 3\)"):

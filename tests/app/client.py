@@ -55,11 +55,11 @@ class Served:
 
 
 @contextmanager
-def serving(inspector: Inspector) -> Iterator[Served]:
-    """A page, served."""
+def serving(inspector: Inspector, host: str = app_module.HOST) -> Iterator[Served]:
+    """A page, served as if it listened on ``host``."""
     uvicorn = pytest.importorskip("uvicorn")
     port = app_module.free_port(None)
-    page = app_module.asgi_app(inspector)
+    page = app_module.asgi_app(inspector, host)
     server = uvicorn.Server(uvicorn.Config(page, app_module.HOST, port, log_level="critical"))
     thread = threading.Thread(target=server.run, daemon=True)
     thread.start()
@@ -114,7 +114,7 @@ class Client:
     def question(self, *files: Any, samples: Any = 1, session: str | None = None) -> dict[str, Any]:
         """The body with which the page asks for an inspection."""
         return {
-            "data": [list(files), "part", "0.5", self.served.checkpoint, samples],
+            "data": [list(files), "part", "0.5", self.served.checkpoint, samples, "no profile"],
             "fn_index": 0,
             "session_hash": session or uuid.uuid4().hex,
         }

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import base64
 import importlib.util
 import json
 import os
 import shutil
 import socket
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -19,7 +21,7 @@ from bayes_pfl.app.server import AppSettings, Inspector, check_installed, free_p
 from bayes_pfl.app.uploads import Uploads
 from bayes_pfl.errors import ConfigError, DataError
 from bayes_pfl.fit.fit import fit_profile
-from bayes_pfl.fit.profile_files import save_profile
+from bayes_pfl.fit.profile_files import load_profile, save_profile
 from tests.app.client import serving
 from tests.fit.test_references import spotted, texture
 from tests.helpers.browser import chromium, complaints, requested
@@ -81,7 +83,9 @@ def part(tiny_model, checkpoint_dir, tmp_path_factory):
 def test_a_flagged_image_is_shown_next_to_what_is_normal(part):
     folder, own = part
     paths = [str(folder / name) for name in ("sound.png", "spot.png")]
-    sound, spot = own.inspect(paths, wish(own, class_name="", samples=3))
+    sound, spot = own.inspect(
+        paths, wish(own, class_name="", samples=3, profile=folder / "profile")
+    )
     assert (sound.result.label, sound.near) == (0, None)
     found = spot.result.nearest_normal
     assert spot.result.label == 1 and found.distance > 0
@@ -102,11 +106,11 @@ def test_the_gallery_says_how_far_what_is_normal_lies(part, tmp_path):
     kept = Uploads(tmp_path, max_bytes=10**6)
     path = str(shutil.copy(folder / "spot.png", tmp_path))
     kept.add(path, "me")
-    asked = (path,), "", "", own.settings.checkpoints[0], 3
-    *_, (said, _, pictures) = _answer(own, kept, "me", *asked)
+    asked = (path,), "", "", own.settings.checkpoints[0], 3, "profile"
+    *_, (said, _, pictures, _) = _answer(own, kept, "me", *asked)
     assert said.startswith("Done: 1 scored")
     (_, first), (file, second) = pictures
-    assert "flagged" in first and second.startswith("most anomalous place")
+    assert "NOK" in first and second.startswith("most anomalous place")
     assert second.endswith("apart") and kept.check(file, "me").is_file()
 
 
@@ -176,6 +180,23 @@ def test_answers_to_its_own_name_only(served):
 
 
 @needs_gradio
+def test_other_computers_reach_the_page_with_its_token_alone(checkpoint_dir):
+    token, host = "0123456789abcdef", {"Host": "box.local:7860"}
+    settings = AppSettings((str(checkpoint_dir),), device="cpu", token=token)
+    basic = {"Authorization": "Basic " + base64.b64encode(f"me:{token}".encode()).decode()}
+    foreign = {"Origin": "https://evil.example"}
+    with serving(Inspector(settings), host="0.0.0.0") as running:
+        address = running.address
+        assert status(address, host) == 401 and status(f"{address}/config", host) == 401
+        assert status(address, host | {"Authorization": "Bearer fedcba9876543210"}) == 401
+        assert status(address, host | basic) == status(f"{address}/config", basic) == 200
+        assert status(address, host | basic | foreign) == 403
+    assert token not in repr(settings)
+    with pytest.raises(ConfigError, match="open to other computers"):
+        app_module.run_app(replace(settings, token=None), host="0.0.0.0", browser=False)
+
+
+@needs_gradio
 def test_requests_of_other_origins_are_refused(served):
     assert status(served, {"Origin": served}) == 200
     assert status(served, {"Origin": "https://evil.example"}) == 403
@@ -193,8 +214,8 @@ def test_an_overlay_that_is_shown_is_not_written_again(inspector, files, tmp_pat
     pictures = [str(shutil.copy(f, tmp_path / f"{i}.png")) for i, f in enumerate(files[::2])]
     for path in pictures:
         kept.add(path, "me")
-    asked, gallery, seen = (inspector.settings.checkpoints[0], 1), Gallery(), []
-    for _, _, overlays in _answer(inspector, kept, "me", pictures, "part", "", *asked):
+    asked, gallery, seen = (inspector.settings.checkpoints[0], 1, "no profile"), Gallery(), []
+    for _, _, overlays, _ in _answer(inspector, kept, "me", pictures, "part", "", *asked):
         shown = [item.image.path for item in gallery.postprocess(overlays).root]
         seen.append({path: os.stat(path).st_mtime_ns for path in shown})
     assert [len(one) for one in seen] == [1, 2, 2]
@@ -248,12 +269,73 @@ def test_upload_in_a_browser(served, files):
         )
         wait(browser, f"{loaded}.length === 2")
         table = "document.getElementById('table').innerText"
-        for text in ("flagged", "not an image", " to 0."):
+        for text in ("NOK", "not an image", " to 0."):
             wait(browser, f"{table}.includes('{text}')")
         assert not browser.find_elements("css selector", "img[src='x']")
         assert [text for text in complaints(browser) if "not implemented" not in text] == []
         foreign = [u for u in requested(browser) if not u.startswith((served, "data:", "blob:"))]
         assert foreign == []
+
+
+@needs_gradio
+def test_a_profile_is_fitted_without_a_folder_for_profiles(served, files):
+    with chromium() as browser:
+        browser.get(served)
+        wait(browser, "document.querySelector('#files input[type=file]')")
+        browser.execute_script("document.querySelectorAll('button[role=tab]')[1].click()")
+        wait(browser, "document.querySelector('#sound input[type=file]')")
+        press(browser, "fit", "fit-status", "No pictures")
+        browser.find_element("css selector", "#sound input").send_keys(files[0])
+        wait(browser, "document.getElementById('sound').textContent.includes('a part')")
+        press(browser, "fit", "fit-status", "Done: a profile of one picture,")
+        chosen = "document.querySelector('#profile input').value"
+        wait(browser, f"{chosen} === 'the one fitted here'")
+
+
+@needs_gradio
+def test_a_profile_is_fitted_kept_and_used_on_a_phone(checkpoint_dir, tmp_path):
+    for seed in range(4):
+        Image.fromarray(texture(seed)).save(tmp_path / f"{seed}.png")
+    pictures = [str(tmp_path / f"{seed}.png") for seed in range(4)]
+    settings = AppSettings((str(checkpoint_dir),), device="cpu", profiles=tmp_path / "shelf")
+    size = {"width": 390, "height": 844, "deviceScaleFactor": 1, "mobile": True}
+    fields = "document.querySelector('#{} textarea, #{} input').value"
+    with serving(Inspector(settings)) as running, chromium() as browser:
+        browser.execute_cdp_cmd("Emulation.setDeviceMetricsOverride", size)
+        browser.get(running.address)
+        wait(browser, "document.querySelector('#files input[type=file]')")
+        browser.execute_script("document.querySelectorAll('button[role=tab]')[1].click()")
+        wait(browser, "document.querySelector('#sound input[type=file]')")
+        press(browser, "fit", "fit-status", "No pictures")
+        browser.find_element("css selector", "#sound input").send_keys("\n".join(pictures[:3]))
+        wait(browser, "/2\\s*[.]png/.test(document.getElementById('sound').textContent)")
+        box(browser, "part").send_keys("cloth")
+        box(browser, "save-as").send_keys("../up")
+        press(browser, "fit", "fit-status", "Not fitted: name '../up': give letters")
+        box(browser, "save-as").clear()
+        box(browser, "save-as").send_keys("cloth 1")
+        press(browser, "fit", "fit-status", "Done: a profile of 3 pictures")
+        wait(browser, "document.querySelector('#fit-kept a[download]')")
+        assert load_profile(tmp_path / "shelf" / "cloth 1").class_name == "cloth"
+        assert sorted(p.name for p in tmp_path.iterdir() if p.is_dir()) == ["shelf"]
+        wait(browser, fields.format("name", "name") + " === 'cloth'")
+        wait(browser, fields.format("profile", "profile") + " === 'cloth 1'")
+        browser.find_element("css selector", "#files input").send_keys(pictures[3])
+        wait(browser, "document.getElementById('files').textContent.includes('3')")
+        inspect(browser, "Done: 1 scored")
+        wait(browser, "document.querySelectorAll('#kept a[download]').length === 2")
+        assert browser.execute_script("return document.documentElement.scrollWidth") == 390
+        browser.refresh()  # the choice is that of the folder, not of the start
+        wait(browser, "document.querySelector('#profile input')")
+        browser.find_element("css selector", "#profile input").click()
+        wait(browser, "document.body.innerText.includes('cloth 1')")
+        assert [text for text in complaints(browser) if "not implemented" not in text] == []
+
+
+def press(browser, button: str, status: str, expected: str) -> None:
+    browser.execute_script(f"document.getElementById('{button}').click()")
+    shown = f"document.querySelector('#{status} textarea, #{status} input').value"
+    wait(browser, f"{shown}.startsWith({json.dumps(expected)})")
 
 
 def box(browser, name: str):
@@ -269,6 +351,4 @@ def wait(browser, expression: str) -> None:
 
 def inspect(browser, status: str) -> None:
     """Press the button and wait for a status that begins so."""
-    browser.execute_script("document.getElementById('go').click()")
-    shown = "document.querySelector('#status textarea, #status input').value"
-    wait(browser, f"{shown}.startsWith({json.dumps(status)})")
+    press(browser, "go", "status", status)

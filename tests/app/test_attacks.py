@@ -15,6 +15,7 @@ import sys
 import threading
 import time
 from pathlib import Path
+from urllib.parse import quote
 
 import numpy as np
 import pytest
@@ -169,11 +170,18 @@ def test_of_an_entry_only_the_path_counts(served, client, secret):
 def test_another_visitors_files(served, client, secret):
     own = client.uploaded(png())
     told = client.results(own)
-    (overlay,) = {part.split('"')[0] for part in told.split('{"path":"')[1:]}
+    paths = {part.split('"')[0] for part in told.split('{"path":"')[1:]}
+    (overlay,) = (path for path in paths if path.endswith(".webp"))
+    table, page = sorted(paths - {overlay})
+    assert (Path(table).name, Path(page).name) == ("predictions.csv", "report.html")
+    served_page = client.send("GET", f"/gradio_api/file={quote(page)}")
+    assert served_page.body.startswith(b"<!DOCTYPE html>")
+    assert served_page.headers["content-disposition"].startswith("attachment")
     for other in (Client(served), Client(served, cookie=""), Client(served, "bayes-pfl-visitor=x")):
         assert other.ask(own).status == 403
         assert other.send("GET", f"/gradio_api/file={own}").status == 403
-        assert other.send("GET", f"/gradio_api/file={overlay}").status == 403
+        for path in (overlay, table, page):
+            assert other.send("GET", f"/gradio_api/file={quote(path)}").status == 403
     assert client.send("GET", f"/gradio_api/file={own}").body == png()
     assert client.send("GET", f"/gradio_api/file={overlay}").body[8:12] == b"WEBP"
     # Whoever has the same picture uploads it, and may use it then.
@@ -197,8 +205,9 @@ def test_the_name_of_an_upload(served, client, name):
     assert not any("up" in name and "upload" not in name for name in now - outside)
 
 
-def test_an_upload_that_is_no_image_is_not_served(client):
-    own = client.uploaded(b"<script>alert(1)</script>", "a.html")
+@pytest.mark.parametrize("name", ["a.html", "report.html"])
+def test_an_upload_that_is_no_image_is_not_served(client, name):
+    own = client.uploaded(b"<script>alert(1)</script>", name)
     assert client.send("GET", f"/gradio_api/file={own}").status == 403
     assert "Invalid file type" in client.results(own)
 
@@ -254,7 +263,11 @@ BODIES = {
     "2 MiB": (b" " * 2**21, 413, "at most 1 MiB"),
     "no session": (b'{"data": []}', 400, "session_hash"),
     "a path for a session": (b'{"session_hash": "../a", "data": []}', 400, "session_hash"),
-    "other values": (b'{"session_hash": "a", "data": [{}]}', 400, "three texts and a number"),
+    "other values": (
+        b'{"session_hash": "a", "data": [{}]}',
+        400,
+        "three texts, a number and a text",
+    ),
 }
 
 
@@ -334,7 +347,7 @@ def wait(*args):
     while True:
         time.sleep(0.1)
 if sys.argv[2] == "computing":
-    Inspector._check_size = wait
+    Inspector.check_size = wait
 elif sys.argv[2] == "blocked":
     gate.check_address = wait
 from bayes_pfl.cli.main import main

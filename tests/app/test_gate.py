@@ -10,9 +10,10 @@ import pytest
 
 from bayes_pfl.app.gate import Gate, visitor_of
 from bayes_pfl.app.inspection import AppSettings
-from bayes_pfl.app.question import JOIN, UPLOAD, Refused, check_address, read_body
+from bayes_pfl.app.question import JOIN, UPLOAD, check_address, read_body
 from bayes_pfl.app.uploads import Uploads
 from bayes_pfl.errors import DataError
+from bayes_pfl.support.asgi import Refused
 
 ME, OTHER = "0" * 32, "1" * 32
 
@@ -77,7 +78,11 @@ def test_deleted_uploads_are_forgotten(uploads, own, monkeypatch):
 
 
 def question(*files, **changes):
-    values = {"data": [list(files), "part", "", "tiny", 1], "session_hash": "abc", "fn_index": 0}
+    values = {
+        "data": [list(files), "part", "", "tiny", 1, "none"],
+        "session_hash": "abc",
+        "fn_index": 0,
+    }
     return json.dumps(values | changes).encode()
 
 
@@ -87,13 +92,17 @@ def test_a_body_is_written_again(uploads, own):
     kept = json.loads(read_body(JOIN, sent, lambda path: uploads.check(path, ME), 64))
     meta = {"_type": "gradio.FileData"}
     assert kept == {
-        "data": [[{"path": str(own), "meta": meta}], "part", "", "tiny", 1],
+        "data": [[{"path": str(own), "meta": meta}], "part", "", "tiny", 1, "none"],
         "session_hash": "abc",
         "fn_index": 0,
         "trigger_id": 3,
     }
-    empty = json.loads(read_body(JOIN, question(data=[None, "", "", "", 0]), lambda path: own, 64))
+    empty = json.loads(
+        read_body(JOIN, question(data=[None, "", "", "", 0, ""]), lambda path: own, 64)
+    )
     assert empty["data"][0] is None
+    chosen = json.loads(read_body(JOIN, question(data=["a profile"]), lambda path: own, 64))
+    assert chosen["data"] == ["a profile"]
 
 
 def test_bodies_that_are_refused(uploads, own):
@@ -110,8 +119,8 @@ def test_bodies_that_are_refused(uploads, own):
         assert status(question(mine, entry)) == 400
     for body in (b"", b"[]", b"{", b"\xff", question(session_hash="../a"), question(data=[])):
         assert status(body) == 400
-    assert status(question(data=[None, "\ud800", "", "", 1])) == 400
-    assert status(question(data=[None, "", "", "", float("nan")])) == 400
+    assert status(question(data=[None, "\ud800", "", "", 1, ""])) == 400
+    assert status(question(data=[None, "", "", "", float("nan"), ""])) == 400
     assert status(question(fn_index=[0])) == 400
     assert status(b'{"session_hash": {"a": 1}}', "/gradio_api/cancel") == 400
 
@@ -150,7 +159,7 @@ def test_the_cookie(cookies, visitor):
     assert visitor_of(cookies) == visitor
 
 
-def passed(uploads, method, path, *messages, headers=(), answer=b"[]"):
+def passed(uploads, method, path, *messages, headers=(), answer=b"[]", token=None):
     """Status and body that a client gets, and the body that the application behind gets."""
     reached, sent = [], []
 
@@ -168,7 +177,7 @@ def passed(uploads, method, path, *messages, headers=(), answer=b"[]"):
 
     queue = list(messages) or [{"type": "http.request", "body": b""}]
     scope = {"type": "http", "method": method, "path": path, "headers": list(headers)}
-    asyncio.run(Gate(behind, uploads, AppSettings(("tiny",)))(scope, receive, send))
+    asyncio.run(Gate(behind, uploads, AppSettings(("tiny",), token=token))(scope, receive, send))
     return sent[0]["status"], sent[-1]["body"], reached
 
 
@@ -195,6 +204,39 @@ def test_requests_pass_or_are_answered_by_the_gate(uploads, own):
     ):
         status, _, reached = passed(uploads, "POST", JOIN, *halves, headers=headers)
         assert (status, reached) == (code, [])
+
+
+def test_a_token_is_asked_for_before_all_else(uploads, own):
+    cookie, token = (b"cookie", f"bayes-pfl-visitor={ME}".encode()), "0123456789abcdef"
+    brought = (b"authorization", f"Bearer {token}".encode())
+    for method, path in (
+        ("GET", "/"),
+        ("GET", "/config"),
+        ("GET", f"/gradio_api/file={own}"),
+        ("POST", UPLOAD),
+        ("POST", JOIN),
+        ("GET", "/elsewhere"),
+    ):
+        status, body, reached = passed(uploads, method, path, headers=[cookie], token=token)
+        assert (status, reached) == (401, []) and token.encode() not in body
+    status, _, reached = passed(uploads, "GET", "/", headers=[cookie, brought], token=token)
+    assert status == 200 and reached
+
+
+def test_what_the_app_made_is_for_its_visitor_alone(uploads):
+    own = uploads.own_folder(ME)
+    assert own != uploads.own_folder(OTHER) and ME not in str(own)
+    own.mkdir()
+    page = own / "report.html"
+    page.write_text("page")
+    path, cookies = f"/gradio_api/file={page}", "bayes-pfl-visitor={}"
+    for visitor, status in ((ME, 403), (OTHER, 403)):
+        headers = [(b"cookie", cookies.format(visitor).encode())]
+        assert passed(uploads, "GET", path, headers=headers)[0] == status
+    uploads.add_made(page, ME)
+    for visitor, status in ((ME, 200), (OTHER, 403)):
+        headers = [(b"cookie", cookies.format(visitor).encode())]
+        assert passed(uploads, "GET", path, headers=headers)[0] == status
 
 
 def test_an_upload_is_noted_before_it_is_answered(uploads, own):

@@ -18,6 +18,7 @@ def sections() -> dict[str, Sequence[Case]]:
         places,
         profiles,
         roi,
+        serving,
         settings,
         tiles,
     )
@@ -37,6 +38,7 @@ def sections() -> dict[str, Sequence[Case]]:
         "Regions of interest": roi.CASES,
         "Large pictures and tiles": tiles.CASES,
         "Exports": exports.CASES,
+        "The service": serving.CASES,
     }
 
 

@@ -218,7 +218,11 @@ CASES = (
     Case("profile whose pictures lead elsewhere", "`without a hash of theirs`", leads_elsewhere),
     Case("profile with another class name", "`leave the name out`", another_name),
     Case("profile with a threshold besides its own", "`leave one of them out`", with_threshold),
-    Case("one normal picture", "scored; `no thresholds: 19 more pictures`", one_picture),
+    Case(
+        "one normal picture",
+        "scored; `no thresholds: they need a second normal picture`",
+        one_picture,
+    ),
     Case(
         "a picture of another thing among the normal ones",
         "`stand out of the others`, with its name",

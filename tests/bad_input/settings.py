@@ -246,4 +246,14 @@ CASES = (
         "`stage1.epochs = -1: must be at least 0; ...stage2.epochs = -2: must be`: all are named",
         two_faults,
     ),
+    Case(
+        "app for other computers without a token",
+        "`host '0.0.0.0' is open to other computers: give a token that they must know`",
+        lambda world: world.refused("app", "--no-browser", "--host", "0.0.0.0"),
+    ),
+    Case(
+        "a token that can be guessed",
+        "`token of 6 characters: give 16 at least, ASCII without blanks`",
+        lambda world: world.refused("app", "--no-browser", "--token", "secret"),
+    ),
 )

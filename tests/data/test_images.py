@@ -12,9 +12,12 @@ from hypothesis.extra import numpy as hnp
 from PIL import Image
 
 from bayes_pfl.data.image_files import find_images
-from bayes_pfl.data.images import read_image, read_mask
+from bayes_pfl.data.images import read_image, read_mask, read_received_image
 from bayes_pfl.data.pixels import as_rgb, to_uint8
 from bayes_pfl.errors import BayesPFLError, DataError, ImageReadError
+from tests.bad_input import images as bad_images
+from tests.helpers.dicom import write_dicom
+from tests.helpers.stacks import cut, stack
 
 
 @pytest.fixture
@@ -223,3 +226,28 @@ def test_find_images_names_a_folder_that_is_not_there(tmp_path):
     (tmp_path / "file").touch()
     with pytest.raises(DataError, match="is not a folder"):
         find_images(tmp_path / "file")
+
+
+@pytest.mark.filterwarnings("ignore:Corrupt EXIF data")
+@pytest.mark.filterwarnings("ignore::PIL.Image.DecompressionBombWarning")
+def test_what_was_received_reads_as_its_file_does(tmp_path):
+    bad_images.write_all(tmp_path)
+    stack(tmp_path / "pages.tif", 3)
+    cut(stack(tmp_path / "cut pages.tif", 3), 2)
+    values = np.arange(800, dtype=np.uint16).reshape(20, 40)
+    write_dicom(tmp_path / "frames.dcm", np.stack([values, values // 2]), WindowCenter=300.0)
+    write_dicom(tmp_path / "none.dcm", None)
+    deflated = "1.2.840.10008.1.2.1.99"
+    write_dicom(tmp_path / "deflated.dcm", values, syntax=deflated)
+    files = [path for path in tmp_path.rglob("*") if path.is_file()]
+    assert len(files) > 40
+    for path in files:
+        found, data = [], path.read_bytes()
+        for read in (lambda p=path: read_image(p), lambda d=data: read_received_image(d)):
+            try:
+                image = read()
+                found.append((np.asarray(image).tobytes(), image.size, image.info))
+            except ImageReadError as error:
+                reason = str(error).removeprefix(f"{path}: ").removeprefix("the picture: ")
+                found.append(reason)
+        assert found[0] == found[1], path

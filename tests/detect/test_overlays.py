@@ -51,6 +51,18 @@ def test_picture_and_heat_stand_side_by_side(image):
     assert (plain == 120).all(axis=2).sum() >= 300 * 260
 
 
+def test_an_arrow_shows_a_threshold_beyond_the_colour_bar(image):
+    limits = (0.2, 0.6)
+    plain = overlay(image, spot(), limits=limits)
+    heights = []
+    for threshold in (0.1, 0.4, 0.7):
+        marked = np.asarray(overlay(image, spot(), limits=limits, threshold=threshold))
+        column = slice(plain.width - 110, plain.width)  # of the bar
+        rows, _, _ = np.nonzero(marked[: plain.height, column] != np.asarray(plain)[:, column])
+        heights.append(np.median(rows))
+    assert heights[0] > heights[1] + 20 > heights[2] + 40
+
+
 def test_mask_and_threshold_are_drawn_where_they_belong(image):
     mask = spot(260, 300) > 0
     plain = np.asarray(overlay(image, spot()))

@@ -107,15 +107,27 @@ def test_it_says_where_the_class_name_changes_nearly_nothing(
     assert ("class name: changes nearly nothing" in said) == effect.slight
 
 
-def test_few_pictures_give_no_threshold_and_say_how_many_are_missing(tiny_model, tmp_path):
+def test_of_few_pictures_the_highest_score_is_the_threshold(tiny_model, tmp_path):
     few = fit_profile(tiny_model, [image(seed) for seed in range(5)], NAME)
-    assert few.calibration is None and few.missing == 15
+    known, scores = few.calibration, [picture.score for picture in few.pictures]
+    assert known.threshold == np.nextafter(max(scores), 1) and known.fpr == 0.17  # 1 / 6
+    assert few.missing == 14 and (few.fpr, few.pixel_fpr) == (0.05, 0.05)
     found = load_profile(save_profile(few, tmp_path / "few"))
-    assert "15 more normal pictures" in (tmp_path / "few" / "README.md").read_text()
+    assert "0.05, as asked for, needs 14 more" in (tmp_path / "few" / "README.md").read_text()
+    assert found.calibration == known
+    result = tiny_model.predict(image(90), profile=found)
+    assert result.label == int(result.score >= known.threshold)
+    rare = fit_profile(tiny_model, [image(s) for s in range(24)], NAME, FitOptions(fpr=0.01))
+    assert rare.calibration.fpr == 0.04 and rare.missing == 75
+
+
+def test_one_picture_gives_no_threshold(tiny_model, tmp_path):
+    one = fit_profile(tiny_model, [image(0)], NAME)
+    found = load_profile(save_profile(one, tmp_path / "one"))
+    assert found.calibration is None
+    assert "need a second normal picture" in (tmp_path / "one" / "README.md").read_text()
     result = tiny_model.predict(image(90), profile=found)
     assert result.label is None and result.p_value is None and 0 <= result.score < 1
-    rare = fit_profile(tiny_model, [image(s) for s in range(24)], NAME, FitOptions(fpr=0.01))
-    assert rare.calibration is None and rare.missing == 75
 
 
 def test_an_update_is_a_fit_of_all(tiny_model, tmp_path):

@@ -9,10 +9,11 @@ from bayes_pfl.fit.conformal import score_threshold
 from bayes_pfl.fit.threshold_cost import ThresholdCost
 
 
-def profile_of(scores, fpr, *, enough=True):
+def profile_of(scores, fpr, *, of=None, missing=0):
+    """``of``: the rate of its threshold, where it is not the one asked for."""
     pictures = [SimpleNamespace(name=f"{at}.png", score=score) for at, score in enumerate(scores)]
-    known = SimpleNamespace(threshold=score_threshold(scores, fpr)) if enough else None
-    return SimpleNamespace(pictures=pictures, fpr=fpr, calibration=known)
+    known = SimpleNamespace(fpr=of or fpr) if len(scores) > 1 else None
+    return SimpleNamespace(pictures=pictures, fpr=fpr, calibration=known, missing=missing)
 
 
 @pytest.mark.parametrize(("count", "fpr", "rank"), [(20, 0.05, 1), (39, 0.05, 2), (99, 0.1, 10)])
@@ -39,7 +40,9 @@ def test_it_names_the_picture_and_how_high_normal_pictures_score():
 
 def test_too_few_pictures_leave_the_highest_normal_score():
     scores = [0.2, 0.5, 0.4]
-    _, line = ThresholdCost.of(profile_of(scores, 0.05, enough=False)).sentences(str.upper)
-    assert "highest normal score may serve as a threshold: 0.500, of 1.PNG. Above it" in line
-    assert "about 25 in 100" in line
-    assert ThresholdCost.of(profile_of([None], 0.05, enough=False)) is None
+    few = profile_of(scores, 0.05, of=0.25, missing=16)
+    first, _, alarms, last = ThresholdCost.of(few).sentences(str.upper)
+    assert first == "The threshold is set by 1.PNG, the highest of 3 normal scores (0.500)."
+    assert "about 25 in 100" in alarms
+    assert last.startswith("A rate of 0.05, as asked for, needs 16 more normal pictures")
+    assert ThresholdCost.of(profile_of([None], 0.05)) is None

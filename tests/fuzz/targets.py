@@ -16,7 +16,7 @@ from pathlib import Path
 
 from PIL import Image
 
-from bayes_pfl.app.question import JOIN, Refused, read_body
+from bayes_pfl.app.question import JOIN, read_body
 from bayes_pfl.checkpoints.format import read_config, read_weights
 from bayes_pfl.clip.architecture import read_clip_config
 from bayes_pfl.clip.load import load_backbone
@@ -30,6 +30,7 @@ from bayes_pfl.data.meta import read_meta
 from bayes_pfl.data.samples import load_mask
 from bayes_pfl.data.sources import read_source
 from bayes_pfl.errors import BayesPFLError
+from bayes_pfl.support.asgi import Refused
 from bayes_pfl.support.parsing import short
 from tests.fuzz.command_line import run_line
 

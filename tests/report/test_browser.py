@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 import time
 from dataclasses import replace
 from pathlib import Path
@@ -16,6 +17,7 @@ from bayes_pfl.predict.folder import predict_folder
 from bayes_pfl.report.html import NAME, ReportEntry, write_report
 from bayes_pfl.report.pictures import FEW, ReportPictures, picture_name
 from bayes_pfl.report.runs import read_run
+from bayes_pfl.report.zoom import ZoomFolder, zoom_path
 from bayes_pfl.support.progress import NullProgress
 from tests.helpers.browser import chromium, complaints, requested
 from tests.helpers.folders import arguments
@@ -214,12 +216,92 @@ def test_browser_card_by_keyboard(opened, run):
     assert complaints(driver) == []
 
 
+def large(folder, copy: bool) -> ReportEntry:
+    """An image of 4200 x 1100 pixels, of which the page has a small picture."""
+    name, size, values = picture_name("large"), (4200, 1100), np.zeros((9, 9), np.float32)
+    pictures = ReportPictures(folder, (0.0, 1.0), 1)
+    pictures.prepare()
+    assert pictures.write(name, np.zeros((100, 382, 3), np.uint8), values, values) is None
+    assert ZoomFolder(folder).write(name, Image.new("RGB", size, "red").crop, size) is None
+    path = zoom_path(name) if copy else ""
+    return ReportEntry(
+        "a.png", score=0.9, size="4200×1100", picture=f"report/pictures/{name}", zoom=path
+    )
+
+
+def zoomed(driver) -> list[str]:
+    """Opens the zoom of the only image; the names of the files it shows once they are loaded."""
+    driver.execute_script("document.querySelector('.tile').click()")
+    driver.find_element("css selector", "#card-stage .top").click()
+    wait(driver, "return document.getElementById('zoom-plane').offsetWidth > 99")
+    return shown_tiles(driver)
+
+
+def shown_tiles(driver) -> list[str]:
+    tiles = "[...document.querySelectorAll('#zoom-tiles img')]"
+    wait(driver, f"return {tiles}.every((e) => e.naturalWidth > 0)")
+    return driver.execute_script(f"return {tiles}.map((e) => e.src.split('/').pop())")
+
+
+def test_browser_zooms_into_the_full_picture(opened, tmp_path):
+    from selenium.webdriver.common.keys import Keys
+
+    driver = opened([large(tmp_path, copy=True)])
+    assert sorted(zoomed(driver)) == ["1-0-0.jpg", "1-1-0.jpg", "1-2-0.jpg", "2-0-0.jpg",
+                                      "2-1-0.jpg", "3-0-0.jpg"]  # fmt: skip
+    scale = "return parseFloat(document.getElementById('zoom-scale').textContent)"
+    assert 20 < driver.execute_script(scale) < 40
+    driver.find_element("id", "zoom-full").click()
+    assert driver.execute_script(scale) == 100
+    assert {"0-1-0.jpg", "0-2-0.jpg"} <= set(shown_tiles(driver))
+    left = "return document.getElementById('zoom-plane').offsetLeft"
+    before = driver.execute_script(left)
+    driver.switch_to.active_element.send_keys(Keys.ARROW_RIGHT)
+    assert driver.execute_script(left) == before - 80
+    driver.switch_to.active_element.send_keys("0" + Keys.ESCAPE)
+    assert not driver.find_element("id", "zoom").is_displayed()
+    assert driver.find_element("id", "card").is_displayed()
+    assert complaints(driver) == []
+
+
+def test_browser_zoom_says_where_there_is_no_full_picture(opened, tmp_path):
+    note = "return document.getElementById('zoom-note').textContent"
+    assert zoomed(driver := opened([large(tmp_path, copy=False)])) == []
+    assert "the run kept no full picture" in driver.execute_script(note)
+    driver = opened([large(tmp_path, copy=True)])
+    shutil.rmtree(tmp_path / "report" / "zoom")
+    driver.refresh()
+    zoomed(driver)
+    wait(driver, f"{note}.includes('not beside this page')")
+    assert shown_tiles(driver) == []  # no broken picture
+    assert all("ERR_FILE_NOT_FOUND" in text for text in complaints(driver))
+
+
+def test_browser_page_is_no_wider_than_a_phone(opened, tmp_path):
+    driver = opened([large(tmp_path, copy=True), *entries(5)])
+    size = {"width": 390, "height": 844, "deviceScaleFactor": 1, "mobile": True}
+    driver.execute_cdp_cmd("Emulation.setDeviceMetricsOverride", size)
+    try:
+        driver.refresh()
+        driver.find_element("css selector", "#view input[value=table]").send_keys(" ")
+        frame = "const e = document.getElementById('table-frame');"
+        assert driver.execute_script(f"{frame} return [e.scrollWidth - e.clientWidth]") == [0]
+        driver.find_element("css selector", "#view input[value=gallery]").send_keys(" ")
+        wide = "return [document.documentElement.scrollWidth, window.innerWidth]"
+        for chosen in (".tile", "#card-zoom"):
+            assert driver.execute_script(wide) == [390, 390]
+            driver.find_element("css selector", chosen).click()
+        assert driver.execute_script(wide) == [390, 390]
+    finally:
+        driver.execute_cdp_cmd("Emulation.clearDeviceMetricsOverride", {})
+
+
 def test_browser_draws_more_as_one_scrolls(opened):
     driver = opened()
     assert len(names(driver)) == 60
     driver.execute_script("window.scrollTo(0, document.body.scrollHeight)")
     wait(driver, "return document.querySelectorAll('.tile').length > 60")
-    choose(driver, "show", "flagged")
+    choose(driver, "show", "NOK")
     assert len(names(driver)) >= 60 and driver.find_element("id", "shown").text == "75 of 150"
 
 

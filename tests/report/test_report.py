@@ -9,6 +9,7 @@ import io
 import json
 import re
 from dataclasses import replace
+from datetime import datetime
 
 import numpy as np
 import pytest
@@ -21,6 +22,7 @@ from bayes_pfl.predict.settings import FolderSettings
 from bayes_pfl.report.html import NAME, data_island, render
 from bayes_pfl.report.pictures import FEW, PANELS, ReportPictures, picture_name, strip
 from bayes_pfl.report.runs import read_run, report_of_run
+from bayes_pfl.support.version import __version__
 from tests.helpers.commands import command
 from tests.helpers.reports import FOLDER, entries, hostile_run, report
 
@@ -176,6 +178,57 @@ def test_threshold_starts_where_it_was_or_where_it_says(run):
     assert "own threshold" in read_run(run / "out").threshold_note
 
 
+def test_the_head_says_what_was_run_and_when(run, tmp_path):
+    out = tmp_path / "<b>out"
+    out.mkdir()
+    for name in ("summary.json", "predictions.csv"):
+        (out / name).write_bytes((run / "out" / name).read_bytes())
+    summary = json.loads((out / "summary.json").read_text())
+    assert datetime.fromisoformat(summary["finished"]).tzinfo is not None
+    summary |= {"finished": "2026-11-30T11:16:08+01:00", "checkpoint": "<i>model"}
+    summary["profile"] = {"folder": "/parts/<b>nut", "pictures": 3}
+    (out / "summary.json").write_text(json.dumps(summary))
+    head = dict(read_run(out).head)
+    assert head == {
+        "Run": "<b>out",
+        "Finished": "2026-11-30 11:16 UTC+01:00",
+        "Profile": "<b>nut",
+        "Model": "<i>model",
+        "Version": f"bayes-pfl {__version__}",
+    }
+    page = render(out, read_run(out))
+    assert "&lt;i&gt;model" in page and "<i>model" not in page and "<b>" not in page
+    for name in ("finished", "checkpoint", "profile", "environment"):
+        del summary[name]
+    (out / "summary.json").write_text(json.dumps(summary))
+    assert dict(read_run(out).head) == {"Run": "<b>out"}
+
+
+def test_scores_are_verdicts_only_by_a_threshold(run, tmp_path):
+    made = read_run(run / "out")
+    assert island(render(tmp_path, made))["words"] == ["OK", "NOK"]
+    for name in ("summary.json", "predictions.csv"):
+        (tmp_path / name).write_bytes((run / "out" / name).read_bytes())
+    summary = json.loads((tmp_path / "summary.json").read_text())
+    summary["settings"]["threshold"] = None
+    (tmp_path / "summary.json").write_text(json.dumps(summary))
+    made = read_run(tmp_path)
+    assert "highest 5%" in made.threshold_note
+    assert island(render(tmp_path, made))["words"] == ["below", "above"]
+
+
+@pytest.mark.parametrize(
+    "threshold, said, path",
+    [(0.4, "", "M60.0 "), (0.9, ", above these colours", "M129.0 "), (0.05, ", below", "M-9.0 ")],
+)
+def test_the_colour_bar_marks_the_threshold_of_the_map(tmp_path, threshold, said, path):
+    rows = replace(report(entries(3)), limits=(0.2, 0.6), map_threshold=threshold)
+    page = render(tmp_path, rows)
+    assert f'class="mark" d="{path}' in page and page.count('class="mark"') == 1
+    assert f"outlined from {threshold:.3f}{said}" in page
+    assert 'class="mark"' not in render(tmp_path, report(entries(3)))
+
+
 def test_best_f1_threshold_is_rounded_as_the_scores_are(tmp_path):
     category = {"n_normal": 2, "n_anomalous": 2, "image": {}, "pixel": {}}
     datasets = {"set": {"categories": {"part": category}}}
@@ -205,6 +258,20 @@ def test_strip_has_four_panels_of_the_picture_s_proportions(shape):
     scale = min(1, 128 / max(shape))
     assert height == max(1, round(shape[0] * scale))
     assert width == len(PANELS) * max(1, round(shape[1] * scale))
+
+
+def test_regions_are_outlined_on_overlay_and_map():
+    picture, values = np.full((96, 96, 3), 90, np.uint8), np.full((96, 96), 0.5, np.float32)
+    area = np.zeros((96, 96), bool)
+    area[30:60, 30:60] = True
+    panels = []
+    for given in (None, area):
+        data = strip(picture, values, values / 2, (0.0, 1.0), 96, area=given)
+        with Image.open(io.BytesIO(data)) as image:
+            panels.append(np.asarray(image.convert("RGB")).astype(int).reshape(96, 4, 96, 3))
+    changed = np.abs(panels[1] - panels[0]).max(-1) > 60
+    assert changed[30, 1, 30:60].all() and changed[30, 2, 30:60].all()
+    assert not changed[:, (0, 3)].any() and not changed[40:50, 1:3, 40:50].any()
 
 
 def test_pictures_of_other_settings_are_removed(tmp_path):

@@ -52,10 +52,10 @@ def test_fit_and_review(example, checkpoint_dir, tmp_path, capsys):
             assert np.load(out / pile / f"{Path(path).name}.map.npy").shape == (256, 256)
     said = capsys.readouterr().out
     assert "scikit-learn: [" in said and said.count("strangest at (") == 3
-    few = example.rendered(tmp_path / "few", "zipper", 4, faulty=False)
+    few = example.rendered(tmp_path / "few", "zipper", 1, faulty=False)
     piles = example.main(few, new, "zipper", out, checkpoint=str(checkpoint_dir))
     assert len(piles["review"]) == 3
-    assert "no threshold: 16 more normal pictures" in capsys.readouterr().out
+    assert "no threshold: it needs a second normal picture" in capsys.readouterr().out
 
 
 @pytest.mark.parametrize("example", ["train_on_own_data"], indirect=True)

@@ -23,6 +23,7 @@ from bayes_pfl.cli.options import (
 )
 from bayes_pfl.errors import ConfigError
 from benchmarks.large_cli import large, large_cost
+from benchmarks.serving_cli import serve
 from benchmarks.texts import megabytes, numbers, of_bytes
 
 if TYPE_CHECKING:
@@ -307,3 +308,4 @@ def soak(
 
 app.command()(large)
 app.command()(large_cost)
+app.command()(serve)

@@ -19,7 +19,8 @@ from bayes_pfl.checkpoints.load import load_checkpoint
 from bayes_pfl.detect.scorer import Scorer
 from bayes_pfl.errors import ConfigError
 from bayes_pfl.export.check import compare
-from bayes_pfl.export.folder import MANIFEST, RUNTIMES, export_detector
+from bayes_pfl.export.folder import RUNTIMES, export_detector
+from bayes_pfl.export.manifest import MANIFEST
 from bayes_pfl.export.precision import Precision
 from bayes_pfl.export.runtime import ExportedScorer
 from bayes_pfl.export.standalone.detector import Detector

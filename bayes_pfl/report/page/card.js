@@ -41,6 +41,7 @@ function drawFacts() {
     figure.hidden = !current[key];
     if (current[key]) figure.querySelector('img').setAttribute('src', current[key]);
   }
+  byId('card-zoom').hidden = !current.picture;
   const link = byId('card-link');
   link.hidden = !current.link;
   if (current.link) link.setAttribute('href', current.link);
@@ -76,6 +77,8 @@ function startCard() {
     if (event.key === 'ArrowRight') step(1);
   });
   card.addEventListener('click', (event) => { if (event.target === card) card.close(); });
+  stage.addEventListener('click', () => openZoom(current));
+  byId('card-zoom').addEventListener('click', () => openZoom(current));
   card.addEventListener('close', () => {
     const item = drawn.find((shown) => shown.row === current);
     if (item) item.element.querySelector('button').focus();

@@ -69,15 +69,15 @@ function share(part, whole) {
 }
 
 function drawCounts() {
-  const items = [['flag', count(flagged), 'flagged: at or above the threshold'],
-    ['', scored.length - count(flagged), 'below']];
+  const items = [['flag', count(flagged), `${BAD}: at or above the threshold`],
+    ['', scored.length - count(flagged), `${GOOD}: below it`]];
   if (known.review) items.push(['', count(doubtful), "to review: just below the run's threshold"]);
   if (labelled) {
     const [found, bad] = [count((row) => row.truth === 1 && flagged(row)), count((row) => row.truth === 1)];
     const [alarms, good] = [count(SHOWN.alarms[1]), count((row) => row.truth === 0)];
-    items.push(['', share(found, bad), 'TPR: anomalous images flagged']);
-    items.push(['', share(alarms, good), 'FPR: normal images flagged']);
-    items.push(['', bad - found, 'missed: anomalous images below']);
+    items.push(['', share(found, bad), `TPR: anomalous images that are ${BAD}`]);
+    items.push(['', share(alarms, good), `FPR: normal images that are ${BAD}`]);
+    items.push(['', bad - found, `missed: anomalous images that are ${GOOD}`]);
   }
   const failed = count((row) => Boolean(row.error));
   if (failed) items.push(['', failed, 'with a problem']);
@@ -87,7 +87,7 @@ function drawCounts() {
 
 function drawThreshold(typing) {
   slider.value = state.threshold;
-  slider.setAttribute('aria-valuetext', `${three(state.threshold)}, ${count(flagged)} flagged`);
+  slider.setAttribute('aria-valuetext', `${three(state.threshold)}, ${count(flagged)} ${BAD}`);
   if (!typing) figure.value = Number(state.threshold.toFixed(4));
 }
 
@@ -102,7 +102,7 @@ function setThreshold(value, typing = false) {
 }
 
 function startHistogram() {
-  const names = labelled ? ['normal', 'anomalous'] : ['below', 'flagged'];
+  const names = labelled ? ['normal', 'anomalous'] : [GOOD, BAD];
   byId('legend').replaceChildren(...names.map((name, part) => make('li', {},
     make('i', {className: part ? 'fill-flag' : 'fill-normal'}), name)));
   drawHistogram();

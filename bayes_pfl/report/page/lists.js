@@ -68,9 +68,10 @@ const COLUMNS = [
 const NUMBERS = ['score', 'low', 'uncertainty', 'p_value', 'size'];
 
 function line(row) {
-  const verdict = make('td', {className: 'verdict'});
-  const cells = COLUMNS.map(([key, , text]) => {
-    if (key !== 'name') return make('td', {className: NUMBERS.includes(key) ? 'number' : ''}, text(row) || '');
+  const verdict = make('td', {className: 'verdict', 'data-name': 'Verdict'});
+  const cells = COLUMNS.map(([key, title, text]) => {
+    const className = NUMBERS.includes(key) ? 'number' : '';
+    if (key !== 'name') return make('td', {className, 'data-name': title}, text(row) || '');
     const button = make('button', {type: 'button', className: 'name'}, row.name);
     button.addEventListener('click', () => openCard(row));
     return make('th', {scope: 'row'}, button);

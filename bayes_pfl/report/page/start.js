@@ -44,7 +44,7 @@ function cell(value) {
 
 function saveList() {
   const lines = state.list.map((row) => [row.name, row.group, row.score, state.threshold,
-    row.score === null ? '' : flagged(row) ? 'flagged' : 'below', doubtful(row) ? 'review' : '', row.error]);
+    row.score === null ? '' : flagged(row) ? BAD : GOOD, doubtful(row) ? 'review' : '', row.error]);
   const head = ['path', 'class', 'score', 'threshold', 'verdict', 'review', 'problem'];
   const text = [head, ...lines].map((values) => values.map(cell).join(',')).join('\n') + '\n';
   const link = make('a', {href: URL.createObjectURL(new Blob(['\ufeff', text], {type: 'text/csv'})), download: 'list.csv'});
@@ -85,6 +85,7 @@ function startTools() {
 startHistogram();
 startTools();
 startCard();
+startZoom();
 setLayer(known.picture ? 1 : 0);
 drawList();
 document.documentElement.dataset.ready = 'true';

@@ -1,7 +1,8 @@
 // The rows, the threshold, and the questions about both. Text from files is set as text, never as markup.
 const data = JSON.parse(document.getElementById('data').textContent);
 const KEYS = ['name', 'group', 'score', 'low', 'high', 'uncertainty', 'p_value', 'truth', 'review',
-  'size', 'error', 'picture', 'link', 'near', 'crops'];
+  'size', 'error', 'picture', 'link', 'near', 'crops', 'zoom'];
+const [GOOD, BAD] = data.words; // what a verdict is called
 const known = Object.fromEntries(KEYS.map((key) => [key, key in data.columns]));
 const rows = Array.from({length: data.count}, (_, index) => {
   const row = {index};
@@ -42,8 +43,8 @@ function draw(tag, attributes, text) {
 function chips(row) {
   if (row.score === null) return [make('span', {className: 'chip flag'}, '✕ no score')];
   const marks = [flagged(row)
-    ? make('span', {className: 'chip flag'}, '▲ flagged')
-    : make('span', {className: 'chip below'}, '● below')];
+    ? make('span', {className: 'chip flag'}, `▲ ${BAD}`)
+    : make('span', {className: 'chip below'}, `● ${GOOD}`)];
   if (doubtful(row)) marks.push(make('span', {className: 'chip review'}, '◆ review'));
   if (row.truth !== null) {
     const truth = row.truth ? 'anomalous' : 'normal';
@@ -56,8 +57,8 @@ function chips(row) {
 const layerName = () => data.panels[state.layer];
 const SHOWN = {
   all: ['all', () => true],
-  flagged: ['flagged', flagged],
-  below: ['below', (row) => row.score !== null && !flagged(row)],
+  flagged: [BAD, flagged],
+  below: [GOOD, (row) => row.score !== null && !flagged(row)],
   review: ['to review', doubtful],
   alarms: ['false alarms', (row) => row.truth === 0 && flagged(row)],
   missed: ['missed', (row) => row.truth === 1 && row.score !== null && !flagged(row)],

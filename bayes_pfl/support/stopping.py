@@ -1,40 +1,44 @@
-"""Ends the app when it is asked to, whatever it is doing."""
+"""Ends a server when it is asked to, whatever it is doing."""
 
 from __future__ import annotations
 
 import os
-import shutil
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from pathlib import Path
 from types import FrameType
-from typing import TYPE_CHECKING
+from typing import Any
 
-if TYPE_CHECKING:
-    import uvicorn
-
-GRACE = 2
-"""Seconds in which open requests may finish."""
-_LIMIT = 5.0  # seconds from the signal to an end by force
 _JOIN = 2.0  # seconds in which threads may finish
+
+OnSignal = Callable[[int, FrameType | None], None]
 
 
 @contextmanager
-def ending_on_signals(server: uvicorn.Server, folder: Path) -> Iterator[None]:
-    """Within, Ctrl-C or SIGTERM ends the process in five seconds if its threads do not end.
+def ending_on_signals(
+    server: Any, limit: float, cleanup: Callable[[], object], on_signal: OnSignal | None = None
+) -> Iterator[None]:
+    """Within, Ctrl-C or SIGTERM ends the process in ``limit`` seconds if its threads do not end.
 
     uvicorn waits for its requests and Python for its threads: one that computes for minutes, or
     reads what has no end, would keep the process alive.
 
     Args:
-        folder: deleted before the process ends by force.
+        server: of uvicorn.
+        cleanup: called before the process ends by force.
+        on_signal: called in place of uvicorn's own handler.
     """
-    before, over, asked = set(threading.enumerate()), threading.Event(), server.handle_exit
+    before, over = set(threading.enumerate()), threading.Event()
+    asked = on_signal or server.handle_exit
+
+    def end(number: int) -> None:
+        if not over.wait(limit):
+            cleanup()
+            os._exit(128 + number)
 
     def handle(number: int, frame: FrameType | None) -> None:
-        threading.Thread(target=_end, args=(number, folder, over), daemon=True).start()
+        threading.Thread(target=end, args=(number,), daemon=True).start()
         asked(number, frame)
 
     server.handle_exit = handle
@@ -54,9 +58,3 @@ def _joined(before: set[threading.Thread]) -> bool:
             if thread.is_alive():
                 return False
     return True
-
-
-def _end(number: int, folder: Path, over: threading.Event) -> None:
-    if not over.wait(_LIMIT):
-        shutil.rmtree(folder, ignore_errors=True)
-        os._exit(128 + number)
