@@ -53,7 +53,8 @@ def app(
         ),
     ] = None,
     port: Annotated[
-        int | None, Option(min=1, max=65535, help="Default: the first free one from 7860.")
+        int | None,
+        Option(min=1, max=65535, help="Port of the page; default: the first free one from 7860."),
     ] = None,
     browser: Annotated[bool, Option(help="Open the page in a browser.")] = True,
 ) -> None:

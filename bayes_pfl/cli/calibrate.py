@@ -35,14 +35,14 @@ def calibrate(
         float | None,
         Option(help="Share of a normal image's pixels that may be outlined; default: --fpr."),
     ] = None,
-    out: Annotated[Path, Option(help="The file to write.")] = Path("calibration.json"),
+    out: Annotated[Path, Option(help="The file that is written.")] = Path("calibration.json"),
     checkpoint: opt.Checkpoint = opt.EMBEDDED_CHECKPOINT,
     pretrained: opt.Pretrained = None,
     samples: opt.Samples = None,
     batch_size: opt.BatchSize = 8,
     precision: opt.Precision = "float32",
     keep_outliers: Annotated[
-        bool, Option("--keep-outliers", help="Also with images that look abnormal.")
+        bool, Option("--keep-outliers", help="Go on although images look abnormal.")
     ] = False,
     workers: opt.Workers = 0,
     device: opt.Device = None,
@@ -78,6 +78,7 @@ def calibrate(
     opt.say(
         f"{found.n} normal images: score threshold {found.threshold:.4f} (at most {found.fpr:g} of "
         f"normal images reach it), map threshold {found.pixel_threshold:.4f} (at most "
-        f"{found.pixel_fpr:g} of their pixels); written to {out}"
+        f"{found.pixel_fpr:g} of their pixels)"
     )
-    opt.exit_if_skipped([f"{path}: {reason}" for path, reason in skipped], "files skipped")
+    reasons = [f"{path}: {reason}" for path, reason in skipped]
+    opt.finish(reasons, "files skipped", f"written to {out}")

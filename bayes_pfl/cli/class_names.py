@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Annotated
 from typer import Argument, Option
 
 from bayes_pfl.cli import options as opt
+from bayes_pfl.cli.tables import show
 
 if TYPE_CHECKING:
     from bayes_pfl.data.wording import ClassNames
@@ -26,8 +27,10 @@ ClassNameFrom = Annotated[
 
 def class_names(
     folder: Annotated[Path, Argument(help="Images, read recursively.")],
-    class_name: Annotated[str, Option(help="With synonyms, as in 'screw|bolt|fastener'.")],
-    images: Annotated[int, Option(min=1, help="How many, spread evenly.")] = 20,
+    class_name: Annotated[
+        str, Option(help="What the images show, with synonyms, as in 'screw|bolt|fastener'.")
+    ],
+    images: Annotated[int, Option(min=1, help="How many images are scored, spread evenly.")] = 20,
     checkpoint: opt.Checkpoint = opt.EMBEDDED_CHECKPOINT,
     pretrained: opt.Pretrained = None,
     samples: opt.Samples = None,
@@ -39,6 +42,7 @@ def class_names(
     from bayes_pfl.data.image_files import find_images
     from bayes_pfl.detect.name_sensitivity import name_sensitivity
     from bayes_pfl.detect.settings import ScoringSettings
+    from bayes_pfl.report.tables import markdown_table
 
     paths = find_images(folder)
     chosen = [paths[at * len(paths) // images] for at in range(images)] if paths else []
@@ -46,11 +50,9 @@ def class_names(
     model = opt.load_model(checkpoint, device, pretrained)
     settings = ScoringSettings(samples=samples, seed=seed)
     effects = name_sensitivity(model, chosen, class_name, settings)
-    opt.say(f"{len(chosen)} images; change and rank correlation are against {class_name!r}")
-    opt.say(f"{'mean':>6} {'change':>7} {'rank':>6}  name")
-    for effect in effects:
-        rank = "–" if effect.rank is None else f"{effect.rank:.3f}"
-        opt.say(f"{effect.mean:6.3f} {effect.change:7.3f} {rank:>6}  {effect.name}")
+    opt.say(f"{len(chosen)} images; change and rank correlation are against {class_name!r}\n")
+    rows = [[one.name, f"{one.mean:.3f}", f"{one.change:.3f}", _rank(one.rank)] for one in effects]
+    show(markdown_table(["name", "mean", "change", "rank"], rows))
     for effect in effects:
         for text in effect.warnings:
             opt.say(f"note: {effect.name}: {text}")
@@ -64,6 +66,10 @@ def class_names(
         )
     if json_out:
         opt.write_json(json_out, [asdict(effect) for effect in effects])
+
+
+def _rank(rank: float | None) -> str:
+    return "–" if rank is None else f"{rank:.3f}"
 
 
 def names_of(class_name: str | None, source: str | None) -> str | ClassNames | None:

@@ -7,12 +7,13 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal
 
-from rich.table import Table
 from typer import Argument, Context, Exit, Option, Typer
 
 from bayes_pfl.cli.evaluate import Form
-from bayes_pfl.cli.options import Json, bars, console, say, write_json
+from bayes_pfl.cli.options import Json, bars, say, write_json
+from bayes_pfl.cli.tables import show
 from bayes_pfl.errors import ConfigError, DataError
+from bayes_pfl.report.tables import markdown_table
 
 if TYPE_CHECKING:
     from bayes_pfl.data.cards import Found
@@ -24,6 +25,8 @@ Root = Annotated[
     Path | None, Option(help="Folder that holds the datasets; default: the card's root.")
 ]
 FormOption = Annotated[Form, Option(help="Which form of the dataset to read.")]
+
+_FURTHER = "Further sets, by name only (--dataset all leaves them out):"
 
 Split = Literal["test", "train"]
 Format = Literal["mvtec", "meta"]
@@ -44,14 +47,12 @@ def datasets(
             )
         return
     groups = [_listing(data), _listing(data, further=True)]
-    table = Table("name", "title", "domain", "results", *(["found", "images"] if data else []))
-    for rows in groups:
-        for row in rows:
-            cells = [row["name"], row["title"], row["domain"], " ".join(row["supports"])]
-            table.add_row(*cells, *([row["form"] or "–", row["images"]] if data else []))
-        table.add_section()
-    console.print(table)
-    say("below the line: further sets, by name only; --dataset all leaves them out")
+    head = ["name", "title", "domain", "results", *(["found", "images"] if data else [])]
+    tables = [
+        markdown_table(head, [_cells(row, head) for row in rows], texts=len(head))
+        for rows in groups
+    ]
+    show(f"{tables[0]}\n{_FURTHER}\n\n{tables[1]}")
     if data:
         there = [f"{sum(bool(row['form']) for row in rows)} of {len(rows)}" for rows in groups]
         say(f"{there[0]} found in {data}, and {there[1]} further sets")
@@ -65,7 +66,7 @@ def datasets(
 def check(
     name: Name,
     data: Root = None,
-    split: Annotated[Split, Option(help="Which images.")] = "test",
+    split: Annotated[Split, Option(help="Which images are checked.")] = "test",
     form: FormOption = "auto",
     json_out: Json = None,
 ) -> None:
@@ -113,6 +114,11 @@ def export(
         written = export_mvtec(splits, out)
     counts = ", ".join(f"{len(samples)} {split}" for split, samples in splits.items())
     say(f"{counts} images: {written}")
+
+
+def _cells(row: dict[str, Any], head: list[str]) -> list[str]:
+    known = {**row, "results": " ".join(row["supports"]), "found": row["form"] or "–"}
+    return [known[name] for name in head]
 
 
 def _listing(data: Path | None, further: bool = False) -> list[dict[str, Any]]:

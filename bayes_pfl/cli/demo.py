@@ -9,6 +9,7 @@ import csv
 import shutil
 import time
 from dataclasses import dataclass
+from functools import partial
 from importlib.util import find_spec
 from pathlib import Path
 
@@ -23,6 +24,7 @@ from bayes_pfl.fit.profile_files import save_profile
 from bayes_pfl.model.network import BayesPFLNetwork
 from bayes_pfl.predict.folder import predict_folder
 from bayes_pfl.rendering import TEST_CATEGORIES, TRAIN_CATEGORIES, write_mvtec_tree
+from bayes_pfl.report.html import NAME as REPORT_NAME
 from bayes_pfl.support.progress import Progress
 from bayes_pfl.support.run_names import CSV_NAME
 from bayes_pfl.train.run import TrainingRequest, run_training
@@ -64,9 +66,9 @@ def run_demo(out: Path, progress: Progress, *, quick: bool = False) -> str:
     started = time.perf_counter()
     out = _fresh(out)
     train, test = out / "rendered-train", out / "rendered-test"
-    counts = {"normals": size.images, "anomalies": size.images}
-    write_mvtec_tree(train, spread(TRAIN_CATEGORIES, size.train_categories), seed=0, **counts)
-    write_mvtec_tree(test, spread(TEST_CATEGORIES, size.test_categories), seed=1, **counts)
+    write = partial(write_mvtec_tree, normals=size.images, anomalies=size.images)
+    write(train, spread(TRAIN_CATEGORIES, size.train_categories), seed=0)
+    write(test, spread(TEST_CATEGORIES, size.test_categories), seed=1)
     run_training(_request(train, out, size), progress)
     own = load_checkpoint(out / "run", device="cpu")
     shipped = load_checkpoint(DEFAULT_CHECKPOINT, device="cpu")
@@ -84,8 +86,8 @@ def run_demo(out: Path, progress: Progress, *, quick: bool = False) -> str:
         parts += [title, *done.values()]
     parts.append(_with_sound_ones(shipped, folder / SOLAR_CATEGORY / "test", out, size, progress))
     minutes = (time.perf_counter() - started) / 60
-    parts.append(f"{minutes:.1f} minutes in all. Look at:")
-    parts += [f"  {path}" for path in (out / "predictions").glob("*") if path.name[0] != "."]
+    parts.append(f"{minutes:.1f} minutes in all; tables and overlays lie in {out / 'predictions'}")
+    parts.append(f"open {out / 'predictions' / REPORT_NAME}")
     return "\n".join(parts)
 
 

@@ -10,6 +10,7 @@ from typer import Option
 from bayes_pfl.cli import options as opt
 from bayes_pfl.cli import profiles
 from bayes_pfl.cli.calibrate import CalibrationFile
+from bayes_pfl.cli.tables import show
 from bayes_pfl.errors import ConfigError
 from bayes_pfl.support.processes import is_first_process
 
@@ -38,16 +39,18 @@ def evaluate(
         Option(help="Benchmark's name, card.yaml, or all that is found; repeatable."),
     ] = None,
     categories: Annotated[
-        str | None, Option(help="Only these, separated by commas; for one dataset.")
+        str | None, Option(help="Only these categories, separated by commas; for one dataset.")
     ] = None,
     form: Annotated[Form, Option(help="Which form of a benchmark to read.")] = "auto",
     checkpoint: opt.Checkpoints = None,
     pretrained: opt.Pretrained = None,
-    protocol: Annotated[Protocols, Option(help="deploy, authors or both.")] = "deploy",
+    protocol: Annotated[
+        Protocols, Option(help="Which scores are measured: deploy, authors or both.")
+    ] = "deploy",
     seeds: Annotated[
         str, Option(help="Seeds of the draws, as in 0,1,2: figures become mean ± sd.")
     ] = "0",
-    seed: Annotated[int | None, Option(min=0, help="The same for one seed.")] = None,
+    seed: Annotated[int | None, Option(min=0, help="One seed, in place of --seeds.")] = None,
     shots: Annotated[
         str | None,
         Option(help="Numbers of normal pictures to compare with, as in 0,1,2,4; 0: words alone."),
@@ -79,7 +82,7 @@ def evaluate(
     cache: Annotated[
         Path | None, Option(help="Folder for scores already done; default: OUT/cache.")
     ] = None,
-    no_cache: Annotated[bool, Option("--no-cache", help="Score everything again.")] = False,
+    no_cache: Annotated[bool, Option("--no-cache", help="Score every image again.")] = False,
     resume: Annotated[
         bool, Option("--resume", help="Resume the run in --out, or refuse if it differs.")
     ] = False,
@@ -154,12 +157,13 @@ def evaluate(
         return
     whole = sum(len({sample.category for sample in one.samples}) for one in found) <= _LISTED
     for name, table in (outcome.tables if whole else outcome.summaries).items():
-        opt.say(f"protocol {name}\n\n{table}")
+        show(f"protocol {name}\n\n{table}")
     if outcome.shots:
-        opt.say(outcome.shots)
+        show(outcome.shots)
     opt.say(f"written to {out}" + ("" if whole else "; every category: table.md"))
     reasons = [item.reason for item in outcome.skipped]
-    opt.exit_if_skipped(reasons, "skipped: listed under 'skipped' in metrics.json")
+    pages = ", ".join(map(str, outcome.pages)) or str(out / "table.md")
+    opt.finish(reasons, "skipped: listed under 'skipped' in metrics.json", f"open {pages}")
 
 
 def _seeds(seeds: str, seed: int | None) -> tuple[int, ...]:

@@ -23,7 +23,8 @@ def export(
     out: Annotated[Path, Option(help="The folder to make; empty, if it is there.")],
     class_name: class_names.ClassName = None,
     checkpoint: Annotated[
-        str | None, Option(help="Of a profile, where it is not the one that its folder names.")
+        str | None,
+        Option(help="Checkpoint of a profile, where it is not the one that its folder names."),
     ] = None,
     pretrained: opt.Pretrained = None,
     samples: Annotated[
@@ -34,7 +35,7 @@ def export(
         int | None, Option(min=0, help="Fixes the draws.  [default: the profile's, or 0]")
     ] = None,
     format: Annotated[
-        Literal["onnx", "openvino"], Option(help="For ONNX Runtime, or for OpenVINO.")
+        Literal["onnx", "openvino"], Option(help="What runs the folder: ONNX Runtime, or OpenVINO.")
     ] = "onnx",
     precision: Annotated[
         Literal["float32", "float16", "int8"],
@@ -66,19 +67,21 @@ def export(
     model = opt.load_model(checkpoint, "cpu", pretrained)
     if profile is None:
         class_names.warn_of_names(model, class_name)
-    found = export_detector(
-        model,
-        out,
-        class_name=class_name,
-        profile=profile,
-        samples=samples,
-        seed=seed,
-        checkpoint=checkpoint,
-        format=format,
-        precision=precision,
-        calibrate=calibrate,
-        accept_drop=accept_drop,
-    )
+    with opt.bars() as progress:
+        found = export_detector(
+            model,
+            out,
+            class_name=class_name,
+            profile=profile,
+            samples=samples,
+            seed=seed,
+            checkpoint=checkpoint,
+            format=format,
+            precision=precision,
+            calibrate=calibrate,
+            accept_drop=accept_drop,
+            progress=progress,
+        )
     opt.say(
         f"{found.agreement.pictures} pictures compared with PyTorch: scores within "
         f"{found.agreement.score:.1g}, maps within {found.agreement.map:.1g}"

@@ -31,9 +31,11 @@ from bayes_pfl.cli import (
     train,
 )
 from bayes_pfl.cli import options as opt
+from bayes_pfl.cli.tables import show
 from bayes_pfl.data.records import DatasetWarning
 from bayes_pfl.errors import BayesPFLError, ConfigError
 from bayes_pfl.support.error_text import printable
+from bayes_pfl.support.log import PACKAGE, logged_to
 from bayes_pfl.support.processes import (
     StoppedElsewhere,
     Terminated,
@@ -94,8 +96,13 @@ def _common(
         bool,
         Option("--version", callback=_say_version, is_eager=True, help="The version, and no more."),
     ] = False,
+    quiet: Annotated[
+        bool, Option("--quiet", help="No progress and no remarks: results, warnings and errors.")
+    ] = False,
 ) -> None:
     """Zero-shot anomaly detection by Bayesian prompt flow learning."""
+    if quiet:
+        logging.getLogger(PACKAGE).setLevel(logging.WARNING)
 
 
 def main() -> None:
@@ -124,10 +131,10 @@ def _one_line(
 def run_app(app: Typer, arguments: list[str]) -> None:
     """Run a command line; what a user can mend ends in one line and an exit code."""
     warnings.formatwarning = _one_line
-    logging.basicConfig(level=logging.WARNING, format="%(levelname)s: %(message)s")
+    level = logging.INFO if is_first_process() else logging.WARNING
     try:
         _refuse_empty(arguments)
-        with terminable():
+        with terminable(), logged_to(opt.warn, level):
             app(arguments)
     except StoppedElsewhere:
         sys.exit(2)
@@ -191,9 +198,9 @@ def push(
     revision: Annotated[
         str | None, Option(help="Branch, made if it is not there; default: the main one.")
     ] = None,
-    message: Annotated[str | None, Option(help="Of the commit.")] = None,
+    message: Annotated[str | None, Option(help="Message of the commit.")] = None,
     license: Annotated[
-        str | None, Option(help="For the model card, such as apache-2.0; default: unknown.")
+        str | None, Option(help="Licence in the model card, such as apache-2.0; default: unknown.")
     ] = None,
 ) -> None:
     """Upload a checkpoint and its model card to the Hugging Face hub.
@@ -209,7 +216,7 @@ def push(
 
 @app.command()
 def convert(
-    authors: Annotated[Path, Argument(help="The authors' .pth.")],
+    authors: Annotated[Path, Argument(help="The authors' .pth file.")],
     out: opt.Out,
     backbone: opt.Backbone = "ViT-L-14-336",
     pretrained: Annotated[
@@ -248,7 +255,7 @@ def demo(
 
     with opt.bars() as progress:
         report = run_demo(out, progress, quick=quick)
-    opt.say(report)
+    show(report)
 
 
 if __name__ == "__main__":

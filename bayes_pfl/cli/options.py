@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import logging
+from contextlib import AbstractContextManager, nullcontext
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal
 
@@ -10,11 +12,12 @@ import typer
 from rich.console import Console
 
 from bayes_pfl.errors import ConfigError
+from bayes_pfl.support.log import PACKAGE
 
 if TYPE_CHECKING:
     from bayes_pfl.config import BackboneConfig
     from bayes_pfl.model.network import BayesPFLNetwork
-    from bayes_pfl.support.progress import Bars
+    from bayes_pfl.support.progress import Progress
 
 console = Console()
 errors = Console(stderr=True)
@@ -24,7 +27,12 @@ EMBEDDED_CHECKPOINT = "bayes-pfl-tiny"
 _SHOWN = 20
 """Skipped files named on the terminal."""
 
-Precision = Literal["float32", "bfloat16", "float16"]
+Precision = Annotated[
+    Literal["float32", "bfloat16", "float16"],
+    typer.Option(
+        help="Precision of the model; the short ones are faster on devices made for them."
+    ),
+]
 
 Checkpoint = Annotated[
     str,
@@ -37,12 +45,14 @@ Checkpoints = Annotated[
         f"repeatable.  [default: {EMBEDDED_CHECKPOINT}]"
     ),
 ]
-Device = Annotated[str | None, typer.Option(help="cpu, cuda, mps; default: the best at hand.")]
+Device = Annotated[
+    str | None, typer.Option(help="Where it runs: cpu, cuda, mps; default: the best at hand.")
+]
 Samples = Annotated[
     int | None,
     typer.Option(min=0, help="Monte Carlo samples R per image; 0: the mean prompt, fastest."),
 ]
-BatchSize = Annotated[int, typer.Option(min=1, help="Images at once.")]
+BatchSize = Annotated[int, typer.Option(min=1, help="Images that are scored at once.")]
 Workers = Annotated[int, typer.Option(min=0, help="Processes that decode images.")]
 Seed = Annotated[int, typer.Option(min=0, help="Fixes every random choice.")]
 Out = Annotated[Path, typer.Option(help="Folder for the results.")]
@@ -83,7 +93,7 @@ Tile = Annotated[
 ]
 Overlap = Annotated[
     float | None,
-    typer.Option(help="Of neighbouring tiles, as a share of their side.  [default: 0.25]"),
+    typer.Option(help="Overlap of neighbouring tiles, as a share of their side.  [default: 0.25]"),
 ]
 Roi = Annotated[
     Path | None,
@@ -93,7 +103,9 @@ Roi = Annotated[
     ),
 ]
 Report = Annotated[bool, typer.Option(help="Write report.html, a page to look through.")]
-Json = Annotated[Path | None, typer.Option("--json", help="Also write this file.")]
+Json = Annotated[
+    Path | None, typer.Option("--json", help="Write the result into this JSON file, too.")
+]
 
 
 def load_model(checkpoint: str, device: str | None, pretrained: str | None) -> BayesPFLNetwork:
@@ -144,11 +156,16 @@ def names_in(text: str | None) -> tuple[str, ...]:
     return tuple(part.strip() for part in text.split(",") if part.strip()) if text else ()
 
 
-def bars() -> Bars:
-    """Progress on the error stream."""
-    from bayes_pfl.support.progress import Bars
+def bars() -> AbstractContextManager[Progress]:
+    """Progress on the error stream: bars on a terminal, else a line every 30 seconds.
 
-    return Bars(errors)
+    There is none where the package logs warnings alone, as with ``--quiet``.
+    """
+    from bayes_pfl.support.progress import Bars, Lines, NullProgress
+
+    if not logging.getLogger(PACKAGE).isEnabledFor(logging.INFO):
+        return nullcontext(NullProgress())
+    return Bars(errors) if errors.is_terminal else Lines(warn)
 
 
 def whole_numbers(option: str, text: str, example: str) -> tuple[int, ...]:
@@ -180,16 +197,19 @@ def warn(text: str, style: str | None = None) -> None:
     errors.print(text, style=style, markup=False, highlight=False, soft_wrap=True)
 
 
-def exit_if_skipped(reasons: list[str], summary: str) -> None:
-    """Name the first of what was skipped, and end with exit code 1 if there is any.
+def finish(skipped: list[str], summary: str, last: str) -> None:
+    """Name the first of what was skipped, and say the last line; exit code 1 if there is any.
 
     Args:
         summary: follows the number of all.
+        last: names what to open.
     """
-    for reason in reasons[:_SHOWN]:
+    for reason in skipped[:_SHOWN]:
         warn(f"skipped: {reason}")
-    if reasons:
-        say(f"{len(reasons)} {summary}")
+    if skipped:
+        say(f"{len(skipped)} {summary}")
+    say(last)
+    if skipped:
         raise typer.Exit(1)
 
 

@@ -39,8 +39,8 @@ Runtime = Annotated[
 ExportFolder = Annotated[
     Path | None,
     Option(
-        help="Of the export that --runtime uses; made if it is not there.  [default: a temporary "
-        "one]"
+        help="Folder of the export that --runtime uses; made if it is not there.  [default: a "
+        "temporary one]"
     ),
 ]
 PartImages = Annotated[
@@ -72,12 +72,14 @@ def predict(
         bool, Option("--mutual", help="Compare the pictures of the folder with each other.")
     ] = False,
     mutual_pictures: Annotated[
-        int | None, Option(help="So many are drawn to compare with.  [default: 32]")
+        int | None, Option(help="How many pictures are drawn to compare with.  [default: 32]")
     ] = None,
     calibration: calibrate.CalibrationFile = None,
     maps: Annotated[
         MapFormat | None,
-        Option(help="16-bit PNG, .npy, or none.  [default: png16; with ray none]"),
+        Option(
+            help="Files of the maps: 16-bit PNG, .npy, or none.  [default: png16; with ray none]"
+        ),
     ] = None,
     map_threshold: Annotated[
         float | None, Option(help="Value of the map from which a pixel belongs to a region.")
@@ -89,7 +91,7 @@ def predict(
     ] = None,
     overlays: Annotated[bool, Option(help="Write pictures with the heat map.")] = True,
     overlay_uncertainty: Annotated[
-        bool, Option("--overlay-uncertainty", help="A third panel, where samples disagree.")
+        bool, Option("--overlay-uncertainty", help="Add a panel that shows where samples disagree.")
     ] = False,
     report: opt.Report = True,
     zoom: Annotated[
@@ -123,6 +125,7 @@ def predict(
     Exit code 1: images failed. 130, 143: stopped by Ctrl-C, by SIGTERM; resume with --resume.
     """
     from bayes_pfl.predict.settings import FolderSettings
+    from bayes_pfl.report.html import NAME as REPORT_NAME
 
     names = class_names.names_of(class_name, class_name_from)
     known, checkpoint = profiles.opened(profile, checkpoint)
@@ -189,6 +192,10 @@ def predict(
         from bayes_pfl.predict.folder import predict_folder
 
         _refuse_without_ray((actors, gpus_per_actor, part_images), (*images, out))
+        if runtime != "pytorch" and device not in (None, "cpu"):
+            raise ConfigError(
+                f"--device {device}: --runtime {runtime} computes on the CPU; leave it out"
+            )
         device = device if runtime == "pytorch" else "cpu"
         model = opt.load_model(checkpoint, device, pretrained)
         if known is None:
@@ -215,6 +222,8 @@ def predict(
         review = "" if summary.review is None else f", {summary.review} need review"
         opt.say(f"{summary.anomalous} labelled anomalous{review}")
     opt.say(f"{summary.succeeded} images scored, {summary.failed} failed; written to {out}")
+    if summary.settings["report"]:
+        opt.say(f"open {Path(out, REPORT_NAME)}")
     if summary.failed:
         raise Exit(1)
 

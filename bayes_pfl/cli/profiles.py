@@ -62,7 +62,7 @@ def fit(
         bool, Option("--words-only", help="Thresholds for scores by words; 20 images at least.")
     ] = False,
     keep_outliers: Annotated[
-        bool, Option("--keep-outliers", help="Also with images that stand out of the others.")
+        bool, Option("--keep-outliers", help="Go on although images stand out of the others.")
     ] = False,
     checkpoint: ItsCheckpoint = None,
     pretrained: opt.Pretrained = None,
@@ -82,7 +82,7 @@ def fit(
     Exit code 1: written, but some files could not be read and were left out.
     """
     from bayes_pfl.fit.fit import FitOptions, fit_folder
-    from bayes_pfl.fit.profile_files import save_profile
+    from bayes_pfl.fit.profile_files import PAGE, save_profile
 
     before, checkpoint = opened(update, checkpoint)
     model = opt.load_model(checkpoint, device, pretrained)
@@ -150,7 +150,8 @@ def fit(
     _say(found.profile, out)
     for copy in found.copies:
         opt.warn(f"note: {copy} is a copy of another picture: left out", style="yellow")
-    opt.exit_if_skipped([f"{path}: {why}" for path, why in found.skipped], "files skipped")
+    reasons = [f"{path}: {why}" for path, why in found.skipped]
+    opt.finish(reasons, "files skipped", f"open {out / PAGE}")
 
 
 def _say(profile: Profile, out: Path) -> None:

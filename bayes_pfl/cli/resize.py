@@ -14,7 +14,7 @@ def resize(
     checkpoint: Annotated[
         str, Argument(help="Embedded name, checkpoint or run folder, or repository org/name.")
     ],
-    image_size: Annotated[int, Option(min=1, help="Side of the input from now on, pixels.")],
+    image_size: Annotated[int, Option(min=1, help="Side of the input from now on, in pixels.")],
     out: Annotated[Path, Option(help="Folder of the new checkpoint.")],
     validation_data: Annotated[
         Path | None,

@@ -9,6 +9,7 @@ from typer import Argument, Option
 
 from bayes_pfl.cli import options as opt
 from bayes_pfl.cli import profiles
+from bayes_pfl.cli.tables import show
 
 
 def scoreboard(
@@ -58,8 +59,10 @@ def scoreboard(
     baselines: Annotated[
         bool, Option(help="Rows for local contrast and for prompts by hand.")
     ] = True,
-    resamples: Annotated[int, Option(min=0, help="Of the bootstrap; 0: no intervals.")] = 1000,
-    bootstrap_seed: Annotated[int, Option(min=0, help="Of the resamples.")] = 0,
+    resamples: Annotated[
+        int, Option(min=0, help="Resamples of the bootstrap; 0: no intervals.")
+    ] = 1000,
+    bootstrap_seed: Annotated[int, Option(min=0, help="Seed of the resamples.")] = 0,
     batch_size: opt.BatchSize = 8,
     precision: opt.Precision = "float32",
     workers: opt.Workers = 0,
@@ -109,7 +112,7 @@ def scoreboard(
             load_bare=lambda name: bare_model(name, pretrained, device, image_size),
             profile=known,
         )
-    opt.say(table)
-    opt.say(f"written to {out}")
+    show(table)
     reasons = [reason for _, _, reason in skipped]
-    opt.exit_if_skipped(reasons, "skipped: listed under 'skipped' in scoreboard.json")
+    told = "skipped: listed under 'skipped' in scoreboard.json"
+    opt.finish(reasons, told, f"open {out / 'scoreboard.md'}")

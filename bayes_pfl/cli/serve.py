@@ -29,7 +29,8 @@ def serve(
     ],
     class_name: class_names.ClassName = None,
     checkpoint: Annotated[
-        str | None, Option(help="Of a profile, where it is not the one that its folder names.")
+        str | None,
+        Option(help="Checkpoint of a profile, if not the one that its folder names."),
     ] = None,
     pretrained: opt.Pretrained = None,
     samples: opt.Samples = None,
@@ -46,13 +47,13 @@ def serve(
     host: Annotated[
         str, Option(help="Address to listen on; others than this computer's need a token.")
     ] = "127.0.0.1",
-    port: Annotated[int, Option(min=0, max=65535, help="0: any that is free.")] = 8000,
+    port: Annotated[int, Option(min=0, max=65535, help="Port to listen on; 0: a free one.")] = 8000,
     token: Annotated[
         str | None,
         Option(
             envvar="BAYES_PFL_TOKEN",
             show_envvar=False,
-            help="That requests must bring; better in the variable BAYES_PFL_TOKEN, because "
+            help="What requests must bring; better in the variable BAYES_PFL_TOKEN, because "
             "others may see a command line.",
         ),
     ] = None,
@@ -61,8 +62,8 @@ def serve(
         float, Option(min=0, help="Seconds that the first picture of a batch waits for others.")
     ] = 0.005,
     decoders: Annotated[int, Option(min=1, help="Threads that decode pictures.")] = 2,
-    max_mib: Annotated[float, Option(help="MiB of a picture.")] = 32,
-    max_megapixels: Annotated[float, Option(help="Megapixels of a picture.")] = 50,
+    max_mib: Annotated[float, Option(help="Most MiB of a picture.")] = 32,
+    max_megapixels: Annotated[float, Option(help="Most megapixels of a picture.")] = 50,
     max_queue: Annotated[
         int, Option(min=1, help="Requests that are worked on or wait; one more gets 503.")
     ] = 64,

@@ -19,9 +19,9 @@ def synthesize(
         Option(help="train, further, medical, validation, test or names, separated by commas."),
     ] = "train",
     normals: Annotated[int, Option(min=0, help="Normal test images per category.")] = 20,
-    anomalies: Annotated[int, Option(min=0, help="Anomalous ones per category.")] = 20,
-    train_normals: Annotated[int, Option(min=0, help="Normal ones in train/.")] = 0,
-    size: Annotated[int, Option(min=32, help="Side in pixels.")] = 256,
+    anomalies: Annotated[int, Option(min=0, help="Anomalous test images per category.")] = 20,
+    train_normals: Annotated[int, Option(min=0, help="Normal training images per category.")] = 0,
+    size: Annotated[int, Option(min=32, help="Side of the images in pixels.")] = 256,
     workers: Annotated[
         int | None, Option(min=0, help="Processes that render; default: one for each core.")
     ] = None,
@@ -32,20 +32,23 @@ def synthesize(
 
     names = _rendered_categories(categories)
     started = time.perf_counter()
-    write_mvtec_tree(
-        out,
-        names,
-        normals=normals,
-        anomalies=anomalies,
-        train_normals=train_normals,
-        size=size,
-        seed=seed,
-        workers=usable_cores() if workers is None else workers,
-    )
-    seconds = time.perf_counter() - started
-    pictures = len(names) * (normals + anomalies + train_normals)
+    each = normals + anomalies + train_normals
+    with opt.bars() as progress:
+        progress.start("pictures", len(names) * each)
+        write_mvtec_tree(
+            out,
+            names,
+            normals=normals,
+            anomalies=anomalies,
+            train_normals=train_normals,
+            size=size,
+            seed=seed,
+            workers=usable_cores() if workers is None else workers,
+            on_category=lambda: progress.advance(each, {}),
+        )
+    seconds, pictures = time.perf_counter() - started, len(names) * each
     rate = f"{pictures} pictures in {seconds:.1f} s, {pictures / seconds:.0f} a second"
-    opt.console.print(f"{len(names)} categories written to {out}: {rate}", soft_wrap=True)
+    opt.say(f"{len(names)} categories written to {out}: {rate}")
 
 
 def _rendered_categories(text: str) -> tuple[str, ...]:

@@ -63,7 +63,7 @@ def train(
     grid: opt.Grid = None,
     activation: Annotated[
         Literal["auto", "gelu", "quick_gelu"] | None,
-        typer.Option(help="Of the backbone; auto: what its weights were trained with."),
+        typer.Option(help="Activation of the backbone; auto: what its weights were trained with."),
     ] = None,
     flow: Annotated[
         Literal["constrained", "free"] | None,
@@ -75,11 +75,21 @@ def train(
     ] = None,
     epochs: Annotated[int | None, typer.Option(min=0, help="Most epochs of stage 1.")] = None,
     epochs2: Annotated[int | None, typer.Option(min=0, help="Most epochs of stage 2.")] = None,
-    patience: Annotated[int | None, typer.Option(min=1, help="Epochs without a gain.")] = None,
-    steps_per_epoch: Annotated[int | None, typer.Option(min=1, help="Default: all data.")] = None,
-    batch_size: Annotated[int | None, typer.Option(min=1, help="Images of a step.")] = None,
-    validation: Annotated[Validation | None, typer.Option(help="What chooses the epoch.")] = None,
-    held_out: Annotated[float | None, typer.Option(help="Share of categories held out.")] = None,
+    patience: Annotated[
+        int | None, typer.Option(min=1, help="Epochs without a gain after which a stage ends.")
+    ] = None,
+    steps_per_epoch: Annotated[
+        int | None, typer.Option(min=1, help="Steps of an epoch; default: all data once.")
+    ] = None,
+    batch_size: Annotated[
+        int | None, typer.Option(min=1, help="Images of a training step.")
+    ] = None,
+    validation: Annotated[
+        Validation | None, typer.Option(help="What chooses the best epoch.")
+    ] = None,
+    held_out: Annotated[
+        float | None, typer.Option(help="Share of the categories that are held out.")
+    ] = None,
     validation_data: Annotated[
         Path | None, typer.Option(help="Another tree to validate on (needed for 'authors').")
     ] = None,
@@ -92,9 +102,15 @@ def train(
     mosaic: Annotated[
         float | None, typer.Option(min=0, max=1, help="Share of anomalous images in mosaics.")
     ] = None,
-    augment: Annotated[bool | None, typer.Option(help="Random rotation, light, noise.")] = None,
-    precision: Annotated[str | None, typer.Option(help="32-true, bf16-mixed or 16-mixed.")] = None,
-    accelerator: Annotated[str, typer.Option(help="auto, cpu, cuda, mps.")] = "auto",
+    augment: Annotated[
+        bool | None, typer.Option(help="Change rotation, light, noise at random.")
+    ] = None,
+    precision: Annotated[
+        str | None, typer.Option(help="Precision of the training: 32-true, bf16-mixed or 16-mixed.")
+    ] = None,
+    accelerator: Annotated[
+        str, typer.Option(help="Kind of device: auto, cpu, cuda, mps.")
+    ] = "auto",
     devices: Annotated[
         int, typer.Option(min=1, help="Devices of this machine; they divide each batch.")
     ] = 1,
@@ -104,7 +120,8 @@ def train(
     workers: Annotated[
         int | None,
         typer.Option(
-            min=0, help="Decoding processes.  [default: as there are cores beside a GPU, else 0]"
+            min=0,
+            help="Processes that decode images.  [default: by the cores beside a GPU, else 0]",
         ),
     ] = None,
     seed: Annotated[int | None, typer.Option(min=0, help="Fixes every random choice.")] = None,
@@ -185,7 +202,11 @@ def train(
     with bars() as progress:
         state = run_training(request, progress)
     if is_first_process():
-        say(f"best checkpoint: {out / 'best'} (validation AP {state.best:.4f})")
+        reached = (
+            f" (stage {state.stage}, epoch {state.best_epoch}: validation {state.metric} "
+            f"{100 * state.best:.1f}%)"
+        )
+        say(f"best checkpoint: {out / 'best'}{reached if state.best_epoch else ''}")
 
 
 def _overridden(base: BackboneConfig, given: BackboneConfig) -> BackboneConfig:

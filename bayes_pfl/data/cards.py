@@ -12,7 +12,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from bayes_pfl.data.card_schema import SPLITS, Card, Category, Counts, Layout, parse_card
-from bayes_pfl.data.layouts import fits, read_layout
+from bayes_pfl.data.layouts import fits, misses, read_layout
 from bayes_pfl.data.meta import read_meta
 from bayes_pfl.data.records import DatasetWarning, Sample, count_labels, select_categories
 from bayes_pfl.data.remarks import remarks
@@ -95,6 +95,10 @@ class Found:
     def remarks(self, samples: list[Sample]) -> list[str]:
         """What reading passed over or chose, one line each: see `remarks.remarks`."""
         return remarks(samples, self.path if self.layout else None)
+
+    def misses(self, split: str) -> list[str]:
+        """A line for each pattern of the card that matches no image of the split."""
+        return misses(self.layout, self.path, (split,)) if self.layout else []
 
     def differences(self, samples: list[Sample], split: str = "test") -> list[str]:
         """One line for each number of images that differs from the card's, with both numbers.
@@ -199,7 +203,14 @@ def locate(
         f"{card.name} was not found in {root}: looked for {root}/meta_{card.name}.json, "
         f"{root}/{card.name}/meta.json and the layouts "
         f"{', '.join(repr(layout.name) for layout in card.layouts)} in {root}/{card.name}"
+        f"{_first_miss(card, places[0] if places else root)}"
     )
+
+
+def _first_miss(card: Card, place: Path) -> str:
+    """Of a card with one layout, where its first pattern ends; the user may have written it."""
+    lines = misses(card.layouts[0], place, SPLITS) if len(card.layouts) == 1 else []
+    return f"; {lines[0]}" if lines else ""
 
 
 def _root(card: Card) -> Path:

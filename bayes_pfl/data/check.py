@@ -22,6 +22,7 @@ class CheckReport:
 
     Attributes:
         counts: (normal, anomalous) by category.
+        misses: patterns of the card that match no image, with where they were looked for.
         differences: numbers of images that differ from the card's, one line each.
         unreadable: the message for each image or mask that cannot be read.
         missing_masks: anomalous images without a mask, if the card supports pixel results.
@@ -37,6 +38,7 @@ class CheckReport:
     path: Path
     split: str
     counts: dict[str, tuple[int, int]]
+    misses: list[str] = field(default_factory=list)
     differences: list[str] = field(default_factory=list)
     unreadable: list[str] = field(default_factory=list)
     missing_masks: list[Path] = field(default_factory=list)
@@ -54,6 +56,7 @@ class CheckReport:
     def lines(self) -> list[str]:
         """Every finding as one line of text."""
         return [
+            *self.misses,
             *self.differences,
             *self.unreadable,
             *(f"{path}: anomalous, but it has no mask" for path in self.missing_masks),
@@ -83,6 +86,7 @@ def check(
     found = locate(card, root, form)
     card, samples = found.card, found.read(split)
     report = CheckReport(card.name, found.form, found.path, split, count_labels(samples))
+    report.misses = found.misses(split)
     report.differences = found.differences(samples, split)
     report.remarks = found.remarks(samples)
     progress = progress or NullProgress()

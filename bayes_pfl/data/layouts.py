@@ -7,7 +7,7 @@ import csv
 import os
 import re
 from collections import defaultdict
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 from bayes_pfl.data.card_schema import Card, Category, Group, Layout, Table
@@ -49,6 +49,27 @@ def fits(card: Card, layout: Layout, root: Path) -> bool:
     )
 
 
+def misses(layout: Layout, root: Path, splits: Sequence[str]) -> list[str]:
+    """A line for each pattern of images that matches none, with where it was looked for.
+
+    Of a group's patterns for one folder, as for several extensions, one that matches is enough.
+    """
+    tree = _Tree(root)
+    lines = []
+    for split in splits:
+        for group in getattr(layout, split) if layout.table is None else ():
+            found = {one.rpartition("/")[0] for one in group.images if any(tree.match(one))}
+            for pattern in group.images:
+                if pattern.rpartition("/")[0] not in found:
+                    folder, part = tree.stop(pattern)
+                    what = "no image" if part == pattern.rpartition("/")[2] else f"no {part!r}"
+                    lines.append(
+                        f"{split} pattern {pattern!r} ({group.label}) matches nothing: {what} in "
+                        f"{folder}"
+                    )
+    return lines
+
+
 class _Tree:
     """The folders of a dataset, each listed once; names match in upper and lower case."""
 
@@ -84,6 +105,17 @@ class _Tree:
             for path, values in self._step(*place, last):
                 if is_image_name(path.name) and not path.is_dir():  # pipes, dead links: told later
                     yield path, values
+
+    def stop(self, pattern: str) -> tuple[Path, str]:
+        """Of a pattern that matches no image: a folder in which no more fits, and that part."""
+        *folders, last = pattern.split("/")
+        places: list[tuple[Path, dict[str, str]]] = [(self.root, {})]
+        for part in folders:
+            inner = [hit for place in places for hit in self._step(*place, part)]
+            if not inner:
+                return places[0][0], part
+            places = inner
+        return places[0][0], last
 
     def _step(
         self, folder: Path, values: dict[str, str], part: str

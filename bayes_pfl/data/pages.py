@@ -117,8 +117,11 @@ def pictures_in(files: Files, folder: Path, window: dicom.Window | None = None) 
     """The pictures of the images among the files of a folder."""
     pictures = [picture for path in files.images for picture in pictures_of(path, window)]
     moving = [path for path in files.images if first_of_several(path)]
-    what = "animations, of which the first frame is read"
-    return Pictures(pictures, [*files.remarks(folder), *remark(what, moving, folder)])
+    paged = [picture.path for picture in pictures if picture.page is not None]
+    several = f"files of several pages or frames, each an image of its own ({len(paged):,} in all)"
+    lines = remark(several, list(dict.fromkeys(paged)), folder)
+    lines += remark("animations, of which the first frame is read", moving, folder)
+    return Pictures(pictures, [*files.remarks(folder), *lines])
 
 
 def find_pictures(folder: str | os.PathLike[str], window: dicom.Window | None = None) -> Pictures:

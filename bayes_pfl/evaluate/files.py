@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import math
+import os
 import re
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
@@ -22,11 +23,20 @@ from bayes_pfl.evaluate.tables import (
     blocks_markdown,
     categories_markdown,
 )
+from bayes_pfl.report.html import NAME as PAGE
 from bayes_pfl.report.tables import csv_text
 from bayes_pfl.support.files import raising_not_written, write_atomically
 
+CURVES, SHEETS = "curves", "sheets"
+"""Folders of pictures: one below it for each dataset."""
+
 _ROW_COLUMNS = ("text_score", "map_score", "top_mean", "uncertainty", "pixel_ap")
 _REFERENCE_COLUMNS = ("words_score", "memory_score")
+_RESULTS = re.compile(
+    r"(metrics|table)(_authors|_deploy)?\.(json|csv|md|tex)|images\.csv|shots\.(md|csv)"
+    rf"|(config|environment)\.json|{re.escape(PAGE)}"
+)
+_OF_METHODS, _OF_RUNS = "images.csv", "table.json"  # which a folder of results has
 _INSIDE_RUNS = ("best", "last", "checkpoints", "model.safetensors")
 
 
@@ -142,6 +152,28 @@ def prepare_folder(out: Path) -> None:
     with raising_not_written(out, "choose another --out", DataError):
         out.mkdir(parents=True, exist_ok=True)
         write_atomically(out / ".writable", "").unlink()
+
+
+def remove_results(out: Path) -> None:
+    """Remove the results of an earlier run, which may have had other methods or categories.
+
+    The cache stays, and so do files that no evaluation writes.
+
+    Raises:
+        DataError: they cannot be removed.
+    """
+    with raising_not_written(out, "choose another --out", DataError):
+        inside = [path for path in sorted(out.iterdir()) if (path / _OF_METHODS).is_file()]
+        folders = [(path, _OF_METHODS) for path in inside] + [(out, _OF_RUNS)]
+        for folder, mark in folders:
+            if not (folder / mark).is_file():
+                continue
+            for kind in (CURVES, SHEETS):
+                for picture in folder.glob(f"{kind}/*/*.png"):
+                    picture.unlink()
+            for name in sorted(os.listdir(folder), key=lambda name: name == mark):  # it goes last
+                if _RESULTS.fullmatch(name):
+                    (folder / name).unlink()
 
 
 def write_json(path: Path, content: Any) -> None:

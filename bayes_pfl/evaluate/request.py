@@ -15,7 +15,7 @@ from bayes_pfl.evaluate.reference_draw import MUTUAL, PROFILE, Method
 from bayes_pfl.evaluate.scoring import EvaluationSettings
 from bayes_pfl.fit.calibration import Calibration
 from bayes_pfl.fit.profile import Profile
-from bayes_pfl.fit.profile_files import with_tiles_of
+from bayes_pfl.fit.profile_files import with_settings_of
 
 
 @dataclass(frozen=True)
@@ -119,7 +119,7 @@ class EvaluationRequest:
         Raises:
             ConfigError: tiles are asked for, and the profile has none.
         """
-        settings = with_tiles_of(self.profile, self.settings)
+        settings = with_settings_of(self.profile, self.settings)
         if self.settings.tile is not None and settings.tile is None:
             raise ConfigError(
                 "--tile auto with a profile that was made without tiles: fit it with --tile, or "
@@ -153,6 +153,7 @@ class EvaluationOutcome:
         summaries: the paper's tables alone, by protocol.
         skipped: images and datasets that could not be read.
         shots: shots.md, where shots were asked for.
+        pages: report.html of each checkpoint and method, where pages were asked for.
     """
 
     reports: dict[Protocol, dict[str, Any]] = field(default_factory=dict)
@@ -160,3 +161,4 @@ class EvaluationOutcome:
     summaries: dict[Protocol, str] = field(default_factory=dict)
     skipped: list[Skipped] = field(default_factory=list)
     shots: str = ""
+    pages: list[Path] = field(default_factory=list)

@@ -17,10 +17,13 @@ from bayes_pfl.evaluate.cache import DatasetCache, cache_key
 from bayes_pfl.evaluate.curves import category_curves
 from bayes_pfl.evaluate.datasets import EvaluationData, read_trees
 from bayes_pfl.evaluate.files import (
+    CURVES,
+    SHEETS,
     folder_names,
     image_rows,
     method_names,
     prepare_folder,
+    remove_results,
     write_images,
     write_json,
     write_png,
@@ -154,6 +157,8 @@ def _run(
                 model, checkpoint, folder, request, team, progress, method, draws[method]
             )
             check_weights(checkpoint, run.fingerprint)
+            if team.first and len(folders) == 1:  # now that nothing more is refused
+                remove_results(request.out)
             run.evaluate()
             if team.first:
                 run.write(name, outcome)
@@ -170,7 +175,7 @@ def _run(
         write_json(request.out / "config.json", _config(request))
         write_json(request.out / "environment.json", environment(device))
         for folder in folders if request.report else ():
-            report_of_run(folder)
+            outcome.pages.append(report_of_run(folder))
     return outcome
 
 
@@ -309,11 +314,11 @@ class _CheckpointRun:
         for protocol in self.request.protocols if self.request.curves else ():
             name = record.category + self.request.suffix(protocol)
             curves = category_curves(record, protocol, title)
-            write_png(self.out / "curves", data.name, name, curves)
+            write_png(self.out / CURVES, data.name, name, curves)
         if self.request.sheets:
             samples = [sample for sample in data.samples if sample.category == record.category]
             sheet = category_sheet(self.model, record, samples, settings, title, references)
-            write_png(self.out / "sheets", data.name, record.category, sheet)
+            write_png(self.out / SHEETS, data.name, record.category, sheet)
 
     def write(self, name: str, outcome: EvaluationOutcome) -> None:
         """Write the files of this checkpoint, and add its results under ``name``."""

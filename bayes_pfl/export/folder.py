@@ -30,6 +30,7 @@ from bayes_pfl.fit.decision import resolve_decision
 from bayes_pfl.fit.profile import Profile
 from bayes_pfl.model.network import BayesPFLNetwork
 from bayes_pfl.support.files import raising_not_written, write_atomically
+from bayes_pfl.support.progress import NullProgress, Progress
 from bayes_pfl.support.version import __version__
 
 REQUIREMENTS = "requirements.txt"
@@ -75,6 +76,7 @@ def export_detector(
     precision: Precision = "float32",
     calibrate: Path | None = None,
     accept_drop: float = DEFAULT_DROP,
+    progress: Progress | None = None,
 ) -> Exported:
     """Write a detector of one class name as a folder that runs without PyTorch.
 
@@ -89,6 +91,7 @@ def export_detector(
         precision: of less than float32 the price is measured, on rendered pictures.
         calibrate: folder of normal pictures, for int8; None for those of the profile.
         accept_drop: points of AUROC that it may cost.
+        progress: of two steps: the model is written, and compared with PyTorch.
 
     Raises:
         ConfigError: the extra ``[export]`` is missing; a folder that is not empty or cannot be
@@ -98,7 +101,7 @@ def export_detector(
     """
     if calibrate is not None and precision != "int8":
         raise ConfigError(f"--calibrate with precision {precision}: it is for int8; leave it out")
-    runtime = RUNTIMES[format]
+    runtime, progress = RUNTIMES[format], progress or NullProgress()
     require_export_packages(runtime)
     if profile is not None and profile.settings.roi is not None and profile.roi is None:
         raise ConfigError(
@@ -114,6 +117,7 @@ def export_detector(
         calibration_views(scorer, calibrate, profile) if precision == "int8" else ((), None)
     )
     graph = DetectorGraph(model, name, settings, rule.references.get(name)).eval()
+    progress.start("export", 2)
     with _new_folder(out):
         model_file, full = _write_model(graph, out, format, precision, views)
         manifest = {
@@ -129,11 +133,13 @@ def export_detector(
         }
         _write_program(out, runtime)
         write_manifest(out, manifest)
+        progress.advance(1, {})
         detector, exact = Detector(out), precision == "float32"
         found = check_agreement(detector, scorer, name, _own_pictures(profile), exact=exact)
         price = None if exact else checked_price(detector, scorer, name, accept_drop)
         paid = price._asdict() if price else None
         write_manifest(out, {**manifest, "agreement": found._asdict(), "price": paid})
+        progress.advance(1, {})
     return Exported(out, name, found, price, (full, _bytes(out)), calibrated_on)
 
 

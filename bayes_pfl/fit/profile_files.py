@@ -225,16 +225,22 @@ def known_profile(profile: ProfileLike | None) -> tuple[Profile | None, str]:
     return found, found.class_name if found else NEUTRAL
 
 
-def with_tiles_of(profile: ProfileLike | None, settings: Settings) -> Settings:
-    """The settings with the tiles of a profile, where they do not say how many pixels a tile has.
+def with_settings_of(profile: ProfileLike | None, settings: Settings) -> Settings:
+    """The settings with the samples of a profile where they give none, and with its tiles where
+    they do not say how many pixels a tile has.
 
     Raises:
         ConfigError: as :func:`load_profile`.
     """
     found, _ = known_profile(profile)
-    if found is None or isinstance(settings.tile, int):
+    if found is None:
         return settings
-    return replace(settings, tile=found.settings.tile, overlap=found.settings.overlap)
+    known = found.settings
+    if settings.samples is None:
+        settings = replace(settings, samples=known.samples)
+    if isinstance(settings.tile, int):
+        return settings
+    return replace(settings, tile=known.tile, overlap=known.overlap)
 
 
 def with_roi_of(profile: ProfileLike | None, settings: Settings) -> Settings:

@@ -22,6 +22,7 @@ from bayes_pfl.fit.decision import Decision, nearest_normal, worth_a_look
 from bayes_pfl.fit.profile import ProfileLike
 from bayes_pfl.fit.profile_files import known_profile
 from bayes_pfl.model.network import BayesPFLNetwork
+from bayes_pfl.predict.former import remove_pictures
 from bayes_pfl.predict.inputs import InputImages, read_input
 from bayes_pfl.predict.ledger import RESTART, Ledger, run_header
 from bayes_pfl.predict.mutual import by_mutual_scoring
@@ -164,7 +165,7 @@ class FolderRun:
             with Journal(self.out / JOURNAL_NAME, "prediction", RESTART) as journal:
                 ledger = self._opened(journal)
                 self.done = self.summary.resumed = int(ledger.good.sum())
-                self.summary.dropped = ledger.gone
+                self.summary.dropped = len(ledger.gone)
                 if self._nothing_to_do(ledger):
                     before = read_summary(self.out / SUMMARY_NAME)
                     here = replace(before, out=str(self.out), folder=str(self.folder))
@@ -188,10 +189,12 @@ class FolderRun:
             journal.check_same(self.header)
             self.output.prepare(resume=True)
             ledger.read(journal, self.output.has_pictures)
+            remove_pictures(self.out, ledger.gone)
             return ledger
         if not self.overwrite:
             self._refuse_unfinished(journal)
         self.output.prepare(resume=False)
+        remove_pictures(self.out, journal.readable())
         journal.begin(self.header)
         return ledger
 

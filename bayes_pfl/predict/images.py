@@ -30,7 +30,7 @@ from bayes_pfl.errors import ConfigError
 from bayes_pfl.fit.calibration import Calibration
 from bayes_pfl.fit.decision import Decision, nearest_normal, resolve_decision
 from bayes_pfl.fit.profile import ProfileLike
-from bayes_pfl.fit.profile_files import known_profile, with_roi_of, with_tiles_of
+from bayes_pfl.fit.profile_files import known_profile, with_roi_of, with_settings_of
 from bayes_pfl.model.network import BayesPFLNetwork
 
 _DEFAULTS = ScoringSettings()
@@ -111,7 +111,7 @@ class Predictor:
         Raises:
             ConfigError: a setting that cannot be used, or does not fit the profile.
         """
-        settings = with_roi_of(profile, with_tiles_of(profile, settings))
+        settings = with_roi_of(profile, with_settings_of(profile, settings))
         rule = resolve_decision(
             model,
             class_name,

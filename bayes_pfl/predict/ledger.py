@@ -79,7 +79,7 @@ class Ledger:
     Attributes:
         places: byte offset of each image's row, int64 (n,); -1 if it has none.
         good: whether each image is done, bool (n,).
-        gone: images that were done and do not exist any more.
+        gone: entries of images that were done and do not exist any more.
         finished: whether the run came to its end.
     """
 
@@ -87,7 +87,7 @@ class Ledger:
         self.inputs = inputs
         self.places = np.full(len(inputs), -1, np.int64)
         self.good = np.zeros(len(inputs), bool)
-        self.gone = 0
+        self.gone: list[dict[str, Any]] = []
         self.finished = False
 
     def read(self, journal: Journal, whole: Callable[[str], bool]) -> None:
@@ -121,7 +121,7 @@ class Ledger:
                 stamps[index] = entry.get("size", -1), entry.get("mtime_ns", 0)
                 if not row.error and row.class_name != self.inputs.names[index]:
                     renamed.append(row.title)
-        self.gone = len(gone)
+        self.gone = [{"path": path, "page": page} for path, page in gone]
         differ = self.good & (stamps != self.inputs.stamps).any(axis=1)
         changed = [self.inputs.title(index) for index in np.flatnonzero(differ).tolist()]
         refuse_images(journal.path, CHANGED, changed)

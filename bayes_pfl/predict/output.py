@@ -82,8 +82,7 @@ class OutputFolder:
         """Remove the half-written files of a killed run.
 
         Args:
-            resume: otherwise also remove what an earlier run has written, except pictures: they
-                are replaced.
+            resume: otherwise also remove the tables and the page of an earlier run.
 
         Raises:
             ConfigError: it cannot be removed.

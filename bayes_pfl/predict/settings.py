@@ -11,7 +11,7 @@ from bayes_pfl.errors import ConfigError
 from bayes_pfl.fit.calibration import Calibration
 from bayes_pfl.fit.decision import Decision, resolve_decision
 from bayes_pfl.fit.profile import ProfileLike
-from bayes_pfl.fit.profile_files import with_roi_of, with_tiles_of
+from bayes_pfl.fit.profile_files import with_roi_of, with_settings_of
 from bayes_pfl.model.network import BayesPFLNetwork
 from bayes_pfl.support.parsing import short
 
@@ -87,7 +87,7 @@ class FolderSettings(ScoringSettings):
             ConfigError: a calibration or profile that does not fit, or comes with a threshold;
                 options for regions where no threshold of the map is known.
         """
-        scoring = with_roi_of(profile, with_tiles_of(profile, self))
+        scoring = with_roi_of(profile, with_settings_of(profile, self))
         rule = resolve_decision(
             model,
             class_name,
@@ -101,7 +101,7 @@ class FolderSettings(ScoringSettings):
         settings = replace(
             scoring,
             class_name=str(class_name),
-            samples=self.sample_count(model),
+            samples=scoring.sample_count(model),
             threshold=rule.threshold,
             map_threshold=rule.map_threshold,
             maps=self.maps or maps,

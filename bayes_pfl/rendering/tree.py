@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
 import multiprocessing
-from collections.abc import Sequence
+from collections.abc import Callable, Iterable, Sequence
 from concurrent.futures import ProcessPoolExecutor
 from functools import partial
 from pathlib import Path
@@ -28,21 +29,25 @@ def write_mvtec_tree(
     size: int = 256,
     seed: int = 0,
     workers: int = 0,
+    on_category: Callable[[], None] | None = None,
 ) -> Path:
     """Write ``<category>/{train/good,test/good,test/<defect>,ground_truth/<defect>}`` PNG files.
 
     Each category gets ``normals`` good test pictures and ``anomalies`` faulty ones, its kinds of
     fault in turn; masks are 0/255 and named ``<stem>_mask.png``. ``workers`` processes take a
-    category each; the pictures are the same with any number. Returns ``out`` as a Path.
+    category each; the pictures are the same with any number. ``on_category`` is called after each
+    one. Returns ``out`` as a Path.
     """
     root = Path(out)
     write = partial(_write_category, root, (normals, anomalies, train_normals), size, seed)
-    if workers < 2:
-        for category in categories:
-            write(category)
-        return root
-    with ProcessPoolExecutor(workers, multiprocessing.get_context("spawn")) as pool:
-        list(pool.map(write, categories))
+    with contextlib.ExitStack() as stack:
+        run: Callable[..., Iterable[None]] = map
+        if workers > 1:
+            pool = ProcessPoolExecutor(workers, multiprocessing.get_context("spawn"))
+            run = stack.enter_context(pool).map
+        for _ in run(write, categories):
+            if on_category is not None:
+                on_category()
     return root
 
 

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import secrets
 from dataclasses import dataclass
 from urllib.parse import urlsplit
 
 from bayes_pfl.serve.settings import ServeSettings
+from bayes_pfl.support.access import brings_token
 from bayes_pfl.support.asgi import Application, Receive, Refused, Scope, Send, header, refuse
 
 _OPEN = "/health"
@@ -48,10 +48,7 @@ class Guard:
             return Refused(403, "a page of another origin")
         if self.settings.token is None or scope["path"] == _OPEN:
             return None
-        kind, _, token = header(scope, b"authorization").partition(" ")
-        given = token.strip().encode("latin-1")
-        same = secrets.compare_digest(given, self.settings.token.encode())
-        if kind.lower() == "bearer" and same:
+        if brings_token(header(scope, b"authorization"), self.settings.token):
             return None
         reason = "no token, or another one; send the header Authorization: Bearer TOKEN"
         return Refused(401, reason, {"www-authenticate": "Bearer"})

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import importlib.util
-import ipaddress
 import math
 from dataclasses import dataclass
 
 from bayes_pfl.data.opening import MAX_PIXELS
 from bayes_pfl.detect.settings import check_whole
 from bayes_pfl.errors import ConfigError
+from bayes_pfl.support.access import check_access, is_local
 
 _PACKAGES = {
     "fastapi": "fastapi",
@@ -17,7 +17,6 @@ _PACKAGES = {
     "python_multipart": "python-multipart",
     "prometheus_client": "prometheus-client",
 }
-_SHORTEST_TOKEN = 16
 _UPLOADS_AT_ONCE = 8  # of the largest size, whose bytes are held together
 
 
@@ -63,31 +62,12 @@ class ServeSettings:
             raise ConfigError(f"batch_wait = {self.batch_wait}: give seconds from 0 to 1")
         if not (self.max_seconds > 0 and math.isfinite(self.max_seconds)):
             raise ConfigError(f"max_seconds = {self.max_seconds}: give seconds above 0")
-        self._check_token()
-
-    def _check_token(self) -> None:
-        token = self.token
-        if token is None:
-            if not self.local:
-                raise ConfigError(
-                    f"host {self.host!r} is open to other computers: give a token that requests "
-                    "must bring (--token, or the variable BAYES_PFL_TOKEN)"
-                )
-            return
-        visible = token.isascii() and token.isprintable() and " " not in token
-        if len(token) < _SHORTEST_TOKEN or not visible:  # the token itself is not shown
-            raise ConfigError(
-                f"token of {len(token)} characters: give {_SHORTEST_TOKEN} at least, ASCII without "
-                "blanks"
-            )
+        check_access(self.host, self.token)
 
     @property
     def local(self) -> bool:
         """Whether this computer alone can reach the service."""
-        try:
-            return ipaddress.ip_address(self.host).is_loopback
-        except ValueError:
-            return self.host == "localhost"
+        return is_local(self.host)
 
     @property
     def max_held(self) -> int:

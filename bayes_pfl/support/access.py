@@ -34,7 +34,7 @@ def check_access(host: str, token: str | None) -> None:
     if token is None:
         if not is_local(host):
             raise ConfigError(
-                f"host {host!r} is open to other computers: give a token that they must know "
+                f"host {host!r} is open to other computers: give a token that requests must bring "
                 "(--token, or the variable BAYES_PFL_TOKEN)"
             )
         return

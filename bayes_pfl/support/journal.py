@@ -106,6 +106,10 @@ class Journal:
                 block, end = [], place + len(line)
         self._cut(end)
 
+    def readable(self) -> Iterator[JournalEntry]:
+        """All that can be read, also behind a damaged line, with the header."""
+        yield from filter(None, (_parsed(line) for _, line in self._lines()))
+
     def _lines(self) -> Iterator[tuple[int, bytes]]:
         place = 0
         with self._reading() as reader:

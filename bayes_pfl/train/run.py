@@ -159,7 +159,7 @@ def _train(
     )
     if fabric.is_global_zero:
         if request.resume and trainer.files:
-            trainer.files.check_resumable(model.config)
+            trainer.files.check_resumable(model.config, config)
         trainer.figures.begin(_write_settings(request, trainer))
     state = trainer.run(resume=request.resume)
     if fabric.is_global_zero:

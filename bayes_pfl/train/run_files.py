@@ -14,11 +14,12 @@ import torch
 
 from bayes_pfl.checkpoints.format import WEIGHTS_NAME, read_config, read_weights, save_checkpoint
 from bayes_pfl.checkpoints.load import load_learned
-from bayes_pfl.config import ModelConfig, read_json_config
+from bayes_pfl.config import ModelConfig, TrainConfig, read_json_config
 from bayes_pfl.errors import CheckpointError
 from bayes_pfl.model.network import BayesPFLNetwork
 from bayes_pfl.support.files import raising_not_written, remove_leftovers, write_atomically
 from bayes_pfl.train.first_weights import STRUCTURE, check_same_beginning
+from bayes_pfl.train.length import check_length
 from bayes_pfl.train.state import TrainingState
 
 STATE_NAME, SETTINGS_NAME = "state.pt", "config.json"
@@ -83,12 +84,13 @@ class RunFiles:
         load_learned(model, read_weights(path), path)
         model.update_scoring(**asdict(read_config(self.out / "best").scoring))
 
-    def check_resumable(self, config: ModelConfig) -> None:
-        """Check that a run of such a model was started in this folder.
+    def check_resumable(self, config: ModelConfig, train: TrainConfig) -> None:
+        """Check that a run of such a model was started in this folder, and can be so long.
 
         Raises:
             CheckpointError: there is neither a state nor the settings of a run, or its model was
                 made with other options.
+            ConfigError: as :func:`check_length`.
         """
         path = self.out / "last" / STATE_NAME
         if not self._begun and not path.is_file():
@@ -98,7 +100,8 @@ class RunFiles:
             )
         if not self._begun:
             return
-        begun = read_json_config(self.out / SETTINGS_NAME).get("model", {})
+        settings = read_json_config(self.out / SETTINGS_NAME)
+        begun = settings.get("model", {})
         now = json.loads(json.dumps(asdict(config)))  # lists in place of tuples
         for section, name in STRUCTURE.items():
             if begun.get(section, now[section]) != now[section]:
@@ -106,6 +109,9 @@ class RunFiles:
                     f"{self.out}: this run was started with another {name}; resume it with the same"
                 )
         check_same_beginning(self.out, begun, config)
+        if path.is_file():
+            state = TrainingState(**self._read_last()["state"])
+            check_length(self.out, state, settings.get("train", {}), train)
 
     def load_last(self, model: BayesPFLNetwork) -> dict[str, Any] | None:
         """Load the weights of the last finished epoch into the model; returns the rest of its file.
@@ -120,16 +126,20 @@ class RunFiles:
         path = self.out / "last" / STATE_NAME
         if self._begun and not path.is_file():
             return None
+        data = self._read_last()
+        load_learned(model, data.pop("model"), path)
+        return data
+
+    def _read_last(self) -> dict[str, Any]:
+        path = self.out / "last" / STATE_NAME
         try:
-            data = torch.load(path, map_location="cpu", weights_only=True)
-            weights = data.pop("model")
+            data: dict[str, Any] = torch.load(path, map_location="cpu", weights_only=True)
+            return {"model": data["model"], "state": data["state"]} | data
         except Exception as error:  # unpicklers raise many unrelated types
             raise CheckpointError(
                 f"{path}: no state to resume from ({type(error).__name__}); give the --out of a "
                 "run that finished an epoch, or start without --resume"
             ) from error
-        load_learned(model, weights, path)
-        return data
 
 
 def _csv(history: list[dict[str, Any]]) -> str:

@@ -1,6 +1,6 @@
 """Runs one function in several new processes of this machine.
 
-The progress and result of the first one are passed on; an error in any of them stops all.
+Progress, log and result of the first one are passed on; an error in any of them stops all.
 """
 
 from __future__ import annotations
@@ -15,6 +15,7 @@ from typing import Any
 from torch import multiprocessing
 
 from bayes_pfl.errors import BayesPFLError, ConfigError
+from bayes_pfl.support.log import receive_record, send_records
 from bayes_pfl.support.progress import NullProgress, Progress
 
 _POLL_SECONDS = 0.05
@@ -72,6 +73,8 @@ def _drain(channel: Any, progress: Progress, results: dict[str, Any]) -> None:
         kind, content = channel.get()
         if kind in ("start", "advance"):
             getattr(progress, kind)(*content)
+        elif kind == "record":
+            receive_record(content)
         else:  # of several errors the first is the cause of the others
             results.setdefault(kind, content)
 
@@ -109,6 +112,8 @@ def _enter(rank: int, count: int, port: int, channel: Any, work: Callable[..., A
     numbers |= {"WORLD_SIZE": count, "LOCAL_WORLD_SIZE": count}
     os.environ.update({name: str(value) for name, value in numbers.items()})
     os.environ["MASTER_ADDR"] = "127.0.0.1"
+    if rank == 0:
+        send_records(lambda record: channel.put(("record", record)))
     try:
         result = work(_Relay(channel) if rank == 0 else NullProgress())
     except (BayesPFLError, OSError) as error:

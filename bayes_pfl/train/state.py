@@ -8,6 +8,8 @@ from typing import Any
 
 from bayes_pfl.config import StageConfig
 
+_METRICS = {1: "pixel AP", 2: "image AP"}
+
 
 @dataclass
 class TrainingState:
@@ -28,6 +30,11 @@ class TrainingState:
     best_epoch: int = 0
     history: list[dict[str, Any]] = field(default_factory=list)
     map_range: tuple[float, float] | None = None
+
+    @property
+    def metric(self) -> str:
+        """What ``best`` is the highest value of: "pixel AP" in stage 1, "image AP" in stage 2."""
+        return _METRICS[self.stage]
 
     def begin_stage(self, stage: int) -> None:
         """Start ``stage`` at epoch 0, with no best epoch yet."""

@@ -154,7 +154,7 @@ class Trainer:
         self, gradients: GradientStep, optimizer: Any, schedule: Any, epochs: int
     ) -> None:
         stage, epoch, count = self.state.stage, self.state.epoch, self.batches.per_epoch
-        title = f"stage {stage} epoch {epoch + 1}/{epochs}"
+        title = f"stage {stage}, epoch {epoch + 1} of {epochs}"
         sums: dict[str, float] = {}
         started = time.perf_counter()
         for index, micros in enumerate(self.batches.steps(stage, epoch)):
@@ -173,10 +173,10 @@ class Trainer:
             self.figures.log(stage, values, len(self.state.history) * count + index)
             self.progress.advance(1, values)
         means = {name: value / count for name, value in sums.items()}
-        self._close_epoch(means, time.perf_counter() - started, optimizer, schedule)
+        self._close_epoch(title, means, time.perf_counter() - started, optimizer, schedule)
 
     def _close_epoch(
-        self, losses: dict[str, float], seconds: float, optimizer: Any, schedule: Any
+        self, title: str, losses: dict[str, float], seconds: float, optimizer: Any, schedule: Any
     ) -> None:
         stage, size = self.state.stage, self.batches.micro
         score, map_range = validate(
@@ -187,7 +187,11 @@ class Trainer:
         row |= {f"loss_{name}": value for name, value in losses.items()}
         row |= {"learning_rate": schedule.get_last_lr()[0], "seconds": seconds, "best": improved}
         self.state.history.append(row)
-        logger.info("stage %d epoch %d: validation AP %.4f", stage, self.state.epoch, score)
+        if self.files:
+            figure = "undefined" if math.isnan(score) else f"{100 * score:.1f}%"
+            best = ", the best so far" * improved
+            loss, metric = losses["total"], self.state.metric
+            logger.info("%s: loss %.3f, validation %s %s%s", title, loss, metric, figure, best)
         extra = {"optimizer": optimizer.state_dict(), "schedule": schedule.state_dict()}
         extra["precision"] = self.fabric.strategy.precision.state_dict()  # the scale of 16-mixed
         if self.files:

@@ -45,7 +45,8 @@ def main(
         cache=out / "features",  # of the frozen backbone: later epochs take a fraction of the time
     )
     state = run_training(request)
-    print(f"validation pixel AP {state.best:.3f}; best checkpoint: {out / 'run' / 'best'}")
+    print(f"stage {state.stage}: validation {state.metric} {state.best:.3f}")
+    print(f"best checkpoint: {out / 'run' / 'best'}")
 
     model = BayesPFL.from_pretrained(out / "run")
     for table in run_evaluation(model, "own head", [test], out / "results").values():

@@ -399,11 +399,25 @@ CARDS = (
         card(GOOD.replace("ok/*", "*a*a*a*a*a*b")),
     ),
     Case(
+        "card with a pattern that no file fits",
+        "`test pattern 'fine/*' (normal) matches nothing: no 'fine' in`, by `datasets check`",
+        lambda world: unfitting_card(world),
+    ),
+    Case(
         "card that is not UTF-8",
         "`is not a YAML file: 'utf-8' codec`",
         lambda world: binary_card(world),
     ),
 )
+
+
+def unfitting_card(world: World) -> str:
+    path = world.folder / "card.yaml"
+    path.write_text(GOOD.replace("'ok/*'", "['ok/*', 'fine/*']"), encoding="utf-8")
+    one_image(world.folder / "mine" / "ok")
+    code, said, _ = world.run("datasets", "check", path, "--data", world.folder)
+    assert code == 1
+    return f"datasets check: {said}"
 
 
 def binary_card(world: World) -> str:

@@ -248,7 +248,7 @@ CASES = (
     ),
     Case(
         "app for other computers without a token",
-        "`host '0.0.0.0' is open to other computers: give a token that they must know`",
+        "`host '0.0.0.0' is open to other computers: give a token that requests must bring`",
         lambda world: world.refused("app", "--no-browser", "--host", "0.0.0.0"),
     ),
     Case(

@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import json
 import pickle
+import re
 import shutil
 from pathlib import Path
 
@@ -96,10 +97,19 @@ def test_train_then_evaluate_then_resume(run, clip_dir, tmp_path):
     options = ("--epochs2", 1, "--steps-per-epoch", 1, "--batch-size", 2, "--held-out", 0.5,
                "--accelerator", "cpu", "--backbone", f"local-dir:{clip_dir}",
                "--join-layers", "--grid", 4)  # fmt: skip
-    code, text, _ = run("train", "--data", tree, "--out", out, "--epochs", 1, *options)
-    assert code == 0 and "best checkpoint" in text
-    code, _, _ = run("train", "--data", tree, "--out", out, "--epochs", 1, *options, "--resume")
-    assert code == 0
+    code, text, told = run("train", "--data", tree, "--out", out, "--epochs", 1, *options)
+    assert (
+        code == 0 and "best checkpoint" in text and "stage 2, epoch 1: validation image AP" in text
+    )
+    figures = [re.sub(r"\d+\.\d+", "#", line) for line in told.splitlines()]
+    assert figures == [
+        "stage 1, epoch 1 of 1: loss #, validation pixel AP #%, the best so far",
+        "stage 2, epoch 1 of 1: loss #, validation image AP #%, the best so far",
+    ]
+    again = ("train", "--data", tree, "--out", out, "--epochs", 1, *options, "--resume")
+    code, _, told = run(*again)
+    assert code == 0 and told == "resumed after stage 2, epoch 1\n"
+    assert run("--quiet", *again)[2] == ""
     backbone = json.loads((out / "best" / "config.json").read_text())["model"]["backbone"]
     assert (backbone["grid"], backbone["joined"]) == (4, True)
     code, text, _ = run("evaluate", "--checkpoint", out, "--data", tree, "--out", tmp_path / "eval",

@@ -70,6 +70,49 @@ def test_everything_amiss_is_found(tmp_path, card):
     assert [{p.name for p in group} for group in report.duplicates] == [{"000.png", "copy.png"}]
 
 
+OWN = """
+name: mine
+categories: {brackets: bracket}
+layouts:
+  - test:
+      - {images: ["ok/*.png", "ok/*.jpg", "fine/late/*"], label: normal}
+      - {images: "nok/{defect}/*.jpg", label: anomalous}
+    train:
+      - {images: "sound/*", label: normal}
+"""
+
+
+def test_patterns_that_match_nothing_are_named_with_where_they_were_looked_for(tmp_path):
+    card, root = tmp_path / "mine.yaml", tmp_path / "mine"
+    card.write_text(OWN)
+    paint = Painter(root)
+    for name in ("ok/1.png", "nok/dent/1.png", "fine/early/1.png"):
+        paint.image(name)
+    report = check(card, tmp_path)
+    assert not report.ok and report.misses == [
+        f"test pattern 'fine/late/*' (normal) matches nothing: no 'late' in {root / 'fine'}",
+        f"test pattern 'nok/{{defect}}/*.jpg' (anomalous) matches nothing: no image in "
+        f"{root / 'nok' / 'dent'}",
+    ]
+    paint.image("fine/late/1.jpg")
+    paint.image("nok/dent/2.jpg")
+    assert check(card, tmp_path).misses == []
+
+
+def test_a_card_that_finds_nothing_says_where_its_first_pattern_ends(tmp_path):
+    card = tmp_path / "mine.yaml"
+    card.write_text(OWN)
+    Painter(tmp_path / "mine").image("OKAY/1.png")
+    with pytest.raises(DataError, match="'ok/.*png'.*matches nothing: no 'ok' in .*mine$"):
+        check(card, tmp_path)
+
+
+@pytest.mark.parametrize("name", BUILDERS)
+def test_every_pattern_of_a_benchmark_matches_what_its_makers_distribute(tmp_path, name):
+    BUILDERS[name](Painter(tmp_path / name))
+    assert check(name, tmp_path).misses == []
+
+
 def test_image_level_sets_need_no_masks_and_counts_are_reported(tmp_path):
     BUILDERS["br35h"](Painter(tmp_path / "br35h"))
     report = check("br35h", tmp_path)

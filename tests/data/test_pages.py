@@ -143,5 +143,7 @@ def test_a_folder_names_the_animations_of_which_one_frame_is_read(tmp_path):
     found = find_pictures(tmp_path)
     assert len(found.pictures) == COUNT + 3 and len(list_files(tmp_path).images) == 4
     assert found.remarks == [
-        f"{tmp_path}: animations, of which the first frame is read: 2, first moving.gif"
+        f"{tmp_path}: files of several pages or frames, each an image of its own ({COUNT} in all): "
+        "1, first a.tif",
+        f"{tmp_path}: animations, of which the first frame is read: 2, first moving.gif",
     ]

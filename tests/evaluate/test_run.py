@@ -21,7 +21,7 @@ from bayes_pfl.evaluate.run import run_benchmark, run_evaluation
 from bayes_pfl.evaluate.scoring import EvaluationSettings
 from bayes_pfl.support.resources import resource_dir
 from tests.helpers.commands import command
-from tests.helpers.killing import ended, started
+from tests.helpers.killing import ended, files_of, started
 from tests.helpers.layout_trees import BUILDERS, Painter, write_meta
 
 PIXEL_ONLY = ("isic", "colondb", "clinicdb", "endo", "kvasir")
@@ -255,6 +255,21 @@ def test_curves_and_sheets_are_pictures(evaluate, tree, tmp_path):
         picture = np.asarray(Image.open(path).convert("RGB"))
         assert min(picture.shape[:2]) > 200
         assert picture.std() > 5
+
+
+def test_another_evaluation_leaves_nothing_of_the_former_one(evaluate, tree, tiny_model, tmp_path):
+    other = tiny_model.save_pretrained(tmp_path / "other")
+    pictures = ("--curves", "--sheets", "--protocol", "both")
+    evaluate("--data", tree, "--checkpoint", other, "--no-report", *pictures)
+    out = tmp_path / "out"
+    before = files_of(out, "cache")
+    (out / "notes.md").write_text("the user's")
+    for place in ("out", "fresh"):
+        code, _ = evaluate("--data", tree, "--categories", "bottle", "--no-report", out=place)
+        assert code == 0
+    expected = files_of(tmp_path / "fresh", "cache")
+    assert set(files_of(out, "cache")) == {*expected, "notes.md"}
+    assert len(before) > 3 * len(expected)
 
 
 def test_pictures_of_image_only_and_pixel_only_sets(evaluate, benchmarks, tmp_path):

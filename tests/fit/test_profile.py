@@ -107,6 +107,15 @@ def test_it_says_where_the_class_name_changes_nearly_nothing(
     assert ("class name: changes nearly nothing" in said) == effect.slight
 
 
+def test_samples_are_those_of_the_profile_unless_others_are_asked_for(tiny_model):
+    pictures = [image(seed) for seed in range(4)]
+    profile = fit_profile(tiny_model, pictures, NAME, FitOptions(samples=0))
+    found = tiny_model.predict(image(90), profile=profile)
+    assert found.score == tiny_model.predict(image(90), samples=0, profile=profile).score
+    with pytest.raises(ConfigError, match="samples"):
+        tiny_model.predict(image(90), samples=2, profile=profile)
+
+
 def test_of_few_pictures_the_highest_score_is_the_threshold(tiny_model, tmp_path):
     few = fit_profile(tiny_model, [image(seed) for seed in range(5)], NAME)
     known, scores = few.calibration, [picture.score for picture in few.pictures]

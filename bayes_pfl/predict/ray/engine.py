@@ -106,7 +106,7 @@ def predict_ray(
     word = its_name if class_name is None else class_name
     settings, rule = drawn_by_none.resolved(model, word, calibration, "none", profile)
     run_draws(model, settings)  # what cannot be drawn is refused before any work
-    if not pool.gpus:
+    if not (pool.gpus and (device or "cuda").startswith("cuda")):  # the GPUs are the workers'
         find_device(device)  # here, because Ray starts a worker that fails again and again
     device = device or ("cuda" if pool.gpus else "cpu")
     travelling = replace(rule, profile=None, pictures={})  # its pictures stay here

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from functools import partial
@@ -13,6 +14,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from bayes_pfl.errors import ConfigError
+from bayes_pfl.predict.former import remove_pictures
 from bayes_pfl.predict.ledger import CHANGED, RENAMED, RESTART, refuse_images
 from bayes_pfl.predict.ray.listing import STAMP
 from bayes_pfl.predict.ray.parts import (
@@ -67,6 +69,8 @@ def begin(
     """
     text, names = out.read(HEADER), out.names(PARTS, SUFFIX)
     if overwrite:
+        if out.folder:
+            remove_pictures(out.folder, _images_of(out, names))
         for name in names:
             out.remove(name)
         text, names = None, []
@@ -82,6 +86,13 @@ def begin(
     whole = {"format": FORMAT, **header}
     out.write(HEADER, (json.dumps(whole, indent=2) + "\n").encode("ascii"))
     return _compare(out, names, listing) if names else Before(listing)
+
+
+def _images_of(out: Place, names: list[str]) -> Iterator[dict[str, Any]]:
+    """Path and page of the rows of some parts; damaged ones are passed over."""
+    for name in names:
+        if (table := read_part(out, name, ["path", "page"])) is not None:
+            yield from table.to_pylist()
 
 
 def _parsed(out: Place, text: bytes) -> dict[str, Any]:

@@ -60,6 +60,16 @@ def test_files_that_came_or_went(alone, run_ray, plain_rows, folder, tmp_path):
     assert_same_rows(rows_of(out), plain_rows(folder))
 
 
+def test_a_run_that_starts_again_leaves_no_maps_of_the_former_one(alone, run_ray, folder, tmp_path):
+    out = tmp_path / "out"
+    run_ray(folder, out, maps="npy")
+    (folder / "kind 0/00003.png").unlink()
+    run_ray(folder, out, maps="png16", overwrite=True)
+    maps = {path.relative_to(out / "maps").as_posix() for path in out.rglob("maps/**/*.*")}
+    scored = {f"{row['path']}.png" for row in rows_of(out) if not row["error"]}
+    assert maps == scored and "kind 0/00003.png.png" not in maps
+
+
 def test_changed_file_is_refused(alone, run_ray, folder, tmp_path):
     run_ray(folder, tmp_path / "out")
     before = rows_of(tmp_path / "out")

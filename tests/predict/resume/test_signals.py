@@ -11,7 +11,7 @@ import sys
 
 import pytest
 
-from bayes_pfl.support.progress import Bars
+from bayes_pfl.support.progress import Lines
 from tests.helpers.commands import command
 from tests.helpers.killing import ended, files_of, killed_after, seconds_of, started
 from tests.helpers.layout_trees import BUILDERS, Painter
@@ -70,7 +70,7 @@ def test_every_long_command_stops_at_sigterm(
                 os.kill(os.getpid(), signal.SIGTERM)
 
         with pytest.MonkeyPatch.context() as patch:
-            patch.setattr(Bars, "advance", terminate)
+            patch.setattr(Lines, "advance", terminate)
             code = command(name, "--out", out, "--workers", 2, *arguments)
         gc.collect()
         sys.exit(99 if set(multiprocessing.active_children()) - before else code)
