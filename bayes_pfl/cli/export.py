@@ -39,7 +39,7 @@ def export(
     ] = "onnx",
     precision: Annotated[
         Literal["float32", "float16", "int8"],
-        Option(help="Of the weights, and of the arithmetic where the runtime has it."),
+        Option(help="Numbers of the weights, and of the arithmetic where the runtime has it."),
     ] = "float32",
     calibrate: Annotated[
         Path | None,
