@@ -20,11 +20,10 @@ def export(
             "repository org/name[@rev]."
         ),
     ],
-    out: Annotated[Path, Option(help="The folder to make; empty, if it is there.")],
+    out: Annotated[Path, Option(help="Folder to make; if it exists it must be empty.")],
     class_name: class_names.ClassName = None,
     checkpoint: Annotated[
-        str | None,
-        Option(help="Checkpoint of a profile, where it is not the one that its folder names."),
+        str | None, Option(help="Checkpoint of a profile, if it is not where the profile says.")
     ] = None,
     pretrained: opt.Pretrained = None,
     samples: Annotated[
@@ -32,10 +31,10 @@ def export(
         Option(min=0, help="Monte Carlo samples R; 0: the mean prompt.  [default: the profile's]"),
     ] = None,
     seed: Annotated[
-        int | None, Option(min=0, help="Fixes the draws.  [default: the profile's, or 0]")
+        int | None, Option(min=0, help="Seed of the samples.  [default: the profile's, or 0]")
     ] = None,
     format: Annotated[
-        Literal["onnx", "openvino"], Option(help="What runs the folder: ONNX Runtime, or OpenVINO.")
+        Literal["onnx", "openvino"], Option(help="onnx: for ONNX Runtime. openvino: for OpenVINO.")
     ] = "onnx",
     precision: Annotated[
         Literal["float32", "float16", "int8"],

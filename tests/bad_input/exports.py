@@ -149,7 +149,7 @@ CASES = (
     ),
     Case(
         "export of a profile with other samples",
-        "`the profile does not fit this run: samples = 3 where it was made with 0`",
+        "`the profile does not fit this run: samples = 3, but it was made with 0`",
         other_samples,
     ),
     Case(
