@@ -36,10 +36,23 @@ def export(
     format: Annotated[
         Literal["onnx", "openvino"], Option(help="onnx: for ONNX Runtime. openvino: for OpenVINO.")
     ] = "onnx",
+    precision: Annotated[
+        Literal["float32", "float16", "int8"],
+        Option(help="Numbers of the weights, and of the arithmetic where the runtime has it."),
+    ] = "float32",
+    calibrate: Annotated[
+        Path | None,
+        Option(help="Folder of normal pictures for int8.  [default: those of the profile]"),
+    ] = None,
+    accept_drop: Annotated[
+        float,
+        Option(min=0, max=100, help="Points of AUROC that less than float32 may cost."),
+    ] = 2.0,
 ) -> None:
     """A detector as one folder that runs without PyTorch: model, manifest, predict.py.
 
-    The folder is compared with PyTorch on rendered pictures, and kept only where both agree.
+    The folder is compared with PyTorch on rendered pictures, and kept only where both agree. What
+    float16 and int8 cost is printed and kept in the manifest.
     """
     from bayes_pfl.export.folder import export_detector
     from bayes_pfl.export.model_file import require_export_packages
@@ -63,10 +76,22 @@ def export(
             seed=seed,
             checkpoint=checkpoint,
             format=format,
+            precision=precision,
+            calibrate=calibrate,
+            accept_drop=accept_drop,
             progress=progress,
         )
     opt.say(
         f"{found.agreement.pictures} pictures compared with PyTorch: scores within "
         f"{found.agreement.score:.1g}, maps within {found.agreement.map:.1g}"
     )
+    if found.calibrated_on:
+        opt.say(f"int8 calibrated on {found.calibrated_on}")
+    if price := found.price:
+        before, after = (size / 1e6 for size in found.sizes)
+        opt.say(
+            f"{price.pictures} rendered pictures, float32 -> {precision}: image AUROC "
+            f"{price.image_before:.1f} -> {price.image:.1f}, pixel AUROC {price.pixel_before:.1f} "
+            f"-> {price.pixel:.1f}, model {before:.1f} -> {after:.1f} MB"
+        )
     opt.say(f"{found.class_name}: written to {out}; run: python {out}/predict.py PHOTOS --out DIR")
