@@ -130,7 +130,7 @@ class Lines:
                 self._points[0] = (self._advanced, self._done)
 
     def report(self) -> None:
-        """Write the line of now: steps done of all, rate and time left; or how long ago the last was."""
+        """Write the line of now: steps done of all, rate and time left, or that there were none."""
         with self._changing:
             now, done = self._clock(), self._done
             (then, before), newest = self._points[0], self._points[-1][1]
