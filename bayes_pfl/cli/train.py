@@ -147,7 +147,7 @@ def train(
         str | None,
         typer.Option(
             help="Fine-tune this checkpoint (embedded name, folder or hub repository): begin with "
-            "its weights, on its backbone."
+            "its weights, on its backbone, at a tenth of the learning rates."
         ),
     ] = None,
     logger: Annotated[
@@ -160,14 +160,15 @@ def train(
 ) -> None:
     """Train the prompts, flows and attention on one auxiliary dataset; the backbone is frozen."""
     from bayes_pfl.train.first_weights import find_initial
-    from bayes_pfl.train.recipes import Recipe, published_recipe, with_file
+    from bayes_pfl.train.recipes import Recipe, fine_tuning_recipe, published_recipe, with_file
     from bayes_pfl.train.run import TrainingRequest, run_training
 
     if init and preset:
         raise ConfigError("--init with --preset, which begins with new weights: leave one out")
-    recipe = published_recipe(dataset) if preset else Recipe()
     if begin := find_initial(init) if init else None:
-        recipe = replace(recipe, model=begin.config)
+        recipe = fine_tuning_recipe(begin.config)
+    else:
+        recipe = published_recipe(dataset) if preset else Recipe()
     if config:
         recipe = with_file(recipe, config)
     stages = {"epochs": epochs, "epochs2": epochs2, "patience": patience}

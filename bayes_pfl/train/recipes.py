@@ -6,7 +6,7 @@ paper says. docs/training.md has the table of where the defaults differ, and why
 
 from __future__ import annotations
 
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -74,6 +74,14 @@ def published_recipe(dataset: str | None) -> Recipe:
     model = ModelConfig(backbone, flow=FlowConfig(constrained=False))
     (other,) = AUTHORS_VALIDATION.keys() - {dataset}
     return Recipe(model, train, other)
+
+
+def fine_tuning_recipe(model: ModelConfig) -> Recipe:
+    """A training that begins with the weights of a checkpoint: a tenth of the learning rates that
+    new weights have, which would undo what the checkpoint has learnt (docs/training.md)."""
+    new = TrainConfig()
+    rates = {name: getattr(new, name) / 10 for name in ("lr_prompts", "lr_flow", "lr_temperature")}
+    return Recipe(model, replace(new, **rates))
 
 
 def with_file(recipe: Recipe, path: Path) -> Recipe:

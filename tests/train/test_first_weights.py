@@ -142,5 +142,6 @@ def test_the_command_takes_the_settings_over_unless_they_are_given(
     assert plain.backbone == known.backbone and plain.prompts == known.prompts
     assert plain.loggers == ("tensorboard",) and larger.loggers == ("csv", "csv")
     assert larger.backbone == replace(known.backbone, image_size=64)
+    assert (plain.config.lr_prompts, plain.config.lr_flow, plain.config.lr_other) == (1e-4,) * 3
     code, _, said = run(*command, "--preset", "published", "--dataset", "visa")
     assert code == 2 and "--init with --preset" in said

@@ -68,7 +68,6 @@ def world(tmp_path, monkeypatch, checkpoint_dir, clip_dir):
     (tmp_path / "brackets.yaml").write_text(card, encoding="utf-8")
     for name in ("runs/a", "runs/b", "runs/visa", "runs/mvtec", "runs/whole"):
         shutil.copytree(checkpoint_dir, tmp_path / name)
-    (tmp_path / "tenth.json").write_text('{"lr_other": 1e-4}', encoding="utf-8")
     for part in ("flow", "specific", "agnostic", "attention"):
         shutil.copytree(checkpoint_dir, tmp_path / f"runs/without-{part}")
     for name in ("a", "b"):
