@@ -40,7 +40,8 @@ class DetailPictures:
 
         Args:
             name: as :func:`bayes_pfl.report.pictures.picture_name` gives it.
-            regions: the most anomalous first; shown if the image is striking, as ``worth_a_look`` says.
+            regions: the most anomalous first.
+            striking: ``worth_a_look`` said so: its regions are shown.
 
         Returns:
             Why something was not written; None if all was.
