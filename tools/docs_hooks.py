@@ -18,7 +18,9 @@ PLACE = "project"
 PAGES = (
     "CHANGELOG.md",
     "CONTRIBUTING.md",
+    "checkpoints/bayes-pfl-clip-tiny/APPENDIX.md",
     "checkpoints/bayes-pfl-clip-tiny/README.md",
+    "checkpoints/bayes-pfl-tiny/APPENDIX.md",
     "checkpoints/bayes-pfl-tiny/README.md",
     "datasets/README.md",
 )

@@ -166,7 +166,7 @@ def _said(found: Fitted, name: str) -> str:
     if name:
         lines.append(f"Saved as {name}.")
     if known := profile.calibration:
-        lines.append(f"Score threshold {known.threshold:.3f}.")
+        lines.append(f"Threshold {known.threshold:.3f}.")
     else:
         lines.append(f"No threshold: {profile.missing} more pictures are needed for one.")
     lines += [f"Left out: {path}: {why}." for path, why in found.skipped]

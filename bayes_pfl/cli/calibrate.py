@@ -11,29 +11,31 @@ from bayes_pfl.cli import options as opt
 
 CalibrationFile = Annotated[
     Path | None,
-    Option(help="File of bayes-pfl calibrate: brings thresholds and p-values."),
+    Option(help="File of bayes-pfl calibrate, with thresholds and p-values."),
 ]
 
 
 def warn_of_old_name(calibration: Path | None) -> None:
-    """Say what takes the place of ``--calibration``, if it was given."""
+    """Say what replaces ``--calibration``, if it was given."""
     if calibration is not None:
         opt.warn(
-            "note: --profile FOLDER of bayes-pfl fit takes the place of --calibration, which goes "
+            "note: --profile FOLDER of bayes-pfl fit replaces --calibration, which goes "
             "with the next version",
             style="yellow",
         )
 
 
 def calibrate(
-    normals: Annotated[Path, Argument(help="Normal images, 20 at least; recursively.")],
+    normals: Annotated[
+        Path, Argument(help="Folder of normal images, 20 at least; subfolders are read.")
+    ],
     class_name: Annotated[str, Option(help="What the images show, such as 'metal nut'.")],
     fpr: Annotated[
-        float, Option(help="Share of new normal images that may be called anomalous.")
+        float, Option(help="Share of new normal images that may be labelled anomalous.")
     ] = 0.05,
     pixel_fpr: Annotated[
         float | None,
-        Option(help="Share of a normal image's pixels that may be outlined; default: --fpr."),
+        Option(help="Share of a normal image's pixels that may be anomalous; default: --fpr."),
     ] = None,
     out: Annotated[Path, Option(help="The file that is written.")] = Path("calibration.json"),
     checkpoint: opt.Checkpoint = opt.EMBEDDED_CHECKPOINT,
@@ -42,7 +44,7 @@ def calibrate(
     batch_size: opt.BatchSize = 8,
     precision: opt.Precision = "float32",
     keep_outliers: Annotated[
-        bool, Option("--keep-outliers", help="Go on although images look abnormal.")
+        bool, Option("--keep-outliers", help="Keep images that look abnormal.")
     ] = False,
     workers: opt.Workers = 0,
     device: opt.Device = None,
@@ -55,8 +57,7 @@ def calibrate(
     from bayes_pfl.fit.calibrate import CalibrationOptions, calibrate_folder
 
     opt.warn(
-        "note: bayes-pfl fit --words-only takes the place of calibrate, which goes with the next "
-        "version",
+        "note: bayes-pfl fit --words-only replaces calibrate, which goes with the next version",
         style="yellow",
     )
     options = CalibrationOptions(
@@ -76,8 +77,8 @@ def calibrate(
         )
     found.save(out)
     opt.say(
-        f"{found.n} normal images: score threshold {found.threshold:.4f} (at most {found.fpr:g} of "
-        f"normal images reach it), map threshold {found.pixel_threshold:.4f} (at most "
+        f"{found.n} normal images: threshold {found.threshold:.4f} (at most {found.fpr:g} of "
+        f"normal images reach it), pixel_threshold {found.pixel_threshold:.4f} (at most "
         f"{found.pixel_fpr:g} of their pixels)"
     )
     reasons = [f"{path}: {reason}" for path, reason in skipped]

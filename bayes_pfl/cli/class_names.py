@@ -21,16 +21,16 @@ ClassName = Annotated[
 ]
 ClassNameFrom = Annotated[
     str | None,
-    Option(help="'folder': the subfolders' names; or a CSV file of path and class_name."),
+    Option(help="'folder': names of the subfolders. Or a CSV file with path and class_name."),
 ]
 
 
 def class_names(
-    folder: Annotated[Path, Argument(help="Images, read recursively.")],
-    class_name: Annotated[
-        str, Option(help="What the images show, with synonyms, as in 'screw|bolt|fastener'.")
-    ],
-    images: Annotated[int, Option(min=1, help="How many images are scored, spread evenly.")] = 20,
+    folder: Annotated[Path, Argument(help="Folder of images; subfolders are read.")],
+    class_name: Annotated[str, Option(help="Names to compare, as in 'screw|bolt|fastener'.")],
+    images: Annotated[
+        int, Option(min=1, help="Number of images, taken evenly from the folder.")
+    ] = 20,
     checkpoint: opt.Checkpoint = opt.EMBEDDED_CHECKPOINT,
     pretrained: opt.Pretrained = None,
     samples: opt.Samples = None,
@@ -38,7 +38,7 @@ def class_names(
     seed: opt.Seed = 0,
     json_out: opt.Json = None,
 ) -> None:
-    """How much scores hang on the class name: synonyms and the word 'object' on some images."""
+    """How much scores depend on the class name: with synonyms and the word 'object'."""
     from bayes_pfl.data.image_files import find_images
     from bayes_pfl.detect.name_sensitivity import name_sensitivity
     from bayes_pfl.detect.settings import ScoringSettings
@@ -88,8 +88,8 @@ def warn_of_names(model: BayesPFLNetwork, names: str | ClassNames | None) -> Non
 
     if names is None:
         opt.warn(
-            f"note: no --class-name: {NEUTRAL!r} is used; whether a name changes anything, "
-            "bayes-pfl class-names tells",
+            f"note: no --class-name: {NEUTRAL!r} is used; bayes-pfl class-names measures whether a "
+            "name matters",
             style="yellow",
         )
     for word in unusual_words(model, names) if isinstance(names, str) else []:

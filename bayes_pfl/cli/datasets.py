@@ -20,13 +20,15 @@ if TYPE_CHECKING:
 
 app = Typer(help="List the benchmarks, check them, write them for other tools.")
 
-Name = Annotated[str, Argument(metavar="NAME|CARD.YAML", help="A benchmark, or a card.")]
+Name = Annotated[
+    str, Argument(metavar="NAME|CARD.YAML", help="Name of a benchmark, or a card file.")
+]
 Root = Annotated[
     Path | None, Option(help="Folder that holds the datasets; default: the card's root.")
 ]
 FormOption = Annotated[Form, Option(help="Which form of the dataset to read.")]
 
-_FURTHER = "Further sets, by name only (--dataset all leaves them out):"
+_FURTHER = "Further datasets; --dataset all does not include them:"
 
 Split = Literal["test", "train"]
 Format = Literal["mvtec", "meta"]
@@ -38,7 +40,7 @@ def datasets(
     data: Annotated[Path | None, Option(help="Folder that holds the datasets.")] = None,
     json_out: Json = None,
 ) -> None:
-    """List the benchmarks, and apart from them further sets; with what is found below --data."""
+    """List the benchmarks and the further datasets; with --data, say which are there."""
     if context.invoked_subcommand is not None:
         if data or json_out:
             raise ConfigError(
@@ -55,7 +57,7 @@ def datasets(
     show(f"{tables[0]}\n{_FURTHER}\n\n{tables[1]}")
     if data:
         there = [f"{sum(bool(row['form']) for row in rows)} of {len(rows)}" for rows in groups]
-        say(f"{there[0]} found in {data}, and {there[1]} further sets")
+        say(f"{there[0]} found in {data}, and {there[1]} further datasets")
     else:
         say("give --data ROOT to see which are there; where to get each: datasets/README.md")
     if json_out:
@@ -66,11 +68,14 @@ def datasets(
 def check(
     name: Name,
     data: Root = None,
-    split: Annotated[Split, Option(help="Which images are checked.")] = "test",
+    split: Annotated[Split, Option(help="Which images to check.")] = "test",
     form: FormOption = "auto",
     json_out: Json = None,
 ) -> None:
-    """Counts, unreadable files, masks of other sizes, empty masks, duplicates; exit 1 if any."""
+    """Count images and look for problems; exit code 1 if there are any.
+
+    Problems are unreadable files, masks of another size than the image, empty masks, duplicates.
+    """
     from bayes_pfl.data import check as health
 
     with bars() as progress:
@@ -90,16 +95,18 @@ def check(
 @app.command()
 def export(
     name: Name,
-    out: Annotated[Path, Option(help="mvtec: a new folder. meta: the file's folder.")],
+    out: Annotated[Path, Option(help="For mvtec a new folder, for meta the folder of meta.json.")],
     data: Root = None,
     form: FormOption = "auto",
     format: Annotated[
-        Format, Option(help="A copy as an MVTec tree, or meta.json next to the data.")
+        Format,
+        Option(help="mvtec: a copy as an MVTec tree. meta: meta.json for the data where they lie."),
     ] = "mvtec",
 ) -> None:
-    """Write a dataset for other tools; the data itself is not changed.
+    """Write a dataset for other tools; the data themselves are not changed.
 
-    meta.json names files below its own folder only, so give the dataset's folder, or one above.
+    meta.json can only name files below its own folder. So --out is then the dataset's folder, or a
+    folder above it.
     """
     from bayes_pfl.data.cards import locate
     from bayes_pfl.data.export import export_meta, export_mvtec

@@ -36,10 +36,10 @@ def evaluate(
     ] = None,
     dataset: Annotated[
         list[str] | None,
-        Option(help="Benchmark's name, card.yaml, or all that is found; repeatable."),
+        Option(help="Name of a benchmark, a card file, or all; repeatable."),
     ] = None,
     categories: Annotated[
-        str | None, Option(help="Only these categories, separated by commas; for one dataset.")
+        str | None, Option(help="Only these categories of one dataset, separated by commas.")
     ] = None,
     form: Annotated[Form, Option(help="Which form of a benchmark to read.")] = "auto",
     checkpoint: opt.Checkpoints = None,
@@ -50,7 +50,7 @@ def evaluate(
     seeds: Annotated[
         str, Option(help="Seeds of the draws, as in 0,1,2: figures become mean ± sd.")
     ] = "0",
-    seed: Annotated[int | None, Option(min=0, help="One seed, in place of --seeds.")] = None,
+    seed: Annotated[int | None, Option(min=0, help="One seed, instead of --seeds.")] = None,
     shots: Annotated[
         str | None,
         Option(help="Numbers of normal pictures to compare with, as in 0,1,2,4; 0: words alone."),
@@ -62,27 +62,27 @@ def evaluate(
         Path | None,
         Option(
             help="Folder of bayes-pfl fit: categories of its class name are compared with its "
-            "pictures, and its threshold is tried."
+            "pictures, and its threshold is applied to them."
         ),
     ] = None,
     compare: Annotated[
         str | None, Option(help="'published', or a YAML file of scores to compare with.")
     ] = None,
     include_trained: Annotated[
-        bool, Option("--include-trained", help="Count categories of the training in means.")
+        bool, Option("--include-trained", help="Count categories that were trained on in means.")
     ] = False,
     calibration: CalibrationFile = None,
     curves: Annotated[
-        bool, Option("--curves", help="ROC, PR and PRO curves and scores as PNG.")
+        bool, Option("--curves", help="Draw ROC, PR and PRO curves and histograms of scores.")
     ] = False,
     sheets: Annotated[
-        bool, Option("--sheets", help="Best, worst, most uncertain images as PNG.")
+        bool, Option("--sheets", help="Draw the best, worst and most uncertain images.")
     ] = False,
     report: opt.Report = True,
     cache: Annotated[
-        Path | None, Option(help="Folder for scores already done; default: OUT/cache.")
+        Path | None, Option(help="Folder that keeps scores between runs; default: OUT/cache.")
     ] = None,
-    no_cache: Annotated[bool, Option("--no-cache", help="Score every image again.")] = False,
+    no_cache: Annotated[bool, Option("--no-cache", help="Keep no scores between runs.")] = False,
     resume: Annotated[
         bool, Option("--resume", help="Resume the run in --out, or refuse if it differs.")
     ] = False,
@@ -90,9 +90,8 @@ def evaluate(
     tile: Annotated[
         str | None,
         Option(
-            help="Measure at the images' own size: side in pixels of the overlapping tiles that "
-            "large ones are also looked at in, or auto; default: the profile's, or no tiles and "
-            "the model's size."
+            help="Measure at the images' own size, large ones in overlapping tiles too: their side "
+            "in pixels, or auto; default: the profile's, or no tiles and the model's size."
         ),
     ] = None,
     overlap: opt.Overlap = None,

@@ -94,7 +94,9 @@ def _say_version(wanted: bool) -> None:
 def _common(
     version: Annotated[
         bool,
-        Option("--version", callback=_say_version, is_eager=True, help="The version, and no more."),
+        Option(
+            "--version", callback=_say_version, is_eager=True, help="Print the version and stop."
+        ),
     ] = False,
     quiet: Annotated[
         bool, Option("--quiet", help="No progress and no remarks: results, warnings and errors.")
@@ -191,12 +193,12 @@ for command in (
 @app.command()
 def push(
     checkpoint: Annotated[str, Argument(help="Checkpoint or run folder, or an embedded name.")],
-    repository: Annotated[str, Argument(help="On the Hugging Face hub: org/name.")],
+    repository: Annotated[str, Argument(help="Repository on the Hugging Face hub: org/name.")],
     private: Annotated[
-        bool | None, Option(help="Make a new repository private; default: what the account says.")
+        bool | None, Option(help="Make a new repository private; default: as the account is set.")
     ] = None,
     revision: Annotated[
-        str | None, Option(help="Branch, made if it is not there; default: the main one.")
+        str | None, Option(help="Branch to push to, made if it is missing; default: main.")
     ] = None,
     message: Annotated[str | None, Option(help="Message of the commit.")] = None,
     license: Annotated[
@@ -205,8 +207,8 @@ def push(
 ) -> None:
     """Upload a checkpoint and its model card to the Hugging Face hub.
 
-    The token is the one of `hf auth login` or of HF_TOKEN. Prints org/name@commit, which
-    --checkpoint takes: just these weights, whatever is pushed later.
+    The token comes from `hf auth login` or HF_TOKEN. The command prints org/name@commit, a name
+    for --checkpoint that keeps pointing to these weights, whatever is pushed later.
     """
     from bayes_pfl.checkpoints.publish import push_checkpoint
 
@@ -216,18 +218,18 @@ def push(
 
 @app.command()
 def convert(
-    authors: Annotated[Path, Argument(help="The authors' .pth file.")],
+    authors: Annotated[Path, Argument(help="Checkpoint file of the authors (.pth).")],
     out: opt.Out,
     backbone: opt.Backbone = "ViT-L-14-336",
     pretrained: Annotated[
         str | None,
-        Option(help="open_clip tag or a weights file.  [default: openai, where one is needed]"),
+        Option(help="open_clip tag or a weights file.  [default: openai, if one is needed]"),
     ] = None,
     image_size: opt.ImageSize = 518,
     layers: opt.Layers = None,
     stage: Annotated[
         int | None,
-        Option(min=1, max=2, help="Training stage it comes from; default: as named, else 2."),
+        Option(min=1, max=2, help="Training stage of the file; default: by its name, else 2."),
     ] = None,
 ) -> None:
     """Turn a checkpoint of the authors' research code into one of this package."""
@@ -248,7 +250,9 @@ app.command()(synthesize.synthesize)
 @app.command()
 def demo(
     out: opt.Out = Path("demo"),
-    quick: Annotated[bool, Option("--quick", help="A minute's version, for tests.")] = False,
+    quick: Annotated[
+        bool, Option("--quick", help="A short version of a minute, for tests.")
+    ] = False,
 ) -> None:
     """From nothing to results: render, train, evaluate, predict on real photographs."""
     from bayes_pfl.cli.demo import run_demo

@@ -54,7 +54,7 @@ Samples = Annotated[
 ]
 BatchSize = Annotated[int, typer.Option(min=1, help="Images that are scored at once.")]
 Workers = Annotated[int, typer.Option(min=0, help="Processes that decode images.")]
-Seed = Annotated[int, typer.Option(min=0, help="Fixes every random choice.")]
+Seed = Annotated[int, typer.Option(min=0, help="Seed of every random choice.")]
 Out = Annotated[Path, typer.Option(help="Folder for the results.")]
 BACKBONE_HELP = (
     "open_clip name, local-dir:FOLDER, hf-hub:org/name, a file in OpenAI's format, "
@@ -71,24 +71,29 @@ Layers = Annotated[
     str | None, typer.Option(help="Tapped layers, 1-based, as in 6,12,18,24; default: four.")
 ]
 JoinLayers = Annotated[
-    bool, typer.Option("--join-layers", help="Tapped layers as one: for small conv towers.")
+    bool,
+    typer.Option(
+        "--join-layers", help="Join the tapped layers to one: for small convolutional towers."
+    ),
 ]
 Grid = Annotated[
     int | None,
-    typer.Option(min=1, help="Tokens along a side, for towers in stages; default: by the size."),
+    typer.Option(
+        min=1, help="Tokens along a side, for convolutional towers; default: by the size."
+    ),
 ]
 Compile = Annotated[
-    bool, typer.Option("--compile", help="torch.compile the image tower: for long runs.")
+    bool, typer.Option("--compile", help="Compile the image tower by torch.compile, for long runs.")
 ]
 Window = Annotated[
     str | None,
-    typer.Option(help="CENTRE,WIDTH of the values of DICOM files; default: as they say."),
+    typer.Option(help="CENTRE,WIDTH of the grey values of DICOM files; default: as the file says."),
 ]
 Tile = Annotated[
     str | None,
     typer.Option(
-        help="Side in pixels of the overlapping tiles that large images are also looked at in, or "
-        "auto; default: the profile's, or no tiles."
+        help="Score large images in overlapping tiles too: their side in pixels, or auto; "
+        "default: the profile's, or no tiles."
     ),
 ]
 Overlap = Annotated[
@@ -98,13 +103,13 @@ Overlap = Annotated[
 Roi = Annotated[
     Path | None,
     typer.Option(
-        help="Region of interest: a mask picture, a JSON file of polygons, or a folder of these by "
-        "the pictures' names; default: the profile's, or whole pictures."
+        help="Region of interest: a mask picture, a JSON file of polygons, or a folder with one of "
+        "these for each picture; default: the profile's, or whole pictures."
     ),
 ]
-Report = Annotated[bool, typer.Option(help="Write report.html, a page to look through.")]
+Report = Annotated[bool, typer.Option(help="Write report.html, a page that shows the results.")]
 Json = Annotated[
-    Path | None, typer.Option("--json", help="Write the result into this JSON file, too.")
+    Path | None, typer.Option("--json", help="Also write the result to this JSON file.")
 ]
 
 

@@ -25,26 +25,26 @@ MapFormat = Literal["png16", "npy", "none"]
 Zoom = Literal["anomalous", "all", "none"]
 EngineName = Annotated[
     Literal["local", "ray"],
-    Option(help="local: this process. ray: a pool of workers, here or on a cluster; Parquet."),
+    Option(help="local: this process. ray: a pool of workers, here or on a cluster."),
 ]
 Actors = Annotated[
     int | None, Option(min=1, help="ray: workers of the pool; default: as many as fit.")
 ]
 CpusPerActor = Annotated[float, Option(min=0, help="ray: cores of each worker.")]
-GpusPerActor = Annotated[float, Option(min=0, help="ray: GPUs of each worker, or a share.")]
+GpusPerActor = Annotated[float, Option(min=0, help="ray: GPUs of each worker, fractions too.")]
 Runtime = Annotated[
     Literal["pytorch", "onnxruntime", "openvino"],
-    Option(help="What computes: PyTorch, or the graph of bayes-pfl export, faster on CPUs."),
+    Option(help="PyTorch, or the graph of bayes-pfl export, which is faster on CPUs."),
 ]
 ExportFolder = Annotated[
     Path | None,
     Option(
-        help="Folder of the export that --runtime uses; made if it is not there.  [default: a "
-        "temporary one]"
+        help="Folder of the export for --runtime, made if it is missing.  [default: a temporary "
+        "folder]"
     ),
 ]
 PartImages = Annotated[
-    int | None, Option(min=1, help="ray: images of a part file; default: 1,000 at most.")
+    int | None, Option(min=1, help="ray: images in a part file; default: 1,000 at most.")
 ]
 
 
@@ -72,7 +72,7 @@ def predict(
         bool, Option("--mutual", help="Compare the pictures of the folder with each other.")
     ] = False,
     mutual_pictures: Annotated[
-        int | None, Option(help="How many pictures are drawn to compare with.  [default: 32]")
+        int | None, Option(help="Number of pictures that --mutual compares with.  [default: 32]")
     ] = None,
     calibration: calibrate.CalibrationFile = None,
     maps: Annotated[
@@ -82,9 +82,10 @@ def predict(
         ),
     ] = None,
     map_threshold: Annotated[
-        float | None, Option(help="Value of the map from which a pixel belongs to a region.")
+        float | None,
+        Option(help="Pixel threshold: map value from which a pixel belongs to a region."),
     ] = None,
-    min_area: Annotated[int, Option(min=1, help="Leave out regions of fewer pixels.")] = 1,
+    min_area: Annotated[int, Option(min=1, help="Leave out regions with fewer pixels.")] = 1,
     format: Annotated[
         list[str] | None,
         Option(help="Write the regions for other tools: coco, labelme, masks; repeatable."),
@@ -107,10 +108,10 @@ def predict(
     device: opt.Device = None,
     seed: opt.Seed = 0,
     resume: Annotated[
-        bool, Option("--resume", help="Continue a stopped run, if there is one.")
+        bool, Option("--resume", help="Resume the run in --out, or start one if there is none.")
     ] = False,
     overwrite: Annotated[
-        bool, Option("--overwrite", help="Start again although a run was stopped here.")
+        bool, Option("--overwrite", help="Start again, and discard the stopped run in --out.")
     ] = False,
     engine: EngineName = "local",
     actors: Actors = None,
@@ -217,7 +218,7 @@ def predict(
         opt.say(line)
     if summary.settings["tile"] is not None:
         sides = " and ".join(map(str, summary.tile_sides)) or "no size"
-        opt.say(f"{summary.tiled} of {summary.images} images were looked at in tiles of {sides} px")
+        opt.say(f"{summary.tiled} of {summary.images} images were scored in tiles of {sides} px")
     if summary.anomalous is not None:
         review = "" if summary.review is None else f", {summary.review} need review"
         opt.say(f"{summary.anomalous} labelled anomalous{review}")

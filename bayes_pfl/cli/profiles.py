@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
 ProfileFolder = Annotated[
     Path | None,
-    Option(help="Folder of bayes-pfl fit: normal pictures to compare with, and thresholds."),
+    Option(help="Folder of bayes-pfl fit, with normal pictures to compare with and thresholds."),
 ]
 ItsCheckpoint = Annotated[
     str | None,
@@ -37,32 +37,35 @@ def opened(folder: Path | None, checkpoint: str | None) -> tuple[Profile | None,
 
 
 def fit(
-    normals: Annotated[Path, Argument(help="Normal images, from one up; recursively.")],
+    normals: Annotated[
+        Path, Argument(help="Folder of normal images, at least one; subfolders are read.")
+    ],
     out: Annotated[Path, Option(help="Folder of the profile.")] = Path("profile"),
     class_name: class_names.ClassName = None,
     update: Annotated[
         Path | None,
-        Option(help="A profile to add these images to, as if all had been given at once."),
+        Option(help="Add the images to this profile; the result is that of one fit of all."),
     ] = None,
     fpr: Annotated[
         float | None,
-        Option(help="Share of new normal images that may be called anomalous.  [default: 0.05]"),
+        Option(help="Share of new normal images that may be labelled anomalous.  [default: 0.05]"),
     ] = None,
     pixel_fpr: Annotated[
         float | None,
-        Option(help="Share of a normal image's pixels that may be outlined; default: --fpr."),
+        Option(help="Share of a normal image's pixels that may be anomalous; default: --fpr."),
     ] = None,
     rotations: Annotated[
-        bool, Option("--rotations", help="For parts that lie any way round.")
+        bool, Option("--rotations", help="For parts that lie at any angle.")
     ] = False,
     aligned: Annotated[
         bool, Option("--aligned", help="For parts that always lie the same way.")
     ] = False,
     words_only: Annotated[
-        bool, Option("--words-only", help="Thresholds for scores by words; 20 images at least.")
+        bool,
+        Option("--words-only", help="Score by words alone, with thresholds; 20 images at least."),
     ] = False,
     keep_outliers: Annotated[
-        bool, Option("--keep-outliers", help="Go on although images stand out of the others.")
+        bool, Option("--keep-outliers", help="Keep images that differ much from the others.")
     ] = False,
     checkpoint: ItsCheckpoint = None,
     pretrained: opt.Pretrained = None,
@@ -146,7 +149,7 @@ def fit(
     for line in found.remarks:
         opt.say(line)
     if tile == "auto" and found.profile.settings.tile is None:
-        opt.say("tile auto: no picture is larger than a tile would be; all are seen as a whole")
+        opt.say("tile auto: no picture is larger than a tile; each is scored as a whole")
     _say(found.profile, out)
     for copy in found.copies:
         opt.warn(f"note: {copy} is a copy of another picture: left out", style="yellow")
@@ -171,14 +174,14 @@ def _say(profile: Profile, out: Path) -> None:
             )
     if known:
         opt.say(
-            f"score threshold {known.threshold:.4f} (at most {known.fpr:g} of normal images reach "
-            f"it), map threshold {known.pixel_threshold:.4f} (at most {known.pixel_fpr:g} of their "
+            f"threshold {known.threshold:.4f} (at most {known.fpr:g} of normal images reach it), "
+            f"pixel_threshold {known.pixel_threshold:.4f} (at most {known.pixel_fpr:g} of their "
             "pixels)"
         )
     else:
         opt.say(
-            "no thresholds: they need a second normal picture; scores order the pictures all the "
-            "same"
+            "no thresholds: they need a second normal picture; scores still put the pictures "
+            "in order"
         )
     if cost := ThresholdCost.of(profile):
         for line in cost.sentences():

@@ -14,7 +14,7 @@ def resize(
     checkpoint: Annotated[
         str, Argument(help="Embedded name, checkpoint or run folder, or repository org/name.")
     ],
-    image_size: Annotated[int, Option(min=1, help="Side of the input from now on, in pixels.")],
+    image_size: Annotated[int, Option(min=1, help="New side of the input in pixels.")],
     out: Annotated[Path, Option(help="Folder of the new checkpoint.")],
     validation_data: Annotated[
         Path | None,
@@ -22,7 +22,7 @@ def resize(
     ] = None,
     grid: opt.Grid = None,
     fit_temperatures: Annotated[
-        bool, Option(help="Fit both temperatures to the validation data, too.")
+        bool, Option(help="Also fit both temperatures to the validation data.")
     ] = False,
     pretrained: opt.Pretrained = None,
     batch_size: opt.BatchSize = 8,
@@ -30,7 +30,7 @@ def resize(
     device: opt.Device = None,
     seed: opt.Seed = 0,
 ) -> None:
-    """The same weights at another input size; see which one is better with the scoreboard."""
+    """Write the same weights for another input size; compare the two with the scoreboard."""
     from bayes_pfl.data.sources import read_source
     from bayes_pfl.evaluate.scoring import EvaluationSettings
     from bayes_pfl.train.resizing import resize_checkpoint

@@ -16,11 +16,11 @@ def scoreboard(
     sets: Annotated[
         list[str],
         Argument(
-            help="MVTec-style trees, of one category or several; meta.json files; cards' names."
+            help="MVTec-style trees of one category or several, meta.json files, names of cards."
         ),
     ],
     out: opt.Out,
-    data: Annotated[Path | None, Option(help="Folder that holds the cards' data.")] = None,
+    data: Annotated[Path | None, Option(help="Folder that holds the data of cards.")] = None,
     checkpoint: Annotated[
         list[str] | None,
         Option(
@@ -52,16 +52,14 @@ def scoreboard(
     profile: Annotated[
         Path | None,
         Option(
-            help="Folder of bayes-pfl fit: a row where categories of its class name are compared "
-            "with its pictures."
+            help="Folder of bayes-pfl fit: adds a row with its pictures to compare with, for "
+            "categories of its class name."
         ),
     ] = None,
     baselines: Annotated[
-        bool, Option(help="Rows for local contrast and for prompts by hand.")
+        bool, Option(help="Also rows for local contrast and for prompts by hand.")
     ] = True,
-    resamples: Annotated[
-        int, Option(min=0, help="Resamples of the bootstrap; 0: no intervals.")
-    ] = 1000,
+    resamples: Annotated[int, Option(min=0, help="Bootstrap resamples; 0: no intervals.")] = 1000,
     bootstrap_seed: Annotated[int, Option(min=0, help="Seed of the resamples.")] = 0,
     batch_size: opt.BatchSize = 8,
     precision: opt.Precision = "float32",

@@ -140,7 +140,7 @@ class Given:
             BayesPFLError: no detector of that name, a profile that cannot be read, options that do
                 not go together.
         """
-        from bayes_pfl.export.folder import is_export
+        from bayes_pfl.export.manifest import is_export
         from bayes_pfl.fit.profile_files import is_profile
 
         if is_export(self.detector):

@@ -42,15 +42,21 @@ class Part(str, Enum):
 
 def train(
     data: Annotated[
-        Path, typer.Option(help="MVTec-style tree or meta.json with masks; root of --dataset.")
+        Path,
+        typer.Option(
+            help="MVTec-style tree or meta.json with masks; with --dataset, the folder of datasets."
+        ),
     ],
     out: opt.Out,
     dataset: Annotated[
-        str | None, typer.Option(help="A benchmark's name or a card.yaml, found below --data.")
+        str | None,
+        typer.Option(help="Name of a benchmark, or a card file; its data are below --data."),
     ] = None,
     preset: Annotated[
         Preset | None,
-        typer.Option(help="published: the authors' run, to the letter; --dataset visa or mvtec."),
+        typer.Option(
+            help="published: the settings of the authors' run; needs --dataset visa or mvtec."
+        ),
     ] = None,
     backbone: Annotated[
         str | None,
@@ -67,7 +73,7 @@ def train(
     ] = None,
     flow: Annotated[
         Literal["constrained", "free"] | None,
-        typer.Option(help="Whether each flow step is kept invertible; published: free."),
+        typer.Option(help="constrained: each flow step stays invertible. free: as published."),
     ] = None,
     config: Annotated[
         Path | None,
@@ -88,19 +94,20 @@ def train(
         Validation | None, typer.Option(help="What chooses the best epoch.")
     ] = None,
     held_out: Annotated[
-        float | None, typer.Option(help="Share of the categories that are held out.")
+        float | None, typer.Option(help="Share of categories that is held out to validate.")
     ] = None,
     validation_data: Annotated[
         Path | None, typer.Option(help="Another tree to validate on (needed for 'authors').")
     ] = None,
     validation_dataset: Annotated[
-        str | None, typer.Option(help="A benchmark or card to validate on, as --dataset.")
+        str | None, typer.Option(help="Benchmark or card to validate on, given as for --dataset.")
     ] = None,
     validation_categories: Annotated[
         str | None, typer.Option(help="Categories to validate on, separated by commas.")
     ] = None,
     mosaic: Annotated[
-        float | None, typer.Option(min=0, max=1, help="Share of anomalous images in mosaics.")
+        float | None,
+        typer.Option(min=0, max=1, help="Share of anomalous images that are put into mosaics."),
     ] = None,
     augment: Annotated[
         bool | None, typer.Option(help="Change rotation, light, noise at random.")
@@ -115,7 +122,8 @@ def train(
         int, typer.Option(min=1, help="Devices of this machine; they divide each batch.")
     ] = 1,
     accumulate: Annotated[
-        int | None, typer.Option(min=1, help="Micro-batches of each device in a step.")
+        int | None,
+        typer.Option(min=1, help="Parts that each device divides its batch into, to save memory."),
     ] = None,
     workers: Annotated[
         int | None,
@@ -126,7 +134,8 @@ def train(
     ] = None,
     seed: Annotated[int | None, typer.Option(min=0, help="Fixes every random choice.")] = None,
     cache_features: Annotated[
-        Path | None, typer.Option(help="Keep the tokens of augmented views here: faster epochs.")
+        Path | None,
+        typer.Option(help="Folder that keeps the backbone's features: epochs are faster."),
     ] = None,
     text_checkpointing: Annotated[
         bool | None, typer.Option(help="Recompute text activations: less memory, more time.")

@@ -147,7 +147,9 @@ class Source:
         size = self.model_cfg["vision_cfg"].get("image_size", 224)
         side = size[0] if isinstance(size, list | tuple) and size else size
         if not isinstance(side, int) or not 0 < side <= MAX_IMAGE_SIZE:
-            raise BackboneError(f"image_size {short(size)} is none: 1 to {MAX_IMAGE_SIZE} pixels")
+            raise BackboneError(
+                f"image_size {short(size)} is not possible: give 1 to {MAX_IMAGE_SIZE} pixels"
+            )
         return side
 
 

@@ -135,7 +135,7 @@ def decode(
         preview_side: longest side of the preview, in pixels; 0 for none.
         workers: processes that decode; 0 leaves it to the thread. One that a decoder kills (a crash
             in a library, no memory) costs the file that did it, and is replaced.
-        tiles: how large pictures are cut; None to look at them as a whole alone. Batches are then
+        tiles: how large pictures are cut; None to score whole images only. Batches are then
             of :data:`PICTURES_AT_ONCE` pictures at most.
         roi: the region of interest, which pictures are cropped to; None for whole pictures.
     """

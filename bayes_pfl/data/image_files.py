@@ -43,7 +43,7 @@ _DOCUMENTS = (
 
 _DEEPEST = 200  # folders below each other: paths become too long, and makers of folders recurse
 DICOM_KIND = "DICOM"
-LEFT_OUT = "left out, being hidden or leftovers of other programs"
+LEFT_OUT = "left out, hidden files and leftovers of other programs"
 
 
 def is_leftover(name: str) -> bool:

@@ -69,7 +69,7 @@ def read_pictures(
     """As :func:`read_batches`, each picture by itself, with its tiles and its mask at its own size.
 
     Args:
-        tiles: how large pictures are cut; None to look at them as a whole alone.
+        tiles: how large pictures are cut; None to score whole images only.
     """
     read = functools.partial(_read_whole, image_size=image_size, tiles=tiles)
     for (item,) in decoding_loader(samples, read, 1, workers) if samples else ():

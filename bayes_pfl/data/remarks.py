@@ -28,7 +28,7 @@ def remarks(samples: Sequence[Sample], root: Path | None = None) -> list[str]:
         lines.append(f"images in folders called {_several(map(repr, sorted(odd)))} count as normal")
     doubles = _doubles(samples)
     lines += doubles[:_SHOWN]
-    lines += [f"{len(doubles) - _SHOWN} more masks alike"] if len(doubles) > _SHOWN else []
+    lines += [f"{len(doubles) - _SHOWN} more masks like these"] if len(doubles) > _SHOWN else []
     return [printable(line) for line in lines]
 
 

@@ -43,7 +43,7 @@ def mask_and_doubts(sample: Sample, image: Image.Image) -> tuple[np.ndarray, dic
     """The mask of a sample as `load_mask` gives it, and what is doubtful in it: a line by its kind.
 
     Of a picture that EXIF turns, a mask without EXIF lies as the file of the picture is stored,
-    and is turned alike, unless its size fits the upright picture alone. Where the size tells
+    and is turned like it, unless its size fits the upright picture alone. Where the size tells
     nothing, as of squares, that is a doubt. Grey values are another: see `read_mask_file`. So are
     several pages in the picture's file: the first one is the picture.
     """
@@ -59,7 +59,7 @@ def mask_and_doubts(sample: Sample, image: Image.Image) -> tuple[np.ndarray, dic
             if mask.shape == (height, width):
                 doubts["EXIF"] = (
                     f"{sample.mask}: EXIF turns its image {sample.path.name}; the mask has no EXIF "
-                    "and is turned alike (if it was drawn on the upright image, save that image "
+                    "and is turned like it (if it was drawn on the upright image, save that image "
                     "without EXIF)"
                 )
             mask = as_stored
@@ -94,7 +94,7 @@ def warn_of_first(sample: Sample, doubts: Mapping[str, str]) -> None:
     for kind, line in doubts.items() if worker is None or worker.id == 0 else ():
         if (sample.dataset, kind) not in _TOLD:
             _TOLD.add((sample.dataset, kind))
-            text = f"{line}; this is said of the first such file of {sample.dataset} alone"
+            text = f"{line}; further files of {sample.dataset} like it are not named"
             warnings.warn(printable(text), DatasetWarning, stacklevel=3)
 
 

@@ -80,7 +80,7 @@ def load_pixels(
     Args:
         index: names an image from memory in messages.
         window: of DICOM values; None for the file's own.
-        tiles: how large images are cut; None to look at them as a whole alone.
+        tiles: how large images are cut; None to score whole images only.
         roi: the region of interest, which the image is cropped to; None for the whole image.
 
     Raises:

@@ -27,8 +27,8 @@ COMBINED_RANGE = (0.2, 0.9)
 
 COPY_SHARE = 0.2
 """Share of the usual distance between normal pictures below which two are copies. 80 pictures of
-five kinds lay at 0.00 to 0.10 of it from themselves saved anew as JPEG of quality 95 (75: to 0.89),
-other pictures of 39 kinds at 0.59 or more."""
+five kinds lay at 0.00 to 0.10 of it from themselves saved again as JPEG of quality 95 (75: up to
+0.89), other pictures of 39 kinds at 0.59 or more."""
 
 _LEAST_WEIGHT = 1e-12
 

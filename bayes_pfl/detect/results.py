@@ -112,7 +112,7 @@ class AnomalyResult:
     def regions(self) -> tuple[Region, ...] | None:
         """The connected regions at or above ``map_threshold``, the most anomalous first.
 
-        Found when first asked for; None where no threshold of the map is known. With another
+        Found when first asked for; None where no pixel threshold is known. With another
         threshold: :meth:`boxes`.
         """
         if self.map_threshold is None:
@@ -324,9 +324,7 @@ class AnomalyResult:
     def _rule(self, threshold: float | None, min_area: int) -> RegionRule:
         known = self.map_threshold if threshold is None else threshold
         if known is None:
-            raise ConfigError(
-                "no threshold of the map is known: give one, or predict with a calibration"
-            )
+            raise ConfigError("no pixel threshold is known: give one, or predict with a profile")
         return RegionRule(known, min_area, self.peak_p_values)
 
     def _picture(self) -> Image.Image:

@@ -122,7 +122,7 @@ def read_sets(names: Sequence[str], root: Path | None = None) -> list[Evaluation
     found = [next(from_trees if _is_tree(name) else from_cards) for name in names]
     titles = [data.name for data in found]
     if alike := [title for title in titles if titles.count(title) > 1]:
-        raise DataError(f"two sets are named {alike[0]!r}; rename one")
+        raise DataError(f"two datasets are named {alike[0]!r}; rename one")
     return found
 
 
@@ -159,7 +159,7 @@ def _read(card: Card, root: Path | None, form: str, own_folder: bool = False) ->
     if not any(sample.path.is_file() for sample in samples):
         raise DataError(
             f"{found.path} names {len(samples)} images and none of them is there, first "
-            f"{samples[0].path}; put the images beside it"
+            f"{samples[0].path}; put the images next to it"
         )
     notes = (*found.differences(samples), *found.remarks(samples))
     train = partial(_or_nothing, partial(found.read, "train"))

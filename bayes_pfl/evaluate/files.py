@@ -97,7 +97,7 @@ def write_tables(
         measured = f" (protocol {published.protocol})" if published.protocol else ""
         summary += f"\n{published.method}{measured}: {published.source}.\n"
         if published.protocol not in ("", protocol):
-            summary += f"Ours is of protocol {protocol}, another way of measuring.\n"
+            summary += f"Our figures follow the protocol {protocol}, which measures differently.\n"
     notes = dict.fromkeys(note for report in reports.values() for note in report["notes"])
     summary += "".join(f"\n{note}\n" for note in notes)
     text = summary

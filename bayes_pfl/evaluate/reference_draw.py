@@ -167,9 +167,9 @@ def method_label(method: Method) -> str:
 def draw_references(data: EvaluationData, method: int | Mutual, seed: int) -> Draw:
     """Draw the references of every category.
 
-    Normal pictures are those of the train split; where a category has none that are there, those of
-    the test, which are then left out of it, but for one at least. A train split that cannot be read
-    counts as none, with a remark.
+    Normal pictures are those of the train split. Where a category has none there, they are drawn
+    from the test and left out of it; at least one stays in the test. A train split that cannot be
+    read counts as none, with a remark.
 
     Raises:
         DataError: a category with several class names, or with too few pictures.
@@ -255,7 +255,7 @@ def _check_one_name(name: str, test: Sequence[Sample]) -> None:
     if len(words) > 1:
         raise DataError(
             f"{name} has pictures of {len(words)} class names ({', '.join(list(words)[:5])}), and "
-            "references are of one: name it alike throughout, or leave --shots, --mutual and "
+            "references have one: use one class name, or leave --shots, --mutual and "
             "--profile out"
         )
 

@@ -66,13 +66,13 @@ class EvaluationRequest:
     def __post_init__(self) -> None:
         if self.references and "authors" in self.protocols:
             raise ConfigError(
-                "--shots, --mutual and --profile with the protocol authors, whose scores are those "
-                "of words: use --protocol deploy"
+                "--shots, --mutual and --profile with the protocol authors, which scores by words "
+                "alone: use --protocol deploy"
             )
         if self.references and self.calibration:
             raise ConfigError(
-                "--calibration is of scores by words alone: leave it out, or --shots, --mutual and "
-                "--profile"
+                "--calibration is for scores by words alone: leave it out, or leave out --shots, "
+                "--mutual and --profile"
             )
         if self.settings.tile is not None:
             self._check_tiles()
@@ -85,7 +85,7 @@ class EvaluationRequest:
             )
         if self.mutual:
             raise ConfigError(
-                "--mutual with --tile: pictures are compared with each other as a whole alone; "
+                "--mutual with --tile: only whole pictures are compared with each other; "
                 "leave one of them out"
             )
 

@@ -71,8 +71,8 @@ _NATIVE = (
     "model's size, such as published ones."
 )
 _BOTH = (
-    "One pass serves both protocols, with the words and masks of deploy; --protocol authors alone "
-    "has those of the authors."
+    "One pass made both protocols, with the class names and masks of deploy; --protocol authors "
+    "alone uses those of the authors."
 )
 
 
@@ -339,7 +339,7 @@ class _CheckpointRun:
             for category, entry in result["categories"].items()
         }
         kept = "counted in means, as asked" if self.request.include_trained else _LEFT_OUT
-        chosen = "was stopped where it did best on these categories"
+        chosen = "has the epoch that was best on these categories"
         notes = [_BOTH] if protocol == "authors" and len(self.request.protocols) > 1 else []
         if (tile := self.request.settings.tile) is not None:
             notes.append(_NATIVE.format(tile=tile, overlap=self.request.settings.overlap))

@@ -190,7 +190,7 @@ class _CategoryScoring:
         shared = os.path.commonpath([os.path.abspath(self._read), os.path.abspath(sample.path)])
         if not os.path.exists(shared):
             raise DataError(
-                f"{shared}: has vanished while the run went on; bring it back, then give the same "
+                f"{shared}: has vanished during the run; bring it back, then give the same "
                 "command again"
             )
 

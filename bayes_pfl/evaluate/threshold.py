@@ -76,7 +76,7 @@ def threshold_line(entry: Mapping[str, Any]) -> str:
     rates = entry["at_threshold"]
     return (
         f"at the calibrated threshold {rates['threshold']:.4f} "
-        f"{rates['false_positives']} of {entry['n_normal']} normal images are called anomalous "
+        f"{rates['false_positives']} of {entry['n_normal']} normal images are labelled anomalous "
         f"(calibrated for a rate of {rates['calibrated_fpr']:g}), "
         f"{rates['true_positives']} of {entry['n_anomalous']} anomalous ones are found"
     )

@@ -28,6 +28,7 @@ class Agreement(NamedTuple):
     Attributes:
         score: of the score, its interval, its uncertainty and the two scores it is made of.
         map: of the map's pixels, at the size of the picture.
+        pictures: how many were compared.
     """
 
     score: float
@@ -36,21 +37,29 @@ class Agreement(NamedTuple):
 
 
 def check_agreement(
-    detector: Detector, scorer: Scorer, class_name: str, own: Sequence[np.ndarray] = ()
+    detector: Detector,
+    scorer: Scorer,
+    class_name: str,
+    own: Sequence[np.ndarray] = (),
+    *,
+    exact: bool = True,
 ) -> Agreement:
     """Compare an export with the scorer that it was made of.
 
     Args:
         own: reference pictures, uint8 (S, S, 3), which are compared with the others alone.
+        exact: whether the export computes in float32.
 
     Raises:
-        ConfigError: they differ by more than :data:`TOLERANCE`.
+        ConfigError: they differ by more than :data:`TOLERANCE`, or in less than float32 by what is
+            no number.
     """
     found = compare(detector, scorer, class_name, [*_rendered(scorer), *map(Image.fromarray, own)])
-    if not (found.score <= TOLERANCE and found.map <= TOLERANCE):
+    most = TOLERANCE if exact else 1.0
+    if not (found.score <= most and found.map <= most):
         raise ConfigError(
             f"the export differs from PyTorch by {found.score:.2g} in scores and {found.map:.2g} "
-            f"in maps, more than {TOLERANCE:g}; it was not kept"
+            f"in maps, more than {most:g}; it was not kept"
         )
     return found
 
@@ -60,15 +69,14 @@ def compare(
 ) -> Agreement:
     """The differences on these pictures, mode RGB."""
     side, tiles = scorer.model.backbone.image_size, scorer.settings.tiles(scorer.model)
-    loaded = [load_pixels(one, at, side, tiles=tiles) for at, one in enumerate(pictures)]
+    roi = scorer.settings.interest
+    loaded = [load_pixels(one, at, side, tiles=tiles, roi=roi) for at, one in enumerate(pictures)]
     wanted = score_pictures(scorer, loaded, [class_name] * len(pictures))
     scores, maps = [0.0], [0.0]
-    for want, (numbers, values), picture in zip(
-        wanted, detector.score(pictures), pictures, strict=True
-    ):
+    for want, (numbers, values), item in zip(wanted, detector.score(pictures), loaded, strict=True):
         assert want is not None and want.map is not None
         scores += [abs(numbers[name] - value) for name, value in _numbers(want).items()]
-        maps.append(float(np.abs(values - resize_map(want.map, picture.size)).max()))
+        maps.append(float(np.abs(values - resize_map(want.map, item.size, item.roi)).max()))
     # Unlike max(), this keeps a NaN.
     return Agreement(float(np.max(scores)), float(np.max(maps)), len(pictures))
 

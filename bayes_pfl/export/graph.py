@@ -15,19 +15,24 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from bayes_pfl.clip.frozen_clip import ImageFeatures
+from bayes_pfl.clip.frozen_clip import FrozenCLIP, ImageFeatures
 from bayes_pfl.clip.text_tower import PromptTokens
 from bayes_pfl.data.transforms import normalise
 from bayes_pfl.data.wording import synonyms
 from bayes_pfl.detect.memory import memory_score
 from bayes_pfl.detect.patches import patch_directions
-from bayes_pfl.detect.references import References, combine_scores, distance_maps
+from bayes_pfl.detect.references import (
+    References,
+    cells_inside,
+    combine_scores,
+    distance_maps,
+)
 from bayes_pfl.detect.scorer import run_draws, smoothing_sigma
 from bayes_pfl.detect.settings import ScoringSettings
 from bayes_pfl.export.memory import KnownPatches
 from bayes_pfl.model.network import BayesPFLNetwork
 from bayes_pfl.model.sampling import RunSamples
-from bayes_pfl.model.scoring import BatchScores, deploy_scores, gaussian_smooth
+from bayes_pfl.model.scoring import BatchScores, deploy_scores, smoothed
 
 BY_WORDS = ("score", "uncertainty", "low", "high", "text_score", "map_score", "map", "spread")
 """Outputs of every graph: (B,) each, the last two (B, S, S)."""
@@ -38,6 +43,19 @@ BY_MEMORY = (
 )
 """Further outputs of a graph with a memory: (B,) each, ``pair_deviations`` (B, K). The last three
 are the most anomalous cell, the kept patch nearest to it, and their distance."""
+
+
+class ImageTower(nn.Module):
+    """Pixels uint8 (B, S, S, 3) to features; the nodes of a graph name it."""
+
+    def __init__(self, backbone: FrozenCLIP) -> None:
+        super().__init__()
+        self.backbone = backbone
+
+    def forward(self, pixels: Tensor) -> ImageFeatures:
+        """Features of B views."""
+        images = normalise(pixels.permute(0, 3, 1, 2), self.backbone.mean, self.backbone.std)
+        return self.backbone.encode_image(images)
 
 
 class Prompts(nn.Module):
@@ -99,7 +117,8 @@ class DetectorGraph(nn.Module):
 
     Args:
         model: on the CPU, in float32.
-        settings: with samples, seed and smoothing.
+        settings: with samples, seed and smoothing; with a region of interest the graph also takes
+            the pixels that count.
         references: of the class name's profile; None for words alone.
     """
 
@@ -112,9 +131,11 @@ class DetectorGraph(nn.Module):
     ) -> None:
         super().__init__()
         self.model, self.sigma = model, smoothing_sigma(model) if settings.smoothing else 0.0
+        self.image_tower = ImageTower(model.backbone)
         self.prompts = Prompts(model, class_name, run_draws(model, settings))
         self.known = KnownPatches(references) if references else None
         self.tiled = references is not None and references.tiles is not None
+        self.masked = settings.interest is not None
 
     @property
     def outputs(self) -> tuple[str, ...]:
@@ -129,29 +150,34 @@ class DetectorGraph(nn.Module):
             inputs["twin"] = torch.full((views,), -1)
         if self.tiled:
             inputs["tile"] = torch.zeros((), dtype=torch.int64)
+        if self.masked:
+            inputs["inside"] = torch.ones(views, side, side, dtype=torch.bool)
         return inputs
 
     @torch.no_grad()
     def forward(
-        self, pixels: Tensor, twin: Tensor | None = None, tile: Tensor | None = None
+        self,
+        pixels: Tensor,
+        twin: Tensor | None = None,
+        tile: Tensor | None = None,
+        inside: Tensor | None = None,
     ) -> tuple[Tensor, ...]:
         """Score B views.
 
         Args:
             twin, tile: for a graph with references, see :class:`KnownPatches`; without tiles there
                 is no ``tile``.
+            inside: bool (B, S, S), the pixels that count, for a graph with a region of interest.
         """
-        backbone = self.model.backbone
-        images = normalise(pixels.permute(0, 3, 1, 2), backbone.mean, backbone.std)
-        features = backbone.encode_image(images)
-        words = self.model.score_features(features, self.prompts(features.pooled))
-        maps = gaussian_smooth(words.map, self.sigma)
+        features = self.image_tower(pixels)
+        words = self.model.score_features(features, self.prompts(features.pooled), None, inside)
+        maps = smoothed(words.map, self.sigma, inside)
         by_words = deploy_scores(words)
         if self.known is None or twin is None:
             numbers = (by_words.score, by_words.uncertainty, by_words.low, by_words.high)
             return (*numbers, words.text_score, by_words.map_score, maps, words.map_spread)
         kind = torch.zeros((), dtype=torch.int64) if tile is None else tile
-        return self._with_references(features, words, maps, by_words.map_score, twin, kind)
+        return self._with_references(features, words, maps, by_words.map_score, twin, kind, inside)
 
     def _with_references(
         self,
@@ -161,6 +187,7 @@ class DetectorGraph(nn.Module):
         map_score: Tensor,
         twin: Tensor,
         kind: Tensor,
+        inside: Tensor | None,
     ) -> tuple[Tensor, ...]:
         assert self.known is not None
         patches = patch_directions(
@@ -168,8 +195,10 @@ class DetectorGraph(nn.Module):
         )  # (B, N, C)
         distance, nearest = self.known(patches, twin, kind)
         grid = self.known.settings.grid
-        far = distance_maps(distance, grid, maps.shape[-1], self.sigma)
-        both = combine_scores(self.known.scale(kind), words, maps, distance, far)
+        if inside is not None:
+            distance = distance * cells_inside(inside, grid)
+        far = distance_maps(distance, grid, maps.shape[-1], self.sigma, inside)
+        both = combine_scores(self.known.scale(kind), words, maps, distance, far, inside)
         cell = F.adaptive_max_pool2d(both.map[:, None], grid).flatten(1).argmax(1)
         at = cell[:, None]
         return (

@@ -20,7 +20,8 @@ from bayes_pfl.support.error_text import one_line
 OPSET = 20
 """Of ONNX; the first with all operators that are used, in their final form."""
 
-_TWO_GIGABYTES = 2**31 - 2**24  # what a file of ONNX can hold, less some room for its nodes
+TWO_GIGABYTES = 2**31 - 2**24
+"""What a file of ONNX can hold, less some room for its nodes."""
 
 
 def require_export_packages(*further: str) -> None:
@@ -43,7 +44,7 @@ def write_onnx(graph: DetectorGraph, folder: Path) -> Path:
     with torch.no_grad():
         graph(**inputs)  # what is made at the first use is made here, not while it is traced
     try:
-        with _quiet():
+        with quiet():
             program = torch.onnx.export(
                 graph,
                 (),
@@ -63,17 +64,21 @@ def write_onnx(graph: DetectorGraph, folder: Path) -> Path:
         ) from error
     assert program is not None
     path = folder / "model.onnx"
-    program.save(path, external_data=size > _TWO_GIGABYTES)
+    program.save(path, external_data=size > TWO_GIGABYTES)
     return path
 
 
-def write_openvino(onnx: Path) -> Path:
-    """Write model.xml and model.bin in place of the files of ONNX."""
+def write_openvino(onnx: Path, half: bool = False) -> Path:
+    """Write model.xml and model.bin in place of the files of ONNX.
+
+    Args:
+        half: keep weights in float16.
+    """
     import openvino
 
     model = openvino.Core().read_model(onnx)
     path = onnx.with_suffix(".xml")
-    openvino.save_model(model, path, compress_to_fp16=False)
+    openvino.save_model(model, path, compress_to_fp16=half)
     del model  # it may read the file as it needs it
     for part in onnx.parent.glob(f"{onnx.name}*"):
         part.unlink()
@@ -81,10 +86,10 @@ def write_openvino(onnx: Path) -> Path:
 
 
 @contextlib.contextmanager
-def _quiet() -> Iterator[None]:
-    """Within, the exporter does not speak of its own affairs."""
+def quiet() -> Iterator[None]:
+    """Within, exporter and quantiser do not speak of their own affairs."""
     levels: dict[Any, int] = {}
-    for name in ("torch.onnx", "onnxscript", "onnx_ir", "torch.export"):
+    for name in ("", "torch.onnx", "onnxscript", "onnx_ir", "torch.export"):
         logger = logging.getLogger(name)
         levels[logger] = logger.level
         logger.setLevel(logging.ERROR)

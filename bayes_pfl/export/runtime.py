@@ -45,9 +45,15 @@ class ExportedScorer(Scorer):
         spread: bool = True,
         references: Mapping[str, References] | None = None,
     ) -> None:
-        if settings.interest is not None:
+        if (settings.interest is not None) != (detector.roi is not None):
             raise ConfigError(
-                "a region of interest: an export looks at whole pictures; leave --runtime out"
+                "a region of interest: an export has that of its profile; leave --roi or --runtime "
+                "out"
+            )
+        if settings.precision != "float32":
+            raise ConfigError(
+                f"precision = {settings.precision}: with --runtime it is that of the export; leave "
+                "it out, or see bayes-pfl export --precision"
             )
         super().__init__(model, settings, maps=maps, spread=spread, references=references)
         self.detector = detector
@@ -55,7 +61,6 @@ class ExportedScorer(Scorer):
         asked = {
             "samples": settings.sample_count(model),
             "seed": settings.seed,
-            "precision": settings.precision,
             "smoothing": settings.smoothing,
             "checkpoint": known_fingerprint(model),
             "references": [digest for one in self.references.values() for digest in one.digests],
@@ -93,7 +98,8 @@ class ExportedScorer(Scorer):
             (-1 if view.twin is None else view.twin) if tiled else self.detector.twin(view.pixels)
             for view in views
         ]
-        found = self.detector.run(pixels, twins, tiled)
+        inside = [view.inside for view in views if view.inside is not None]
+        found = self.detector.run(pixels, twins, tiled, inside)
         names = ("score", "text_score", "map_score", "uncertainty", "low", "high")
         numbers = {name: found[name].tolist() for name in names}
         scored = [

@@ -305,7 +305,7 @@ def _refuse_strangers(found: FittedReferences) -> None:
         )
         more = f" and {len(strange) - _NAMED} more" if len(strange) > _NAMED else ""
         raise DataError(
-            f"{len(strange)} of {len(far)} pictures stand out of the others, whose median distance "
-            f"is {np.median(far):.3f}: {named}{more}; look at them and take out those of another "
-            "thing or with a fault, or keep them all with --keep-outliers (keep_outliers)"
+            f"{len(strange)} of {len(far)} pictures differ much from the others, whose median "
+            f"distance is {np.median(far):.3f}: {named}{more}; look at them and take out those of "
+            "another thing or with a fault, or keep them all with --keep-outliers (keep_outliers)"
         )

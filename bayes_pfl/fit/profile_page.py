@@ -79,7 +79,7 @@ def _tiles(references: References | None, side: int | None) -> list[str]:
         return []
     memory = references.memory
     return [
-        f"Larger pictures are also looked at in tiles of {side} pixels, which are compared with "
+        f"Larger pictures are also scored in tiles of {side} pixels, which are compared with "
         f"{len(memory.vectors):,} patches of the normal pictures' tiles: {memory.bytes / 1e6:.1f} "
         "MB. Smaller copies of these pictures show where a patch comes from."
     ]
@@ -89,12 +89,12 @@ def _thresholds(profile: Profile) -> list[str]:
     found = profile.calibration
     if found is None:
         return [
-            "No thresholds: they need a second normal picture. Scores order the pictures all the "
-            "same."
+            "No thresholds: they need a second normal picture. Scores still put the pictures "
+            "in order."
         ]
     return [
-        f"Score threshold {found.threshold:.4f}: at most {found.fpr:g} of normal pictures reach "
-        f"it. Map threshold {found.pixel_threshold:.4f}: at most {found.pixel_fpr:g} of their "
+        f"Threshold {found.threshold:.4f}: at most {found.fpr:g} of normal pictures reach it. "
+        f"Pixel threshold {found.pixel_threshold:.4f}: at most {found.pixel_fpr:g} of their "
         "pixels."
     ]
 

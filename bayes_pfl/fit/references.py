@@ -112,7 +112,7 @@ class FittedReferences:
         return memory_score(self.distances).tolist()
 
     def near_copies(self) -> list[int]:
-        """References that are copies of others, such as the same photograph saved anew.
+        """References that are copies of others, such as the same photograph saved again.
 
         Their patches lie nearer to those of one other reference than a fifth of what is usual; of
         each group the first one is not named.

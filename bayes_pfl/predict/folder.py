@@ -268,7 +268,7 @@ class FolderRun:
                 rows.append((index, work.result() if work else row))
         if any(row.error for _, row in rows) and not self.folder.is_dir():
             raise DataError(
-                f"{self.folder}: has vanished while the run went on; bring it back, then go on "
+                f"{self.folder}: has vanished during the run; bring it back, then go on "
                 "with --resume"
             )
         return rows

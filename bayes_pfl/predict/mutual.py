@@ -49,8 +49,8 @@ def by_mutual_scoring(
     check_whole("mutual", count, FEWEST_MUTUAL, _MOST)
     if settings.tile is not None:
         raise ConfigError(
-            f"mutual with tile = {settings.tile}: pictures are compared with each other as a whole "
-            "alone; leave one of them out"
+            f"mutual with tile = {settings.tile}: only whole pictures are compared with each "
+            "other; leave one of them out"
         )
     if rule.profile is not None or rule.calibration is not None:
         raise ConfigError(

@@ -56,7 +56,7 @@ class OutputFolder:
     Args:
         limits: map values at the two ends of the pictures' colours.
         count: images of the run.
-        rule: what counts as a region; None without a threshold of the map.
+        rule: what counts as a region; None without a pixel threshold.
     """
 
     def __init__(

@@ -32,7 +32,7 @@ class Row:
         compared_with: what the references are, such as "profile of 30 pictures".
         page: number of the page of a TIFF or frame of a DICOM file, from 1; None for a file of one
             picture.
-        regions: how many there are; None without a threshold of the map.
+        regions: how many there are; None without a pixel threshold.
         tile: side in pixels of the tiles that the image was also looked at in; None for none.
         listed: the regions themselves, the most anomalous first; no column.
         runs: of each of these, where they are asked for, its pixels; no column. See

@@ -85,7 +85,7 @@ class FolderSettings(ScoringSettings):
 
         Raises:
             ConfigError: a calibration or profile that does not fit, or comes with a threshold;
-                options for regions where no threshold of the map is known.
+                options for regions where no pixel threshold is known.
         """
         scoring = with_roi_of(profile, with_settings_of(profile, self))
         rule = resolve_decision(
@@ -113,6 +113,6 @@ class FolderSettings(ScoringSettings):
         asked += [f"min_area = {self.min_area}"] if self.min_area > 1 else []
         if asked and map_threshold is None:
             raise ConfigError(
-                f"{', '.join(asked)}: there are no regions, for no threshold of the map is known; "
+                f"{', '.join(asked)}: there are no regions, because no pixel threshold is known; "
                 "give map_threshold (--map-threshold), or a profile that has thresholds"
             )

@@ -13,10 +13,10 @@ from bayes_pfl.errors import ConfigError
 def differences(
     before: Mapping[str, Any], now: Mapping[str, Any], done: str = "begun"
 ) -> list[str]:
-    """Each setting that differs, as "name = now where it was begun with before"; nested ones too.
+    """Each setting that differs, as "name = now, but it was begun with before"; nested ones too.
 
     >>> differences({"a": 1, "b": {"c": 2}}, {"a": 1, "b": {"c": 3}})
-    ['c = 3 where it was begun with 2']
+    ['c = 3, but it was begun with 2']
     """
     found: list[str] = []
     for name in dict.fromkeys((*before, *now)):
@@ -24,7 +24,7 @@ def differences(
         if isinstance(old, Mapping) and isinstance(new, Mapping):
             found += differences(old, new, done)
         elif old != new:
-            found.append(f"{name} = {new!r} where it was {done} with {old!r}")
+            found.append(f"{name} = {new!r}, but it was {done} with {old!r}")
     return found
 
 
@@ -44,6 +44,6 @@ def check_same(
     # What was begun was read from JSON, which turns tuples into lists.
     if differing := differences(before, json.loads(json.dumps(now))):
         raise ConfigError(
-            f"{place}: begun as another run: {'; '.join(differing)}; give what it was begun with, "
-            f"or {restart}"
+            f"{place}: this run was begun with other settings: {'; '.join(differing)}; give the "
+            f"same settings, or {restart}"
         )

@@ -198,8 +198,7 @@ class Journal:
         start = self._size()
         if not self._is_there():
             raise ConfigError(
-                f"{self.path}: has vanished while the run went on; look for the cause, then "
-                "start again"
+                f"{self.path}: has vanished during the run; look for the cause, then start again"
             )
         with self._writing():
             try:

@@ -130,7 +130,7 @@ class Lines:
                 self._points[0] = (self._advanced, self._done)
 
     def report(self) -> None:
-        """Write the line of now: steps done of all, rate and time left; or since when none came."""
+        """Write the line of now: steps done of all, rate and time left, or that there were none."""
         with self._changing:
             now, done = self._clock(), self._done
             (then, before), newest = self._points[0], self._points[-1][1]
@@ -141,7 +141,7 @@ class Lines:
                 parts.append(f"{1 / each:.3g} a second" if each <= 1 else f"{each:.3g} s each")
                 parts.append(f"{_span((self._steps - done) * each)} left")
             else:
-                parts.append(f"none since {_span(now - self._advanced)}")
+                parts.append(f"no step for {_span(now - self._advanced)}")
             parts += [self._figures] * bool(self._figures)
         self._write(", ".join(parts))
 

@@ -1,4 +1,4 @@
-"""A profile from normal pictures alone; then new ones: clear cases, and those for a person.
+"""Fits a profile on normal pictures, then sorts new pictures into normal, anomalous and to review.
 
 python docs/examples/fit_and_review.py --normals GOOD --new NEW --class-name "metal nut"
 python docs/examples/fit_and_review.py    # without folders: pictures rendered for the example
@@ -28,14 +28,14 @@ def main(
     new = new or rendered(out / "new", class_name, 8, faulty=True)
     model = BayesPFL.from_pretrained(checkpoint)
 
-    # Kept in a folder: bayes-pfl predict and app take it with --profile, Python with profile=.
+    # The folder of the profile is for `bayes-pfl predict --profile` and for profile= in Python.
     fitted = fit_folder(model, normals, class_name, FitOptions(fpr=fpr), checkpoint=checkpoint)
     profile = fitted.profile
     save_profile(profile, out / "part")
     print(f"{len(profile.pictures)} normal pictures, {len(fitted.skipped)} unreadable")
     if known := profile.calibration:
-        print(f"threshold {known.threshold:.3f}, of the map {known.pixel_threshold:.3f}")
-    else:  # scores and maps are the same; a person judges all
+        print(f"threshold {known.threshold:.3f}, pixel_threshold {known.pixel_threshold:.3f}")
+    else:  # there are scores and maps, but a person has to judge each picture
         print("no threshold: it needs a second normal picture")
 
     piles: dict[str, list[str]] = {"normal": [], "anomalous": [], "review": []}
@@ -43,11 +43,11 @@ def main(
         unsure = result.label is None or result.needs_review
         pile = "review" if unsure else "anomalous" if result.label else "normal"
         piles[pile].append(result.path)
-        result.save(out / pile)  # outlined where the map reaches its threshold
+        result.save(out / pile)  # a line surrounds pixels at or above the pixel threshold
         low, high = result.interval
         near = result.nearest_normal
         print(f"{pile:9s} {result.score:.3f} in [{low:.3f}, {high:.3f}]: {Path(result.path).name}")
-        print(f"          strangest at {near.box[:2]}, {near.distance:.3f} from {near.name}")
+        print(f"          most anomalous at {near.box[:2]}, {near.distance:.3f} from {near.name}")
 
     # The same for scikit-learn: 1 for inliers, -1 for outliers.
     if known:
@@ -57,7 +57,7 @@ def main(
 
 
 def rendered(folder: Path, class_name: str, count: int, faulty: bool) -> Path:
-    """Pictures; every second one with a fault, if they are to be faulty."""
+    """Render pictures; with ``faulty`` every second one has a fault."""
     folder.mkdir(parents=True, exist_ok=True)
     for index in range(count):
         fault = "random" if faulty and index % 2 else None

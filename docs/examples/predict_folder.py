@@ -1,4 +1,4 @@
-"""A folder of pictures, scored: the table, the most anomalous ones, and where on them to look.
+"""Scores a folder of pictures, prints the most anomalous ones, and says where to look on the first.
 
 python docs/examples/predict_folder.py FOLDER "metal nut" --out results
 python docs/examples/predict_folder.py        # without a folder: pictures rendered for the example
@@ -26,7 +26,7 @@ def main(
         folder = rendered(out / "pictures", class_name, count)
     model = BayesPFL.from_pretrained(checkpoint)
     summary = predict_folder(model, folder, out / "results", class_name=class_name)
-    print(f"{summary.succeeded} scored, {summary.failed} could not be; {summary.predictions}")
+    print(f"{summary.succeeded} scored, {summary.failed} unreadable: see {summary.predictions}")
 
     with summary.predictions.open(encoding="utf-8", errors="surrogateescape", newline="") as file:
         rows = [row for row in csv.DictReader(file) if not row["error"]]
@@ -34,7 +34,7 @@ def main(
     for row in rows[:5]:
         print(f"{row['score']} ({row['score_low']} to {row['score_high']})  {row['path']}")
 
-    # The most anomalous one again, with its maps in memory. Where is the map at its highest?
+    # Predict the most anomalous picture again to have its map in memory. Where is the map highest?
     best = model.predict(folder / rows[0]["path"], class_name)
     limit = best.anomaly_map.min() + 0.8 * (best.anomaly_map.max() - best.anomaly_map.min())
     for box in best.boxes(float(limit), min_area=20)[:3]:
@@ -44,7 +44,7 @@ def main(
 
 
 def rendered(folder: Path, class_name: str, count: int) -> Path:
-    """Pictures with and without a fault, by turns."""
+    """Render pictures; every second one has a fault."""
     folder.mkdir(parents=True, exist_ok=True)
     for index in range(count):
         fault = "random" if index % 2 else None

@@ -1,7 +1,7 @@
-"""A head of your own: train on pictures with masks, measure on unseen categories, predict.
+"""Trains a head on pictures with masks, measures it on unseen categories, and predicts with it.
 
 python docs/examples/train_on_own_data.py --data TREE --test OTHER --out run    # MVTec-style trees
-python docs/examples/train_on_own_data.py    # without: data rendered for the example
+python docs/examples/train_on_own_data.py    # without data: pictures rendered for the example
 """
 
 import argparse
@@ -14,7 +14,7 @@ from bayes_pfl.evaluate.run import run_evaluation
 from bayes_pfl.rendering import TEST_CATEGORIES, TRAIN_CATEGORIES, write_mvtec_tree
 from bayes_pfl.train.run import TrainingRequest, run_training
 
-# A small backbone and few steps: a larger learning rate than the paper's, see docs/training.md.
+# The backbone is small and the steps are few, so the learning rate is larger than the paper's.
 CONFIG = TrainConfig(
     stage1=StageConfig(epochs=4, patience=3),
     stage2=StageConfig(epochs=1, patience=1),
@@ -42,7 +42,7 @@ def main(
         backbone=BackboneConfig(backbone),
         config=config,
         accelerator="cpu",
-        cache=out / "features",  # of the frozen backbone: later epochs take a fraction of the time
+        cache=out / "features",  # keeps the backbone's features, so later epochs are much faster
     )
     state = run_training(request)
     print(f"stage {state.stage}: validation {state.metric} {state.best:.3f}")
@@ -58,7 +58,7 @@ def main(
 
 
 def rendered(folder: Path, categories: tuple[str, ...], images: int, seed: int) -> Path:
-    """A tree with as many normal as faulty pictures of each category."""
+    """Render an MVTec tree with as many normal as faulty pictures of each category."""
     if not folder.exists():
         write_mvtec_tree(folder, categories, normals=images, anomalies=images, seed=seed)
     return folder

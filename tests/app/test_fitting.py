@@ -49,7 +49,7 @@ def test_a_fit_is_that_of_the_command(checkpoint_dir, dropped, tmp_path):
     assert [path for path, _ in found.skipped] == ["broken.png"]
     assert "not an image" in found.skipped[0][1]
     profile = load_profile(tmp_path / "own" / "profile")
-    assert profile.class_name == "part" and profile.calibration is None and profile.missing > 0
+    assert profile.class_name == "part" and profile.missing == 14
     names = {picture.name for picture in profile.pictures}
     assert names == {"same.png", "2 same.png", "2.png", "3.png", "4.png"}
     with zipfile.ZipFile(tmp_path / "own" / "profile.zip") as archive:

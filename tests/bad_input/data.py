@@ -218,7 +218,7 @@ MASKS = (
     ),
     Case(
         "picture turned by EXIF, mask without EXIF",
-        "`the mask has no EXIF and is turned alike`, said where the size does not tell",
+        "`the mask has no EXIF and is turned like it`, if the size does not decide",
         same_figures(turned_by_exif),
     ),
     Case(
@@ -228,7 +228,7 @@ MASKS = (
     ),
     Case(
         "hidden folders and leftovers in a tree",
-        "`left out, being hidden or leftovers of other programs: 5, first`",
+        "`left out, hidden files and leftovers of other programs: 5, first`",
         same_figures(leftovers),
     ),
     Case(

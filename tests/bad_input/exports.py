@@ -80,14 +80,30 @@ def other_samples(world: World) -> str:
 def region(world: World) -> str:
     mask = np.zeros((48, 48), np.uint8)
     mask[8:40, 8:40] = 255
-    Image.fromarray(mask).save(world.folder / "mask.png")
-    fitted(world, sound(world), "--roi", world.folder / "mask.png")
+    photos = sound(world)
+    (world.folder / "masks").mkdir()
+    for photo in photos.iterdir():
+        Image.fromarray(mask).save(world.folder / "masks" / f"{photo.stem}.png")
+    fitted(world, photos, "--roi", world.folder / "masks")
     return of_profile(world)
 
 
 def other_name(world: World) -> str:
     fitted(world, sound(world))
     return of_profile(world, "--class-name", "bolt")
+
+
+def int8_without_pictures(world: World) -> str:
+    return exported(world, "--precision", "int8")
+
+
+def pictures_without_int8(world: World) -> str:
+    return exported(world, "--calibrate", sound(world))
+
+
+def int8_of_no_pictures(world: World) -> str:
+    (world.folder / "empty").mkdir()
+    return exported(world, "--precision", "int8", "--calibrate", world.folder / "empty")
 
 
 def run(world: World, *options: object) -> str:
@@ -133,15 +149,26 @@ CASES = (
     ),
     Case(
         "export of a profile with other samples",
-        "`the profile does not fit this run: samples = 3 where it was made with 0`",
+        "`the profile does not fit this run: samples = 3, but it was made with 0`",
         other_samples,
     ),
     Case(
-        "export of a profile with a region of interest",
-        "`an export looks at whole pictures`",
+        "export of a profile whose pictures each had a region of interest",
+        "`an export takes one for all; fit it with --roi FILE`",
         region,
     ),
     Case("export of a profile with another name", "`leave the name out`", other_name),
+    Case(
+        "export in int8 without pictures to calibrate on",
+        "`int8 needs normal pictures, whose ranges of values it learns: give --calibrate FOLDER`",
+        int8_without_pictures,
+    ),
+    Case(
+        "export in int8, calibrated on a folder without pictures",
+        "`no images; files that end in`",
+        int8_of_no_pictures,
+    ),
+    Case("--calibrate without int8", "`it is for int8; leave it out`", pictures_without_int8),
     Case("--export-folder without --runtime", "`give both, or neither`", folder_without_runtime),
     Case("--runtime with --mutual", "`leave one of them out`", runtime_and_mutual),
     Case(

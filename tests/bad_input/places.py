@@ -286,7 +286,7 @@ FILES = (
     Case("name that begins with =", "quoted in predictions.csv, as it is", formula),
     Case(
         "hidden files and folders, leftovers of other programs",
-        "`left out, being hidden or leftovers of other programs: 3, first`",
+        "`left out, hidden files and leftovers of other programs: 3, first`",
         hidden,
     ),
     Case(

@@ -225,7 +225,7 @@ CASES = (
     ),
     Case(
         "a picture of another thing among the normal ones",
-        "`stand out of the others`, with its name",
+        "`differ much from the others`, with its name",
         another_thing,
     ),
     Case("a normal picture twice", "`z.png is a copy of another picture`", copies),
@@ -267,7 +267,7 @@ CASES = (
     ),
     Case(
         "evaluate --tile with --mutual",
-        "`compared with each other as a whole alone; leave one of them out`",
+        "`only whole pictures are compared with each other; leave one of them out`",
         tiles_for_each_other,
     ),
     Case(

@@ -146,7 +146,7 @@ CASES = (
     ),
     Case(
         "another region than the profile's",
-        "`roi = ... where it was made with ...`",
+        "`roi = ..., but it was made with ...`",
         another_than_the_profile_s,
     ),
     Case(
@@ -159,5 +159,5 @@ CASES = (
         "`has changed since the profile was made`",
         a_profile_s_mask_changed,
     ),
-    Case("evaluate with a profile of a region", "`roi = None where`", a_profile_in_evaluate),
+    Case("evaluate with a profile of a region", "`roi = None, but`", a_profile_in_evaluate),
 )

@@ -189,13 +189,13 @@ CASES = (
     ),
     Case("threshold that is NaN", "`threshold = nan: give a number`", given("--threshold", "nan")),
     Case(
-        "threshold of the map that is NaN",
+        "pixel threshold that is NaN",
         "`map_threshold = nan: give a number`",
         given("--map-threshold", "nan"),
     ),
     Case(
-        "`--format` or `--min-area` where no threshold of the map is known",
-        "`formats = coco: there are no regions, for no threshold of the map is known`",
+        "`--format` or `--min-area` without a pixel threshold",
+        "`formats = coco: there are no regions, because no pixel threshold is known`",
         given("--format", "coco"),
     ),
     Case(

@@ -109,8 +109,12 @@ CASES = (
         all_smaller,
     ),
     Case("fit --tile --aligned", "`a tile has no place of its own`", aligned),
-    Case("predict --tile --mutual", "`as a whole alone; leave one of them out`", mutual),
-    Case("another --tile than the profile's", "`tile = 64 where it was made with 96`", other_tile),
+    Case(
+        "predict --tile --mutual",
+        "`only whole pictures are compared with each other; leave one of them out`",
+        mutual,
+    ),
+    Case("another --tile than the profile's", "`tile = 64, but it was made with 96`", other_tile),
     Case("fit --update of a profile with tiles", "`with a folder of all the pictures`", update),
     Case("picture of 700 x 1 pixels with --tile 96", "scored, in tiles alone", one_row_of_pixels),
     Case(

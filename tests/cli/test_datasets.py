@@ -35,7 +35,7 @@ def test_the_list_names_all_and_what_is_found(root, tmp_path, capsys, monkeypatc
     out = tmp_path / "list.json"
     assert command("datasets", "--data", root, "--json", out) == 0
     text = capsys.readouterr().out
-    assert "3 of 15 found" in text and "and 1 of 5 further sets" in text
+    assert "3 of 15 found" in text and "and 1 of 5 further datasets" in text
     rows = {row["name"]: row for row in json.loads(out.read_text())}
     assert rows["mvtec"]["form"] == "distributed" and rows["visa"]["form"] is None
     assert rows["mpdd"]["further"] and not rows["mvtec"]["further"]

@@ -82,7 +82,7 @@ def test_leftovers_are_never_images_masks_categories_or_defects(tree, way):
     assert after == before
     assert (
         len(lines) == 1
-        and "left out, being hidden or leftovers of other programs: 9, first .ipynb_ch" in lines[0]
+        and "left out, hidden files and leftovers of other programs: 9, first .ipynb_ch" in lines[0]
     )
     assert check_of(tree).lines() == lines
 
@@ -285,7 +285,7 @@ def test_a_file_of_several_pages_is_warned_of_and_its_first_page_read(tree):
         place = tree.root / "nut/test" / name
         pages[0].save(place, save_all=True, append_images=pages[1:])
     samples = read_mvtec(tree.root, dataset="stacks")
-    with pytest.warns(DatasetWarning, match="2.tif: holds several pages.* has the first; this is"):
+    with pytest.warns(DatasetWarning, match="2.tif: holds several pages.* has the first; further"):
         batches = list(read_batches(samples, 8, 8, 0))
     read = dict(zip(batches[0].samples, batches[0].pixels, strict=True))
     assert all((read[s][0, 0] == (255, 0, 0)).all() for s in samples if s.path.suffix == ".tif")

@@ -82,7 +82,7 @@ def test_regions_of_a_result_lie_in_its_image(result):
 
 def test_regions_without_a_threshold_are_refused(result):
     for ask in (result.contours, result.boxes):
-        with pytest.raises(ConfigError, match="no threshold of the map.*calibration"):
+        with pytest.raises(ConfigError, match="no pixel threshold.*profile"):
             ask()
     for wrong in (float("nan"), "0.5", True):
         with pytest.raises(ConfigError, match="threshold = "):

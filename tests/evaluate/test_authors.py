@@ -63,10 +63,10 @@ def test_words_are_the_authors_in_their_protocol_alone(
 ):
     report = evaluated(tiny_model, data, tmp_path, protocols)
     assert prompted == words == set(words_in(report).values())
-    said = any("One pass serves both protocols" in note for note in report["notes"])
+    said = any("One pass made both protocols" in note for note in report["notes"])
     assert said == (protocols == BOTH)
     tables = [path.read_text() for path in sorted(tmp_path.glob("table*.md"))]
-    assert ["One pass serves both" in text for text in tables] == [False] + [True] * said
+    assert ["One pass made both" in text for text in tables] == [False] + [True] * said
 
 
 def test_kept_scores_of_other_words_and_masks_are_not_taken(

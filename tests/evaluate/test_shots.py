@@ -263,7 +263,7 @@ def test_a_profile_that_does_not_fit_is_refused(tree, tiny_model, profile, tmp_p
     other = replace(profile, settings=replace(profile.settings, class_name="bolt"))
     with pytest.raises(ConfigError, match="profile is for 'bolt', .* there are 'cable', 'nut'$"):
         run(tree, tiny_model, tmp_path / "out", profile=other)
-    with pytest.raises(ConfigError, match="seed = 1 where it was made with 0"):
+    with pytest.raises(ConfigError, match="seed = 1, but it was made with 0"):
         run(tree, tiny_model, tmp_path / "out", profile=profile, seeds=(0, 1))
     with pytest.raises(ConfigError, match="--protocol deploy"):
         run(tree, tiny_model, tmp_path / "out", profile=profile, protocols=("authors",))

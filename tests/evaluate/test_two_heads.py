@@ -110,7 +110,7 @@ def test_what_chose_the_epoch_stays_in_the_means_with_a_footnote(head, trees, tm
     report = outcome.reports["deploy"]["one"]
     assert [n for n, e in entries(report).items() if e.get("validated_on")] == ["b/bottle"]
     assert report["datasets"]["b"]["mean"] == plain["datasets"]["b"]["mean"]
-    assert "‡ one was stopped where it did best on these categories: b/bottle." in report["notes"]
+    assert "‡ one has the epoch that was best on these categories: b/bottle." in report["notes"]
     assert "| b | bottle‡ | 1 |" in outcome.tables["deploy"]
     assert plain["notes"] == []
 

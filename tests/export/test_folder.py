@@ -25,6 +25,7 @@ from bayes_pfl.export.standalone.detector import Detector
 from bayes_pfl.fit.fit import FitOptions, fit_profile
 from bayes_pfl.predict.folder import predict_folder
 from bayes_pfl.predict.rows import COLUMNS as OWN_COLUMNS
+from bayes_pfl.predict.rows import REGION_COLUMNS
 from bayes_pfl.predict.settings import FolderSettings
 from bayes_pfl.rendering import TEST_CATEGORIES, render
 from tests.fit.test_tiles import NAME, large, spotted
@@ -71,10 +72,15 @@ def program(folder):
     module = importlib.util.module_from_spec(spec)
     with pytest.MonkeyPatch.context() as patch:
         patch.syspath_prepend(folder)
-        for name in ("detector", "pictures"):
+        for name in ("detector", "pictures", "interest", "regions"):
             patch.delitem(sys.modules, name, raising=False)
         spec.loader.exec_module(module)
     return module
+
+
+def table_of(path):
+    with path.open(newline="") as file:
+        return list(csv.DictReader(file))
 
 
 def assert_same_run(exported, model, photos, out, profile=None, **settings):
@@ -91,7 +97,7 @@ def assert_same_run(exported, model, photos, out, profile=None, **settings):
     assert [row["path"] for row in ours] == [row["path"] for row in found]
     for a, b in zip(ours, found, strict=True):
         assert bool(a["error"]) == bool(b["error"]) == (a["path"] == "damaged.png")
-        for name in set(OWN_COLUMNS) - {*FIGURES, "error", "regions"}:
+        for name in set(OWN_COLUMNS) - {*FIGURES, "error"}:
             assert a[name] == b[name], (a["path"], name)
         for name in FIGURES:
             assert bool(a[name]) == bool(b[name])
@@ -99,6 +105,13 @@ def assert_same_run(exported, model, photos, out, profile=None, **settings):
             tied = name == "p_value" and a["path"] == "reference.png"
             most = 1 / 21 + TOLERANCE if tied else TOLERANCE
             assert abs(float(a[name] or 0) - float(b[name] or 0)) <= most, (a["path"], name)
+    if profile:
+        regions = [table_of(out / side / "regions.csv") for side in ("ours", "theirs")]
+        assert regions[0]
+        for a, b in zip(*regions, strict=True):
+            for name in REGION_COLUMNS:
+                tolerance = TOLERANCE if name in ("peak", "mean") else 0
+                assert a[name] == b[name] or abs(float(a[name]) - float(b[name])) <= tolerance
     maps = sorted(path.relative_to(out / "ours") for path in (out / "ours" / "maps").rglob("*.png"))
     assert len(maps) == len(ours) - 1
     for path in maps:
@@ -121,8 +134,17 @@ def test_tiles_references_and_thresholds_are_those_of_the_profile(
     assert labels["large.png"] == "1" and labels["reference.png"] == "0"
 
 
+def test_nothing_outside_the_region_of_interest_of_a_profile_counts(
+    with_roi, tiny_model, masked_profile, pictures, tmp_path
+):
+    assert_same_run(with_roi, tiny_model, pictures, tmp_path, profile=masked_profile, samples=0)
+    values = np.asarray(Image.open(tmp_path / "theirs" / "maps" / "large.png.png"))
+    assert values[: len(values) // 9].max() == 0 and values.max() > 0
+
+
 def test_the_columns_are_those_of_predict(by_words):
-    assert program(by_words).COLUMNS == OWN_COLUMNS
+    module = program(by_words)
+    assert module.COLUMNS == OWN_COLUMNS and module.REGION_COLUMNS == REGION_COLUMNS
 
 
 def test_the_batch_changes_nothing(with_profile):

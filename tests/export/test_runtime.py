@@ -62,7 +62,7 @@ def test_places_are_the_same(with_profile, tiny_model, profile):
 
 def test_what_was_exported_otherwise_is_refused(with_profile, by_words, tiny_model, profile):
     detector = Detector(with_profile)
-    with pytest.raises(ConfigError, match="samples = 3 where it was exported with 2"):
+    with pytest.raises(ConfigError, match="samples = 3, but it was exported with 2"):
         ExportedScorer(detector, tiny_model, ScoringSettings(samples=3, seed=5))
     with pytest.raises(ConfigError, match="references = "):
         ExportedScorer(detector, tiny_model, ScoringSettings(samples=2, seed=5))

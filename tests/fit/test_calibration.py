@@ -117,10 +117,10 @@ def test_folders_are_labelled_by_it(tiny_model, calibration, stored, tmp_path):
 @pytest.mark.parametrize(
     ("options", "told"),
     [
-        ({"samples": 2}, "samples = 2 where it was made with 3"),
-        ({"seed": 5}, "seed = 5 where it was made with 0"),
-        ({"precision": "bf16"}, "precision = 'bfloat16' where"),
-        ({"smoothing": False}, "smoothing = False where"),
+        ({"samples": 2}, "samples = 2, but it was made with 3"),
+        ({"seed": 5}, "seed = 5, but it was made with 0"),
+        ({"precision": "bf16"}, "precision = 'bfloat16', but"),
+        ({"smoothing": False}, "smoothing = False, but"),
         ({"threshold": 0.5}, "threshold = 0.5 with a calibration"),
     ],
 )
@@ -130,9 +130,7 @@ def test_other_settings_are_refused(tiny_model, normals, calibration, options, t
 
 
 def test_another_class_or_checkpoint_is_refused(tiny_model, tiny_config, normals, calibration):
-    with pytest.raises(
-        ConfigError, match="class_name = 'cable' where it was made with 'metal nut'"
-    ):
+    with pytest.raises(ConfigError, match="class_name = 'cable', but it was made with 'metal nut'"):
         tiny_model.predict(normals[0], "cable", calibration=calibration)
     with pytest.raises(ConfigError, match="one class name"):
         tiny_model.predict(normals[:2], [NAME, NAME], calibration=calibration)
@@ -240,13 +238,13 @@ def test_the_commands_from_normals_to_labels(checkpoint_dir, tmp_path, capsys):
     assert command("calibrate", normals, *common, *options, "--fpr", 0.01) == 2
     assert "give 99 images" in capsys.readouterr().err and not file.exists()
     assert command("calibrate", normals, *common, *options) == 0
-    assert "21 normal images: score threshold" in capsys.readouterr().out
+    assert "21 normal images: threshold" in capsys.readouterr().out
     out = ("--out", tmp_path / "out", "--calibration", file, "--overlay-uncertainty")
     assert command("predict", new, *common, *out) == 0
     assert "labelled anomalous" in capsys.readouterr().out
     assert all(row["p_value"] for row in rows_of(tmp_path / "out"))
     assert command("predict", new, *common, *out, "--samples", 1) == 2
-    assert "samples = 1 where it was made with 3" in capsys.readouterr().err
+    assert "samples = 1, but it was made with 3" in capsys.readouterr().err
     (normals / "cut.png").write_bytes(b"\x89PNG")
     assert command("calibrate", normals, *common, *options) == 1
     assert "1 files skipped" in capsys.readouterr().out
@@ -296,6 +294,6 @@ def test_evaluation_refuses_a_calibration_that_does_not_fit(
     common = ("evaluate", "--checkpoint", checkpoint_dir, "--calibration", stored)
     common += ("--out", tmp_path / "out", "--data", tree)
     assert command(*common, "--seeds", "0,1") == 2
-    assert "seed = 1 where it was made with 0" in capsys.readouterr().err
+    assert "seed = 1, but it was made with 0" in capsys.readouterr().err
     assert command(*common, "--categories", "cable") == 2
     assert "for 'metal nut', which no category here" in capsys.readouterr().err

@@ -68,7 +68,7 @@ def test_it_comes_back_to_the_last_bit(tiny_model, profile, saved):
     assert faulty.class_name == NAME and faulty.words_score is not None
     assert faulty.nearest_normal.picture.size == (48, 48)
     page = (saved / "README.md").read_text()
-    assert NAME in page and "Score threshold" in page and "image 3" in page
+    assert NAME in page and "Pixel threshold" in page and "image 3" in page
 
 
 def test_regions_get_p_values_from_the_pictures_left_out(tiny_model, profile, copied):
@@ -149,7 +149,7 @@ def test_an_update_is_a_fit_of_all(tiny_model, tmp_path):
     assert found.pictures == wanted.pictures
     assert (found.references.memory.vectors == wanted.references.memory.vectors).all()
     assert len(list((place / "pictures").iterdir())) == 9
-    with pytest.raises(ConfigError, match="class_name = 'nut' where it was made with"):
+    with pytest.raises(ConfigError, match="class_name = 'nut', but it was made with"):
         fit_folder(tiny_model, more, "nut", before=found)
 
 
@@ -163,7 +163,7 @@ def test_copies_and_unreadable_files_are_named(tiny_model, tmp_path):
 
 
 def test_near_copies_cost_one_pass_and_change_nothing(tiny_model, tmp_path, monkeypatch):
-    """The same photographs saved anew: two of one picture, in other batches than without them."""
+    """The same photographs saved again: two of one picture, in other batches than without them."""
     folder = folder_of(tmp_path / "in", range(7))
     wanted = fit_folder(tiny_model, folder, options=FitOptions(batch_size=4)).profile
     for name, value in (("0a.png", 1), ("0b.png", 2)):
@@ -190,7 +190,7 @@ def test_a_picture_of_another_thing_is_named(tiny_model, tmp_path):
     folder = folder_of(tmp_path / "in", range(8))
     gradient = np.linspace(0, 255, 48).astype(np.uint8)
     Image.fromarray(np.stack([np.tile(gradient, (48, 1))] * 3, -1)).save(folder / "sky.png")
-    with pytest.raises(DataError, match=r"1 of 9 pictures stand out .* sky\.png .*keep-outliers"):
+    with pytest.raises(DataError, match=r"1 of 9 pictures differ much .* sky\.png .*keep-outliers"):
         fit_folder(tiny_model, folder, NAME)
     kept = fit_folder(tiny_model, folder, NAME, FitOptions(keep_outliers=True))
     assert len(kept.profile.pictures) == 9
@@ -214,7 +214,7 @@ def test_words_alone(tiny_model, tmp_path):
 
 
 def test_another_model_or_setting_is_refused(tiny_model, profile):
-    with pytest.raises(ConfigError, match="seed = 1 where it was made with 0"):
+    with pytest.raises(ConfigError, match="seed = 1, but it was made with 0"):
         tiny_model.predict(image(0), profile=profile, seed=1)
     with pytest.raises(ConfigError, match="class name 'bolt' with a profile for 'metal nut'"):
         tiny_model.predict(image(0), "bolt", profile=profile)

@@ -156,7 +156,7 @@ def test_regions_by_name(tiny_model, tmp_path):
     assert not result.anomaly_map[~np.roll(region(), 4, 1)].any()
     with pytest.raises(ConfigError, match="give the regions of these pictures with --roi"):
         tiny_model.predict(picture, profile=saved)
-    with pytest.raises(ConfigError, match="roi = .* where it was made with 'folder'"):
+    with pytest.raises(ConfigError, match="roi = .*, but it was made with 'folder'"):
         tiny_model.predict(picture, profile=saved, roi=Roi(region()))
     texture(7).save(tmp_path / "more" / "7.png")
     with pytest.raises(ConfigError, match="which it does not keep; fit it again"):

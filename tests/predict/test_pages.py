@@ -122,7 +122,7 @@ def test_a_window_is_part_of_a_run_and_of_a_profile(tiny_model, tmp_path):
     made = fit_folder(tiny_model, folder, "metal nut", FitOptions(**options)).profile
     profile = load_profile(save_profile(made, tmp_path / "profile"))
     run(tiny_model, folder, tmp_path / "with", profile=profile, **options)
-    with pytest.raises(ConfigError, match=r"window = None where it was made with \(100.0, 80.0\)"):
+    with pytest.raises(ConfigError, match=r"window = None, but it was made with \(100.0, 80.0\)"):
         run(tiny_model, folder, tmp_path / "without", profile=profile)
     seen = tiny_model.predict(str(folder / "0.dcm"), "nut", samples=0, **options)
     shown = np.asarray(seen.overlay(max_side=40))

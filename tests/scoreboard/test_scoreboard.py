@@ -266,7 +266,7 @@ def test_a_card_is_a_set_too(parts, tmp_path, tiny_model):
     figures = board.set_figures("parts")["local contrast"]
     assert figures["image"]["auroc"].value == 1
     assert figures["pixel"]["auroc"].reason == "the set is not meant for pixel-level results"
-    with pytest.raises(DataError, match="two sets are named 'parts'"):
+    with pytest.raises(DataError, match="two datasets are named 'parts'"):
         read_sets([str(card), str(parts)], parts.parent)
 
 

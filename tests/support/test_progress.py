@@ -54,9 +54,9 @@ def test_slow_steps_and_a_step_that_takes_longer_than_a_line(told):
     after(clock, 20, progress)
     after(clock, 30, progress)
     assert lines == [
-        "stage 1, epoch 1 of 2: 0 of 10, none since 0:00:30",
+        "stage 1, epoch 1 of 2: 0 of 10, no step for 0:00:30",
         "stage 1, epoch 1 of 2: 1 of 10, 60 s each, 0:09:00 left, total 0.250",
-        "stage 1, epoch 1 of 2: 1 of 10, none since 0:00:50, total 0.250",
+        "stage 1, epoch 1 of 2: 1 of 10, no step for 0:00:50, total 0.250",
     ]
 
 

@@ -114,7 +114,7 @@ def test_recipe_is_reproducible_and_neither_renders_nor_tunes_the_tower_again(
     )
     assert first == again == kept
     card = (tmp_path / "1" / "README.md").read_text(encoding="utf-8")
-    assert f"Its last {TINY.unlocked} stages" in card
+    assert f"The last {TINY.unlocked} stages" in card
     (tower,) = tmp_path.glob("tower-*.safetensors")
     tower.write_bytes(b"broken")
     with pytest.raises(DataError, match="not a tuned tower .*; delete it"):

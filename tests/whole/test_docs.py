@@ -7,12 +7,14 @@ import pkgutil
 import re
 import subprocess
 import sys
+import time
 
 import pytest
 import typer
 import yaml
 
 from bayes_pfl.cli import main as cli
+from tests.helpers.browser import chromium, complaints
 from tests.helpers.paths import ROOT
 
 DOCS = ROOT / "docs"
@@ -25,7 +27,9 @@ OUTSIDE = [
         "CHANGELOG.md",
         "datasets/README.md",
         "checkpoints/bayes-pfl-tiny/README.md",
+        "checkpoints/bayes-pfl-tiny/APPENDIX.md",
         "checkpoints/bayes-pfl-clip-tiny/README.md",
+        "checkpoints/bayes-pfl-clip-tiny/APPENDIX.md",
     )
 ]
 FENCE = re.compile(r"^```(\w*)\n(.*?)^```", re.M | re.S)
@@ -240,3 +244,37 @@ def test_reference_shows_signatures_and_no_markup_of_docstrings(site):
     assert 'id="bayes_pfl.BayesPFL.push_to_hub"' in text
     assert 'id="bayes_pfl.predict.images.predict_stream"' in text
     assert not re.search(r":(class|func|meth):", text) and "<autoref " not in text
+
+
+def test_search_works_on_a_page_that_was_opened_from_the_disk(site):
+    with chromium() as browser:
+        browser.get((site / "guides" / "hub.html").as_uri())
+        field = browser.find_element("css selector", "[data-md-component=search-query]")
+        browser.execute_script("arguments[0].focus()", field)
+        field.send_keys("conformal")
+        end, found = time.monotonic() + 30, []
+        while not found and time.monotonic() < end:
+            found = browser.find_elements("css selector", "a.md-search-result__link")
+            time.sleep(0.05)
+        pages = [link.get_attribute("href") for link in found]
+        assert any(page.startswith((site / "thresholds.html").as_uri()) for page in pages)
+        assert not complaints(browser)
+
+
+LINES_OF_A_SCREEN, SCREENS = 50, 3
+
+
+CARDS = ["checkpoints/bayes-pfl-tiny/README.md", "checkpoints/bayes-pfl-clip-tiny/README.md"]
+
+
+@named([ROOT / name for name in CARDS])
+def test_model_cards_fit_on_three_screens(page):
+    assert len(page.read_text(encoding="utf-8").splitlines()) <= LINES_OF_A_SCREEN * SCREENS
+
+
+FILE_AS_TITLE = re.compile(r"\[(?:[\w-]+/)*[\w-]+\.md\]\(")
+
+
+@named([page for page in PAGES + OUTSIDE if page.name != "CHANGELOG.md" and page.parent != ROOT])
+def test_links_show_titles_and_not_names_of_files(page):
+    assert not FILE_AS_TITLE.findall(prose(page))

@@ -34,7 +34,7 @@ def test_predict_folder(example, checkpoint_dir, tmp_path, capsys):
     scores = [float(row["score"]) for row in rows]
     assert len(rows) == 4 and scores == sorted(scores, reverse=True)
     text = capsys.readouterr().out
-    assert "4 scored, 0 could not be" in text and "look at Box(" in text
+    assert "4 scored, 0 unreadable" in text and "look at Box(" in text
     assert Image.open(tmp_path / "most-anomalous.png").width > 500
 
 
@@ -51,7 +51,7 @@ def test_fit_and_review(example, checkpoint_dir, tmp_path, capsys):
             assert (out / pile / f"{Path(path).name}.overlay.png").is_file()
             assert np.load(out / pile / f"{Path(path).name}.map.npy").shape == (256, 256)
     said = capsys.readouterr().out
-    assert "scikit-learn: [" in said and said.count("strangest at (") == 3
+    assert "scikit-learn: [" in said and said.count("most anomalous at (") == 3
     few = example.rendered(tmp_path / "few", "zipper", 1, faulty=False)
     piles = example.main(few, new, "zipper", out, checkpoint=str(checkpoint_dir))
     assert len(piles["review"]) == 3

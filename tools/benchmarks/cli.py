@@ -235,15 +235,33 @@ def export(
     compared: Annotated[int, typer.Option(min=1, help="Pictures that are compared.")] = 12,
     batch_size: Annotated[int, typer.Option(min=1, help="Images at once.")] = 8,
     repeats: Repeats = 3,
+    precisions: Annotated[
+        str, typer.Option(help="Of the exports, separated by commas: float32, float16, int8.")
+    ] = "float32",
     json_out: Json = None,
 ) -> None:
     """An export against PyTorch: largest differences, and images/s from files to a table."""
     from benchmarks.exports import ExportSettings, benchmark_export
 
     report = benchmark_export(
-        ExportSettings(checkpoint, samples, files, normal, compared, batch_size, repeats)
+        ExportSettings(
+            checkpoint,
+            samples,
+            files,
+            normal,
+            compared,
+            batch_size,
+            repeats,
+            tuple(precisions.split(",")),
+        )
     )
-    say(f"exported in {report['export_seconds']:.0f} s, {of_bytes(report['model_bytes'])}")
+    for precision, made in report["exports"].items():
+        say(f"{precision}: exported in {made['seconds']:.0f} s, {of_bytes(made['model_bytes'])}")
+        if price := made["price"]:
+            say(
+                f"{precision}: image AUROC {price['image_before']:.1f} -> {price['image']:.1f}, "
+                f"pixel AUROC {price['pixel_before']:.1f} -> {price['pixel']:.1f}"
+            )
     for name, rate in report["images_per_second"].items():
         busy = report["processor_seconds_per_image"]
         say(

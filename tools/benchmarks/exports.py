@@ -6,11 +6,11 @@ import json
 import shutil
 import tempfile
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass
 from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args
 
 import torch
 from PIL import Image
@@ -19,7 +19,9 @@ from bayes_pfl.checkpoints.load import load_checkpoint
 from bayes_pfl.detect.scorer import Scorer
 from bayes_pfl.errors import ConfigError
 from bayes_pfl.export.check import compare
-from bayes_pfl.export.folder import MANIFEST, RUNTIMES, export_detector
+from bayes_pfl.export.folder import RUNTIMES, export_detector
+from bayes_pfl.export.manifest import MANIFEST
+from bayes_pfl.export.precision import Precision
 from bayes_pfl.export.runtime import ExportedScorer
 from bayes_pfl.export.standalone.detector import Detector
 from bayes_pfl.fit.fit import FitOptions, fit_profile
@@ -27,12 +29,13 @@ from bayes_pfl.fit.profile import Profile
 from bayes_pfl.model.network import BayesPFLNetwork
 from bayes_pfl.predict.folder import predict_folder
 from bayes_pfl.predict.settings import FolderSettings
-from bayes_pfl.rendering import TEST_CATEGORIES, render
+from bayes_pfl.rendering import TEST_CATEGORIES, TRAIN_CATEGORIES, render
 from bayes_pfl.support.environment import environment
 from benchmarks.timing import medians
 
 _CATEGORY = TEST_CATEGORIES[0]
 _SIDE = 256
+_CALIBRATED = 16
 
 
 @dataclass(frozen=True)
@@ -43,10 +46,11 @@ class ExportSettings:
         files: rendered PNG files of each timed run.
         normal: normal pictures of a profile; 0 for words alone.
         compared: rendered pictures whose scores and maps are compared.
+        precisions: of the exports; int8 is calibrated on rendered pictures of other categories.
         repeats: timed runs of each, after one that is not.
 
     Raises:
-        ConfigError: no files.
+        ConfigError: no files, or an unknown precision.
     """
 
     checkpoint: str
@@ -56,8 +60,11 @@ class ExportSettings:
     compared: int = 12
     batch_size: int = 8
     repeats: int = 3
+    precisions: Sequence[Precision] = ("float32",)
 
     def __post_init__(self) -> None:
+        for precision in set(self.precisions) - set(get_args(Precision)):
+            raise ConfigError(f"--precisions {precision}: {', '.join(get_args(Precision))}")
         if min(self.files, self.compared) < 1:
             raise ConfigError(f"--files {self.files}, --compared {self.compared}: 1 at least")
 
@@ -69,18 +76,23 @@ def benchmark_export(settings: ExportSettings) -> dict[str, Any]:
     machine changes less. OpenVINO reads the same file as ONNX Runtime.
 
     Returns:
-        {"export_seconds", "model_bytes", "differences": {runtime: {"score", "map", "pictures"}},
-        "images_per_second", "processor_seconds_per_image": {"pytorch" or runtime: median},
-        "settings", "environment"}.
+        {"exports": {precision: {"seconds", "model_bytes", "price"}}, "differences": {name:
+        {"score", "map", "pictures"}}, "images_per_second", "processor_seconds_per_image":
+        {"pytorch" or name: median}, "settings", "environment"}; names are such as
+        "onnxruntime int8".
     """
     model = load_checkpoint(settings.checkpoint, device="cpu")
     profile = _profile(model, settings)
     with tempfile.TemporaryDirectory() as place:
-        started = time.perf_counter()
-        folder = Path(place, "onnxruntime")
-        export_detector(model, folder, profile=profile, samples=settings.samples)
-        seconds = time.perf_counter() - started
-        detectors = {name: _opened(folder, Path(place, name), name) for name in RUNTIMES.values()}
+        exports: dict[str, Any] = {}
+        detectors: dict[str, Detector] = {}
+        for precision in settings.precisions:
+            folder = Path(place, precision)
+            exports[precision] = _exported(model, profile, settings, precision, folder)
+            detectors |= {
+                f"{name} {precision}": _opened(folder, Path(place, f"{name}-{precision}"), name)
+                for name in RUNTIMES.values()
+            }
         asked = FolderSettings(
             samples=settings.samples,
             maps="none",
@@ -97,14 +109,43 @@ def benchmark_export(settings: ExportSettings) -> dict[str, Any]:
             for runtime, one in detectors.items()
         }
         speeds = _speeds(model, profile, asked, detectors, settings, Path(place))
-        size = sum(path.stat().st_size for path in folder.glob("model.*"))
     return {
-        "export_seconds": seconds,
-        "model_bytes": size,
+        "exports": exports,
         "differences": differences,
         **speeds,
         "settings": asdict(settings),
         "environment": environment("cpu"),
+    }
+
+
+def _exported(
+    model: BayesPFLNetwork,
+    profile: Profile | None,
+    settings: ExportSettings,
+    precision: Precision,
+    folder: Path,
+) -> dict[str, Any]:
+    calibrate = None
+    if precision == "int8":
+        calibrate = folder.with_name("calibrate")
+        calibrate.mkdir()
+        for at, category in enumerate(list(TRAIN_CATEGORIES)[:_CALIBRATED]):
+            picture = render(category, 0, at, size=model.backbone.image_size).image
+            Image.fromarray(picture).save(calibrate / f"{at}.png")
+    started = time.perf_counter()
+    done = export_detector(
+        model,
+        folder,
+        profile=profile,
+        samples=settings.samples,
+        precision=precision,
+        calibrate=calibrate,
+        accept_drop=100,
+    )
+    return {
+        "seconds": time.perf_counter() - started,
+        "model_bytes": done.sizes[1],
+        "price": done.price._asdict() if done.price else None,
     }
 
 
@@ -124,10 +165,9 @@ def _rendered(index: int) -> Any:
 
 def _opened(folder: Path, place: Path, runtime: str) -> Detector:
     """The detector of a folder, run by a runtime."""
-    if place != folder:
-        shutil.copytree(folder, place)
-        manifest = json.loads((folder / MANIFEST).read_text())
-        (place / MANIFEST).write_text(json.dumps({**manifest, "runtime": runtime}))
+    shutil.copytree(folder, place)
+    manifest = json.loads((folder / MANIFEST).read_text())
+    (place / MANIFEST).write_text(json.dumps({**manifest, "runtime": runtime}))
     return Detector(place, torch.get_num_threads())
 
 

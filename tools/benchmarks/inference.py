@@ -66,7 +66,7 @@ def benchmark_inference(subject: BenchmarkedModel, settings: InferenceSettings) 
         "accuracy" (likewise: see :func:`precision_price`), "end_to_end" (with files), "settings",
         "seconds_per_batch", "environment"}
     """
-    half_dtype(settings.precision)  # told before any work
+    half_dtype(settings.precision)  # refused before any work
     model = subject.model()
     works = _works(model, settings)
     taken = interleaved(works, settings.repeats, model.device)

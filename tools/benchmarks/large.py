@@ -46,7 +46,7 @@ class LargeSettings:
         folders: of real photographs, see :class:`benchmarks.large_pictures.RealSurface`.
         size: (W, H).
         lengths: of faults, in pixels.
-        references, sound: pictures for the profile, and to be told from faulty ones.
+        references, sound: pictures for the profile, and those that are judged with faulty ones.
         faults: of each length, on each of the sound pictures.
         tile: as of ``predict``.
 
@@ -91,7 +91,7 @@ def benchmark_large(
     """How well faults of each length are found on each surface, in each of :data:`WAYS`.
 
     A profile is fitted to sound pictures. Others are scored as they are, and with one fault at a
-    random place. Of a picture with a fault only the views that show the fault are scored anew: the
+    random place. Of a picture with a fault only the views that show the fault are scored again: the
     others are those of the sound picture. So every view is one that ``predict`` has, and the scores
     are put together as it does.
 

@@ -47,7 +47,7 @@ def benchmark_training(subject: BenchmarkedModel, settings: TrainingSettings) ->
         "cached_images_per_second", "peak_memory_bytes", "cached_peak_memory_bytes" (weights
         included; None where unknown), "settings", "seconds", "environment"}
     """
-    half_dtype(settings.precision)  # told before any work
+    half_dtype(settings.precision)  # refused before any work
     with tempfile.TemporaryDirectory() as folder:
         bench = _Bench(subject.model(), settings, Path(folder))
         device = bench.model.device

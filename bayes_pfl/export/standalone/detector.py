@@ -18,6 +18,11 @@ from typing import Any
 import numpy as np
 from PIL import Image
 
+try:
+    from interest import Interest, Spot
+except ImportError:  # within the package
+    from .interest import Interest, Spot
+
 _NARROW = 4  # a picture that is longer is not looked at as a whole
 
 
@@ -45,20 +50,28 @@ class Detector:
         if changed := [name for name in files if files[name] != found[name]]:
             raise Refused(f"{folder / changed[0]}: has changed since the export; export again")
         self.side = int(self.manifest["settings"]["image_size"])
+        name = self.manifest.get("roi")
+        self.roi = Interest.read(folder / name) if name else None
         self._run = _opened(folder, self.manifest, threads)
 
     def run(
-        self, pixels: Sequence[np.ndarray], twins: Sequence[int] = (), tile: bool = False
+        self,
+        pixels: Sequence[np.ndarray],
+        twins: Sequence[int] = (),
+        tile: bool = False,
+        inside: Sequence[np.ndarray] = (),
     ) -> dict[str, np.ndarray]:
         """The outputs of the model for B views, uint8 (S, S, 3) each.
 
         Args:
             twins: number of the reference that each view is of, -1 for none.
+            inside: of each view the pixels that count, bool (S, S); none where all do.
         """
         given = {
             "pixels": np.stack(pixels),
             "twin": np.array(twins or [-1] * len(pixels), np.int64),
             "tile": np.array(int(tile), np.int64),
+            "inside": np.stack(inside or [np.ones((self.side, self.side), bool)] * len(pixels)),
         }
         return self._run({name: given[name] for name in self.manifest["inputs"]})
 
@@ -73,40 +86,58 @@ class Detector:
     ) -> list[tuple[dict[str, Any], np.ndarray]]:
         """The numbers of each picture, mode RGB, and its map, float32 (H, W)."""
         tile = self.manifest["settings"]["tile"]
-        if tile and any(max(picture.size) > tile for picture in pictures):
-            return [self._tiled(picture, batch_size) for picture in pictures]
-        pixels = [_resized(picture, self.side) for picture in pictures]
-        views = _views(self.run(pixels, [self.twin(one) for one in pixels]))
+        spots = [Spot(self.roi, picture.size) for picture in pictures]
+        seen = [spot.crop(picture) for spot, picture in zip(spots, pictures, strict=True)]
+        if tile and any(max(picture.size) > tile for picture in seen):
+            found = [
+                self._tiled(one, spot, batch_size) for one, spot in zip(seen, spots, strict=True)
+            ]
+        else:
+            found = self._whole(seen, spots)
         return [
-            (view, stretched(view.pop("map"), *picture.size).clip(0, 1))
+            (view, spot.put_back(values.clip(0, 1)))
+            for (view, values), spot in zip(found, spots, strict=True)
+        ]
+
+    def _whole(
+        self, pictures: Sequence[Image.Image], spots: Sequence[Spot]
+    ) -> list[tuple[dict[str, Any], np.ndarray]]:
+        pixels = [_resized(picture, self.side) for picture in pictures]
+        inside = [spot.inside((self.side, self.side)) for spot in spots]
+        views = _views(self.run(pixels, [self.twin(one) for one in pixels], inside=inside))
+        return [
+            (view, stretched(view.pop("map"), *picture.size))
             for view, picture in zip(views, pictures, strict=True)
         ]
 
-    def _tiled(self, picture: Image.Image, batch_size: int) -> tuple[dict[str, Any], np.ndarray]:
+    def _tiled(
+        self, picture: Image.Image, spot: Spot, batch_size: int
+    ) -> tuple[dict[str, Any], np.ndarray]:
         side, overlap = (self.manifest["settings"][name] for name in ("tile", "overlap"))
         (width, height), pixels = picture.size, _resized(picture, self.side)
         if max(picture.size) <= side:
-            return self.score([picture])[0]
+            return self._whole([picture], [spot])[0]
         twin = self.twin(pixels)
         views, blended, values = [], np.zeros((height, width), np.float32), np.asarray(picture)
         across, down = weights(width, side, overlap), weights(height, side, overlap)
-        places = [(left, top) for top in down for left in across]
+        places = [(x, y) for y in down for x in across if spot.touches(x, y, side)]
         for start in range(0, len(places), batch_size):
             part = places[start : start + batch_size]
             tiles = [cut(values, *place, side, self.side) for place in part]
-            for (left, top), view in zip(
-                part, _views(self.run(tiles, [twin] * len(part), True)), strict=True
-            ):
+            inside = [spot.of_tile(*place, side, self.side) for place in part]
+            found = _views(self.run(tiles, [twin] * len(part), True, inside))
+            for (left, top), view in zip(part, found, strict=True):
                 here = blended[top : top + side, left : left + side]
                 share = np.outer(down[top][: here.shape[0]], across[left][: here.shape[1]])
                 own = stretched(view.pop("map"), side, side)
                 here += own[: here.shape[0], : here.shape[1]] * share
                 views.append(view)
         if max(picture.size) <= _NARROW * min(picture.size):
-            (whole,) = _views(self.run([pixels], [twin]))
+            inside = [spot.inside((self.side, self.side))]
+            (whole,) = _views(self.run([pixels], [twin], inside=inside))
             raise_by_whole(blended, whole.pop("map"), self.manifest["reach"])
             views.append(whole)
-        return {**self._strongest(views), "tile": side}, blended.clip(0, 1)
+        return {**self._strongest(views), "tile": side}, blended
 
     def _strongest(self, views: Sequence[dict[str, Any]]) -> dict[str, Any]:
         """The numbers of several views of one picture together."""
@@ -161,8 +192,10 @@ def _opened(folder: Path, manifest: dict[str, Any], threads: int) -> Any:
     if manifest["runtime"] == "openvino":
         import openvino
 
-        # Without this, processors that have bfloat16 would compute in it.
-        hints: dict[str, Any] = {"INFERENCE_PRECISION_HINT": "f32"}
+        hints: dict[str, Any] = {}
+        if manifest["settings"]["precision"] != "float16":
+            # Else processors that have bfloat16 or float16 compute in it.
+            hints["INFERENCE_PRECISION_HINT"] = "f32"
         if threads:
             hints["INFERENCE_NUM_THREADS"] = threads
         compiled = openvino.Core().compile_model(folder / manifest["model"], "CPU", hints)

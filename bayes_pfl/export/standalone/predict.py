@@ -14,6 +14,7 @@ import errno
 import os
 import sys
 from collections.abc import Iterator, Sequence
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -21,13 +22,15 @@ import numpy as np
 from detector import Detector, Refused
 from pictures import SUFFIXES, pages_of
 from PIL import Image
+from regions import COLUMNS as REGION_COLUMNS
+from regions import MOST, regions_of
 
 COLUMNS = (
     *("path", "class_name", "score", "label", "uncertainty", "text_score", "map_score", "width"),
     *("height", "error", "score_low", "score_high", "needs_review", "p_value", "words_score"),
     *("memory_score", "compared_with", "page", "regions", "tile"),
 )
-"""Those of ``bayes-pfl predict``; ``regions`` stays empty."""
+"""Those of ``bayes-pfl predict``."""
 
 _PIXELS_WAITING = 2**26  # of decoded pictures that wait for their batch, about
 
@@ -95,7 +98,11 @@ def _finished(
                 raise
             row["error"] = f"map not written: {error}"
         ends = {"score_low": numbers["low"], "score_high": numbers["high"]}
-        yield {**numbers, **ends, **row, **verdict(detector.manifest, numbers)}
+        found = {**numbers, **ends, **row, **verdict(detector.manifest, numbers)}
+        if (threshold := detector.manifest["map_threshold"]) is not None:
+            found["listed"] = regions_of(values, threshold)
+            found["regions"] = len(found["listed"])
+        yield found
 
 
 def verdict(manifest: dict[str, Any], numbers: dict[str, Any]) -> dict[str, Any]:
@@ -104,10 +111,44 @@ def verdict(manifest: dict[str, Any], numbers: dict[str, Any]) -> dict[str, Any]
     if (threshold := manifest["threshold"]) is not None:
         found["label"] = int(np.float32(numbers["score"]) >= threshold)
     if known := manifest["normal_scores"]:
-        below = int(np.searchsorted(known, numbers["score"], side="left"))
-        p_value = found["p_value"] = (1 + len(known) - below) / (len(known) + 1)
-        found["needs_review"] = int(not found["label"] and p_value <= manifest["review_p"])
+        found["p_value"] = p_value(known, numbers["score"])
+        near = found["p_value"] <= manifest["review_p"]
+        found["needs_review"] = int(not found["label"] and near)
     return found
+
+
+def p_value(known: Sequence[float], value: float) -> float:
+    """Share of values of normal pictures, in rising order, that reach this one."""
+    below = int(np.searchsorted(known, value, side="left"))
+    return (1 + len(known) - below) / (len(known) + 1)
+
+
+def region_rows(row: dict[str, Any], peaks: Sequence[float] | None) -> Iterator[dict[str, Any]]:
+    """The rows of regions.csv of a picture.
+
+    Args:
+        peaks: the highest values of normal maps, in rising order.
+    """
+    for number, region in enumerate(row.get("listed", ())[:MOST], start=1):
+        rare = {"p_value": p_value(peaks, region["peak"])} if peaks else {}
+        yield {"path": row["path"], "page": row["page"], "number": number, **region, **rare}
+
+
+@contextmanager
+def table(path: Path, columns: Sequence[str]) -> Iterator[Any]:
+    """Within, a function that adds a row to a CSV file, which gets its name at the end."""
+    begun = path.with_name(f".{path.name}.{os.getpid()}.tmp")
+    with begun.open("w", encoding="utf-8", errors="surrogateescape", newline="") as file:
+        writer = csv.writer(file, quoting=csv.QUOTE_NONNUMERIC, lineterminator="\n")
+        writer.writerow(columns)
+
+        def write(row: dict[str, Any]) -> None:
+            values = [row.get(name) for name in columns]
+            cells = [round(x, 6) if isinstance(x, float) else x for x in values]
+            writer.writerow("" if x is None else x for x in cells)
+
+        yield write
+    os.replace(begun, path)
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -123,17 +164,17 @@ def main(arguments: Sequence[str] | None = None) -> int:
         detector = Detector(Path(__file__).resolve().parent, given.threads)
         pictures = pictures_below(given.photos, given.out)
         given.out.mkdir(parents=True, exist_ok=True)
-        table = given.out / "predictions.csv"
-        begun = table.with_name(f".{table.name}.{os.getpid()}.tmp")
-        with begun.open("w", encoding="utf-8", errors="surrogateescape", newline="") as file:
-            writer = csv.writer(file, quoting=csv.QUOTE_NONNUMERIC, lineterminator="\n")
-            writer.writerow(COLUMNS)
+        peaks = detector.manifest.get("normal_peaks")
+        with ExitStack() as stack:
+            write = stack.enter_context(table(given.out / "predictions.csv", COLUMNS))
+            regions = given.out / "regions.csv"
+            if detector.manifest["map_threshold"] is not None:
+                write_region = stack.enter_context(table(regions, REGION_COLUMNS))
             for row in rows_of(detector, pictures, given.out, max(1, given.batch_size)):
-                values = [row.get(name) for name in COLUMNS]
-                cells = [round(x, 6) if isinstance(x, float) else x for x in values]
-                writer.writerow("" if x is None else x for x in cells)
+                write(row)
+                for region in region_rows(row, peaks):
+                    write_region(region)
                 count, failed = count + 1, failed + bool(row.get("error"))
-        os.replace(begun, table)
     except (Refused, OSError, ImportError) as error:
         sys.stderr.write(f"error: {error}\n")
         return 2

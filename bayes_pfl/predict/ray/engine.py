@@ -36,7 +36,7 @@ from bayes_pfl.support.progress import NullProgress, Progress
 from bayes_pfl.support.run_names import SUMMARY_NAME
 
 MOST_IMAGES = 1_000
-"""Of a part, unless the user says otherwise: what a worker that is lost may have done in vain."""
+"""Images of a part, unless the user says otherwise: so many are scored again for a lost worker."""
 
 _DEFAULTS, _ANY_POOL = FolderSettings(), Pool()
 _PARTS_EACH = 8  # at least so many for each worker, so that all end at about the same time

@@ -27,7 +27,7 @@ from bayes_pfl.support.run_names import MAPS
 STAMP = {"size": pa.int64(), "mtime_ns": pa.int64(), "etag": pa.string()}
 """Columns that tell one version of a file from another; null where the store does not say."""
 
-_FETCHED = 2**16  # bytes of a TIFF that are fetched at once: its pages are told by headers
+_FETCHED = 2**16  # bytes of a TIFF that are fetched at once: its pages are found by headers
 _BLOCK = 65_536  # rows gathered as Python objects before they become columns
 
 

@@ -83,11 +83,11 @@ def test_changed_file_is_refused(alone, run_ray, folder, tmp_path):
 def test_other_settings_are_refused(alone, run_ray, folder, tmp_path):
     stopped(run_ray, folder, tmp_path / "out")
     for options, words in (
-        ({"seed": 1}, "seed = 1 where it was begun with 0"),
-        ({"samples": 1}, "samples = 1 where it was begun with 3"),
-        ({"class_name": "screw"}, "class_name = 'screw' where it was begun with 'metal nut'"),
-        ({"threshold": 0.4}, "threshold = 0.4 where"),
-        ({"maps": "npy"}, "maps = 'npy' where it was begun with 'none'"),
+        ({"seed": 1}, "seed = 1, but it was begun with 0"),
+        ({"samples": 1}, "samples = 1, but it was begun with 3"),
+        ({"class_name": "screw"}, "class_name = 'screw', but it was begun with 'metal nut'"),
+        ({"threshold": 0.4}, "threshold = 0.4, but"),
+        ({"maps": "npy"}, "maps = 'npy', but it was begun with 'none'"),
     ):
         with pytest.raises(ConfigError, match=words):
             run_ray(folder, tmp_path / "out", resume=True, **options)

@@ -61,7 +61,7 @@ def test_a_vanished_input_folder_stops_the_run(predict, folder, tmp_path):
 
 
 def test_a_vanished_output_folder_stops_the_run(predict, tmp_path):
-    with pytest.raises(ConfigError, match="has vanished while the run went on"):
+    with pytest.raises(ConfigError, match="has vanished during the run"):
         predict(progress=Stop(2, lambda: shutil.rmtree(tmp_path / "out")))
 
 

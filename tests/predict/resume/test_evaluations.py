@@ -66,7 +66,7 @@ def test_an_evaluation_goes_on_after_any_image(evaluate, counted, tmp_path, monk
 def test_a_resumed_evaluation_refuses_what_has_changed(evaluate, tiny_model, tmp_path):
     with pytest.raises(KeyboardInterrupt):
         evaluate(Stop(2))
-    with pytest.raises(ConfigError, match=r"seeds = \[1\] where it was begun with \[0\].*--resume"):
+    with pytest.raises(ConfigError, match=r"seeds = \[1\], but it was begun with \[0\].*--resume"):
         evaluate(resume=True, seeds=(1,))
     with pytest.raises(ConfigError, match="leave --no-cache out"):
         evaluate(resume=True, cache=None)
@@ -104,7 +104,7 @@ def test_a_torn_batch_costs_itself_alone(evaluate, counted, tmp_path, monkeypatc
 
 def test_vanished_data_and_full_disks_stop_an_evaluation(evaluate, tmp_path, monkeypatch):
     data, gone = tmp_path / "data", tmp_path / "elsewhere"
-    with pytest.raises(DataError, match="has vanished while the run went on"):
+    with pytest.raises(DataError, match="has vanished during the run"):
         evaluate(Stop(1, lambda: data.rename(gone)))
     gone.rename(data)
 

@@ -94,10 +94,10 @@ def test_the_batch_size_may_change(predict, stopped):
 
 def test_other_runs_are_refused(predict, stopped, folder, tiny_model, tmp_path):
     for options, told in (
-        ({"samples": 2}, "samples = 2 where it was begun with 3"),
-        ({"seed": 1, "maps": "npy"}, "seed = 1 .*; maps = 'npy' where"),
+        ({"samples": 2}, "samples = 2, but it was begun with 3"),
+        ({"seed": 1, "maps": "npy"}, "seed = 1, .*; maps = 'npy', but"),
         ({"class_name": "bolt"}, "class_name = 'bolt'"),
-        ({"threshold": 0.5}, "threshold = 0.5 where it was begun with None"),
+        ({"threshold": 0.5}, "threshold = 0.5, but it was begun with None"),
         ({"class_name": ClassNames(default="nut")}, "class_name = 'by subfolder'"),
     ):
         with pytest.raises(ConfigError, match=told):
@@ -105,7 +105,7 @@ def test_other_runs_are_refused(predict, stopped, folder, tiny_model, tmp_path):
     with other_weights(tiny_model), pytest.raises(ConfigError, match="checkpoint_sha256 = "):
         predict(resume=True)
     moved = folder.rename(tmp_path / "moved")
-    with pytest.raises(ConfigError, match="folder = .*moved' where it was begun with .*in'"):
+    with pytest.raises(ConfigError, match="folder = .*moved', but it was begun with .*in'"):
         predict_folder(
             tiny_model,
             moved,

@@ -1,0 +1,53 @@
+"""What the program of an export does by itself, compared with the package."""
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from bayes_pfl.data.roi import PictureRoi, Roi
+from bayes_pfl.data.tiles import Tile
+from bayes_pfl.detect.regions import RegionRule, find_regions
+from bayes_pfl.export.standalone.interest import Interest, Spot
+from bayes_pfl.export.standalone.regions import regions_of
+
+
+@pytest.mark.parametrize("seed", range(60))
+def test_regions_are_those_of_the_package(seed):
+    rng = np.random.default_rng(seed)
+    values = rng.random(rng.integers(1, 50, 2)).astype(np.float32)
+    values = np.round(values, 1 if seed % 3 else 6)  # of equal peaks the first counts
+    threshold = float(rng.random())
+    ours, theirs = (
+        find_regions(values, RegionRule(threshold)).regions,
+        regions_of(values, threshold),
+    )
+    assert len(ours) == len(theirs)
+    for one, other in zip(ours, theirs, strict=True):
+        assert tuple(one.box) == tuple(other[name] for name in one.box._fields)
+        for name in ("area", "peak", "peak_x", "peak_y"):
+            assert getattr(one, name) == other[name]
+        assert abs(one.mean - other["mean"]) <= 1e-6
+
+
+def test_a_region_as_long_as_a_snake_is_one():
+    snake = np.zeros((201, 201), np.float32)
+    snake[::2] = 1
+    snake[1::4, -1] = snake[3::4, 0] = 1
+    assert [one["area"] for one in regions_of(snake, 0.5)] == [int(snake.sum())]
+
+
+@pytest.mark.parametrize("seed", range(40))
+def test_a_region_of_interest_is_stretched_as_in_the_package(seed, tmp_path):
+    rng = np.random.default_rng(seed)
+    mask = rng.random(rng.integers(1, 40, 2)) < rng.choice([0.02, 0.3])
+    mask.flat[rng.integers(mask.size)] = True
+    Image.fromarray(mask).save(tmp_path / "roi.png")
+    size = tuple(rng.integers(30, 200, 2).tolist())
+    ours, theirs = PictureRoi.of(Roi(mask), size), Spot(Interest.read(tmp_path / "roi.png"), size)
+    assert ours.box == theirs.box and ours.crop_size == theirs.size
+    assert np.array_equal(ours.inside((48, 48)), theirs.inside((48, 48)))
+    for place in rng.integers(0, theirs.size, (4, 2)).tolist():
+        tile = Tile(*place, int(rng.integers(2, 90)))
+        assert ours.touches(tile) == theirs.touches(*tile)
+        if ours.touches(tile):
+            assert np.array_equal(ours.of_tile(tile, 48), theirs.of_tile(*tile, 48))
