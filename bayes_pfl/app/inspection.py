@@ -81,8 +81,8 @@ class Inspected:
     """One file: its result and overlay, or why there is none.
 
     Attributes:
-        near: with a profile, of an image that is flagged or scores high: its most anomalous place
-            next to the most similar one of the references, as the report shows it.
+        near: with a profile, of an image that is labelled anomalous or scores high: its most
+            anomalous place next to the most similar one of the references, as the report shows it.
     """
 
     name: str

@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from bayes_pfl.predict.summary import Summary
 
 MapFormat = Literal["png16", "npy", "none"]
-Zoom = Literal["flagged", "all", "none"]
+Zoom = Literal["anomalous", "all", "none"]
 EngineName = Annotated[
     Literal["local", "ray"],
     Option(help="local: this process. ray: a pool of workers, here or on a cluster."),
@@ -98,7 +98,7 @@ def predict(
     zoom: Annotated[
         Zoom,
         Option(help="Images that the report also gets at full resolution, to zoom into."),
-    ] = "flagged",
+    ] = "anomalous",
     workers: opt.Workers = 0,
     window: opt.Window = None,
     tile: opt.Tile = None,

@@ -34,13 +34,14 @@ class DetailPictures:
     _reading: threading.Lock = field(default_factory=threading.Lock)
 
     def write(
-        self, name: str, item: Decoded, regions: Sequence[Region], flagged: bool
+        self, name: str, item: Decoded, regions: Sequence[Region], striking: bool
     ) -> str | None:
         """Write what is wanted of one image.
 
         Args:
             name: as :func:`bayes_pfl.report.pictures.picture_name` gives it.
-            regions: the most anomalous first; shown if the image is flagged.
+            regions: the most anomalous first.
+            striking: ``worth_a_look`` said so: its regions are shown.
 
         Returns:
             Why something was not written; None if all was.
@@ -51,8 +52,8 @@ class DetailPictures:
         size, preview = item.size, item.preview
         if size is None or preview is None:
             return None
-        shown = regions if flagged else ()
-        whole = self.which == "all" or (flagged and self.which == "flagged")
+        shown = regions if striking else ()
+        whole = self.which == "all" or (striking and self.which == "anomalous")
         whole = whole and max(size) > self.small.side
         if not (shown or whole):
             return None

@@ -254,11 +254,11 @@ class FolderRun:
         row = scored_row(*self.inputs.key(index), name, item, scored, self.rule)
         if scored is None or scored.map is None or item.size is None or row.error:
             return index, row, None
-        near, flagged = None, worth_a_look(scored.score, row.label)
-        if self.settings.report and flagged:
+        near, striking = None, worth_a_look(scored.score, row.label)
+        if self.settings.report and striking:
             near = nearest_normal(self.rule, name, scored.place, item.size, item.roi)
         write = self.output.write_pictures
-        return index, row, pool.submit(write, item, row, scored, near, flagged)
+        return index, row, pool.submit(write, item, row, scored, near, striking)
 
     def _finished(self, block: list[Drawn]) -> list[tuple[int, Row]]:
         """Rows whose pictures are written."""

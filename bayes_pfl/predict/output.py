@@ -152,13 +152,13 @@ class OutputFolder:
         row: Row,
         scored: ScoredImage,
         near: NearestNormal | None = None,
-        flagged: bool = False,
+        striking: bool = False,
     ) -> Row:
         """Write all files of one image that the settings ask for, and find its regions.
 
         Args:
             near: shown in the report.
-            flagged: the report shows its strongest regions, and perhaps all of it.
+            striking: the report shows its strongest regions, and perhaps all of it.
 
         Returns:
             The row with the regions, and with the reason where a file was not written.
@@ -195,7 +195,7 @@ class OutputFolder:
             small = self.small.write(name, item.preview, values, spread, area=area, roi=roi)
             if near is not None:
                 small = small or self.small.write_nearest(name, item.preview, item.size, near)
-            small = small or self.details.write(name, item, row.listed, flagged)
+            small = small or self.details.write(name, item, row.listed, striking)
             reason = reason or small
         return replace(row, error=reason) if reason else row
 

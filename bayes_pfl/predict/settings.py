@@ -17,7 +17,7 @@ from bayes_pfl.support.parsing import short
 
 MapFormat = Literal["png16", "npy", "none"]
 REGION_FORMATS = ("coco", "labelme", "masks")
-Zoom = Literal["flagged", "all", "none"]
+Zoom = Literal["anomalous", "all", "none"]
 MAP_SUFFIX = {"png16": ".png", "npy": ".npy"}
 
 
@@ -35,7 +35,7 @@ class FolderSettings(ScoringSettings):
         overlays: pictures with the heat map.
         overlay_uncertainty: overlays get a third panel, of the uncertainty.
         report: report.html, a page to look through.
-        zoom: of which images the report gets a copy at full resolution: ``flagged`` (those that
+        zoom: of which images the report gets a copy at full resolution: ``anomalous`` (those that
             reach the threshold, or score 0.5 or more), ``all`` or ``none``.
         class_name: what the run used, for its summary; filled in by the run.
 
@@ -51,7 +51,7 @@ class FolderSettings(ScoringSettings):
     overlays: bool = True
     overlay_uncertainty: bool = False
     report: bool = True
-    zoom: Zoom = "flagged"
+    zoom: Zoom = "anomalous"
     class_name: str = ""
 
     def __post_init__(self) -> None:

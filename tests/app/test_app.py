@@ -80,7 +80,7 @@ def part(tiny_model, checkpoint_dir, tmp_path_factory):
     return folder, Inspector(settings)
 
 
-def test_a_flagged_image_is_shown_next_to_what_is_normal(part):
+def test_an_anomalous_image_is_shown_next_to_what_is_normal(part):
     folder, own = part
     paths = [str(folder / name) for name in ("sound.png", "spot.png")]
     sound, spot = own.inspect(

@@ -149,7 +149,7 @@ def test_pictures_and_masks_are_resized_as_everywhere_to_the_bit():
 
 
 @pytest.mark.parametrize("threshold", [0.0, 0.03, 0.5, 0.97, 1.0])
-def test_centred_scores_keep_their_order_and_what_lies_on_the_threshold_is_flagged(threshold):
+def test_centred_scores_keep_their_order_and_what_lies_on_the_threshold_is_anomalous(threshold):
     scores, limit = torch.linspace(0, 1, 501), torch.tensor(threshold)
     moved = centred(scores, limit)
     assert (moved.diff() > 0).all()

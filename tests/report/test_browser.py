@@ -122,7 +122,7 @@ def test_browser_moves_the_threshold_and_counts_follow(opened):
     from selenium.webdriver.common.keys import Keys
 
     driver = opened()
-    # 150 scores k/150: k >= 75 are flagged; of 50 anomalous ones those with k >= 75 are 25.
+    # 150 scores k/150: k >= 75 are NOK; of 50 anomalous ones those with k >= 75 are 25.
     assert counts(driver)[:3] == ["75", "75", "7"]
     assert counts(driver)[3:] == ["50.0% (25 of 50)", "50.0% (50 of 100)", "25"]
     slider = driver.find_element("id", "threshold")

@@ -54,7 +54,7 @@ def test_a_window_holds_its_region_and_lies_in_the_picture(box):
     assert 0 <= top <= box.top and box.bottom <= bottom <= 1000
 
 
-def test_reports_show_the_regions_of_flagged_pictures(tiny_model, tmp_path):
+def test_reports_show_the_regions_of_striking_pictures(tiny_model, tmp_path):
     folder = tmp_path / "in"
     folder.mkdir()
     names = ["large.png", "<b>small.png"]
@@ -70,9 +70,9 @@ def test_reports_show_the_regions_of_flagged_pictures(tiny_model, tmp_path):
     columns = island((tmp_path / "out" / NAME).read_text())["columns"]
     assert all(entry.startswith("data:image/webp") for entry in columns["crops"])
     run(tiny_model, folder, tmp_path / "none", threshold=max(scores.values()) + 1, **options)
-    flagged = {name for name in names if scores[name] >= 0.5}
+    high = {name for name in names if scores[name] >= 0.5}
     shown = {entry.name for entry in read_run(tmp_path / "none").entries if entry.crops}
-    assert shown == flagged
+    assert shown == high
 
 
 def test_of_a_page_too_large_to_be_decoded_its_parts_are_read(tiny_model, tmp_path, monkeypatch):

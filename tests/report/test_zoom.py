@@ -78,13 +78,13 @@ def test_runs_keep_the_pictures_that_are_asked_for(tiny_model, tmp_path):
     for name, size in sizes.items():
         picture(1, size).save(folder / name)
     options = {"report": True, "overlays": False, "threshold": 1.1}
-    wanted = {"all": {"large.png", "<b>middle.png"}, "flagged": set(), "none": set()}
+    wanted = {"all": {"large.png", "<b>middle.png"}, "anomalous": set(), "none": set()}
     for zoom, names in wanted.items():
         run(tiny_model, folder, tmp_path / "out", zoom=zoom, overwrite=True, **options)
         entries = read_run(tmp_path / "out").entries
         with (tmp_path / "out" / "predictions.csv").open(newline="") as file:
             high = {row["path"] for row in csv.DictReader(file) if float(row["score"]) >= 0.5}
-        names = high - {"small.png"} if zoom == "flagged" else names
+        names = high - {"small.png"} if zoom == "anomalous" else names
         assert {entry.name for entry in entries if entry.zoom} == names
         assert {entry.zoom for entry in entries} - {""} == {
             zoom_path(picture_name(n)) for n in names
