@@ -36,6 +36,7 @@ from bayes_pfl.fit.references import (
     fit_references,
 )
 from bayes_pfl.fit.tile_references import fit_tiles, temporary_folder
+from bayes_pfl.support.progress import NullProgress
 
 Mutual = Literal["mutual"]
 OfProfile = Literal["profile"]
@@ -117,7 +118,8 @@ def _with_tiles(
     own = [by_digest[digest] for digest in found.references.digests]
     with temporary_folder() as folder:
         tiles = fit_tiles(
-            scorer, own, cut, class_name, found.references, found.options, Path(folder)
+            *(scorer, own, cut, class_name, found.references, found.options, Path(folder)),
+            NullProgress(),
         )
     return replace(found.references, tiles=tiles.references if tiles else None)
 

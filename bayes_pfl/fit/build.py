@@ -24,6 +24,7 @@ from bayes_pfl.fit.references import FittedReferences
 from bayes_pfl.fit.tile_references import FittedTiles
 from bayes_pfl.model.network import BayesPFLNetwork
 from bayes_pfl.model.scoring import deploy_scores
+from bayes_pfl.support.progress import Progress
 
 
 def build_profile(
@@ -34,6 +35,7 @@ def build_profile(
     class_name: str,
     options: CalibrationOptions,
     checkpoint: str | None,
+    progress: Progress,
 ) -> Profile:
     """The profile of references in their order, with thresholds where there are several.
 
@@ -49,12 +51,14 @@ def build_profile(
     rates = PixelRates()
     scores: list[float] = []
     peaks: list[float] = []
+    progress.start("thresholds", len(own))
     for at in range(len(own)) if several else ():
         score, anomaly_map = _left_out(found, tiles, at)
         scores.append(score)
         roi = own[at].roi
         rates.add(anomaly_map, roi.inside(anomaly_map.shape[:2]) if roi else None)
         peaks.append(float(anomaly_map.max()))
+        progress.advance(1, {})
     rows = zip(
         found.encoded.names,
         found.encoded.digests,

@@ -225,7 +225,7 @@ def _fitted(
     own = [by_digest[digest] for digest in found.encoded.digests]
     with temporary_folder() as folder:
         tiles = _tiles(scorer, found, own, class_name, options, Path(folder), progress)
-        profile = build_profile(model, found, tiles, own, class_name, options, checkpoint)
+        profile = build_profile(model, found, tiles, own, class_name, options, checkpoint, progress)
     return Fitted(profile, [], copies)
 
 
@@ -241,7 +241,6 @@ def _tiles(
     settings = options.tiles(scorer.model)
     if settings is None:
         return None
-    progress.start("tiles", len(own))
     return fit_tiles(
         scorer,
         own,
@@ -250,7 +249,7 @@ def _tiles(
         found.references,
         options.references,
         folder,
-        lambda done: progress.advance(done, {}),
+        progress,
     )
 
 

@@ -9,7 +9,7 @@ Symbols: n references, v tiles of one, N = h*w cells, C channels, K prompt pairs
 from __future__ import annotations
 
 import tempfile
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import NamedTuple
@@ -40,6 +40,7 @@ from bayes_pfl.fit.map_sums import MapSums
 from bayes_pfl.fit.normal_pictures import NormalPicture
 from bayes_pfl.fit.references import LEAST_DISTANCE, LEAST_ODDS, STAND_IN, ReferenceOptions
 from bayes_pfl.model.scoring import deploy_scores, smoothed
+from bayes_pfl.support.progress import Progress
 
 _MORE_PATCHES = 3
 """Patches that are kept of tiles for each that is kept of whole pictures: tiles show more."""
@@ -148,7 +149,7 @@ def fit_tiles(
     references: References,
     options: ReferenceOptions,
     folder: Path,
-    on_done: Callable[[int], None] = lambda done: None,
+    progress: Progress,
 ) -> FittedTiles | None:
     """Send the tiles of references through the model; None where no reference has any.
 
@@ -158,9 +159,9 @@ def fit_tiles(
         references: the whole pictures, in that order.
         folder: for maps and patches, 0.5 MB a tile, while this and :meth:`FittedTiles.left_out`
             run.
-        on_done: called with the number of references done since the last call.
     """
     settings, pictures = references.settings, {}
+    progress.start("tiles", len(own))
     for number, picture in enumerate(own):
         tiling, cuttings = picture.cut(cut)
         if tiling is not None:
@@ -168,11 +169,12 @@ def fit_tiles(
             one = _Picture(number, tiling, picture.size, folder, side, picture.roi)
             pictures[number] = one
             _encode(scorer, one, cuttings, class_name, settings, options.rotations)
-        on_done(1)
+        progress.advance(1, {})
     if not pictures:
         return None
     memory = _memory(pictures, settings, len(own), options.rotations)
     sums: dict[int, tuple[MapSums, MapSums]] = {}
+    progress.start("tiles compared", len(pictures))
     for number, one in pictures.items():
         if len(pictures) > 1:
             one.distances = _distances(memory.without(number), one.kept("patches"), settings)
@@ -181,6 +183,7 @@ def fit_tiles(
         if (known := one.cells_inside(settings.grid)) is not None:
             one.distances = one.distances * known
         sums[number] = _sums_of(one, settings.grid, scorer.sigma)
+        progress.advance(1, {})
     scale = _scale(pictures, sums)
     found = References(settings, memory, scale, references.digests)
     return FittedTiles(found, pictures, sums, scorer.sigma)
