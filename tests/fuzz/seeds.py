@@ -95,10 +95,11 @@ def _lines() -> list[bytes]:
 
 def _questions() -> list[bytes]:
     file = {"path": "/uploads/a.png", "url": "http://127.0.0.1/a.png", "meta": {}}
-    asked = {"data": [[file], "nut", "0.5", "tiny", 3], "fn_index": 0, "session_hash": "a"}
+    asked = {"data": [[file], "nut", "0.5", "tiny", 3, ""], "fn_index": 0, "session_hash": "a"}
     return [
         json.dumps(asked).encode(),
-        json.dumps(asked | {"data": [None, "", "", "", 0]}).encode(),
+        json.dumps(asked | {"data": [None, "", "", "", 0, "part"]}).encode(),
+        json.dumps(asked | {"data": ["part"]}).encode(),
     ]
 
 

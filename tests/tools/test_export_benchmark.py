@@ -4,7 +4,7 @@ import json
 
 from tests.helpers.commands import command
 
-RUNTIMES = ("onnxruntime", "openvino")
+RUNTIMES = ("onnxruntime float32", "openvino float32")
 
 
 def test_it_reports_differences_and_speed_of_each_runtime(checkpoint_dir, tmp_path):

@@ -66,6 +66,7 @@ def prediction(request, tiny_model, pictures, profile, tmp_path):
     """The run, what empties its folder, and a check that it wrote what it does if left alone."""
     out = tmp_path / "out"
     compared = {"words": {}, "profile": {"profile": profile}, "mutual": {"mutual": 9}}
+    threshold = None if request.param == "profile" else 0.5  # it brings its own
 
     def work(resume):
         predict_folder(
@@ -74,7 +75,7 @@ def prediction(request, tiny_model, pictures, profile, tmp_path):
             out,
             class_name="nut",
             resume=resume,
-            settings=FolderSettings(batch_size=3, threshold=0.5, overlays=False),
+            settings=FolderSettings(batch_size=3, threshold=threshold, overlays=False),
             **compared[request.param],
         )
 
@@ -88,7 +89,7 @@ def prediction(request, tiny_model, pictures, profile, tmp_path):
     def check():
         same(files_of(out, "summary.json", JOURNAL), expected)
         again = json.loads((out / "summary.json").read_text())
-        for key in ("resumed", "seconds", "images_per_second"):
+        for key in ("resumed", "seconds", "images_per_second", "finished"):
             again[key] = summary[key]
         assert again == summary
         lines = [json.loads(line) for line in (out / JOURNAL).read_text().splitlines()]

@@ -31,6 +31,7 @@ CONFIG = TrainConfig(
     batch_size=2,
     steps_per_epoch=1,
     validation_samples=1,
+    workers=0,  # values that are not there do not travel between processes
 )
 
 

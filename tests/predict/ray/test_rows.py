@@ -133,7 +133,9 @@ def test_pages_are_rows_and_what_is_passed_over_is_said(
     summary = run_ray(where, tmp_path / "out", resume=True, maps="png16", **options)
     assert (summary.images, summary.resumed, summary.failed) == (7, 3, 1)
     assert [name for name, _ in summary.failures] == ["b.tif, page 2"]
-    assert summary.remarks == [f"{where}: files of kinds that are not read (.npy): 1, first d.npy"]
+    passed_over = f"{where}: files of kinds that are not read (.npy): 1, first d.npy"
+    pages = f"{where}: files of several pages or frames, each an image of its own (6 in all): 2"
+    assert summary.remarks == [passed_over] + [f"{pages}, first a.tif"] * (place == "here")
     keys = [("a.tif", page) for page in range(1, 5)] + [("b.tif", 1), ("b.tif", 2), ("c.png", None)]
     found = sorted(rows_of(tmp_path / "out"), key=lambda row: (row["path"], row["page"] or 0))
     assert [(row["path"], row["page"]) for row in found] == keys
