@@ -86,6 +86,7 @@ def run_app(
         page,
         host,
         place,
+        log_config=None,  # its own would close the handlers of all other packages
         log_level="warning",
         limit_concurrency=_CONNECTIONS,
         timeout_graceful_shutdown=_GRACE,

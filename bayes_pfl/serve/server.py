@@ -76,6 +76,7 @@ def build_server(
     service = Service(settings, load, loaded)
     config = uvicorn.Config(
         asgi_app(service),
+        log_config=None,  # its own would close the handlers of all other packages
         log_level="warning",
         access_log=False,
         server_header=False,

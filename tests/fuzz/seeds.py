@@ -99,7 +99,6 @@ def _questions() -> list[bytes]:
     return [
         json.dumps(asked).encode(),
         json.dumps(asked | {"data": [None, "", "", "", 0, "part"]}).encode(),
-        json.dumps(asked | {"data": ["part"]}).encode(),
     ]
 
 
