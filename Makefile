@@ -67,6 +67,10 @@ lint: setup
 	$(VENV)/bin/lint-imports
 	$(VENV)/bin/mypy
 
+# Where the clone came from, if that is an address of the web: the pages link to it.
+REPO_URL ?= $(shell git remote get-url origin 2>/dev/null | \
+	sed -n 's|^git@\([^:]*\):|https://\1/|; s|\.git$$||; /^https:/p')
+docs: export REPO_URL := $(REPO_URL)
 docs: setup
 	$(VENV)/bin/mkdocs build --strict
 

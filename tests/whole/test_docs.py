@@ -192,7 +192,8 @@ def pages_of(nav):
 
 
 def test_every_page_is_in_the_navigation():
-    nav = yaml.safe_load((ROOT / "mkdocs.yml").read_text(encoding="utf-8"))["nav"]
+    text = (ROOT / "mkdocs.yml").read_text(encoding="utf-8").replace("!ENV", "")
+    nav = yaml.safe_load(text)["nav"]
     listed = list(pages_of(nav))
     assert len(listed) == len(set(listed))
     own = {page.relative_to(DOCS).as_posix() for page in PAGES}
@@ -212,7 +213,7 @@ def site(tmp_path_factory):
     done = subprocess.run(
         [sys.executable, "-m", "mkdocs", "build", "--strict", "--quiet", "--site-dir", folder],
         cwd=ROOT,
-        env={**os.environ, "NO_MKDOCS_2_WARNING": "1"},
+        env={**os.environ, "NO_MKDOCS_2_WARNING": "1", "REPO_URL": "https://example.org/own"},
         capture_output=True,
         text=True,
         timeout=300,
@@ -230,6 +231,10 @@ def test_site_builds_strictly_and_fetches_nothing(site):
         for link in re.findall(r"<link[^>]*>", text):
             assert not re.search(r'href="(?:https?:)?//', link), page
         assert "fonts.g" not in text, page
+
+
+def test_pages_link_to_the_repository(site):
+    assert 'href="https://example.org/own"' in (site / "index.html").read_text(encoding="utf-8")
 
 
 def test_links_out_of_the_docs_lead_to_pages_of_the_site(site):
