@@ -148,8 +148,8 @@ def bar_mark(threshold: float, limits: tuple[float, float]) -> tuple[float, int]
     Returns:
         Its place in [0, 1] from the low end; and -1 or 1 if it lies beyond the low or high end.
 
-    >>> bar_mark(0.5, (0.2, 0.7)), bar_mark(0.9, (0.2, 0.7))
-    ((0.6, 0), (1.0, 1))
+    >>> bar_mark(0.5, (0.0, 1.0)), bar_mark(0.9, (0.2, 0.7))
+    ((0.5, 0), (1.0, 1))
     """
     low, high = limits
     place = (threshold - low) / (high - low)
