@@ -17,8 +17,8 @@ from pathlib import Path
 
 from rich.progress import MofNCompleteColumn, Progress, TaskID, TimeRemainingColumn
 
-from bayes_pfl.config import load_json
 from bayes_pfl.errors import BayesPFLError
+from bayes_pfl.support.typed_json import load_json
 from pretraining import PretrainConfig, pretrain
 
 

@@ -9,12 +9,13 @@ from typing import Any
 
 from torch import Tensor
 
-from bayes_pfl.config import ModelConfig, from_dict
+from bayes_pfl.config import ModelConfig
 from bayes_pfl.errors import CheckpointError
 from bayes_pfl.model.network import BayesPFLNetwork
 from bayes_pfl.support.error_text import one_line
 from bayes_pfl.support.files import raising_not_written, write_atomically
 from bayes_pfl.support.parsing import MAX_CONFIG, read_json, short
+from bayes_pfl.support.typed_json import from_dict
 from bayes_pfl.support.version import __version__
 
 CONFIG_NAME, WEIGHTS_NAME = "config.json", "model.safetensors"

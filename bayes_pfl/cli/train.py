@@ -228,7 +228,8 @@ def _overridden(base: BackboneConfig, given: BackboneConfig) -> BackboneConfig:
 def _train_config(
     config: TrainConfig, stages: dict[str, int | None], settings: dict[str, Any]
 ) -> TrainConfig:
-    from bayes_pfl.config import TrainConfig, from_dict
+    from bayes_pfl.config import TrainConfig
+    from bayes_pfl.support.typed_json import from_dict
 
     patience = stages["patience"]
     for name, epochs in (("stage1", stages["epochs"]), ("stage2", stages["epochs2"])):

@@ -16,7 +16,6 @@ from typing import Any
 import numpy as np
 
 from bayes_pfl.checkpoints.fingerprint import known_fingerprint
-from bayes_pfl.config import from_dict
 from bayes_pfl.data.dicom import Window
 from bayes_pfl.data.tiles import DEFAULT_OVERLAP
 from bayes_pfl.detect.regions import PValues
@@ -27,6 +26,7 @@ from bayes_pfl.model.network import BayesPFLNetwork
 from bayes_pfl.support.differences import differences
 from bayes_pfl.support.files import raising_not_written, write_atomically
 from bayes_pfl.support.parsing import Malformed, read_json
+from bayes_pfl.support.typed_json import from_dict
 
 FORMAT, VERSION = "bayes-pfl calibration", 1
 _MAX_BYTES = 64 * 2**20

@@ -23,7 +23,6 @@ import numpy as np
 from PIL import Image
 from torch import Tensor
 
-from bayes_pfl.config import from_dict
 from bayes_pfl.data.images import read_image, read_mask
 from bayes_pfl.data.roi import Roi
 from bayes_pfl.data.roi_files import FOLDER
@@ -39,6 +38,7 @@ from bayes_pfl.fit.references import ReferenceOptions
 from bayes_pfl.support.error_text import one_line
 from bayes_pfl.support.files import raising_not_written, remove_leftovers, write_atomically
 from bayes_pfl.support.parsing import Malformed, read_json
+from bayes_pfl.support.typed_json import from_dict
 from bayes_pfl.support.version import __version__
 
 FORMAT, VERSION = "bayes-pfl profile", 1

@@ -12,16 +12,9 @@ from typing import Any
 
 from bayes_pfl.checkpoints.authors import AUTHORS_VALIDATION
 from bayes_pfl.clip.weights import EMBEDDED_BACKBONE
-from bayes_pfl.config import (
-    BackboneConfig,
-    FlowConfig,
-    ModelConfig,
-    StageConfig,
-    TrainConfig,
-    from_dict,
-    read_json_config,
-)
+from bayes_pfl.config import BackboneConfig, FlowConfig, ModelConfig, StageConfig, TrainConfig
 from bayes_pfl.errors import ConfigError
+from bayes_pfl.support.typed_json import from_dict, read_json_config
 
 RUN_ENTRIES = (
     *("data", "dataset", "categories", "processes", "init"),

@@ -14,10 +14,11 @@ import torch
 
 from bayes_pfl.checkpoints.format import WEIGHTS_NAME, read_config, read_weights, save_checkpoint
 from bayes_pfl.checkpoints.load import load_learned
-from bayes_pfl.config import ModelConfig, TrainConfig, read_json_config
+from bayes_pfl.config import ModelConfig, TrainConfig
 from bayes_pfl.errors import CheckpointError
 from bayes_pfl.model.network import BayesPFLNetwork
 from bayes_pfl.support.files import raising_not_written, remove_leftovers, write_atomically
+from bayes_pfl.support.typed_json import read_json_config
 from bayes_pfl.train.first_weights import STRUCTURE, check_same_beginning
 from bayes_pfl.train.length import check_length
 from bayes_pfl.train.state import TrainingState

@@ -24,11 +24,10 @@ from bayes_pfl.config import (
     PromptConfig,
     ScoringConfig,
     TrainConfig,
-    from_dict,
-    load_json,
 )
 from bayes_pfl.errors import BackboneError, CheckpointError, ConfigError
 from bayes_pfl.support.files import write_atomically
+from bayes_pfl.support.typed_json import from_dict, load_json
 
 NAMES = ["metal nut", "wood"]
 

@@ -21,7 +21,7 @@ from bayes_pfl.checkpoints.format import read_config, read_weights
 from bayes_pfl.clip.architecture import read_clip_config
 from bayes_pfl.clip.load import load_backbone
 from bayes_pfl.clip.weights import read_state_dict
-from bayes_pfl.config import BackboneConfig, TrainConfig, load_json
+from bayes_pfl.config import BackboneConfig, TrainConfig
 from bayes_pfl.data.cards import load_card
 from bayes_pfl.data.image_files import find_images
 from bayes_pfl.data.images import read_image, read_mask
@@ -32,6 +32,7 @@ from bayes_pfl.data.sources import read_source
 from bayes_pfl.errors import BayesPFLError
 from bayes_pfl.support.asgi import Refused
 from bayes_pfl.support.parsing import short
+from bayes_pfl.support.typed_json import load_json
 from tests.fuzz.command_line import run_line
 
 MAX_SECONDS = 10.0

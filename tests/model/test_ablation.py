@@ -10,10 +10,11 @@ import torch
 
 from bayes_pfl.checkpoints.format import read_config
 from bayes_pfl.checkpoints.load import build_model, load_checkpoint
-from bayes_pfl.config import AblationConfig, ModelConfig, from_dict
+from bayes_pfl.config import AblationConfig, ModelConfig
 from bayes_pfl.model.objective import TrainingBatch, training_losses
 from bayes_pfl.model.sampling import PromptNoise
 from bayes_pfl.rendering import TRAIN_CATEGORIES, write_mvtec_tree
+from bayes_pfl.support.typed_json import from_dict
 from tests.helpers.commands import command
 
 PARTS = ("flow", "specific", "agnostic", "attention")

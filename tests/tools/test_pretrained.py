@@ -9,7 +9,8 @@ import pytest
 from typer.main import get_command
 
 from bayes_pfl.cli.main import app
-from bayes_pfl.config import TrainConfig, load_json
+from bayes_pfl.config import TrainConfig
+from bayes_pfl.support.typed_json import load_json
 from pretraining import PretrainConfig
 from tests.helpers.commands import load_script
 from tests.helpers.paths import ROOT

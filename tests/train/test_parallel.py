@@ -17,10 +17,11 @@ import pytest
 import torch
 
 from bayes_pfl.checkpoints.load import load_checkpoint
-from bayes_pfl.config import BackboneConfig, StageConfig, TrainConfig, from_dict
+from bayes_pfl.config import BackboneConfig, StageConfig, TrainConfig
 from bayes_pfl.errors import ConfigError, DataError
 from bayes_pfl.model.losses import PixelSums, dice_loss, focal_loss, pixel_sums
 from bayes_pfl.rendering import TRAIN_CATEGORIES, write_mvtec_tree
+from bayes_pfl.support.typed_json import from_dict
 from bayes_pfl.train.batches import TrainingBatches
 from bayes_pfl.train.devices import count_processes
 from bayes_pfl.train.feature_cache import FeatureCache

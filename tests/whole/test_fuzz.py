@@ -16,11 +16,12 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from bayes_pfl.clip.architecture import model_cfg_of
-from bayes_pfl.config import ModelConfig, TrainConfig, from_dict
+from bayes_pfl.config import ModelConfig, TrainConfig
 from bayes_pfl.data.card_schema import parse_card
 from bayes_pfl.data.polygons import read_polygons
 from bayes_pfl.errors import BackboneError, BayesPFLError
 from bayes_pfl.support.parsing import Malformed, parse_json, parse_yaml, short
+from bayes_pfl.support.typed_json import from_dict
 from tests.fuzz.seeds import seeds
 from tests.fuzz.targets import MAX_MESSAGE, TARGETS, examine
 from tests.helpers.paths import DATA
