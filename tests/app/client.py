@@ -18,23 +18,10 @@ import pytest
 
 from bayes_pfl.app import server as app_module
 from bayes_pfl.app.inspection import Inspector
+from tests.helpers.answers import Answer
 
 JSON = {"Content-Type": "application/json"}
 META = {"_type": "gradio.FileData"}
-
-
-@dataclass(frozen=True)
-class Answer:
-    """A response."""
-
-    status: int
-    body: bytes
-    headers: dict[str, str]
-
-    @property
-    def detail(self) -> str:
-        """Why a request was refused."""
-        return str(json.loads(self.body)["detail"])
 
 
 @dataclass(frozen=True)

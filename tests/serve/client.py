@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import http.client
-import json
 import threading
 import time
 from collections.abc import Callable, Iterator, Sequence
@@ -20,6 +19,7 @@ from bayes_pfl.fit.decision import Decision
 from bayes_pfl.serve.server import address_of, build_server
 from bayes_pfl.serve.settings import ServeSettings
 from bayes_pfl.support.ports import bound_socket
+from tests.helpers.answers import Answer
 
 
 class Greys:
@@ -53,23 +53,6 @@ class Greys:
             *(self.class_name, (width, height)),
             label=verdict.label,
         )
-
-
-@dataclass(frozen=True)
-class Answer:
-    """A response."""
-
-    status: int
-    body: bytes
-    headers: dict[str, str]
-
-    @property
-    def json(self) -> Any:
-        return json.loads(self.body)
-
-    @property
-    def detail(self) -> str:
-        return str(self.json["detail"])
 
 
 @dataclass(frozen=True)
