@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -124,19 +125,12 @@ def fit(
             raise ConfigError(
                 "--update keeps the class name and the settings of the profile: leave them out"
             )
-        known, out, name = before.settings, update or out, before.class_name
+        out, name = update or out, before.class_name
+        scoring = replace(before.scoring(), batch_size=batch_size, workers=workers)
         options = FitOptions(
+            **vars(scoring),
             fpr=before.fpr if fpr is None else fpr,
             pixel_fpr=before.pixel_fpr if pixel_fpr is None and fpr is None else pixel_fpr,
-            samples=known.samples,
-            precision=known.precision,
-            seed=known.seed,
-            window=known.window,
-            tile=known.tile,
-            overlap=known.overlap,
-            roi=before.roi,
-            batch_size=batch_size,
-            workers=workers,
             keep_outliers=keep_outliers,
             rotations=before.options.rotations,
             aligned=before.options.aligned,
