@@ -93,10 +93,6 @@ class Calibration:
         if faults := list(_faults(self)):
             raise ConfigError("; ".join(faults))
 
-    def p_value(self, score: float) -> float:
-        """Share of normal images that score this or more, in (0, 1]: ``conformal.p_values``."""
-        return float(p_values(self.scores, np.array([score]))[0])
-
     @property
     def peak_p_values(self) -> PValues | None:
         """From peaks of regions to their p-values; None in files of earlier versions.

@@ -21,6 +21,7 @@ from bayes_pfl.detect.results import NearestNormal, cell_box
 from bayes_pfl.detect.settings import ScoringSettings
 from bayes_pfl.errors import ConfigError
 from bayes_pfl.fit.calibration import Calibration, load_calibration, settings_of
+from bayes_pfl.fit.conformal import p_values
 from bayes_pfl.fit.profile import Profile, ProfileLike
 from bayes_pfl.fit.profile_files import load_profile
 from bayes_pfl.fit.review import needs_review
@@ -116,13 +117,25 @@ class Decision:
 
     def verdict(self, score: float) -> Verdict:
         """Judge a score."""
-        if self.threshold is None:
-            return Verdict()
-        label = int(reaches(score, self.threshold))
-        if self.calibration is None:
-            return Verdict(label)
-        p_value = self.calibration.p_value(score)
-        return Verdict(label, needs_review(label, p_value), p_value)
+        known = self.calibration
+        return verdict_of(score, self.threshold, known.scores if known else None)
+
+
+def verdict_of(
+    score: float, threshold: float | None, normal_scores: Sequence[float] | None
+) -> Verdict:
+    """Judge a score by a threshold and, where they are known, by the scores of normal images.
+
+    Args:
+        normal_scores: in rising order.
+    """
+    if threshold is None:
+        return Verdict()
+    label = int(reaches(score, threshold))
+    if not normal_scores:
+        return Verdict(label)
+    p_value = float(p_values(normal_scores, np.array([score]))[0])
+    return Verdict(label, needs_review(label, p_value), p_value)
 
 
 def resolve_decision(

@@ -24,9 +24,8 @@ from bayes_pfl.detect.settings import ScoringSettings
 from bayes_pfl.errors import ConfigError
 from bayes_pfl.export.standalone.detector import Detector, Refused
 from bayes_pfl.fit.conformal import p_values
-from bayes_pfl.fit.decision import Decision, Verdict
+from bayes_pfl.fit.decision import Decision, verdict_of
 from bayes_pfl.fit.profile import Profile
-from bayes_pfl.fit.review import needs_review
 from bayes_pfl.model.network import BayesPFLNetwork
 from bayes_pfl.predict.images import Predictor
 
@@ -164,10 +163,7 @@ class ServedExport:
         """With the verdict of the export's thresholds."""
         numbers, values = scored
         names = ("score", "text_score", "map_score", "uncertainty", "words_score", "memory_score")
-        verdict = self.rule.verdict(numbers["score"])
-        if self.scores and verdict.label is not None:
-            p_value = float(p_values(self.scores, np.array([numbers["score"]]))[0])
-            verdict = Verdict(verdict.label, needs_review(verdict.label, p_value), p_value)
+        verdict = verdict_of(numbers["score"], self.rule.threshold, self.scores)
         return AnomalyResult(
             **{name: numbers.get(name) for name in names},  # type: ignore[arg-type]
             **verdict._asdict(),
