@@ -103,9 +103,8 @@ class _Tree:
             places = [hit for place in places for hit in self._step(*place, part)]
         for place in places:
             for path, values in self._step(*place, last):
-                if (
-                    is_image_name(path.name) and not path.is_dir()
-                ):  # pipes, dead links: reported later
+                # Pipes and dead links too: they are reported later.
+                if is_image_name(path.name) and not path.is_dir():
                     yield path, values
 
     def stop(self, pattern: str) -> tuple[Path, str]:
