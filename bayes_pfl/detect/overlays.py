@@ -91,7 +91,8 @@ def overlay(
     if threshold is not None:
         rings = mark_regions(heat, values >= threshold if area is None else area)
         small = ", small parts in rings" if rings else ""
-        legend.append((f"map at or above {threshold:.3g}{small}", LIMIT_LINE))
+        what = "map" if area is None else "regions"
+        legend.append((f"{what} at or above {threshold:.3g}{small}", LIMIT_LINE))
     body = _joined(Image.fromarray(picture), Image.fromarray(heat), gap, stacked)
     body = _with_colour_bar(body, points, limits, threshold)
     if uncertainty is not None:

@@ -1,5 +1,9 @@
 """Regions: the connected parts of an anomaly map at or above a threshold, each with its figures.
 
+Two thresholds may be known: a low one that says how far a region reaches, and a high one that its
+peak must reach (hysteresis, as in Canny's edge detector, 1986). A low one alone finds parts of
+normal pictures, where by its definition some pixels lie above it.
+
 Symbols: H×W pixels of the map, n regions.
 """
 
@@ -62,6 +66,7 @@ class RegionRule:
         threshold: of the map; pixels at or above it belong to regions.
         min_area: regions of fewer pixels are left out.
         p_values: of peaks; None where no normal pictures are known.
+        region_threshold: regions whose peak is lower are left out; None for all.
 
     Raises:
         ConfigError: a threshold that is no number, or an area below 1.
@@ -70,6 +75,7 @@ class RegionRule:
     threshold: float
     min_area: int = 1
     p_values: PValues | None = None
+    region_threshold: float | None = None
 
     def __post_init__(self) -> None:
         value = self.threshold
@@ -77,6 +83,11 @@ class RegionRule:
         if not number or not np.isfinite(value):
             raise ConfigError(f"threshold = {value!r}: give a value of the map, such as 0.5")
         check_whole("min_area", self.min_area, 1)
+
+    def keeps(self, area: int, peak: float) -> bool:
+        """Whether a region of this area, in pixels, and with this peak counts."""
+        limit = self.region_threshold
+        return area >= self.min_area and (limit is None or peak >= limit)
 
 
 @dataclass(frozen=True, eq=False)
@@ -134,11 +145,12 @@ def find_regions(anomaly_map: np.ndarray, rule: RegionRule) -> FoundRegions:
     rare = rule.p_values(peaks) if rule.p_values else None
     found = []
     for at, (x, y, w, h, pixels) in enumerate(stats.tolist()):
-        if at and pixels >= rule.min_area:
+        peak = float(peaks[at])
+        if at and rule.keeps(pixels, peak):
             row, column = divmod(int(places[at]), wide)
             box = Box(x + left, y + top, x + w + left, y + h + top)
             p_value = None if rare is None else float(rare[at])
-            peak, mean = float(peaks[at]), float(means[at])
+            mean = float(means[at])
             one = Region(pixels, box, peak, column + left, row + top, mean, p_value)
             found.append((at, one))
     found.sort(key=lambda entry: (-entry[1].peak, entry[1].box))

@@ -78,6 +78,8 @@ class AnomalyResult:
         image: the picture, mode RGB, for images from memory; files are read again when needed.
         map_range: map values at the two ends of the overlay's colours, as the checkpoint says.
         map_threshold: of the map, from the calibration; None without one.
+        region_threshold: regions at or above ``map_threshold`` whose peak is lower are left out,
+            because normal pictures have such, too; None for all.
         window: (centre, width) with which a DICOM file was read; None for its own.
         min_area: regions of fewer pixels are left out of :attr:`regions`.
         peak_p_values: from peaks of regions to p-values; None where no normal pictures are known.
@@ -100,6 +102,7 @@ class AnomalyResult:
     image: Image.Image | None = field(default=None, repr=False)
     map_range: tuple[float, float] = field(default=(0.0, 1.0), repr=False)
     map_threshold: float | None = field(default=None, repr=False)
+    region_threshold: float | None = field(default=None, repr=False)
     words_score: float | None = None
     memory_score: float | None = None
     nearest_normal: NearestNormal | None = field(default=None, repr=False)
@@ -110,7 +113,8 @@ class AnomalyResult:
 
     @cached_property
     def regions(self) -> tuple[Region, ...] | None:
-        """The connected regions at or above ``map_threshold``, the most anomalous first.
+        """The connected regions at or above ``map_threshold`` with a peak of ``region_threshold``
+        at least, the most anomalous first.
 
         Found when first asked for; None where no pixel threshold is known. With another
         threshold: :meth:`boxes`.
@@ -143,10 +147,10 @@ class AnomalyResult:
         }
 
     def mask(self, threshold: float | None = None) -> np.ndarray:
-        """Where the map is at or above a threshold, in regions of ``min_area`` pixels at least.
+        """The pixels of :attr:`regions`, or of all regions of ``min_area`` pixels at least.
 
         Args:
-            threshold: of the map; None for the profile's.
+            threshold: of the map, for all regions at or above it; None for the profile's.
 
         Returns:
             bool (H, W).
@@ -190,8 +194,8 @@ class AnomalyResult:
         """The image and its map side by side, with a colour bar.
 
         Args:
-            threshold: of the map, not of the score; the regions at or above it are outlined. None
-                for the calibration's, if there was one.
+            threshold: of the map, not of the score; all regions at or above it are outlined. None
+                for :attr:`regions`, if the run had a calibration.
             mask: bool (h, w), the true anomalous area, outlined too.
             title: None for the path.
             limits: map values at the two ends of the colours; None for the checkpoint's.
@@ -208,7 +212,7 @@ class AnomalyResult:
         limit = self.map_threshold if threshold is None else threshold
         area = None
         if limit is not None:
-            area = find_regions(self.anomaly_map, self._rule(limit, self.min_area)).mask()
+            area = self.mask(threshold)
         side = max_side or MAX_SIDE
         return overlay(
             self._picture(),
@@ -230,7 +234,7 @@ class AnomalyResult:
         Outer outlines alone: holes have none. Pixels that touch at a corner are one region.
 
         Args:
-            threshold: None for the calibration's.
+            threshold: None for the calibration's, and the regions that it keeps.
 
         Returns:
             int32 (n, 2) each: x and y of the region's border pixels, in pixels of the image.
@@ -238,8 +242,7 @@ class AnomalyResult:
         Raises:
             ConfigError: no threshold is known, or it is no number.
         """
-        limit = self._rule(threshold, 1).threshold
-        area = (self.anomaly_map >= limit).astype(np.uint8)
+        area = find_regions(self.anomaly_map, self._rule(threshold, 1)).mask()
         found, _ = cv2.findContours(area, cv2.RETR_EXTERNAL, cv2.CHAIN_APPROX_NONE)
         lines = [line[:, 0].astype(np.int32) for line in found]
         return sorted(lines, key=lambda line: -cv2.contourArea(line))
@@ -248,7 +251,7 @@ class AnomalyResult:
         """Rectangles (left, top, right, bottom) around these regions, the most anomalous first.
 
         Args:
-            threshold: of the map; None for the calibration's.
+            threshold: of the map; None for the calibration's, and the regions that it keeps.
             min_area: regions of fewer pixels are left out.
 
         Raises:
@@ -322,10 +325,11 @@ class AnomalyResult:
         return f"<div>{picture}<table>{cells}</table></div>"
 
     def _rule(self, threshold: float | None, min_area: int) -> RegionRule:
-        known = self.map_threshold if threshold is None else threshold
-        if known is None:
+        if threshold is not None:
+            return RegionRule(threshold, min_area, self.peak_p_values)
+        if self.map_threshold is None:
             raise ConfigError("no pixel threshold is known: give one, or predict with a profile")
-        return RegionRule(known, min_area, self.peak_p_values)
+        return RegionRule(self.map_threshold, min_area, self.peak_p_values, self.region_threshold)
 
     def _picture(self) -> Image.Image:
         if self.image is not None:

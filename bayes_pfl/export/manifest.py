@@ -63,6 +63,7 @@ def description(
         "outputs": list(graph.outputs),
         "threshold": rule.threshold,
         "map_threshold": rule.map_threshold,
+        "region_threshold": rule.region_threshold,
         "review_p": REVIEW_P,
         "normal_scores": known.scores if known else None,
         "normal_peaks": known.peaks if known else None,

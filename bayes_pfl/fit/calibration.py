@@ -21,7 +21,8 @@ from bayes_pfl.data.tiles import DEFAULT_OVERLAP
 from bayes_pfl.detect.regions import PValues
 from bayes_pfl.detect.settings import ScoringSettings
 from bayes_pfl.errors import ConfigError
-from bayes_pfl.fit.conformal import p_values, score_threshold
+from bayes_pfl.fit.conformal import p_values, score_threshold, smallest_rate
+from bayes_pfl.fit.review import REVIEW_P
 from bayes_pfl.model.network import BayesPFLNetwork
 from bayes_pfl.support.differences import differences
 from bayes_pfl.support.files import raising_not_written, write_atomically
@@ -102,10 +103,22 @@ class Calibration:
         """
         return partial(p_values, self.peaks) if self.peaks else None
 
+    @property
+    def region_threshold(self) -> float | None:
+        """What the peak of a region must reach; None in files of earlier versions."""
+        return score_threshold(self.peaks, self.region_rate) if self.peaks else None
+
+    @property
+    def region_rate(self) -> float:
+        """A new normal picture has a region whose peak reaches ``region_threshold`` with at most
+        this probability: that of a review, or the lowest that so few pictures can guarantee."""
+        return max(REVIEW_P, self.fpr, smallest_rate(self.n))
+
     def summary_dict(self) -> dict[str, Any]:
         """Everything but the scores and peaks, for summaries."""
         left_out = ("scores", "peaks")
-        return {name: value for name, value in asdict(self).items() if name not in left_out}
+        known = {name: value for name, value in asdict(self).items() if name not in left_out}
+        return known | {"region_threshold": self.region_threshold}
 
     def check(self, model: BayesPFLNetwork, settings: CalibratedSettings) -> None:
         """Refuse a run whose scores are not comparable.

@@ -76,6 +76,8 @@ class Decision:
     Attributes:
         threshold: of the score.
         map_threshold: of the map; pixels at or above it belong to regions, and are outlined.
+        region_threshold: of the map; regions whose peak is lower are left out. None for all, as
+            where the user gave the map's threshold.
         profile: brings references, and perhaps the calibration.
         references: by class name, what images are compared with; empty for words alone.
         compared_with: what that is, in words; "" for words alone.
@@ -92,6 +94,7 @@ class Decision:
     references: Mapping[str, References] = field(default_factory=dict)
     compared_with: str = ""
     pictures: Mapping[str, ReferencePictures] = field(default_factory=dict)
+    region_threshold: float | None = None
 
     def __post_init__(self) -> None:
         for name in ("threshold", "map_threshold"):
@@ -104,7 +107,7 @@ class Decision:
         """What counts as a region of a map; None without a threshold of it."""
         if self.map_threshold is None:
             return None
-        return RegionRule(self.map_threshold, min_area, self.peak_p_values)
+        return RegionRule(self.map_threshold, min_area, self.peak_p_values, self.region_threshold)
 
     @property
     def peak_p_values(self) -> PValues | None:
@@ -179,8 +182,8 @@ def resolve_decision(
     if not isinstance(calibration, Calibration):
         calibration = load_calibration(calibration)
     calibration.check(model, settings_of(model, class_name, settings))
-    limit = calibration.pixel_threshold if map_threshold is None else map_threshold
-    return Decision(calibration.threshold, limit, calibration)
+    low, high = _of_map(calibration, map_threshold)
+    return Decision(calibration.threshold, low, calibration, region_threshold=high)
 
 
 def _by_profile(
@@ -214,8 +217,15 @@ def _by_profile(
         raise ConfigError(
             f"threshold = {threshold} with a profile, which brings its own: leave one of them out"
         )
-    limit = known.pixel_threshold if map_threshold is None else map_threshold
-    return Decision(known.threshold, limit, known, found, references, compared, pictures)
+    low, high = _of_map(known, map_threshold)
+    return Decision(known.threshold, low, known, found, references, compared, pictures, high)
+
+
+def _of_map(known: Calibration, map_threshold: float | None) -> tuple[float, float | None]:
+    """Thresholds of the map and of regions: the calibration's; or the user's, and all regions."""
+    if map_threshold is not None:
+        return map_threshold, None
+    return known.pixel_threshold, known.region_threshold
 
 
 def worth_a_look(score: float, label: int | None) -> bool:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from bayes_pfl.data.roi_files import FOLDER
 from bayes_pfl.detect.references import References
+from bayes_pfl.fit.calibration import Calibration
 from bayes_pfl.fit.profile import Profile
 from bayes_pfl.fit.threshold_cost import ThresholdCost
 
@@ -95,8 +96,17 @@ def _thresholds(profile: Profile) -> list[str]:
     return [
         f"Threshold {found.threshold:.4f}: at most {found.fpr:g} of normal pictures reach it. "
         f"Pixel threshold {found.pixel_threshold:.4f}: at most {found.pixel_fpr:g} of their "
-        "pixels."
+        "pixels." + _regions(found)
     ]
+
+
+def _regions(found: Calibration) -> str:
+    if found.region_threshold is None:
+        return ""
+    return (
+        f" Regions above it are shown where their peak reaches {found.region_threshold:.4f}: at "
+        f"most {found.region_rate:g} of normal pictures have one."
+    )
 
 
 def _cost(profile: Profile) -> list[str]:

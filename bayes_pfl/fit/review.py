@@ -7,7 +7,7 @@ the table.
 from __future__ import annotations
 
 REVIEW_P = 0.25
-"""Highest p-value of an image to review."""
+"""Highest p-value of an image to review, and of a region to show."""
 
 
 def needs_review(label: int, p_value: float) -> bool:

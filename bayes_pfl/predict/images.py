@@ -171,6 +171,7 @@ class Predictor:
             image=item.image,
             map_range=rule.map_range(self.scorer.model),
             map_threshold=rule.map_threshold,
+            region_threshold=rule.region_threshold,
             nearest_normal=nearest_normal(rule, class_name, scores.place, item.size, roi),
             window=self.scorer.settings.window,
             min_area=self.min_area,

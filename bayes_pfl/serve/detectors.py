@@ -145,8 +145,13 @@ class ServedExport:
         self.batch_size, self.min_area = batch_size, min_area
         window = known["settings"].get("window")
         self.window: Window | None = None if window is None else (window[0], window[1])
-        limit = known["map_threshold"] if map_threshold is None else map_threshold
-        self.rule = Decision(known["threshold"], limit, compared_with=known["compared_with"])
+        own = map_threshold is None
+        self.rule = Decision(
+            known["threshold"],
+            known["map_threshold"] if own else map_threshold,
+            compared_with=known["compared_with"],
+            region_threshold=known.get("region_threshold") if own else None,
+        )
         self.scores, self.peaks = known["normal_scores"], known.get("normal_peaks")
 
     def load(self, picture: Image.Image) -> Image.Image:
@@ -173,6 +178,7 @@ class ServedExport:
             class_name=self.class_name,
             size=loaded.size,
             map_threshold=self.rule.map_threshold,
+            region_threshold=self.rule.region_threshold,
             min_area=self.min_area,
             peak_p_values=partial(p_values, self.peaks) if self.peaks else None,
         )

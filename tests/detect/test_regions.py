@@ -69,6 +69,30 @@ def test_a_result_has_regions_where_a_threshold_of_the_map_is_known():
     assert replace(known, map_threshold=0.95).regions == ()
 
 
+def test_regions_whose_peak_is_too_low_are_left_out_unless_a_threshold_is_given():
+    known = replace(of_map(two_regions()), map_threshold=0.5, region_threshold=0.7)
+    assert [one.area for one in known.regions] == [12]
+    assert known.mask().sum() == 12 and len(known.boxes()) == len(known.contours()) == 1
+    assert known.mask(0.5).sum() == 212 and len(known.boxes(0.5)) == len(known.contours(0.5)) == 2
+    assert replace(known, region_threshold=float(np.float32(0.9))).regions == known.regions
+
+
+def test_few_new_normal_pictures_have_regions(tiny_model):
+    normals = [picture(seed, (64, 40)) for seed in range(20)]
+    known = calibrate(tiny_model, normals, "nut", CalibrationOptions(keep_outliers=True))
+    assert known.region_threshold == np.nextafter(known.peaks[-5], 2)  # 5/21 is at most a quarter
+    assert known.summary_dict()["region_threshold"] == known.region_threshold
+    results = tiny_model.predict(normals, "nut", calibration=known)
+    for result in results:
+        everything = find_regions(
+            result.anomaly_map, RegionRule(result.map_threshold, p_values=known.peak_p_values)
+        ).regions
+        assert result.regions == tuple(one for one in everything if one.p_value <= 0.25)
+    assert 0 < sum(bool(result.regions) for result in results) <= 4
+    older = replace(known, peaks=())
+    assert older.region_threshold is None
+
+
 def test_p_values_count_the_normal_pictures_whose_peak_is_as_high(tiny_model):
     normals = [picture(seed, (64, 40)) for seed in range(20)]
     known = calibrate(tiny_model, normals, "nut", CalibrationOptions(keep_outliers=True))

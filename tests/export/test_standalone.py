@@ -17,9 +17,10 @@ def test_regions_are_those_of_the_package(seed):
     values = rng.random(rng.integers(1, 50, 2)).astype(np.float32)
     values = np.round(values, 1 if seed % 3 else 6)  # of equal peaks the first counts
     threshold = float(rng.random())
+    least_peak = None if seed % 2 else (1 + threshold) / 2
     ours, theirs = (
-        find_regions(values, RegionRule(threshold)).regions,
-        regions_of(values, threshold),
+        find_regions(values, RegionRule(threshold, region_threshold=least_peak)).regions,
+        regions_of(values, threshold, least_peak),
     )
     assert len(ours) == len(theirs)
     for one, other in zip(ours, theirs, strict=True):

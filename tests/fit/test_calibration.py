@@ -91,7 +91,7 @@ def test_prediction_takes_thresholds_and_p_values_from_it(tiny_model, normals, c
             reached = sum(score >= result.score for score in calibration.scores)
             assert result.p_value == (1 + reached) / (COUNT + 1)
             assert result.map_threshold == calibration.pixel_threshold
-            assert len(result.contours()) == len(result.contours(calibration.pixel_threshold))
+            assert len(result.contours()) <= len(result.contours(calibration.pixel_threshold))
     assert sum(r.label for r in tiny_model.predict(normals, NAME, calibration=calibration)) <= 2
 
 
@@ -111,6 +111,21 @@ def test_folders_are_labelled_by_it(tiny_model, calibration, stored, tmp_path):
     kept = json.loads((tmp_path / "o/summary.json").read_text())
     assert kept["calibration"]["threshold"] == kept["settings"]["threshold"]
     assert kept["settings"]["map_threshold"] == calibration.pixel_threshold
+    listed = rows_of(tmp_path / "o", "regions.csv")
+    assert sum(int(row["regions"]) for row in rows) == len(listed)
+    assert all(float(row["p_value"]) <= 0.25 for row in listed)
+    limit = calibration.pixel_threshold
+    again = predict_folder(
+        tiny_model,
+        folder,
+        tmp_path / "all",
+        calibration=stored,
+        **arguments(map_threshold=limit, **options),
+    )
+    assert again.anomalous == summary.anomalous
+    everything = rows_of(tmp_path / "all", "regions.csv")
+    assert any(float(row["p_value"]) > 0.25 for row in everything)
+    assert [row for row in everything if float(row["p_value"]) <= 0.25] == listed
     assert "scores" not in kept["calibration"]
 
 

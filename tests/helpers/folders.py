@@ -11,8 +11,8 @@ from bayes_pfl.predict.folder import predict_folder
 from bayes_pfl.predict.settings import FolderSettings
 
 
-def rows_of(out):
-    path = Path(out, "predictions.csv")
+def rows_of(out, table="predictions.csv"):
+    path = Path(out, table)
     with path.open(encoding="utf-8", errors="surrogateescape", newline="") as file:
         return list(csv.DictReader(file))
 

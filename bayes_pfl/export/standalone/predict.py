@@ -100,7 +100,8 @@ def _finished(
         ends = {"score_low": numbers["low"], "score_high": numbers["high"]}
         found = {**numbers, **ends, **row, **verdict(detector.manifest, numbers)}
         if (threshold := detector.manifest["map_threshold"]) is not None:
-            found["listed"] = regions_of(values, threshold)
+            least_peak = detector.manifest.get("region_threshold")
+            found["listed"] = regions_of(values, threshold, least_peak)
             found["regions"] = len(found["listed"])
         yield found
 

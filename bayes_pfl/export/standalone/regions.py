@@ -22,8 +22,14 @@ MOST = 1_000
 """Regions of a picture that are listed, the most anomalous."""
 
 
-def regions_of(values: np.ndarray, threshold: float) -> list[dict[str, Any]]:
-    """The regions of a map, float32 (H, W), by falling peak; pixels that touch are connected."""
+def regions_of(
+    values: np.ndarray, threshold: float, least_peak: float | None = None
+) -> list[dict[str, Any]]:
+    """The regions of a map, float32 (H, W), by falling peak; pixels that touch are connected.
+
+    Args:
+        least_peak: regions with a lower peak are left out.
+    """
     reached = values >= threshold
     if not reached.any():
         return []
@@ -49,6 +55,8 @@ def regions_of(values: np.ndarray, threshold: float) -> list[dict[str, Any]]:
         dict(zip(COLUMNS[3:], entry, strict=False))
         for entry in zip(*(column.tolist() for column in columns), strict=True)
     ]
+    if least_peak is not None:
+        found = [one for one in found if one["peak"] >= least_peak]
     return sorted(found, key=lambda one: (-one["peak"], *(one[x] for x in COLUMNS[3:7])))
 
 
