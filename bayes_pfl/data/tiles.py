@@ -214,15 +214,32 @@ class BlendedMap:
 def add_whole(values: np.ndarray, whole: np.ndarray, sigma: float) -> None:
     """Raise the map of the tiles, float32 (H, W), where the view of the whole says more.
 
-    A fault that the tiles find is a blur in the small view of the whole: within its blur the map
-    stays as the tiles drew it.
+    A fault that the tiles find is a blur in the small view of the whole, and has a halo there, from
+    pixels that see it from afar. So a place of that view adds nothing if it is as high as the tiles
+    are within the blur of a fault, or hangs together with such a place by values no lower.
 
     Args:
         whole: map of that view, float32 (S, S).
         sigma: of its smoothing, in its pixels.
     """
-    explained = cv2.dilate(_highest(values, whole.shape[0]), blur_disc(sigma))
+    seen = cv2.dilate(_highest(values, whole.shape[0]), blur_disc(sigma))
+    explained = _grown(np.minimum(seen, whole), whole)
     raise_to(values, np.where(whole > explained, whole, np.float32(0)))
+
+
+def _grown(marker: np.ndarray, within: np.ndarray) -> np.ndarray:
+    """The highest level at which each pixel hangs together with the marker, float32 (S, S): a
+    morphological reconstruction by dilation (Vincent 1993), pixels that touch being neighbours.
+
+    Args:
+        within: nowhere below the marker.
+    """
+    square = np.ones((3, 3), np.uint8)
+    while True:
+        wider: np.ndarray = np.minimum(cv2.dilate(marker, square), within)
+        if np.array_equal(wider, marker):
+            return marker
+        marker = wider
 
 
 def blur_disc(sigma: float) -> np.ndarray:

@@ -14,11 +14,13 @@ from bayes_pfl.data.tiles import (
     Tiling,
     add_whole,
     auto_tiling,
+    blur_disc,
     cut,
     raise_to,
     tiles_of,
 )
 from bayes_pfl.errors import ConfigError
+from bayes_pfl.export.standalone.detector import raise_by_whole
 
 lengths = st.integers(1, 900)
 tilings = st.builds(Tiling, st.integers(32, 300), st.floats(0, 0.75))
@@ -96,6 +98,32 @@ def test_the_whole_adds_what_the_tiles_do_not_see():
     add_whole(values, whole, sigma=1.5)
     assert values[30, 40] == np.float32(0.8) and (values[:70] > 0).sum() == 1
     assert values[90, 100] == pytest.approx(0.4)
+
+
+def test_a_halo_of_what_the_tiles_see_adds_nothing():
+    values = np.zeros((160, 160), np.float32)
+    values[20, 20] = 0.8  # what the tiles see
+    whole = np.zeros((40, 40), np.float32)
+    whole[3:8, 3:8] = 0.6  # the same, blurred,
+    whole[5, 8:30] = 0.5  # with a streak far beyond the blur,
+    whole[5, 30:34] = 0.3
+    whole[5, 34:38] = 0.45  # at the end of which something else is seen, as a dip says
+    add_whole(values, whole, sigma=1)
+    assert (values[:, :130] > 0).sum() == 1 and values[20, 20] == np.float32(0.8)
+    assert values[22, 144] == pytest.approx(0.45 * 7 / 8)
+
+
+def test_exports_raise_a_map_in_the_same_way():
+    rng = np.random.default_rng(0)
+    for _ in range(5):
+        whole = cv2.GaussianBlur(rng.random((48, 48), np.float32), (0, 0), 3)
+        whole = (whole - whole.min()) / np.ptp(whole)
+        tiles = cv2.GaussianBlur(rng.random((90, 130), np.float32), (0, 0), 2) / 2
+        ours, theirs = tiles.copy(), tiles.copy()
+        add_whole(ours, whole, 1.5)
+        raise_by_whole(theirs, whole, [int(row.sum()) // 2 for row in blur_disc(1.5)])
+        assert (ours > tiles).any() and (ours == tiles).any()
+        np.testing.assert_allclose(ours, theirs, atol=1e-6)
 
 
 @pytest.mark.parametrize("tile", [0, 31, 9000, 64.0, True, "480", None])

@@ -279,7 +279,7 @@ class Judge:
         """The highest value of each way's map on a mask, bool (h, w), with its upper left corner at
         ``corner`` (left, top).
 
-        Tiles so far away that they change nothing there are left out.
+        Tiles too far away to have the fault in their blur are left out.
         """
         left, top = corner
         part = np.s_[top : top + mask.shape[0], left : left + mask.shape[1]]

@@ -261,6 +261,18 @@ def _between(length: int, wanted: int) -> tuple[np.ndarray, np.ndarray, np.ndarr
     return below, np.minimum(below + 1, length - 1), (place - below).astype(np.float32)
 
 
+def _grown(marker: np.ndarray, within: np.ndarray) -> np.ndarray:
+    """The highest level at which each pixel hangs together with the marker, float32 (S, S)."""
+    while True:
+        wide = np.pad(marker, 1)
+        wide = np.maximum(np.maximum(wide[:-2], wide[1:-1]), wide[2:])
+        wide = np.maximum(np.maximum(wide[:, :-2], wide[:, 1:-1]), wide[:, 2:])
+        wide = np.minimum(wide, within)
+        if np.array_equal(wide, marker):
+            return marker
+        marker = wide
+
+
 def raise_by_whole(values: np.ndarray, whole: np.ndarray, reach: Sequence[int]) -> None:
     """Raise the map of the tiles (H, W) where the view of the whole (S, S) says more.
 
@@ -270,10 +282,11 @@ def raise_by_whole(values: np.ndarray, whole: np.ndarray, reach: Sequence[int]) 
     side, radius = len(whole), len(reach) // 2
     down, across = (np.arange(side) * length // side for length in values.shape)
     highest = np.maximum.reduceat(np.maximum.reduceat(values, down, 0), across, 1)
-    explained = np.zeros_like(whole)
+    seen = np.zeros_like(whole)
     for shift, width in enumerate(reach):
         wide = np.pad(highest, ((radius, radius), (width, width)))[shift : shift + side]
         rows = np.lib.stride_tricks.sliding_window_view(wide, 2 * width + 1, axis=1)
-        np.maximum(explained, rows.max(-1), out=explained)
+        np.maximum(seen, rows.max(-1), out=seen)
+    explained = _grown(np.minimum(seen, whole), whole)
     more = np.where(whole > explained, whole, np.float32(0))
     np.maximum(values, stretched(more, values.shape[1], values.shape[0]), out=values)
