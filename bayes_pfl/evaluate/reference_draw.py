@@ -12,7 +12,6 @@ import zlib
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import partial
-from pathlib import Path
 from typing import Literal
 
 import numpy as np
@@ -22,7 +21,6 @@ from bayes_pfl.data.labelled_batches import file_identity
 from bayes_pfl.data.records import Sample
 from bayes_pfl.data.tiles import TileSettings
 from bayes_pfl.data.transforms import resize_image
-from bayes_pfl.detect.references import References, picture_digest
 from bayes_pfl.detect.scorer import Scorer
 from bayes_pfl.errors import DataError
 from bayes_pfl.evaluate.datasets import EvaluationData
@@ -31,11 +29,10 @@ from bayes_pfl.fit.profile import Profile, no_pictures
 from bayes_pfl.fit.references import (
     DRAWN_MUTUAL,
     FEWEST_MUTUAL,
-    FittedReferences,
     ReferenceOptions,
     fit_references,
 )
-from bayes_pfl.fit.tile_references import fit_tiles, temporary_folder
+from bayes_pfl.fit.tile_references import with_tiles
 from bayes_pfl.support.progress import NullProgress
 
 Mutual = Literal["mutual"]
@@ -97,7 +94,7 @@ class Drawn:
         references = found.references
         if tile is not None:
             cut = TileSettings(tile, scorer.settings.overlap, side)
-            references = _with_tiles(scorer, found, pictures, cut, name)
+            references, _ = with_tiles(scorer, found, pictures, cut, name, NullProgress())
         return scorer.with_references({name: references}, tile)
 
 
@@ -105,23 +102,6 @@ def _normal_picture(sample: Sample, side: int) -> NormalPicture:
     read = partial(read_image, sample.path)
     image = read()
     return NormalPicture(str(sample.path), resize_image(image, side), image.size, read)
-
-
-def _with_tiles(
-    scorer: Scorer,
-    found: FittedReferences,
-    pictures: Sequence[NormalPicture],
-    cut: TileSettings,
-    class_name: str,
-) -> References:
-    by_digest = {picture_digest(one.pixels): one for one in pictures}
-    own = [by_digest[digest] for digest in found.references.digests]
-    with temporary_folder() as folder:
-        tiles = fit_tiles(
-            *(scorer, own, cut, class_name, found.references, found.options, Path(folder)),
-            NullProgress(),
-        )
-    return replace(found.references, tiles=tiles.references if tiles else None)
 
 
 @dataclass(frozen=True)

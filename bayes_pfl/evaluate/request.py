@@ -83,11 +83,6 @@ class EvaluationRequest:
                 "--tile with the protocol authors, whose maps and masks are of the model's size: "
                 "use --protocol deploy, or leave --tile out"
             )
-        if self.mutual:
-            raise ConfigError(
-                "--mutual with --tile: only whole pictures are compared with each other; "
-                "leave one of them out"
-            )
 
     @property
     def methods(self) -> tuple[Method, ...]:

@@ -69,6 +69,13 @@ class NormalPicture:
             return tiles_of(self.read(), settings, self.roi.touches)
         return tiles_of(self.read(), settings)
 
+    def tile(self, settings: TileSettings, number: int) -> Image.Image:
+        """The tile of this number among all of the picture, at its own size, mode RGB."""
+        assert self.read is not None
+        left, top, side = settings.tiling(self.size).tiles(self.size)[number]
+        right, lower = min(left + side, self.size[0]), min(top + side, self.size[1])
+        return self.read().crop((left, top, right, lower))
+
     def loaded(self, settings: TileSettings | None) -> Loaded:
         """The picture as an input of the model."""
         cut = self.cut(settings) if settings else (None, [])
@@ -118,7 +125,7 @@ def tile_of_profile(
     if isinstance(settings.tile, int):
         if largest <= settings.tile:
             raise DataError(
-                f"tile = {settings.tile}: no normal picture is larger than that, the largest side "
+                f"tile = {settings.tile}: no picture is larger than that, the largest side "
                 f"is {largest} pixels; give a smaller tile, or leave it out"
             )
         return settings.tile

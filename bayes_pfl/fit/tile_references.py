@@ -1,7 +1,8 @@
 """The tiles of large reference pictures: patches kept, and the scale of the most anomalous tile.
 
 A large picture is judged by its most anomalous tile, so that the scale is that of the highest tile
-of each reference, every tile compared with those of the other references.
+of each reference, every tile compared with those of the other references. Where these may be
+anomalous themselves (mutual scoring) the scale is by their medians.
 
 Symbols: n references, v tiles of one, N = h*w cells, C channels, K prompt pairs, S image side.
 """
@@ -9,8 +10,8 @@ Symbols: n references, v tiles of one, N = h*w cells, C channels, K prompt pairs
 from __future__ import annotations
 
 import tempfile
-from collections.abc import Iterable, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import NamedTuple
 
@@ -32,13 +33,20 @@ from bayes_pfl.detect.references import (
     deviations,
     distance_maps,
     most_deviating,
+    picture_digest,
 )
 from bayes_pfl.detect.scorer import Scorer, inside_of
 from bayes_pfl.detect.standards import MEMORY_SPREAD, WORDS_SPREAD, Standard, log_odds
 from bayes_pfl.fit.encoded import ANGLES, patches_of, turned, unturned_cells, views_inside
-from bayes_pfl.fit.map_sums import MapSums
+from bayes_pfl.fit.map_sums import MapSums, median_standard
 from bayes_pfl.fit.normal_pictures import NormalPicture
-from bayes_pfl.fit.references import LEAST_DISTANCE, LEAST_ODDS, STAND_IN, ReferenceOptions
+from bayes_pfl.fit.references import (
+    LEAST_DISTANCE,
+    LEAST_ODDS,
+    STAND_IN,
+    FittedReferences,
+    ReferenceOptions,
+)
 from bayes_pfl.model.scoring import deploy_scores, smoothed
 from bayes_pfl.support.progress import Progress
 
@@ -89,6 +97,26 @@ class _Picture:
         masks = [self.inside(tile) for tile in self.tiles]
         known = [cells_inside(mask, grid) for mask in masks if mask is not None]
         return torch.cat(known) if known else None
+
+    @property
+    def numbers(self) -> Tensor:
+        """The place of each of its tiles among all of the picture, (v,): tiles that the region of
+        interest does not touch are left out."""
+        places = {tile: at for at, tile in enumerate(self.tiling.tiles(self.size))}
+        return torch.tensor([places[tile] for tile in self.tiles])
+
+    def maps(
+        self, grid: tuple[int, int], sigma: float
+    ) -> Iterator[tuple[Tensor, Tensor, Tensor | None]]:
+        """Of each tile the log-odds of its map by words and its map of distances, (S, S), and the
+        pixels that count, bool (S, S), or None for all."""
+        for tile, values, distance in zip(
+            self.tiles, self.kept("maps"), self.distances, strict=True
+        ):
+            inside = self.inside(tile)
+            odds = log_odds(torch.from_numpy(values.astype(np.float32)))
+            far = distance_maps(distance[None].float(), grid, self.side, sigma, inside)[0]
+            yield odds, far, None if inside is None else inside[0]
 
     @property
     def memory_scores(self) -> Tensor:
@@ -172,7 +200,7 @@ def fit_tiles(
         progress.advance(1, {})
     if not pictures:
         return None
-    memory = _memory(pictures, settings, len(own), options.rotations)
+    memory = _memory(pictures, settings, len(own), options)
     sums: dict[int, tuple[MapSums, MapSums]] = {}
     progress.start("tiles compared", len(pictures))
     for number, one in pictures.items():
@@ -182,9 +210,11 @@ def fit_tiles(
             one.distances = _of_copies(scorer, memory, own[number].cut(cut)[1], settings)
         if (known := one.cells_inside(settings.grid)) is not None:
             one.distances = one.distances * known
-        sums[number] = _sums_of(one, settings.grid, scorer.sigma)
+        if not options.mutual:
+            sums[number] = _sums_of(one, settings.grid, scorer.sigma)
         progress.advance(1, {})
-    scale = _scale(pictures, sums)
+    grid, sigma = settings.grid, scorer.sigma
+    scale = _median_scale(pictures, grid, sigma) if options.mutual else _scale(pictures, sums)
     found = References(settings, memory, scale, references.digests)
     return FittedTiles(found, pictures, sums, scorer.sigma)
 
@@ -219,7 +249,7 @@ def _encode(
 
 
 def _memory(
-    pictures: dict[int, _Picture], settings: PatchSettings, count: int, rotations: bool
+    pictures: dict[int, _Picture], settings: PatchSettings, count: int, options: ReferenceOptions
 ) -> PatchMemory:
     """The same number of patches of each picture, drawn over all its tiles."""
     each = max(1, _MORE_PATCHES * settings.most // len(pictures))
@@ -234,10 +264,11 @@ def _memory(
         chosen = spread_cells(tiles * views, min(each, tiles * views), number, inside)
         tile, cell = chosen // views, chosen % views
         vectors.append(torch.from_numpy(patches[tile.numpy(), cell.numpy()]))
-        place = unturned_cells(cell, settings.grid) if rotations else cell
+        place = unturned_cells(cell, settings.grid) if options.rotations else cell
         owners.append(torch.full((len(chosen),), number, dtype=torch.int32))
-        cells.append((tile * size + place).int())
-    return PatchMemory(torch.cat(vectors), torch.cat(owners), torch.cat(cells), count)
+        cells.append((one.numbers[tile] * size + place).int())
+    columns = torch.cat(vectors), torch.cat(owners), torch.cat(cells)
+    return PatchMemory(*columns, count, options.mutual)
 
 
 def _distances(memory: PatchMemory, patches: np.ndarray, settings: PatchSettings) -> Tensor:
@@ -264,11 +295,9 @@ def _sums_of(one: _Picture, grid: tuple[int, int], sigma: float) -> tuple[MapSum
     """Of its maps by words, and of its maps of distances."""
     masked = one.roi is not None
     words, far = MapSums(LEAST_ODDS, masked), MapSums(LEAST_DISTANCE, masked)
-    for tile, values, distance in zip(one.tiles, one.kept("maps"), one.distances, strict=True):
-        inside = one.inside(tile)
-        mask = None if inside is None else inside[0]
-        words.add(log_odds(torch.from_numpy(values.astype(np.float32))), mask)
-        far.add(distance_maps(distance[None].float(), grid, one.side, sigma, inside)[0], mask)
+    for odds, distance, mask in one.maps(grid, sigma):
+        words.add(odds, mask)
+        far.add(distance, mask)
     return MapSums.together([words]), MapSums.together([far])
 
 
@@ -294,6 +323,56 @@ def _scale(
             for at in (0, 1)
         ),
     )
+
+
+def _median_scale(pictures: dict[int, _Picture], grid: tuple[int, int], sigma: float) -> Scale:
+    """As :func:`_scale` for pictures that may be anomalous: medians, and deviations from them."""
+    strongest = [int(one.words.argmax()) for one in pictures.values()]
+    columns = list(zip(pictures.values(), strongest, strict=True))
+    odds = [float(log_odds(one.words[at])) for one, at in columns]
+    far = [float(one.memory_scores.max()) for one in pictures.values()]
+    tiles = sum(len(one.tiles) for one in pictures.values())
+
+    def pixels(which: int) -> Iterator[Tensor]:
+        for one in pictures.values():
+            for words, distance, mask in one.maps(grid, sigma):
+                values = (words, distance)[which]
+                yield values if mask is None else values[mask]
+
+    return Scale(
+        Standard.robust(odds, WORDS_SPREAD / 4),
+        Standard.robust(far, MEMORY_SPREAD / 4 * float(np.median(far))),
+        torch.stack([log_odds(one.pairs[at]) for one, at in columns]).median(0).values,
+        median_standard(pixels(0), tiles, LEAST_ODDS),
+        median_standard(pixels(1), tiles, LEAST_DISTANCE),
+    )
+
+
+def with_tiles(
+    scorer: Scorer,
+    found: FittedReferences,
+    pictures: Sequence[NormalPicture],
+    cut: TileSettings,
+    class_name: str,
+    progress: Progress,
+) -> tuple[References, list[NormalPicture]]:
+    """References with the tiles of their pictures, where any is larger than a tile.
+
+    Args:
+        scorer: without references.
+        pictures: those that the references were made of, in any order.
+
+    Returns:
+        The references, and the picture of each.
+    """
+    by_digest = {picture_digest(one.pixels): one for one in pictures}
+    own = [by_digest[digest] for digest in found.references.digests]
+    with temporary_folder() as folder:
+        tiles = fit_tiles(
+            *(scorer, own, cut, class_name, found.references, found.options, Path(folder)),
+            progress,
+        )
+    return replace(found.references, tiles=tiles.references if tiles else None), own
 
 
 def temporary_folder() -> tempfile.TemporaryDirectory[str]:

@@ -106,11 +106,11 @@ def predict_folder(
     places, out = places_of(folder), Path(out)
     root = str(places.root)
     inputs = read_input(model, places.root, places.files(out), names, settings.window)
-    summary = Summary.begun(root, str(out), len(inputs), checkpoint, model, settings, rule)
-    summary.remarks = inputs.remarks
-    progress = progress or NullProgress()
+    progress, said = progress or NullProgress(), None
     if mutual is not None:
-        rule, summary.mutual = by_mutual_scoring(model, inputs, settings, rule, mutual, progress)
+        settings, rule, said = by_mutual_scoring(model, inputs, settings, rule, mutual, progress)
+    summary = Summary.begun(root, str(out), len(inputs), checkpoint, model, settings, rule)
+    summary.remarks, summary.mutual = inputs.remarks, said
     how = settings, rule, summary, progress, resume, overwrite, make_scorer
     return FolderRun(model, inputs, places.identity, *how)()
 

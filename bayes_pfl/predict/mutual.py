@@ -8,19 +8,22 @@ looks normal to it, and a folder of several things needs a class name for each.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import replace
 from typing import Any
 
 import numpy as np
 
-from bayes_pfl.data.decoding import Decoded, decode
+from bayes_pfl.data.decoding import decode
 from bayes_pfl.data.roi_files import below
 from bayes_pfl.detect.references import References
 from bayes_pfl.detect.scorer import Scorer
 from bayes_pfl.detect.settings import check_whole
 from bayes_pfl.errors import ConfigError, DataError
 from bayes_pfl.fit.decision import Decision, ReferencePictures
+from bayes_pfl.fit.normal_pictures import NormalPicture, tile_of_profile
 from bayes_pfl.fit.references import FEWEST_MUTUAL, ReferenceOptions, fit_references
+from bayes_pfl.fit.tile_references import with_tiles
 from bayes_pfl.model.network import BayesPFLNetwork
 from bayes_pfl.predict.inputs import InputImages
 from bayes_pfl.predict.settings import FolderSettings
@@ -36,76 +39,96 @@ def by_mutual_scoring(
     rule: Decision,
     count: int,
     progress: Progress,
-) -> tuple[Decision, dict[str, Any]]:
-    """The decision of a run that compares its images with each other, and what summaries say.
+) -> tuple[FolderSettings, Decision, dict[str, Any]]:
+    """What a run that compares its images with each other needs, and what summaries say.
 
     Args:
         count: pictures drawn of each class name.
 
+    Returns:
+        The settings, with the side of the tiles that the drawn pictures call for; the decision; the
+        entry of summaries.
+
     Raises:
         ConfigError: a count that cannot be used, or a profile.
-        DataError: a class name with too few pictures that can be read.
+        DataError: a class name with too few pictures that can be read, or without tiles although
+            another has some.
     """
     check_whole("mutual", count, FEWEST_MUTUAL, _MOST)
-    if settings.tile is not None:
-        raise ConfigError(
-            f"mutual with tile = {settings.tile}: only whole pictures are compared with each "
-            "other; leave one of them out"
-        )
     if rule.profile is not None or rule.calibration is not None:
         raise ConfigError(
             "mutual with a profile or calibration: the folder itself, or known normal pictures; "
             "give one of them"
         )
-    scorer, side = Scorer(model, settings), model.backbone.image_size
+    names = sorted(set(inputs.names))
+    drawn = {name: _drawn(model, inputs, settings, name, count) for name in names}
+    everything = [picture for pictures in drawn.values() for picture in pictures]
+    side = model.backbone.image_size
+    settings = replace(settings, tile=tile_of_profile(everything, settings, side))
+    scorer = Scorer(model, settings)
     references: dict[str, References] = {}
     shown: dict[str, ReferencePictures] = {}
-    names = sorted(set(inputs.names))
-    progress.start("references", count * len(names))
     for name in names:
-        places = [at for at, other in enumerate(inputs.names) if other == name]
-        drawn = _drawn(model, inputs, settings, places, count)
-        pictures = [item.pixels for _, item in drawn if item.pixels is not None]
-        if len(pictures) < FEWEST_MUTUAL:
-            raise DataError(
-                f"{len(pictures)} pictures of {name!r} that can be read: too few to be compared "
-                f"with each other, {FEWEST_MUTUAL} at least; leave --mutual out, or fit a profile"
-            )
-        fitted = fit_references(
-            scorer,
-            pictures,
-            name,
-            ReferenceOptions(mutual=True),
-            [title for title, _ in drawn],
-            lambda done: progress.advance(done, {}),
-            [item.roi.inside((side, side)) if item.roi else None for _, item in drawn]
-            if settings.roi
-            else None,
-        )
-        references[name] = fitted.references
-        encoded = fitted.encoded
-        shown[name] = ReferencePictures(encoded.names, encoded.pictures.__getitem__)
+        references[name], shown[name] = _references(scorer, drawn[name], name, progress)
     digests = {name: sorted(one.digests) for name, one in references.items()}
     text = f"mutual: {count} drawn of {len(inputs)} by seed {settings.seed}"
     changed = replace(rule, references=references, compared_with=text, pictures=shown)
-    return changed, {
-        "drawn": count,
-        "seed": settings.seed,
-        "pictures": len(inputs),
-        "digests": digests,
-    }
+    return (
+        settings,
+        changed,
+        {
+            "drawn": count,
+            "seed": settings.seed,
+            "pictures": len(inputs),
+            "digests": digests,
+        },
+    )
+
+
+def _references(
+    scorer: Scorer, pictures: Sequence[NormalPicture], name: str, progress: Progress
+) -> tuple[References, ReferencePictures]:
+    """What the images of a class name are compared with, and the pictures behind it."""
+    settings = scorer.settings
+    progress.start("references", len(pictures))
+    fitted = fit_references(
+        scorer,
+        [picture.pixels for picture in pictures],
+        name,
+        ReferenceOptions(mutual=True),
+        [picture.name for picture in pictures],
+        lambda done: progress.advance(done, {}),
+        [picture.inside for picture in pictures] if settings.roi else None,
+    )
+    encoded = fitted.encoded
+    shown = ReferencePictures(encoded.names, encoded.pictures.__getitem__)
+    cut = settings.tiles(scorer.model)
+    if cut is None:
+        return fitted.references, shown
+    found, own = with_tiles(scorer, fitted, pictures, cut, name, progress)
+    if found.tiles is None:
+        raise DataError(
+            f"tile = {settings.tile}: none of the {len(pictures)} drawn pictures of {name!r} is "
+            "larger than that; leave --tile out, or score them by themselves"
+        )
+    return found, shown._replace(tile=lambda number, tile: own[number].tile(cut, tile))
 
 
 def _drawn(
     model: BayesPFLNetwork,
     inputs: InputImages,
     settings: FolderSettings,
-    places: list[int],
+    name: str,
     count: int,
-) -> list[tuple[str, Decoded]]:
-    """Up to ``count`` pictures that could be read, drawn by the seed, with their titles."""
+) -> list[NormalPicture]:
+    """Up to ``count`` pictures of a class name that could be read, drawn by the seed.
+
+    Raises:
+        DataError: too few.
+    """
+    places = [at for at, other in enumerate(inputs.names) if other == name]
     order = np.random.default_rng(settings.seed).permutation(len(places)).tolist()
-    found: list[tuple[str, Decoded]] = []
+    found: list[NormalPicture] = []
     roi = below(settings.interest, inputs.folder)
     for start in range(0, len(order), count):
         chosen = [places[at] for at in order[start : start + count]]
@@ -118,7 +141,12 @@ def _drawn(
         ]
         for at, item in zip(chosen, items, strict=True):
             if item.pixels is not None and len(found) < count:
-                found.append((inputs.title(at), item))
+                found.append(NormalPicture.of(inputs.title(at), item, item.picture.read))
         if len(found) == count:
             break
+    if len(found) < FEWEST_MUTUAL:
+        raise DataError(
+            f"{len(found)} pictures of {name!r} that can be read: too few to be compared with each "
+            f"other, {FEWEST_MUTUAL} at least; leave --mutual out, or fit a profile"
+        )
     return found

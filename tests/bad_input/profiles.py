@@ -198,11 +198,6 @@ def tiles_of_the_authors(world: World) -> str:
     return evaluated(world, "--tile", 64, "--protocol", "both", code=2)
 
 
-def tiles_for_each_other(world: World) -> str:
-    tree(world.folder / "data")
-    return evaluated(world, "--tile", 64, "--mutual", code=2)
-
-
 def tiles_of_none(world: World) -> str:
     tree(world.folder / "data")
     fitted(world, sound(world))
@@ -264,11 +259,6 @@ CASES = (
         "evaluate --tile with the protocol authors",
         "`whose maps and masks are of the model's size: use --protocol deploy`",
         tiles_of_the_authors,
-    ),
-    Case(
-        "evaluate --tile with --mutual",
-        "`only whole pictures are compared with each other; leave one of them out`",
-        tiles_for_each_other,
     ),
     Case(
         "evaluate --tile auto with a profile that has no tiles",

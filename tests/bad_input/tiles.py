@@ -48,7 +48,8 @@ def aligned(world: World) -> str:
 
 
 def mutual(world: World) -> str:
-    return world.predict(photographs(world, (150, 80)), "--tile", 96, "--mutual", code=2)
+    small = photographs(world, *[(90, 80)] * 8)
+    return world.predict(small, "--tile", 96, "--mutual", code=2)
 
 
 def other_tile(world: World) -> str:
@@ -105,13 +106,13 @@ CASES = (
     Case("--overlap without --tile", "`give both, or neither`", overlap_alone),
     Case(
         "fit with a tile that no normal picture is larger than",
-        "`no normal picture is larger than that, the largest side is 90 pixels`",
+        "`no picture is larger than that, the largest side is 90 pixels`",
         all_smaller,
     ),
     Case("fit --tile --aligned", "`a tile has no place of its own`", aligned),
     Case(
-        "predict --tile --mutual",
-        "`only whole pictures are compared with each other; leave one of them out`",
+        "predict --mutual with a tile that no picture is larger than",
+        "`no picture is larger than that, the largest side is 90 pixels; give a smaller tile`",
         mutual,
     ),
     Case("another --tile than the profile's", "`tile = 64, but it was made with 96`", other_tile),

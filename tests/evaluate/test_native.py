@@ -229,13 +229,21 @@ def test_neither_a_damaged_picture_nor_a_lost_mask_costs_the_others(tree, tiny_m
     assert entry(rest)["pixel"]["ap"] == pytest.approx(entry(report)["pixel"]["ap"], abs=1e-5)
 
 
-@pytest.mark.parametrize(
-    ("asked", "said"),
-    [({"protocols": ("deploy", "authors")}, "protocol authors"), ({"mutual": True}, "--mutual")],
-)
-def test_what_has_no_tiles_is_refused(tree, tiny_model, tmp_path, asked, said):
-    with pytest.raises(ConfigError, match=said):
-        run(tree, tiny_model, tmp_path, **asked)
+def test_test_images_are_compared_with_each_other_tile_by_tile(tree, tiny_model, tmp_path):
+    for at in range(5, 9):
+        shutil.copy(tree / "nut" / "test" / "good" / "0.png", tmp_path / "seed.png")
+        other = np.asarray(Image.open(tmp_path / "seed.png")).copy()
+        other[::7, ::5] ^= at
+        Image.fromarray(other).save(tree / "nut" / "test" / "good" / f"more{at}.png")
+    whole = run(tree, tiny_model, tmp_path / "whole", replace(SETTINGS, tile=None), mutual=True)
+    tiles = run(tree, tiny_model, tmp_path / "tiles", SETTINGS, mutual=True)
+    assert tiles["resolution"] == "native" and "resolution" not in whole
+    assert entry(tiles)["image"] != entry(whole)["image"]
+
+
+def test_the_protocol_of_the_authors_has_no_tiles(tree, tiny_model, tmp_path):
+    with pytest.raises(ConfigError, match="protocol authors"):
+        run(tree, tiny_model, tmp_path, protocols=("deploy", "authors"))
 
 
 def test_a_large_map_is_counted_in_parts(monkeypatch):

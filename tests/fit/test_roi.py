@@ -7,7 +7,8 @@ import pytest
 import torch
 from PIL import Image
 
-from bayes_pfl.data.roi import Roi
+from bayes_pfl.data.roi import PictureRoi, Roi
+from bayes_pfl.data.tiles import Tiling
 from bayes_pfl.detect.memory import PatchMemory
 from bayes_pfl.errors import ConfigError
 from bayes_pfl.fit.conformal import PixelRates
@@ -265,3 +266,18 @@ def test_rates_of_pixels_that_count():
         part.add(one * mask, mask)
         alone.add(one[mask][None])
     assert part.threshold(0.1) == alone.threshold(0.1)
+
+
+def test_a_tile_is_found_again_although_others_have_no_part_in_the_region(tiny_model):
+    frame = np.ones((192, 192), bool)
+    frame[20:-20, 20:-20] = False
+    images = [texture(seed).resize((192, 192)) for seed in range(3)]
+    options = FitOptions(roi=Roi(frame), tile=64, keep_outliers=True)
+    profile = fit_profile(tiny_model, images, NAME, options)
+    found, tiles = profile.references.tiles, Tiling(64).tiles((192, 192))
+    rows, columns = found.settings.grid
+    numbers = np.unique(found.memory.cells.numpy() // (rows * columns))
+    touched = [
+        at for at, one in enumerate(tiles) if PictureRoi.of(Roi(frame), (192, 192)).touches(one)
+    ]
+    assert len(touched) < len(tiles) and numbers.tolist() == touched

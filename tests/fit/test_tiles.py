@@ -91,7 +91,7 @@ def test_other_ways_to_fit(tiny_model, options):
 def test_what_tiles_cannot_do_is_refused(tiny_model, profile, saved, tmp_path):
     with pytest.raises(ConfigError, match="tile has no place of its own"):
         FitOptions(tile=TILE, aligned=True)
-    with pytest.raises(DataError, match="no normal picture is larger.* 200 pixels"):
+    with pytest.raises(DataError, match="no picture is larger.* 200 pixels"):
         fit_profile(tiny_model, [large(0)], NAME, FitOptions(tile=300))
     with pytest.raises(ConfigError, match="tile"):
         tiny_model.predict(large(90), profile=profile, tile=64)
