@@ -79,7 +79,7 @@ class Row:
     def region_cells(self) -> Iterator[list[Any]]:
         """The same for each of its regions, in the order of :data:`REGION_COLUMNS`."""
         for number, one in enumerate(self.listed, start=1):
-            figures = [getattr(one, name) for name in _FIGURES]
+            figures = [getattr(one, name) for name in REGION_FIGURES]
             yield cells([self.path, self.page, number, *one.box, *figures])
 
     def with_regions(self, found: FoundRegions) -> Row:
@@ -93,8 +93,8 @@ def cells(values: Sequence[Any]) -> list[Any]:
 
 
 COLUMNS = tuple(item.name for item in fields(Row) if item.name not in ("listed", "runs"))
-_FIGURES = ("area", "peak", "peak_x", "peak_y", "mean", "p_value")
-REGION_COLUMNS = ("path", "page", "number", *Box._fields, *_FIGURES)
+REGION_FIGURES = ("area", "peak", "peak_x", "peak_y", "mean", "p_value")
+REGION_COLUMNS = ("path", "page", "number", *Box._fields, *REGION_FIGURES)
 
 _FIELDS = {item.name: item.default for item in fields(Row)}
 

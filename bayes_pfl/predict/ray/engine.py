@@ -88,10 +88,10 @@ def predict_ray(
         check_whole("part_images", part_images, 1)
     if resume and overwrite:
         raise ConfigError("resume and overwrite exclude each other: give one of them")
-    if settings.formats or settings.min_area > 1 or settings.map_threshold is not None:
+    if settings.formats:
         raise ConfigError(
-            "formats, min_area, map_threshold (--format and so on): ray looks "
-            "for no regions; leave them out"
+            f"formats = {settings.formats[0]}: ray writes regions into its part files alone; leave "
+            "--format out"
         )
     if isinstance(settings.roi, RoiFolder):
         raise ConfigError(

@@ -5,14 +5,16 @@ from __future__ import annotations
 import heapq
 import io
 from collections.abc import Mapping, Sequence
+from typing import Any
 
 import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
+from bayes_pfl.detect.regions import Box
 from bayes_pfl.predict.ray.listing import STAMP, arrow_text
 from bayes_pfl.predict.ray.storage import Place
-from bayes_pfl.predict.rows import COLUMNS, Row
+from bayes_pfl.predict.rows import COLUMNS, REGION_FIGURES, Row
 from bayes_pfl.predict.summary import FAILURES_LISTED, HIGHEST_LISTED, Counts
 from bayes_pfl.support.run_names import page_title
 
@@ -27,9 +29,18 @@ _TYPES = {
 }
 """Of the columns of :class:`Row`; others are float32, which is what the model computes in."""
 
+REGIONS = "region_list"
+_OF_REGION = {
+    **dict.fromkeys((*Box._fields, "area", "peak_x", "peak_y"), pa.int32()),
+    **dict.fromkeys(("peak", "mean"), pa.float32()),
+    "p_value": pa.float64(),
+}
+_LIST = pa.list_(pa.struct([(name, _OF_REGION[name]) for name in (*Box._fields, *REGION_FIGURES)]))
+
 
 def table_of(rows: Sequence[Row], stamps: pa.Table, notes: Mapping[str, str]) -> pa.Table:
-    """Rows as a table: columns of :class:`Row`, then size, mtime_ns and etag of the file.
+    """Rows as a table: columns of :class:`Row`, size, mtime_ns and etag of the file, then a list of
+    regions, null where no pixel threshold is known.
 
     Args:
         stamps: has these three for each row, in the same order.
@@ -42,7 +53,18 @@ def table_of(rows: Sequence[Row], stamps: pa.Table, notes: Mapping[str, str]) ->
         # A reason may quote a file name that is not UTF-8.
         values = [arrow_text(value) if isinstance(value, str) else value for value in values]
         columns[name] = pa.array(values, kind)
-    return pa.table(columns, schema=pa.schema({**of_row, **STAMP}, dict(notes)))
+    columns[REGIONS] = pa.array(map(_regions, rows), _LIST)
+    schema = pa.schema({**of_row, **STAMP, REGIONS: _LIST}, dict(notes))
+    return pa.table(columns, schema=schema)
+
+
+def _regions(row: Row) -> list[dict[str, Any]] | None:
+    if row.regions is None:
+        return None
+    return [
+        one.box._asdict() | {name: getattr(one, name) for name in REGION_FIGURES}
+        for one in row.listed
+    ]
 
 
 def part_name(generation: int, index: int) -> str:

@@ -22,6 +22,7 @@ from bayes_pfl.data.pages import Picture
 from bayes_pfl.detect.full_maps import resize_map
 from bayes_pfl.detect.inputs import batched
 from bayes_pfl.detect.pictures import score_pictures
+from bayes_pfl.detect.regions import RegionRule, find_regions
 from bayes_pfl.detect.scorer import ScoredImage, Scorer
 from bayes_pfl.errors import BayesPFLError, CheckpointError, ConfigError, DataError
 from bayes_pfl.fit.decision import Decision
@@ -96,10 +97,14 @@ class PartScorer:
         return Scorer(
             model,
             job.settings,
-            maps=bool(job.settings.map_suffix),
+            maps=bool(job.settings.map_suffix or self._region_rule),
             spread=False,
             references=job.rule.references,
         )
+
+    @property
+    def _region_rule(self) -> RegionRule | None:
+        return self.job.rule.region_rule(self.job.settings.min_area)
 
     def __call__(self, part: pa.Table) -> pa.Table:
         """Score a part, a table of part (its name, in all rows), path, class_name and stamp.
@@ -149,8 +154,7 @@ class PartScorer:
                 found = score_pictures(self.scorer, batch, [name for _, name in chosen])
                 for (key, name), item, scored in zip(chosen, batch, found, strict=True):
                     row = scored_row(*key, name, item, scored, self.job.rule)
-                    error = self._write_map(row, scored, item) if scored and not row.error else None
-                    yield replace(row, error=error) if error else row
+                    yield self._with_map(row, scored, item) if scored and not row.error else row
 
     def _decoded(self, keys: list[Key], workers: int) -> Generator[list[Decoded], None, None]:
         model, settings = self.scorer.model, self.job.settings
@@ -172,20 +176,23 @@ class PartScorer:
                             for item, why in zip(batch, reasons, strict=True)
                         ]
 
-    def _write_map(self, row: Row, scored: ScoredImage, item: Decoded) -> str | None:
-        """Write the map of an image; returns why that failed, or None."""
-        suffix = self.job.settings.map_suffix
-        if suffix is None or scored.map is None or item.size is None:
-            return None
+    def _with_map(self, row: Row, scored: ScoredImage, item: Decoded) -> Row:
+        """The row with the regions of its map, which is written where that is asked for."""
+        suffix, rule = self.job.settings.map_suffix, self._region_rule
+        if scored.map is None or item.size is None or not (suffix or rule):
+            return row
         try:
             values = resize_map(scored.map, item.size, item.roi)
-            data = encode_map(values, self.job.settings.maps)
-            self.job.out.write(f"{MAPS}/{mirrored(row.file, suffix)}", data)
+            if rule:
+                row = row.with_regions(find_regions(values, rule))
+            if suffix:
+                data = encode_map(values, self.job.settings.maps)
+                self.job.out.write(f"{MAPS}/{mirrored(row.file, suffix)}", data)
         except ConfigError:
             raise  # where no map can be written no rows could
         except Exception as error:  # a picture must not cost the scores of thousands of others
-            return f"map not written: {error_reason(error)}"
-        return None
+            return replace(row, error=f"map not written: {error_reason(error)}")
+        return row
 
     # Files ---------------------------------------------------------------------------------------
 

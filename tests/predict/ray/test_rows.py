@@ -1,6 +1,7 @@
 """Prediction on Ray: the scores of one process."""
 
 import json
+from collections import defaultdict
 
 import numpy as np
 import pyarrow.parquet as pq
@@ -9,6 +10,7 @@ from PIL import Image
 
 from bayes_pfl.data.wording import ClassNames
 from bayes_pfl.errors import ConfigError
+from tests.helpers.folders import rows_of as table_of
 from tests.helpers.stacks import damage, stack
 from tests.predict.ray.runs import Parts, assert_same_rows, interrupt, paint, rows_of
 
@@ -52,6 +54,34 @@ def test_a_profile_is_that_of_one_process(alone, run_ray, plain_rows, folder, pr
     scored = [row for row in found if row["score"] is not None]
     assert len(scored) == 12 and all(r["memory_score"] > 0 and r["p_value"] > 0 for r in scored)
     assert summary.anomalous == sum(row["label"] for row in scored)
+
+
+@pytest.mark.parametrize("by", ["profile", "threshold"])
+def test_regions_are_those_of_one_process(
+    alone, run_ray, plain_rows, folder, profile, tmp_path, by
+):
+    options = {"map_threshold": 0.5, "min_area": 20}
+    options = {"profile": profile, "threshold": None} if by == "profile" else options
+    run_ray(folder, tmp_path / "out", **options)
+    plain_rows(folder, **options)
+    expected = defaultdict(list)
+    for row in table_of(tmp_path / "plain", "regions.csv"):
+        expected[row["path"]].append(row)
+    assert expected
+    for row in rows_of(tmp_path / "out"):
+        if row["score"] is None:
+            assert row["regions"] is row["region_list"] is None
+            continue
+        assert row["regions"] == len(row["region_list"]) == len(expected[row["path"]])
+        for one, other in zip(row["region_list"], expected[row["path"]], strict=True):
+            for name, value in one.items():
+                known = float(other[name]) if other[name] else None
+                assert value == pytest.approx(known, abs=1e-5), name
+
+
+def test_files_for_other_tools_are_refused_before_ray_starts(run_ray, folder, tmp_path):
+    with pytest.raises(ConfigError, match="formats = coco: .* leave --format out"):
+        run_ray(folder, tmp_path / "out", map_threshold=0.5, formats=("coco",))
 
 
 def test_tiles_are_those_of_one_process(alone, run_ray, plain_rows, folder, tmp_path):
