@@ -20,8 +20,8 @@ MIN_TILE, MAX_TILE = 32, 8192
 MAX_OVERLAP = 0.75
 DEFAULT_OVERLAP = 0.25
 
-_AUTO_ZOOM, _AUTO_MOST_ZOOM = 1.5, 3.0
-_AUTO_TILES = 128
+_AUTO_MOST_ZOOM = 3.0
+_AUTO_TILES = 256
 _NARROW = 4
 
 
@@ -135,14 +135,14 @@ class TileSettings:
 def auto_tiling(size: tuple[int, int], image_side: int, overlap: float) -> Tiling:
     """The tiling for pictures of about this size.
 
-    A tile is one and a half times as wide as the model's input: a fault of 12 pixels is then 8
-    wide. Where that makes more than 128 tiles it is wider, up to three times as wide.
+    A tile is as wide as the model's input, so that nothing is lost by making it smaller. Where that
+    makes more than 256 tiles it is wider, up to three times as wide.
 
     Args:
         size: (W, H) of a picture.
         image_side: S.
     """
-    side = round(_AUTO_ZOOM * image_side)
+    side = image_side
     while side < _AUTO_MOST_ZOOM * image_side:
         if len(Tiling(side, overlap).tiles(size)) <= _AUTO_TILES:
             break

@@ -75,8 +75,8 @@ def test_a_picture_no_larger_than_a_tile_has_none():
 
 def test_auto_is_wider_where_there_would_be_too_many():
     usual, large = (auto_tiling(size, 320, 0.25) for size in ((4000, 3000), (12_000, 9000)))
-    assert usual.side == 480 and len(usual.tiles((4000, 3000))) == 88
-    assert 480 < large.side <= 960
+    assert usual.side == 320 and len(usual.tiles((4000, 3000))) == 221
+    assert 320 < large.side <= 960
 
 
 @given(lengths, lengths)
