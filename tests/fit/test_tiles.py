@@ -103,8 +103,8 @@ def test_what_tiles_cannot_do_is_refused(tiny_model, profile, saved, tmp_path):
 
 def test_auto_is_settled_by_the_pictures(tiny_model):
     auto = FitOptions(tile="auto")
-    assert fit_profile(tiny_model, [large(0)], NAME, auto).settings.tile == 72
-    small = large(0).resize((60, 60))
+    assert fit_profile(tiny_model, [large(0)], NAME, auto).settings.tile == 48
+    small = large(0).resize((48, 48))
     assert fit_profile(tiny_model, [small], NAME, auto).settings.tile is None
 
 
