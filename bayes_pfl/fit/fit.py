@@ -219,6 +219,8 @@ def _fitted(
         found = references_of(scorer, found.encoded.without(near), options.references)
     if not options.keep_outliers:
         _refuse_strangers(found)
+    if options.tile is not None:
+        found = found.seen_in_tiles()
     names = Counter(picture.name for picture in pictures)
     copies = sorted((names - Counter(found.encoded.names)).elements())
     by_digest = {picture_digest(picture.pixels): picture for picture in pictures}

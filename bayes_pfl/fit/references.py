@@ -91,6 +91,7 @@ class FittedReferences:
         distances: of each reference's patches to those of the others, (n, N); with a single
             reference those of its changed copies, (2, N).
         inside: bool, the pixels that count of each row of ``distances``; None for all.
+        by_highest: see :meth:`seen_in_tiles`.
     """
 
     references: References
@@ -100,6 +101,23 @@ class FittedReferences:
     distances: Tensor
     scale_sums: tuple[MapSums, MapSums]
     inside: Tensor | None = None
+    by_highest: bool = False
+
+    def seen_in_tiles(self) -> FittedReferences:
+        """The same for pictures that are also seen in tiles: as a whole they are measured from the
+        highest score of a reference, not from the mean.
+
+        The whole is there for what no tile shows, such as a missing part, which lies far above any
+        normal picture. Measured from the mean, normal pictures that merely look different as a
+        whole hide the faults that the tiles see. References that may be anomalous stay as they are.
+        """
+        if self.options.mutual:
+            return self
+        everyone = range(len(self.encoded))
+        words, memory, _ = _standards(self.encoded, self.distances, everyone, False, True)
+        scale = replace(self.references.scale, words=words, memory=memory)
+        references = replace(self.references, scale=scale)
+        return replace(self, references=references, by_highest=True)
 
     def left_out(self, at: int) -> tuple[Deviations, np.ndarray]:
         """The deviations of a reference and its map, float32 (S, S) in [0, 1), by a scale that it
@@ -148,7 +166,7 @@ class FittedReferences:
         aligned, inside = self.options.aligned, self.encoded.pixels_inside(at)
         mask = None if inside is None else inside[0]
         scale = Scale(
-            *_standards(self.encoded, self.distances, others, self.options.mutual),
+            *_standards(self.encoded, self.distances, others, self.options.mutual, self.by_highest),
             words_sums.standard(aligned, log_odds(words[0]), mask),
             far_sums.standard(aligned, far[0], mask),
         )
@@ -296,10 +314,18 @@ def _counted(one: Tensor, inside: Tensor | None) -> Tensor:
 
 
 def _standards(
-    encoded: Encoded, distances: Tensor, chosen: Sequence[int], mutual: bool
+    encoded: Encoded,
+    distances: Tensor,
+    chosen: Sequence[int],
+    mutual: bool,
+    by_highest: bool = False,
 ) -> tuple[Standard, Standard, Tensor]:
     """From chosen references: the standards of the scores by words and of the memory scores, and
-    the mean log-odds of each prompt pair, (K,)."""
+    the mean log-odds of each prompt pair, (K,).
+
+    Args:
+        by_highest: measure from the highest score, not from the mean.
+    """
     odds = [float(log_odds(deploy_scores(encoded.words[at]).score.float())) for at in chosen]
     far = memory_score(distances)  # (n,)
     if len(encoded) == 1:
@@ -313,5 +339,8 @@ def _standards(
             Standard.robust(values, MEMORY_SPREAD / 4 * float(np.median(values))),
             pairs,
         )
-    assumed = MEMORY_SPREAD * float(np.mean(values))
-    return Standard.of(odds, WORDS_SPREAD), Standard.of(values, assumed), pairs
+    words = Standard.of(odds, WORDS_SPREAD)
+    memory = Standard.of(values, MEMORY_SPREAD * float(np.mean(values)))
+    if by_highest:
+        words, memory = words._replace(centre=max(odds)), memory._replace(centre=max(values))
+    return words, memory, pairs

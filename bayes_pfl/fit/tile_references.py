@@ -372,7 +372,9 @@ def with_tiles(
             *(scorer, own, cut, class_name, found.references, found.options, Path(folder)),
             progress,
         )
-    return replace(found.references, tiles=tiles.references if tiles else None), own
+    if tiles is None:
+        return found.references, own
+    return replace(found.seen_in_tiles().references, tiles=tiles.references), own
 
 
 def temporary_folder() -> tempfile.TemporaryDirectory[str]:
