@@ -2,8 +2,10 @@
 
 import numpy as np
 import pytest
+import torch
 from PIL import Image
 
+from bayes_pfl.detect.standards import log_odds
 from bayes_pfl.errors import ConfigError, DataError
 from bayes_pfl.fit.fit import FitOptions, fit_folder, fit_profile
 from bayes_pfl.fit.profile_files import load_profile, save_profile
@@ -46,6 +48,15 @@ def test_a_fault_is_found_at_its_place_and_next_to_it_a_normal_tile(tiny_model, 
     assert near.box.left < 170 and near.box.right > 150 and near.picture.size == (TILE, TILE)
     assert near.box.top < 120 and near.box.bottom > 100
     assert 0 <= near.reference_box.left < near.reference_box.right <= TILE
+
+
+def test_the_whole_is_measured_from_the_highest_normal_picture(profile):
+    scale = profile.references.scale
+    words = torch.tensor([picture.words_score for picture in profile.pictures])
+    assert scale.words.centre == pytest.approx(float(log_odds(words).max()), abs=1e-5)
+    far = [picture.memory_score for picture in profile.pictures]
+    assert scale.memory.centre == pytest.approx(max(far), abs=1e-6)
+    assert scale.memory.centre > np.mean(far)
 
 
 def test_it_comes_back_to_the_last_bit(tiny_model, profile, saved):
