@@ -13,8 +13,10 @@ from dataclasses import dataclass, replace
 from typing import NamedTuple
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor
 
+from bayes_pfl.detect.whitening import Whitening
 from bayes_pfl.model.scoring import top_mean
 from bayes_pfl.support.precision import without_autocast
 
@@ -31,8 +33,8 @@ class Nearest(NamedTuple):
     """What a memory says about the patches of B images.
 
     Attributes:
-        distance: one minus the cosine to the nearest patch, (B, N), in [0, 2]; in mutual scoring
-            the mean over the nearest pictures.
+        distance: half the squared distance to the nearest patch, (B, N): of unit vectors one
+            minus the cosine, in [0, 2]. In mutual scoring the mean over the nearest pictures.
         patch: index of the nearest patch in the memory, (B, N).
     """
 
@@ -45,12 +47,13 @@ class PatchMemory:
     """Patches of n pictures.
 
     Attributes:
-        vectors: float16 (M, C), unit vectors.
+        vectors: float16 (M, C), unit vectors; with a whitening whitened ones.
         owners: int32 (M,), the picture of each, in rising order.
         cells: int32 (M,), its cell, counted row by row.
         pictures: n.
         mutual: whether the pictures may be anomalous themselves: a distance is then the mean over
             the nearest 30% of the pictures, so that one picture with the same fault hides nothing.
+        whitening: of the patches before they are compared; None for none.
     """
 
     vectors: Tensor
@@ -58,6 +61,7 @@ class PatchMemory:
     cells: Tensor
     pictures: int
     mutual: bool = False
+    whitening: Whitening | None = None
 
     @classmethod
     def of(
@@ -93,6 +97,7 @@ class PatchMemory:
             vectors=self.vectors.to(device),
             owners=self.owners.to(device),
             cells=self.cells.to(device),
+            whitening=self.whitening.to(device) if self.whitening else None,
         )
 
     @property
@@ -103,14 +108,15 @@ class PatchMemory:
     @torch.no_grad()
     def nearest(self, patches: Tensor) -> Nearest:
         """The nearest patches of B images, (B, N, C) unit vectors."""
-        known = self.vectors.float()  # (M, C)
-        step = max(1, _AT_ONCE // (patches.shape[1] * len(known)))
+        step = max(1, _AT_ONCE // (patches.shape[1] * len(self.vectors)))
         with without_autocast(patches.device):
-            parts = [self._nearest(part.float() @ known.T) for part in patches.split(step)]
+            known = self.known()
+            parts = [self._nearest(part, known) for part in patches.split(step)]
         return Nearest(*(torch.cat(columns) for columns in zip(*parts, strict=True)))
 
     def at_same_cells(self, patches: Tensor) -> Tensor:
-        """Mean distance of each picture's patches to those of one image at the same cells.
+        """Mean distance of each picture's patches to those of one image at the same cells; for a
+        memory without a whitening.
 
         Args:
             patches: (N, C) unit vectors.
@@ -123,16 +129,41 @@ class PatchMemory:
         found = torch.full((self.pictures,), torch.inf, device=distance.device)
         return found.scatter_reduce(0, self.owners.long(), distance, "mean", include_self=False)
 
-    def _nearest(self, similar: Tensor) -> Nearest:
-        """As :meth:`nearest`, from cosines (B, N, M)."""
+    def known(self) -> Tensor:
+        """What patches are multiplied with: the vectors, float32 (M, C); of whitened ones each
+        with another channel, see :func:`lifted`, (M, C + 1)."""
+        vectors = self.vectors.float()
+        if self.whitening is None:
+            return vectors
+        return torch.cat([vectors, -_half_square(vectors)[:, None]], 1)
+
+    def _nearest(self, patches: Tensor, known: Tensor) -> Nearest:
+        own, base = patches.float(), torch.ones((), device=patches.device)
+        if self.whitening is not None:
+            own, base = lifted(self.whitening(own))
+        similar = own @ known.T  # (B, N, M)
         best, place = similar.max(-1)  # (B, N)
         if not self.mutual:
-            return Nearest(1 - best, place)
+            return Nearest(base - best, place)
         counts = torch.bincount(self.owners, minlength=self.pictures)
         pictures = [part.amax(-1) for part in similar.split(counts[counts > 0].tolist(), dim=-1)]
         few = max(1, int(NEAREST_SHARE * len(pictures)))
         nearest = torch.stack(pictures, dim=-1).topk(few, dim=-1, sorted=False).values
-        return Nearest(1 - nearest.mean(-1), place)
+        return Nearest(base - nearest.mean(-1), place)
+
+
+def lifted(patches: Tensor) -> tuple[Tensor, Tensor]:
+    """Whitened patches (..., C) with another channel of ones, (..., C + 1), and half the square of
+    each, (...).
+
+    The second minus the products of the first with :meth:`PatchMemory.known` are half the squared
+    distances: |a - v|^2 / 2 = |a|^2 / 2 - (a v - |v|^2 / 2).
+    """
+    return F.pad(patches, (0, 1), value=1.0), _half_square(patches)
+
+
+def _half_square(vectors: Tensor) -> Tensor:
+    return 0.5 * (vectors * vectors).sum(-1)
 
 
 def memory_score(distance: Tensor) -> Tensor:

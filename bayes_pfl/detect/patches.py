@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import lru_cache
 
 import torch
@@ -26,6 +26,8 @@ from bayes_pfl.errors import ConfigError
 MOST_CELLS, MOST_CHANNELS = 20, 128
 """Cells along a side, and channels of a layer, by default, for towers in stages."""
 
+_MORE_IN_TILES = 3
+
 
 @dataclass(frozen=True)
 class PatchSettings:
@@ -37,6 +39,8 @@ class PatchSettings:
         grid: (h, w).
         width: channels of a layer, at most.
         most: patches that a memory keeps.
+        whitened: whether they are compared by the Mahalanobis distance, not by the cosine, see
+            :mod:`bayes_pfl.detect.whitening`.
 
     Raises:
         ConfigError: values that :class:`bayes_pfl.config.ReferenceConfig` refuses.
@@ -47,6 +51,7 @@ class PatchSettings:
     grid: tuple[int, int]
     width: int
     most: int
+    whitened: bool = False
 
     def __post_init__(self) -> None:
         for side in self.grid:  # a profile may come from a stranger: the config's bounds hold
@@ -77,6 +82,18 @@ def patch_settings(backbone: FrozenCLIP, config: ReferenceConfig) -> PatchSettin
     grid = (config.grid, config.grid) if config.grid else (rows, columns)
     width = config.width or channels
     return PatchSettings(tuple(layers), config.windows, grid, width, config.patches)
+
+
+def tile_settings(backbone: FrozenCLIP, whole: PatchSettings) -> PatchSettings:
+    """The settings for tiles of large pictures, from those for whole pictures.
+
+    The faults that tiles are for are small: each cell counts by itself, of a tower in stages only
+    the finest of the layers, and the cells are whitened. There are three times as many patches,
+    because tiles show more.
+    """
+    layers = (min(whole.layers),) if in_stages(backbone) else whole.layers
+    most = _MORE_IN_TILES * whole.most
+    return replace(whole, layers=layers, windows=(1,), most=most, whitened=True)
 
 
 def in_stages(backbone: FrozenCLIP) -> bool:

@@ -20,7 +20,6 @@ from bayes_pfl.clip.text_tower import PromptTokens
 from bayes_pfl.data.transforms import normalise
 from bayes_pfl.data.wording import synonyms
 from bayes_pfl.detect.memory import memory_score
-from bayes_pfl.detect.patches import patch_directions
 from bayes_pfl.detect.references import (
     References,
     cells_inside,
@@ -190,11 +189,9 @@ class DetectorGraph(nn.Module):
         inside: Tensor | None,
     ) -> tuple[Tensor, ...]:
         assert self.known is not None
-        patches = patch_directions(
-            features.stages, self.model.backbone.layers, self.known.settings
-        )  # (B, N, C)
-        distance, nearest = self.known(patches, twin, kind)
-        grid = self.known.settings.grid
+        layers = self.model.backbone.layers
+        distance, nearest = self.known(features.stages, layers, twin, kind)
+        grid = self.known.grid
         if inside is not None:
             distance = distance * cells_inside(inside, grid)
         far = distance_maps(distance, grid, maps.shape[-1], self.sigma, inside)

@@ -285,6 +285,7 @@ def _config(profile: Profile, tensors: bytes | None) -> dict[str, Any]:
             scores_of(profile.references),
             hashlib.sha256(tensors).hexdigest(),
             scores_of(tiles) if tiles else None,
+            tiles.settings if tiles else None,
         )
     record = _Record(
         profile.checkpoint,

@@ -16,6 +16,7 @@ from bayes_pfl.detect.memory import PatchMemory
 from bayes_pfl.detect.patches import PatchSettings
 from bayes_pfl.detect.references import References, Scale
 from bayes_pfl.detect.standards import MapStandard, Standard
+from bayes_pfl.detect.whitening import Whitening
 from bayes_pfl.fit.calibration import CalibratedSettings
 from bayes_pfl.fit.profile import ReferencePicture
 
@@ -33,12 +34,18 @@ class Scores:
 
 @dataclass(frozen=True)
 class Memory:
-    """All of the references that is no tensor."""
+    """All of the references that is no tensor.
+
+    Attributes:
+        tile_patches: how the patches of tiles are made; None, as in older profiles, for as those of
+            whole pictures.
+    """
 
     patches: PatchSettings
     scores: Scores
     tensors_sha256: str
     tile_scores: Scores | None = None
+    tile_patches: PatchSettings | None = None
 
 
 def scores_of(references: References) -> Scores:
@@ -67,6 +74,9 @@ def _tensors_of(references: References, prefix: str) -> dict[str, Tensor]:
     for name in _MAPS:
         centre, spread = getattr(scale, name)
         tensors |= {f"{name}.centre": centre, f"{name}.spread": spread}
+    if memory.whitening is not None:
+        mean, matrix = memory.whitening
+        tensors |= {"whitening.mean": mean, "whitening.matrix": matrix}
     return {prefix + name: value for name, value in tensors.items()}
 
 
@@ -90,7 +100,8 @@ def unpacked(
         if name.startswith(_OF_TILES)
     }
     views = max(_tiles_in(settings, picture) for picture in pictures)
-    tiles = _checked(memory.patches, memory.tile_scores, settings, pictures, own, views)
+    patches = memory.tile_patches or memory.patches
+    tiles = _checked(patches, memory.tile_scores, settings, pictures, own, views)
     return replace(whole, tiles=tiles)
 
 
@@ -129,6 +140,14 @@ def _checked(
     maps = [MapStandard(tensors[f"{x}.centre"], tensors[f"{x}.spread"]) for x in _MAPS]
     if not all(float(spread.min()) > 0 for _, spread in maps):
         raise ValueError("a spread of 0")
+    whitening = None
+    if patches.whitened:
+        whitening = Whitening(tensors["whitening.mean"], tensors["whitening.matrix"])
+        channels = vectors.shape[1]
+        if whitening.mean.shape != (channels,) or whitening.matrix.shape != (channels, channels):
+            raise ValueError("a whitening that does not fit its patches")
+        if not all(part.isfinite().all() for part in whitening):
+            raise ValueError("a whitening that is not of numbers")
     side = settings.image_size
     values = [value for one in maps for value in one]
     if any(x.shape not in ((), (side, side)) or not x.isfinite().all() for x in values):
@@ -137,7 +156,7 @@ def _checked(
         raise ValueError("log-odds of pairs in another form")
     return References(
         patches,
-        PatchMemory(vectors, owners, cells, count),
+        PatchMemory(vectors, owners, cells, count, whitening=whitening),
         Scale(Standard(*scores.words), Standard(*scores.memory), tensors["pairs"], *maps),
         tuple(picture.digest for picture in pictures),
     )

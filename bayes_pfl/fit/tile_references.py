@@ -23,7 +23,7 @@ from bayes_pfl.data.roi import PictureRoi
 from bayes_pfl.data.tiles import BlendedMap, Cutting, Tile, TileSettings, Tiling
 from bayes_pfl.detect.inputs import batched
 from bayes_pfl.detect.memory import PatchMemory, memory_score, spread_cells
-from bayes_pfl.detect.patches import PatchSettings, patch_directions
+from bayes_pfl.detect.patches import PatchSettings, patch_directions, tile_settings
 from bayes_pfl.detect.references import (
     Deviations,
     References,
@@ -37,6 +37,7 @@ from bayes_pfl.detect.references import (
 )
 from bayes_pfl.detect.scorer import Scorer, inside_of
 from bayes_pfl.detect.standards import MEMORY_SPREAD, WORDS_SPREAD, Standard, log_odds
+from bayes_pfl.detect.whitening import PatchSums, Whitening
 from bayes_pfl.fit.encoded import ANGLES, patches_of, turned, unturned_cells, views_inside
 from bayes_pfl.fit.map_sums import MapSums, median_standard
 from bayes_pfl.fit.normal_pictures import NormalPicture
@@ -49,9 +50,6 @@ from bayes_pfl.fit.references import (
 )
 from bayes_pfl.model.scoring import deploy_scores, smoothed
 from bayes_pfl.support.progress import Progress
-
-_MORE_PATCHES = 3
-"""Patches that are kept of tiles for each that is kept of whole pictures: tiles show more."""
 
 
 @dataclass
@@ -188,7 +186,8 @@ def fit_tiles(
         folder: for maps and patches, 0.5 MB a tile, while this and :meth:`FittedTiles.left_out`
             run.
     """
-    settings, pictures = references.settings, {}
+    settings = tile_settings(scorer.model.backbone, references.settings)
+    pictures = {}
     progress.start("tiles", len(own))
     for number, picture in enumerate(own):
         tiling, cuttings = picture.cut(cut)
@@ -252,7 +251,8 @@ def _memory(
     pictures: dict[int, _Picture], settings: PatchSettings, count: int, options: ReferenceOptions
 ) -> PatchMemory:
     """The same number of patches of each picture, drawn over all its tiles."""
-    each = max(1, _MORE_PATCHES * settings.most // len(pictures))
+    each = max(1, settings.most // len(pictures))
+    whitening = _whitening(pictures, settings) if settings.whitened else None
     vectors, owners, cells = [], [], []
     size = settings.grid[0] * settings.grid[1]
     for number, one in pictures.items():
@@ -263,12 +263,28 @@ def _memory(
             inside = views_inside(inside, views, settings.grid).flatten()  # (tiles * views,)
         chosen = spread_cells(tiles * views, min(each, tiles * views), number, inside)
         tile, cell = chosen // views, chosen % views
-        vectors.append(torch.from_numpy(patches[tile.numpy(), cell.numpy()]))
+        kept = torch.from_numpy(patches[tile.numpy(), cell.numpy()])
+        vectors.append(whitening(kept).half() if whitening else kept)
         place = unturned_cells(cell, settings.grid) if options.rotations else cell
         owners.append(torch.full((len(chosen),), number, dtype=torch.int32))
         cells.append((one.numbers[tile] * size + place).int())
     columns = torch.cat(vectors), torch.cat(owners), torch.cat(cells)
-    return PatchMemory(*columns, count, options.mutual)
+    return PatchMemory(*columns, count, options.mutual, whitening)
+
+
+def _whitening(pictures: dict[int, _Picture], settings: PatchSettings) -> Whitening:
+    """By all patches that count of all tiles."""
+    sums = None
+    for one in pictures.values():
+        patches, inside = one.kept("patches"), one.cells_inside(settings.grid)
+        for at, tile in enumerate(patches):
+            values = torch.from_numpy(np.array(tile))  # (N or 8 N, C)
+            if inside is not None:
+                values = values[views_inside(inside[at], len(values), settings.grid)]
+            sums = sums or PatchSums(values.shape[1])
+            sums.add(values)
+    assert sums is not None
+    return sums.whitening()
 
 
 def _distances(memory: PatchMemory, patches: np.ndarray, settings: PatchSettings) -> Tensor:
