@@ -93,7 +93,8 @@ class Summary:
             the page of a file of several.
         failures: titles and reasons of the first twenty failures.
         tiled, tile_sides: images that were looked at in tiles, and the sides of these.
-        remarks: what else lies in the folder and is not read, one line each.
+        remarks: what else lies in the folder and is not read, and images that are too small for
+            the tiles of a profile, one line each.
         checkpoint: as it was named.
         settings: see :class:`FolderSettings`, with the number of samples resolved.
         model: the model's config.
@@ -168,6 +169,13 @@ class Summary:
             self.review = counts.review
         self.highest, self.failures = counts.highest, counts.failures
         self.tiled, self.tile_sides = counts.tiled, counts.tile_sides
+        small = self.succeeded - self.tiled
+        if small and self.profile is not None and self.settings.get("tile") is not None:
+            self.remarks.append(
+                f"{small} of {self.images} images are no larger than a tile and were seen only as "
+                "a whole: with a profile of larger ones their scores are too low; fit a profile of "
+                "such images"
+            )
         self.seconds = round(seconds, 3)
         self.finished = datetime.now().astimezone().isoformat(timespec="seconds")
         self.images_per_second = round((self.images - self.resumed) / max(seconds, 1e-9), 3)

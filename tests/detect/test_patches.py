@@ -5,7 +5,7 @@ import torch
 
 from bayes_pfl.checkpoints.load import load_checkpoint
 from bayes_pfl.config import ReferenceConfig
-from bayes_pfl.detect.patches import PatchSettings, patch_directions, patch_settings
+from bayes_pfl.detect.patches import PatchSettings, patch_directions, patch_settings, tile_settings
 from bayes_pfl.errors import ConfigError
 
 
@@ -24,6 +24,15 @@ def test_a_transformer_takes_its_middle_layers(tiny_model):
     found = patch_settings(backbone, ReferenceConfig())
     assert found.layers == (backbone.layers[1:-1] or backbone.layers)
     assert found.grid == backbone.grid and found.width == backbone.vision_widths[0]
+
+
+def test_tiles_take_the_finest_layer_cell_by_cell(embedded, tiny_model):
+    found = tile_settings(embedded, patch_settings(embedded, ReferenceConfig()))
+    assert (found.layers, found.windows, found.grid) == ((3,), (1,), (20, 20))
+    assert found.whitened and found.most == 9216
+    whole = patch_settings(tiny_model.backbone, ReferenceConfig())
+    found = tile_settings(tiny_model.backbone, whole)
+    assert found.layers == whole.layers and found.windows == (1,) and found.whitened
 
 
 def test_the_config_overrides_and_is_checked(embedded):

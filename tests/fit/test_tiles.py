@@ -138,6 +138,8 @@ def test_a_folder_is_run_with_the_tiles_of_the_profile(tiny_model, saved, tmp_pa
     large(92).resize((90, 60)).save(photographs / "small.png")
     summary = predict_folder(tiny_model, photographs, tmp_path / "out", profile=saved)
     assert (summary.succeeded, summary.tiled, summary.tile_sides) == (3, 2, [TILE])
+    (remark,) = summary.remarks
+    assert remark.startswith("1 of 3 images are no larger than a tile")
     rows = {row["path"]: row for row in rows_of(tmp_path / "out")}
     assert [rows[f"{name}.png"]["tile"] for name in ("sound", "small")] == [str(TILE), ""]
     wanted = tiny_model.predict(photographs / "faulty.png", profile=saved)
