@@ -166,9 +166,15 @@ def _half_square(vectors: Tensor) -> Tensor:
     return 0.5 * (vectors * vectors).sum(-1)
 
 
-def memory_score(distance: Tensor) -> Tensor:
-    """Mean distance of the farthest 1% of an image's patches, (B, N) -> (B,)."""
-    return top_mean(distance[:, None], fraction=TOP_FRACTION)
+def memory_score(distance: Tensor, farthest: int | None = None) -> Tensor:
+    """Mean distance of the farthest patches of an image, (B, N) -> (B,).
+
+    Args:
+        farthest: how many; None for 1%.
+    """
+    if farthest is None:
+        return top_mean(distance[:, None], fraction=TOP_FRACTION)
+    return top_mean(distance[:, None], k=farthest)
 
 
 def spread_cells(cells: int, count: int, picture: int, inside: Tensor | None = None) -> Tensor:

@@ -41,6 +41,7 @@ class PatchSettings:
         most: patches that a memory keeps.
         whitened: whether they are compared by the Mahalanobis distance, not by the cosine, see
             :mod:`bayes_pfl.detect.whitening`.
+        farthest: patches of a view whose mean distance is its memory score; None for 1%.
 
     Raises:
         ConfigError: values that :class:`bayes_pfl.config.ReferenceConfig` refuses.
@@ -52,8 +53,11 @@ class PatchSettings:
     width: int
     most: int
     whitened: bool = False
+    farthest: int | None = None
 
     def __post_init__(self) -> None:
+        if self.farthest is not None and not 1 <= self.farthest <= math.prod(self.grid):
+            raise ConfigError(f"farthest = {self.farthest}: 1 to as many as there are cells")
         for side in self.grid:  # a profile may come from a stranger: the config's bounds hold
             ReferenceConfig(self.layers, self.windows, side, self.width, self.most)
 
@@ -87,13 +91,13 @@ def patch_settings(backbone: FrozenCLIP, config: ReferenceConfig) -> PatchSettin
 def tile_settings(backbone: FrozenCLIP, whole: PatchSettings) -> PatchSettings:
     """The settings for tiles of large pictures, from those for whole pictures.
 
-    The faults that tiles are for are small: each cell counts by itself, of a tower in stages only
-    the finest of the layers, and the cells are whitened. There are three times as many patches,
-    because tiles show more.
+    The faults that tiles are for are small: each cell counts by itself, the farthest one is the
+    memory score, of a tower in stages only the finest of the layers counts, and the cells are
+    whitened. There are three times as many patches, because tiles show more.
     """
     layers = (min(whole.layers),) if in_stages(backbone) else whole.layers
     most = _MORE_IN_TILES * whole.most
-    return replace(whole, layers=layers, windows=(1,), most=most, whitened=True)
+    return replace(whole, layers=layers, windows=(1,), most=most, whitened=True, farthest=1)
 
 
 def in_stages(backbone: FrozenCLIP) -> bool:

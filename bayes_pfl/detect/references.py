@@ -40,7 +40,7 @@ class Place(NamedTuple):
         cell: of the image, or of its tile, counted row by row in the grid of the patches.
         picture: number of the reference picture.
         reference_cell: of that picture; with tiles, of all of them one after the other.
-        distance: one minus the cosine of the two, in [0, 2].
+        distance: of the two, see :class:`bayes_pfl.detect.memory.Nearest`.
         tile: of the image; None for the whole.
     """
 
@@ -113,7 +113,8 @@ class Combined:
     Attributes:
         deviations: that the scores are made of.
         words_score: by words alone, in [0, 1], (B,).
-        memory_score: mean distance of the farthest 1% of the patches, in [0, 2], (B,).
+        memory_score: mean distance of the farthest patches, (B,), see
+            :class:`bayes_pfl.detect.memory.Nearest`.
         map: (B, S, S), in [0, 1).
         spread: half the difference that one standard deviation of the words makes, (B, S, S).
         places: of each image.
@@ -185,7 +186,8 @@ class References:
         if inside is not None:
             distance = distance * cells_inside(inside, grid)
         maps = distance_maps(distance, grid, words_maps.shape[-1], sigma, inside)
-        both = combine_scores(self.scale, words, words_maps, distance, maps, inside)
+        far = memory_score(distance, self.settings.farthest)
+        both = combine_scores(self.scale, words, words_maps, far, maps, inside)
         return replace(both, places=self._places(both.map, distance, nearest))
 
     def twin(self, pixels: np.ndarray, patches: Tensor | None = None) -> int | None:
@@ -232,7 +234,7 @@ def combine_scores(
     scale: Scale,
     words: BatchScores,
     words_maps: Tensor,
-    distance: Tensor,
+    memory: Tensor,
     distance_maps: Tensor,
     inside: Tensor | None = None,
 ) -> Combined:
@@ -240,10 +242,10 @@ def combine_scores(
 
     Args:
         words_maps, distance_maps: smoothed, (B, S, S).
-        distance: (B, N), 0 for cells that do not count.
+        memory: memory scores, (B,).
         inside: bool (B, S, S), the pixels that count; None for all.
     """
-    score, memory = deploy_scores(words).score, memory_score(distance)
+    score = deploy_scores(words).score
     above, below = (
         combined_maps(scale, (words_maps + way * words.map_spread).clamp(0, 1), distance_maps)
         for way in (1, -1)

@@ -19,7 +19,6 @@ from bayes_pfl.clip.frozen_clip import FrozenCLIP, ImageFeatures
 from bayes_pfl.clip.text_tower import PromptTokens
 from bayes_pfl.data.transforms import normalise
 from bayes_pfl.data.wording import synonyms
-from bayes_pfl.detect.memory import memory_score
 from bayes_pfl.detect.references import (
     References,
     cells_inside,
@@ -189,19 +188,17 @@ class DetectorGraph(nn.Module):
         inside: Tensor | None,
     ) -> tuple[Tensor, ...]:
         assert self.known is not None
-        layers = self.model.backbone.layers
-        distance, nearest = self.known(features.stages, layers, twin, kind)
-        grid = self.known.grid
-        if inside is not None:
-            distance = distance * cells_inside(inside, grid)
+        grid, layers = self.known.grid, self.model.backbone.layers
+        counted = None if inside is None else cells_inside(inside, grid)
+        distance, nearest, memory = self.known(features.stages, layers, twin, kind, counted)
         far = distance_maps(distance, grid, maps.shape[-1], self.sigma, inside)
-        both = combine_scores(self.known.scale(kind), words, maps, distance, far, inside)
+        both = combine_scores(self.known.scale(kind), words, maps, memory, far, inside)
         cell = F.adaptive_max_pool2d(both.map[:, None], grid).flatten(1).argmax(1)
         at = cell[:, None]
         return (
             *both.deviations.scores(),
             *(words.text_score, map_score, both.map, both.spread),
-            *(both.words_score, memory_score(distance)),
+            *(both.words_score, memory),
             *both.deviations,
             *(cell, nearest.gather(1, at)[:, 0], distance.gather(1, at)[:, 0]),
         )

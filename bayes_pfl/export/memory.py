@@ -11,7 +11,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from bayes_pfl.detect.memory import PatchMemory, lifted
+from bayes_pfl.detect.memory import PatchMemory, lifted, memory_score
 from bayes_pfl.detect.patches import PatchSettings, patch_directions
 from bayes_pfl.detect.references import COPY_SHARE, References, Scale
 from bayes_pfl.detect.standards import MapStandard, Standard
@@ -63,19 +63,25 @@ class KnownPatches(nn.Module):
         )
 
     def forward(
-        self, stages: Sequence[Tensor], layers: Sequence[int], twin: Tensor, kind: Tensor
-    ) -> tuple[Tensor, Tensor]:
-        """Distances (B, N) to the nearest patches, and their indices (B, N).
+        self,
+        stages: Sequence[Tensor],
+        layers: Sequence[int],
+        twin: Tensor,
+        kind: Tensor,
+        counted: Tensor | None,
+    ) -> tuple[Tensor, Tensor, Tensor]:
+        """Distances (B, N) to the nearest patches, their indices (B, N), and memory scores (B,).
 
         Args:
             stages, layers: of :func:`bayes_pfl.detect.patches.patch_directions`.
             twin: number of the reference that a view is of, (B,); -1 where none is known. Of whole
                 pictures, those that are copies of a reference are found here.
             kind: see :meth:`scale`.
+            counted: bool (B, N), the cells that count; None for all. Others have the distance 0.
         """
-        found = [memory(stages, layers, twin) for memory in self.memories]
-        distance, place = (torch.stack(parts)[kind] for parts in zip(*found, strict=True))
-        return distance, place
+        found = [memory(stages, layers, twin, counted) for memory in self.memories]
+        distance, place, score = (torch.stack(parts)[kind] for parts in zip(*found, strict=True))
+        return distance, place, score
 
 
 class _Memory(nn.Module):
@@ -113,8 +119,12 @@ class _Memory(nn.Module):
         self.register_buffer("without_patches", (counts == 0).float())
 
     def forward(
-        self, stages: Sequence[Tensor], layers: Sequence[int], twin: Tensor
-    ) -> tuple[Tensor, Tensor]:
+        self,
+        stages: Sequence[Tensor],
+        layers: Sequence[int],
+        twin: Tensor,
+        counted: Tensor | None,
+    ) -> tuple[Tensor, Tensor, Tensor]:
         """As :meth:`KnownPatches.forward`."""
         patches = patch_directions(stages, layers, self.settings)  # (B, N, C)
         base = torch.ones_like(patches[..., 0])
@@ -127,7 +137,10 @@ class _Memory(nn.Module):
             left_out = (self.owners == twin[:, None]).float()  # (B, M)
             similar = similar + _FAR * left_out[:, None]
         best, place = similar.max(-1)
-        return base - best, place
+        distance = base - best
+        if counted is not None:
+            distance = distance * counted
+        return distance, place, memory_score(distance, self.settings.farthest)
 
     def _copied(self, similar: Tensor, limit: float) -> Tensor:
         """Numbers of the references that whole pictures are copies of, (B,); -1 for none."""

@@ -170,8 +170,8 @@ class FittedReferences:
             words_sums.standard(aligned, log_odds(words[0]), mask),
             far_sums.standard(aligned, far[0], mask),
         )
-        distance = self.distances[at : at + 1]
-        return combine_scores(scale, self.encoded.words[at], words, distance, far, inside)
+        memory = memory_score(self.distances[at : at + 1])
+        return combine_scores(scale, self.encoded.words[at], words, memory, far, inside)
 
     def _distance_map(self, at: int) -> Tensor:
         grid, side = self.references.settings.grid, self.encoded.maps.shape[-1]

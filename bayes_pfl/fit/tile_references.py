@@ -59,6 +59,7 @@ class _Picture:
     Attributes:
         words: scores by words, (v,).
         pairs: by each prompt pair, (v, K).
+        farthest: patches of a tile whose mean distance is its memory score; None for 1%.
         distances: of its patches to those of the other references, float16 (v, N).
         roi: its region of interest; None where all of it counts.
     """
@@ -68,6 +69,7 @@ class _Picture:
     size: tuple[int, int]
     folder: Path
     side: int
+    farthest: int | None
     roi: PictureRoi | None
     tiles: list[Tile] = field(default_factory=list)
     words: Tensor = field(default_factory=lambda: torch.zeros(0))
@@ -119,7 +121,7 @@ class _Picture:
     @property
     def memory_scores(self) -> Tensor:
         """Of each tile, (v,)."""
-        return memory_score(self.distances.float())
+        return memory_score(self.distances.float(), self.farthest)
 
 
 class LeftOut(NamedTuple):
@@ -193,7 +195,9 @@ def fit_tiles(
         tiling, cuttings = picture.cut(cut)
         if tiling is not None:
             side = scorer.model.backbone.image_size
-            one = _Picture(number, tiling, picture.size, folder, side, picture.roi)
+            one = _Picture(
+                number, tiling, picture.size, folder, side, settings.farthest, picture.roi
+            )
             pictures[number] = one
             _encode(scorer, one, cuttings, class_name, settings, options.rotations)
         progress.advance(1, {})
