@@ -20,6 +20,8 @@ from bayes_pfl.support.run_names import CSV_NAME
 
 FAILURES_LISTED, HIGHEST_LISTED = 20, 5
 
+_ENOUGH = 8  # images, to doubt that more than half of them are anomalous
+
 
 @dataclass
 class Counts:
@@ -93,8 +95,8 @@ class Summary:
             the page of a file of several.
         failures: titles and reasons of the first twenty failures.
         tiled, tile_sides: images that were looked at in tiles, and the sides of these.
-        remarks: what else lies in the folder and is not read, and images that are too small for
-            the tiles of a profile, one line each.
+        remarks: what else lies in the folder and is not read, and why images may not be like
+            those of the profile, one line each.
         checkpoint: as it was named.
         settings: see :class:`FolderSettings`, with the number of samples resolved.
         model: the model's config.
@@ -169,16 +171,29 @@ class Summary:
             self.review = counts.review
         self.highest, self.failures = counts.highest, counts.failures
         self.tiled, self.tile_sides = counts.tiled, counts.tile_sides
+        if self.profile is not None:
+            self.remarks += self._doubts()
+        self.seconds = round(seconds, 3)
+        self.finished = datetime.now().astimezone().isoformat(timespec="seconds")
+        self.images_per_second = round((self.images - self.resumed) / max(seconds, 1e-9), 3)
+
+    def _doubts(self) -> list[str]:
+        """Why images may not be like those of the profile, one line each."""
+        found = []
         small = self.succeeded - self.tiled
-        if small and self.profile is not None and self.settings.get("tile") is not None:
-            self.remarks.append(
+        if small and self.settings.get("tile") is not None:
+            found.append(
                 f"{small} of {self.images} images are no larger than a tile and were seen only as "
                 "a whole: with a profile of larger ones their scores are too low; fit a profile of "
                 "such images"
             )
-        self.seconds = round(seconds, 3)
-        self.finished = datetime.now().astimezone().isoformat(timespec="seconds")
-        self.images_per_second = round((self.images - self.resumed) / max(seconds, 1e-9), 3)
+        if (self.anomalous or 0) > self.succeeded / 2 and self.succeeded >= _ENOUGH:
+            found.append(
+                f"{self.anomalous} of {self.images} images are labelled anomalous: if that is not "
+                "true, compare how they and the normal pictures were taken and saved (camera, "
+                "light, size, JPEG quality)"
+            )
+        return found
 
     def as_json(self) -> str:
         """The text of summary.json: ASCII, so that bytes of a path that are not UTF-8 survive."""
