@@ -32,7 +32,8 @@ class NearestNormal:
 
     Attributes:
         name: of the reference picture.
-        distance: one minus the cosine of the two patches, in [0, 2].
+        distance: one minus the cosine of the two patches, in [0, 2]; in tiles half their squared
+            Mahalanobis distance by the channel, from 0.
         box: around the patch, in pixels of the image.
         reference_box: around the other, in pixels of the reference as the model sees it.
         picture: the reference as the model sees it, mode RGB.
@@ -72,7 +73,8 @@ class AnomalyResult:
         words_score: the score by words alone, in [0, 1]; None without references, where it is the
             score.
         memory_score: mean distance of the farthest 1% of the patches to the references, in [0, 2];
-            None without references.
+            of a large picture that of the view that deviates most, where a tile has another unit
+            (see :class:`NearestNormal`); None without references.
         nearest_normal: what the references show that is most like the most anomalous patch; None
             without references.
         image: the picture, mode RGB, for images from memory; files are read again when needed.

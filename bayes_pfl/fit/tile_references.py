@@ -185,7 +185,7 @@ def fit_tiles(
         scorer: without references.
         own: the picture of each reference.
         references: the whole pictures, in that order.
-        folder: for maps and patches, 0.5 MB a tile, while this and :meth:`FittedTiles.left_out`
+        folder: for maps and patches, 0.25 MB a tile, while this and :meth:`FittedTiles.left_out`
             run.
     """
     settings = tile_settings(scorer.model.backbone, references.settings)

@@ -28,7 +28,7 @@ class Row:
         needs_review: 1 if it did not but nearly, else 0; None without a calibration.
         p_value: share of normal images that score as high; None without a calibration.
         words_score, memory_score: with references, the score by words alone, in [0, 1], and the
-            distance to the references, in [0, 2]; else None.
+            distance to the references, from 0; else None.
         compared_with: what the references are, such as "profile of 30 pictures".
         page: number of the page of a TIFF or frame of a DICOM file, from 1; None for a file of one
             picture.

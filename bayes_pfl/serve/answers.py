@@ -35,7 +35,7 @@ class NearestNormalOfAnswer(BaseModel):
     """The most anomalous place, and what the normal pictures have that is most like it."""
 
     name: str = Field(description="Of the normal picture, as it was fitted.")
-    distance: float = Field(description="Of the two places, from 0 to 2.")
+    distance: float = Field(description="Of the two places, from 0.")
     box: Corners = Field(description="Around the place.")
     reference_box: Corners = Field(
         description="Around the other, in the normal picture or tile as the model sees it."
@@ -59,7 +59,7 @@ class Answer(BaseModel):
     map_score: float = Field(description="Of the highest pixels of the map, by words.")
     words_score: float | None = Field(description="By words alone; null without a profile.")
     memory_score: float | None = Field(
-        description="Distance to the normal pictures, from 0 to 2; null without a profile."
+        description="Distance to the normal pictures, from 0; null without a profile."
     )
     threshold: float | None = Field(description="Of the score; null where none is known.")
     map_threshold: float | None = Field(description="Of the map; null where none is known.")
