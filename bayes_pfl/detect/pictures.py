@@ -117,6 +117,7 @@ class _Merged:
         best = strongest(self.best, whole) if whole else self.best
         return replace(
             best,
+            memory_score=self.best.memory_score,  # a whole's has another unit
             map=None if self.map is None else torch.from_numpy(self.map.values),
             spread=None if self.spread is None else torch.from_numpy(self.spread.values),
         )

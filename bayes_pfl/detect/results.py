@@ -73,8 +73,8 @@ class AnomalyResult:
         words_score: the score by words alone, in [0, 1]; None without references, where it is the
             score.
         memory_score: mean distance of the farthest 1% of the patches to the references, in [0, 2];
-            of a large picture that of the view that deviates most, where a tile has another unit
-            (see :class:`NearestNormal`); None without references.
+            of a large picture that of its most deviating tile, in another unit (see
+            :class:`NearestNormal`); None without references.
         nearest_normal: what the references show that is most like the most anomalous patch; None
             without references.
         image: the picture, mode RGB, for images from memory; files are read again when needed.

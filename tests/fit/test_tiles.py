@@ -5,6 +5,8 @@ import pytest
 import torch
 from PIL import Image
 
+from bayes_pfl.data.tiles import Tiling, cut
+from bayes_pfl.detect.scorer import Scorer, View
 from bayes_pfl.detect.standards import log_odds
 from bayes_pfl.errors import ConfigError, DataError
 from bayes_pfl.fit.fit import FitOptions, fit_folder, fit_profile
@@ -48,6 +50,16 @@ def test_a_fault_is_found_at_its_place_and_next_to_it_a_normal_tile(tiny_model, 
     assert near.box.left < 170 and near.box.right > 150 and near.picture.size == (TILE, TILE)
     assert near.box.top < 120 and near.box.bottom > 100
     assert 0 <= near.reference_box.left < near.reference_box.right <= TILE
+
+
+def test_the_memory_score_of_a_large_picture_is_that_of_a_tile(tiny_model, saved):
+    everything = tiny_model.predict(large(90), profile=saved)
+    tiles = Tiling(TILE).tiles(SIZE)
+    scorer = Scorer(tiny_model, OPTIONS, references={NAME: load_profile(saved).references})
+    pixels = np.asarray(large(90).convert("RGB"))
+    views = [View(cut(pixels, tile, 48), NAME, tile) for tile in tiles]
+    highest = max(float(scorer.view_batch([view]).combined.memory_score[0]) for view in views)
+    assert everything.memory_score == pytest.approx(highest, rel=1e-3)
 
 
 def test_the_whole_is_measured_from_the_highest_normal_picture(profile):

@@ -136,8 +136,12 @@ class Detector:
             inside = [spot.inside((self.side, self.side))]
             (whole,) = _views(self.run([pixels], [twin], inside=inside))
             raise_by_whole(blended, whole.pop("map"), self.manifest["reach"])
-            views.append(whole)
-        return {**self._strongest(views), "tile": side}, blended
+            numbers = self._strongest([*views, whole])
+            if "memory_score" in numbers:  # the whole's has another unit
+                numbers = {**numbers, "memory_score": self._strongest(views)["memory_score"]}
+        else:
+            numbers = self._strongest(views)
+        return {**numbers, "tile": side}, blended
 
     def _strongest(self, views: Sequence[dict[str, Any]]) -> dict[str, Any]:
         """The numbers of several views of one picture together."""
