@@ -140,14 +140,7 @@ def _checked(
     maps = [MapStandard(tensors[f"{x}.centre"], tensors[f"{x}.spread"]) for x in _MAPS]
     if not all(float(spread.min()) > 0 for _, spread in maps):
         raise ValueError("a spread of 0")
-    whitening = None
-    if patches.whitened:
-        whitening = Whitening(tensors["whitening.mean"], tensors["whitening.matrix"])
-        channels = vectors.shape[1]
-        if whitening.mean.shape != (channels,) or whitening.matrix.shape != (channels, channels):
-            raise ValueError("a whitening that does not fit its patches")
-        if not all(part.isfinite().all() for part in whitening):
-            raise ValueError("a whitening that is not of numbers")
+    whitening = _whitening(tensors, vectors.shape[1]) if patches.whitened else None
     side = settings.image_size
     values = [value for one in maps for value in one]
     if any(x.shape not in ((), (side, side)) or not x.isfinite().all() for x in values):
@@ -160,3 +153,12 @@ def _checked(
         Scale(Standard(*scores.words), Standard(*scores.memory), tensors["pairs"], *maps),
         tuple(picture.digest for picture in pictures),
     )
+
+
+def _whitening(tensors: dict[str, Tensor], channels: int) -> Whitening:
+    mean, matrix = (tensors[f"whitening.{name}"].float() for name in Whitening._fields)
+    if mean.shape != (channels,) or matrix.shape != (channels, channels):
+        raise ValueError("a whitening that does not fit its patches")
+    if not (mean.isfinite().all() and matrix.isfinite().all()):
+        raise ValueError("a whitening that is not of numbers")
+    return Whitening(mean, matrix)

@@ -256,7 +256,7 @@ def _memory(
 ) -> PatchMemory:
     """The same number of patches of each picture, drawn over all its tiles."""
     each = max(1, settings.most // len(pictures))
-    whitening = _whitening(pictures, settings) if settings.whitened else None
+    whitening = _whitening(pictures, settings)
     vectors, owners, cells = [], [], []
     size = settings.grid[0] * settings.grid[1]
     for number, one in pictures.items():
@@ -268,7 +268,7 @@ def _memory(
         chosen = spread_cells(tiles * views, min(each, tiles * views), number, inside)
         tile, cell = chosen // views, chosen % views
         kept = torch.from_numpy(patches[tile.numpy(), cell.numpy()])
-        vectors.append(whitening(kept).half() if whitening else kept)
+        vectors.append(whitening(kept).half())
         place = unturned_cells(cell, settings.grid) if options.rotations else cell
         owners.append(torch.full((len(chosen),), number, dtype=torch.int32))
         cells.append((one.numbers[tile] * size + place).int())
