@@ -79,8 +79,8 @@ def cut_mask(world: World) -> str:
 
 
 def _figures(metrics: dict[str, Any]) -> tuple[list[int], list[float]]:
-    """Numbers of images, and figures of pixels. Those of images are left out: scores of a tiny model
-    differ by rounding alone, which depends on the order of the files."""
+    """Numbers of images, and figures of pixels. Those of images are left out: scores of a tiny
+    model differ by rounding alone, which depends on the order of the files."""
     (dataset,) = metrics["datasets"].values()
     category = dataset["categories"]["nut"]
     counts = [category[name] for name in ("n_normal", "n_anomalous")]
