@@ -15,6 +15,7 @@ from bayes_pfl.detect.memory import PatchMemory, lifted, memory_score
 from bayes_pfl.detect.patches import PatchSettings, patch_directions
 from bayes_pfl.detect.references import COPY_SHARE, References, Scale
 from bayes_pfl.detect.standards import MapStandard, Standard
+from bayes_pfl.detect.whitening import Whitening
 
 _FAR = -3e4  # added to a similarity, it makes a patch one that is never the nearest; float16 has it
 
@@ -129,7 +130,7 @@ class _Memory(nn.Module):
         patches = patch_directions(stages, layers, self.settings)  # (B, N, C)
         base = torch.ones_like(patches[..., 0])
         if self.whitened:
-            patches, base = lifted((patches - self.mean) @ self.matrix)
+            patches, base = lifted(Whitening(self.mean, self.matrix)(patches))
         similar = patches @ self.vectors.float().T  # (B, N, M)
         if self.pictures > 1:
             if self.copy_limit is not None:

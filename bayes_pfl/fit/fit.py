@@ -17,7 +17,6 @@ from bayes_pfl.data.roi_files import FOLDER, below
 from bayes_pfl.detect.class_names import check_class_name
 from bayes_pfl.detect.inputs import ImageLike, batched
 from bayes_pfl.detect.name_sensitivity import effect_of_name
-from bayes_pfl.detect.references import picture_digest
 from bayes_pfl.detect.scorer import Scorer
 from bayes_pfl.detect.standards import MEMORY_SPREAD
 from bayes_pfl.errors import ConfigError, DataError
@@ -25,7 +24,7 @@ from bayes_pfl.fit.build import build_profile
 from bayes_pfl.fit.calibrate import CalibrationOptions, calibrate_batches
 from bayes_pfl.fit.calibration import settings_of
 from bayes_pfl.fit.conformal import upward_z
-from bayes_pfl.fit.normal_pictures import NormalPicture, normal_picture, tile_of_profile
+from bayes_pfl.fit.normal_pictures import NormalPicture, in_order, normal_picture, tile_of_profile
 from bayes_pfl.fit.profile import Profile, ReferencePicture, no_pictures, whole_roi
 from bayes_pfl.fit.references import (
     FittedReferences,
@@ -223,8 +222,7 @@ def _fitted(
         found = found.seen_in_tiles()
     names = Counter(picture.name for picture in pictures)
     copies = sorted((names - Counter(found.encoded.names)).elements())
-    by_digest = {picture_digest(picture.pixels): picture for picture in pictures}
-    own = [by_digest[digest] for digest in found.encoded.digests]
+    own = in_order(pictures, found.encoded.digests)
     with temporary_folder() as folder:
         tiles = _tiles(scorer, found, own, class_name, options, Path(folder), progress)
         profile = build_profile(model, found, tiles, own, class_name, options, checkpoint, progress)

@@ -19,6 +19,7 @@ from bayes_pfl.data.pixels import as_rgb
 from bayes_pfl.data.roi import PictureRoi
 from bayes_pfl.data.tiles import Cutting, TileSettings, Tiling, auto_tiling, tiles_of
 from bayes_pfl.detect.inputs import ImageLike, Loaded, load_pixels
+from bayes_pfl.detect.references import picture_digest
 from bayes_pfl.detect.settings import ScoringSettings
 from bayes_pfl.errors import DataError
 
@@ -109,6 +110,12 @@ def normal_picture(
     if item.path is not None:
         return NormalPicture.of(name, item, partial(read_image, item.path, window=window))
     return NormalPicture.of(name, item, partial(as_rgb, item.image) if item.image else None)
+
+
+def in_order(pictures: Sequence[NormalPicture], digests: Sequence[str]) -> list[NormalPicture]:
+    """The picture of each digest, see :func:`bayes_pfl.detect.references.picture_digest`."""
+    known = {picture_digest(picture.pixels): picture for picture in pictures}
+    return [known[digest] for digest in digests]
 
 
 def tile_of_profile(

@@ -33,14 +33,13 @@ from bayes_pfl.detect.references import (
     deviations,
     distance_maps,
     most_deviating,
-    picture_digest,
 )
 from bayes_pfl.detect.scorer import Scorer, inside_of
 from bayes_pfl.detect.standards import MEMORY_SPREAD, WORDS_SPREAD, Standard, log_odds
 from bayes_pfl.detect.whitening import PatchSums, Whitening
 from bayes_pfl.fit.encoded import ANGLES, patches_of, turned, unturned_cells, views_inside
 from bayes_pfl.fit.map_sums import MapSums, median_standard
-from bayes_pfl.fit.normal_pictures import NormalPicture
+from bayes_pfl.fit.normal_pictures import NormalPicture, in_order
 from bayes_pfl.fit.references import (
     LEAST_DISTANCE,
     LEAST_ODDS,
@@ -385,8 +384,7 @@ def with_tiles(
     Returns:
         The references, and the picture of each.
     """
-    by_digest = {picture_digest(one.pixels): one for one in pictures}
-    own = [by_digest[digest] for digest in found.references.digests]
+    own = in_order(pictures, found.references.digests)
     with temporary_folder() as folder:
         tiles = fit_tiles(
             *(scorer, own, cut, class_name, found.references, found.options, Path(folder)),

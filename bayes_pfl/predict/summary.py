@@ -172,7 +172,7 @@ class Summary:
         self.highest, self.failures = counts.highest, counts.failures
         self.tiled, self.tile_sides = counts.tiled, counts.tile_sides
         if self.profile is not None:
-            self.remarks += self._doubts()
+            self.remarks = [*self.remarks, *self._doubts()]
         self.seconds = round(seconds, 3)
         self.finished = datetime.now().astimezone().isoformat(timespec="seconds")
         self.images_per_second = round((self.images - self.resumed) / max(seconds, 1e-9), 3)

@@ -33,6 +33,9 @@ def test_tiles_take_the_finest_layer_cell_by_cell(embedded, tiny_model):
     whole = patch_settings(tiny_model.backbone, ReferenceConfig())
     found = tile_settings(tiny_model.backbone, whole)
     assert found.layers == whole.layers and found.windows == (1,) and found.whitened
+    assert found.farthest == 1
+    with pytest.raises(ConfigError, match="farthest = 401"):
+        PatchSettings((3,), (1,), (20, 20), 40, 64, farthest=401)
 
 
 def test_the_config_overrides_and_is_checked(embedded):

@@ -66,5 +66,5 @@ def test_mutual_distances_are_means_of_those_to_the_nearest_pictures():
 
 def test_an_even_surface_is_not_measured_by_its_rounding():
     even = torch.full((50, CHANNELS), CHANNELS**-0.5)
-    whitening = whitening_of(even + 1e-7 * torch.randn(50, CHANNELS))
+    whitening = whitening_of(even + 1e-7 * patches(50))
     assert float(whitening(even).abs().max()) < 1e-3

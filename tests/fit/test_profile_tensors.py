@@ -79,7 +79,8 @@ def test_a_profile_of_before_whitening_is_read_with_the_patches_of_whole_picture
     tensors = load_file(tiled / "profile.safetensors")
     kept = {name: value for name, value in tensors.items() if "whitening" not in name}
     config = changed(tiled, tmp_path, kept)
-    del config["memory"]["tile_patches"], config["memory"]["patches"]["whitened"]
+    patches = config["memory"]["patches"]
+    del config["memory"]["tile_patches"], patches["whitened"], patches["farthest"]
     (tmp_path / "config.json").write_text(json.dumps(config))
     found = load_profile(tmp_path).references
     assert found.tiles.settings == found.settings and found.tiles.memory.whitening is None

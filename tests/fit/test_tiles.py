@@ -41,8 +41,8 @@ def saved(profile, tmp_path_factory):
 
 
 def test_a_fault_is_found_at_its_place_and_next_to_it_a_normal_tile(tiny_model, saved):
-    normal, faulty = tiny_model.predict([large(90), spotted(91)], profile=saved)
-    assert faulty.label and faulty.p_value < normal.p_value
+    normal, faulty = tiny_model.predict([large(94), spotted(91)], profile=saved)
+    assert not normal.label and faulty.label and faulty.p_value < normal.p_value
     assert faulty.memory_score > normal.memory_score
     row, column = np.unravel_index(faulty.anomaly_map.argmax(), faulty.anomaly_map.shape)
     assert 145 <= column < 175 and 95 <= row < 125
