@@ -4,10 +4,14 @@ import json
 
 import numpy as np
 import pytest
+import torch
 from PIL import Image
+from torch.nn.functional import softplus
 
+from bayes_pfl.detect.references import Scale, combined_maps
+from bayes_pfl.detect.standards import MapStandard, Standard
 from bayes_pfl.predict.images import predict_stream
-from benchmarks.large import Judge, LargeSettings
+from benchmarks.large import Judge, LargeSettings, memory_maps
 from benchmarks.large_pictures import Fault, RealSurface, photographed, shrunk, spoil, visible
 from tests.helpers.commands import command
 
@@ -88,6 +92,15 @@ def test_scores_put_together_of_old_and_new_views_are_those_of_predict(tiny_mode
         )
         assert found[way].score == pytest.approx(result.score, abs=1e-4)
         assert found[way].peak == pytest.approx(result.anomaly_map[mask].max(), abs=1e-3)
+
+
+def test_a_memory_map_is_what_the_memory_adds():
+    words, distances = torch.rand(2, 2, 8, 8).clamp(0.01, 0.99)
+    spread = MapStandard(torch.tensor(0.5), torch.tensor(0.2))
+    scale = Scale(Standard(0, 1), Standard(0, 1), torch.zeros(1), spread, spread)
+    both = combined_maps(scale, words, distances)
+    wanted = softplus(spread.deviations(distances))
+    assert torch.allclose(memory_maps(scale, words, both), wanted, atol=1e-4)
 
 
 def test_large_reports_each_surface_and_length(checkpoint_dir, road, tmp_path, capsys):

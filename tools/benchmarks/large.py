@@ -17,13 +17,15 @@ import cv2
 import numpy as np
 import torch
 from PIL import Image
+from torch.nn.functional import softplus
 
 from bayes_pfl.checkpoints.load import load_checkpoint
 from bayes_pfl.data.tiles import BlendedMap, Tile, TileSettings, Tiling, add_whole, cut
 from bayes_pfl.data.transforms import resize_image
 from bayes_pfl.detect.inputs import batched
-from bayes_pfl.detect.references import Deviations, most_deviating
+from bayes_pfl.detect.references import Deviations, Scale, most_deviating
 from bayes_pfl.detect.scorer import Scorer, View
+from bayes_pfl.detect.standards import ODDS_OF_HALF, log_odds
 from bayes_pfl.errors import ConfigError
 from bayes_pfl.fit.fit import FitOptions, fit_profile
 from bayes_pfl.metrics import image_metrics
@@ -33,7 +35,10 @@ from bayes_pfl.rendering import CATEGORIES
 from bayes_pfl.support.environment import environment
 from benchmarks.large_pictures import RealSurface, RenderedSurface, Spoiled, Surface, spoil
 
-WAYS = ("words", "words, tiles", "profile", "profile, tiles")
+SOURCES = ("words", "memory", "profile")
+"""What scores are made of; the profile is words and memory together."""
+
+WAYS = tuple(f"{source}{tiles}" for source in SOURCES for tiles in ("", ", tiles"))
 _WHOLE = 0  # place of the view of the whole among those of a picture
 
 
@@ -187,12 +192,12 @@ class _View(NamedTuple):
     Attributes:
         words: score by words.
         both: deviations by words and profile.
-        maps: by words, and by both, float32 (S, S) each.
+        maps: of each of :data:`SOURCES`, float32 (S, S).
     """
 
     words: float
     both: Deviations
-    maps: tuple[np.ndarray, np.ndarray]
+    maps: tuple[np.ndarray, ...]
 
 
 class Judge:
@@ -210,6 +215,7 @@ class Judge:
         self.profile = fit_profile(model, pictures, self.name, options)
         known = self.profile.references
         assert known is not None and known.tiles is not None
+        self._scale_of_whole, self._scale_of_tiles = known.scale, known.tiles.scale
         self.scorer = Scorer(model, options, references={self.name: known})
 
     def options(self, tile: int | str | None) -> FitOptions:
@@ -254,21 +260,25 @@ class Judge:
         assert scored.combined is not None
         words = deploy_scores(scored.words).score.tolist()
         parts = zip(*(part.cpu().split(1) for part in scored.combined.deviations), strict=True)
-        maps = gaussian_smooth(scored.words.map, self.scorer.sigma)
-        columns = (words, parts, *(kind.cpu().numpy() for kind in (maps, scored.maps)))
-        for score, part, by_words, by_both in zip(*columns, strict=True):
-            yield _View(score, Deviations(*part), (by_words, by_both))
+        scale = self._scale_of_whole if views[0].tile is None else self._scale_of_tiles
+        by_words = gaussian_smooth(scored.words.map, self.scorer.sigma)
+        kinds = (by_words, memory_maps(scale, by_words, scored.maps), scored.maps)
+        maps = zip(*(kind.cpu().numpy() for kind in kinds), strict=True)
+        for score, part, of_view in zip(words, parts, maps, strict=True):
+            yield _View(score, Deviations(*part), of_view)
 
     def _found(
         self, views: Sequence[_View], corner: tuple[int, int], mask: np.ndarray
     ) -> dict[str, Found]:
         """What each way says of all views of a picture, and of a part of its map."""
-        first = views[_WHOLE]
+        first, highest = views[_WHOLE], most_deviating([view.both for view in views])
         scores = {
             "words": first.words,
             "words, tiles": max(view.words for view in views),
+            "memory": float(first.both.memory),
+            "memory, tiles": float(highest.memory),
             "profile": float(first.both.scores().score),
-            "profile, tiles": float(most_deviating([view.both for view in views]).scores().score),
+            "profile, tiles": float(highest.scores().score),
         }
         peaks = self._peaks(views, corner, mask)
         return {way: Found(scores[way], peaks[way]) for way in WAYS}
@@ -287,7 +297,7 @@ class Judge:
         far = math.ceil((4 * sigma + 3) * max(self.size) / self.side)  # see tiles.add_whole
         places = self._places(corner, mask, far)
         peaks = {}
-        for at, way in enumerate(("words", "profile")):
+        for at, way in enumerate(SOURCES):
             whole = views[_WHOLE].maps[at]
             blended = BlendedMap(self.tiling, self.size)
             for place in places:
@@ -308,3 +318,14 @@ class Judge:
             if tile.left - far < left + wide and left - far < tile.left + tile.side
             if tile.top - far < top + high and top - far < tile.top + tile.side
         ]
+
+
+def memory_maps(scale: Scale, words: torch.Tensor, both: torch.Tensor) -> torch.Tensor:
+    """What the memory adds to maps by words and memory, (B, S, S): 0 or more.
+
+    Args:
+        words, both: smoothed maps of the same images, (B, S, S) each.
+    """
+    of_words = softplus(scale.words_map.deviations(log_odds(words)))
+    odds = ODDS_OF_HALF * both / (1 - both)  # (1 + words) (1 + memory) - 1, see `combined`
+    return (1 + odds) / (1 + of_words) - 1
