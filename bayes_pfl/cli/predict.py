@@ -216,9 +216,8 @@ def predict(
     _say_resumed(summary)
     for line in summary.remarks:
         opt.say(line)
-    if summary.settings["tile"] is not None:
-        sides = " and ".join(map(str, summary.tile_sides)) or "no size"
-        opt.say(f"{summary.tiled} of {summary.images} images were scored in tiles of {sides} px")
+    if summary.settings["tile"] is not None and summary.succeeded:
+        opt.say(_tiled(summary))
     if summary.anomalous is not None:
         review = "" if summary.review is None else f", {summary.review} need review"
         opt.say(f"{summary.anomalous} labelled anomalous{review}")
@@ -227,6 +226,13 @@ def predict(
         opt.say(f"open {Path(out, REPORT_NAME)}")
     if summary.failed:
         raise Exit(1)
+
+
+def _tiled(summary: Summary) -> str:
+    if not summary.tiled:
+        return "no image was scored in tiles: none is larger than one"
+    sides = " and ".join(map(str, summary.tile_sides))
+    return f"{summary.tiled} of {summary.images} images were scored in tiles of {sides} px"
 
 
 def _scorers(

@@ -16,8 +16,9 @@ import torch
 from PIL import Image
 from torch.utils.data import DataLoader
 
-from bayes_pfl.data.large_tiff import LargeTiff
-from bayes_pfl.data.pages import Picture, large_page
+from bayes_pfl.data.by_parts import read_by_parts
+from bayes_pfl.data.large_tiff import LargePage
+from bayes_pfl.data.pages import Picture
 from bayes_pfl.data.roi import PictureRoi
 from bayes_pfl.data.roi_files import AnyRoi, roi_of
 from bayes_pfl.data.tiles import Cutting, TileSettings, Tiling, tiles_of
@@ -40,6 +41,7 @@ class Decoded:
         error: why it could not be read, without the path; empty if it could.
         tiling, tiles: how a large picture is cut, and its tiles; else None, and none.
         roi: the region of interest; ``pixels`` and ``tiles`` are then those of its rectangle.
+        large: a page that is too large to be decoded at once.
     """
 
     picture: Picture
@@ -50,6 +52,7 @@ class Decoded:
     tiling: Tiling | None = None
     tiles: Iterable[Cutting] = ()
     roi: PictureRoi | None = None
+    large: LargePage | None = None
 
     @property
     def path(self) -> Path:
@@ -68,10 +71,15 @@ def _decoded(
     preview_side: int,
     tiles: TileSettings | None = None,
     roi: AnyRoi | None = None,
+    by_parts: bool = False,
 ) -> Decoded:
     try:
-        if tiles and (large := large_page(picture)):
-            return _decoded_by_parts(picture, large, image_size, preview_side, tiles, roi)
+        if by_parts and (part := read_by_parts(picture, image_size, tiles, roi)):
+            preview = _reduced(part.shown, preview_side) if preview_side else None
+            cut = part.tiling, part.tiles
+            return Decoded(
+                picture, part.page.size, part.pixels, preview, "", *cut, part.roi, part.page
+            )
         image = picture.read()
         spot = roi_of(roi, picture.path, image.size)
         seen = spot.crop(image) if spot else image
@@ -82,31 +90,6 @@ def _decoded(
         reason = str(error).removeprefix(f"{picture}: ") or type(error).__name__
         return Decoded(picture, error=" ".join(reason.split()))
     return Decoded(picture, image.size, pixels, preview, "", *cut, spot)
-
-
-def _decoded_by_parts(
-    picture: Picture,
-    large: LargeTiff,
-    image_size: int,
-    preview_side: int,
-    tiles: TileSettings,
-    roi: AnyRoi | None,
-) -> Decoded:
-    """A page that is too large to be decoded at once: its tiles are read when they are scored."""
-    seen = shown = large.overview()
-    if spot := roi_of(roi, picture.path, shown.size):
-        seen = large.overview(spot.box, shown.highest)
-    tiling = tiles.tiling(seen.size)
-    return Decoded(
-        picture,
-        shown.size,
-        resize_image(seen.picture, image_size),
-        _reduced(shown.picture, preview_side) if preview_side else None,
-        "",
-        tiling if tiling.tiles(seen.size) else None,
-        large.tiles(tiling, image_size, seen.highest, spot),
-        spot,
-    )
 
 
 def _reduced(image: Image.Image, side: int) -> np.ndarray:
@@ -127,6 +110,7 @@ def decode(
     workers: int = 0,
     tiles: TileSettings | None = None,
     roi: AnyRoi | None = None,
+    by_parts: bool | None = None,
 ) -> Generator[list[Decoded], None, None]:
     """Batches of decoded pictures in order, fetched ahead by a thread; a few are held at once.
 
@@ -138,10 +122,17 @@ def decode(
         tiles: how large pictures are cut; None to score whole images only. Batches are then
             of :data:`PICTURES_AT_ONCE` pictures at most.
         roi: the region of interest, which pictures are cropped to; None for whole pictures.
+        by_parts: whether a TIFF page that is too large to be decoded at once is read a part at a
+            time; None if there are tiles.
     """
     batch_size = min(batch_size, PICTURES_AT_ONCE) if tiles else batch_size
     read = functools.partial(
-        _decoded, image_size=image_size, preview_side=preview_side, tiles=tiles, roi=roi
+        _decoded,
+        image_size=image_size,
+        preview_side=preview_side,
+        tiles=tiles,
+        roi=roi,
+        by_parts=tiles is not None if by_parts is None else by_parts,
     )
     return read_ahead(_batches(pictures, read, batch_size, workers), depth=1 + (workers > 0))
 

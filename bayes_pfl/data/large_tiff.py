@@ -5,11 +5,14 @@ Symbols: W×H pixels of the page, S model's image side.
 
 from __future__ import annotations
 
+import contextlib
+import logging
+import threading
 from collections import OrderedDict
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import cv2
 import numpy as np
@@ -35,19 +38,19 @@ class LargeTiff:
     """Where the page lies.
 
     Attributes:
-        page: its number in the file, from 1.
+        page: its number in the file, from 1; None for the first.
     """
 
     path: Path
-    page: int = 1
+    page: int | None = None
 
     def pixels(self) -> int:
         """W * H; 0 where the file cannot be read: decoding it says why."""
         from tifffile import TiffFile, TiffFileError
 
         try:
-            with TiffFile(self.path) as file:
-                page: Any = file.pages[self.page - 1]
+            with _quiet(), TiffFile(self.path) as file:
+                page: Any = file.pages[(self.page or 1) - 1]
                 return int(page.imagewidth) * int(page.imagelength)
         except (TiffFileError, OSError, ValueError, IndexError, KeyError):
             return 0
@@ -56,7 +59,7 @@ class LargeTiff:
         """The page made small, in one pass over it.
 
         Args:
-            box: a rectangle of the page, of which alone this is; None for all of it.
+            box: a rectangle of the page, of which alone the picture is; None for all of it.
             highest: value of the page, where it is known.
 
         Raises:
@@ -74,60 +77,72 @@ class LargeTiff:
                 down = max(1, round((top + len(band)) * scale) - round(top * scale))
                 rows.append(cv2.resize(band, (across, down), interpolation=cv2.INTER_AREA))
             values = np.concatenate(rows).reshape(-1, across, reader.colours)
-            return Overview((width, height), Image.fromarray(_as_rgb(values, highest)), highest)
+            picture = Image.fromarray(_as_rgb(values, highest))
+            return Overview(LargePage(self, reader.size, highest), picture)
 
-    def tiles(
-        self, tiling: Tiling, image_side: int, highest: float, roi: PictureRoi | None = None
-    ) -> LargeTiles:
-        """The tiles of the page, or of its region of interest, read as they are asked for."""
-        return LargeTiles(self, tiling, image_side, highest, roi)
+
+class Overview(NamedTuple):
+    """A large page, and a small picture of it or of a rectangle of it.
+
+    Attributes:
+        picture: mode RGB, its longer side about 2048 pixels.
+    """
+
+    page: LargePage
+    picture: Image.Image
 
 
 @dataclass(frozen=True)
-class Overview:
-    """A large page, or a rectangle of it, made small.
+class LargePage:
+    """A large page, read through once, so that its parts can be read as they are asked for.
 
     Attributes:
         size: (W, H).
-        picture: mode RGB, its longer side about 2048 pixels.
         highest: value of the page; says its depth.
     """
 
+    source: LargeTiff
     size: tuple[int, int]
-    picture: Image.Image
     highest: float
+
+    def part(self, box: Box) -> Image.Image:
+        """A rectangle of the page, mode RGB.
+
+        Raises:
+            DataError: it is damaged.
+        """
+        left, top, right, bottom = box
+        with reading(self.source.path, self.source.page), _Reader(self.source) as reader:
+            values = reader.read(left, top, right - left, bottom - top)
+        return Image.fromarray(_as_rgb(values, self.highest))
+
+    def small(self, box: Box | None = None) -> Image.Image:
+        """The page, or a rectangle of it, as :class:`Overview` has it."""
+        return self.source.overview(box, self.highest).picture
+
+    def tiles(self, tiling: Tiling, image_side: int, roi: PictureRoi | None = None) -> LargeTiles:
+        """The tiles of the page, or of its region of interest."""
+        return LargeTiles(self, tiling, image_side, roi)
 
 
 @dataclass(frozen=True)
 class LargeTiles:
     """The tiles of a page, each read from the file when its turn comes."""
 
-    source: LargeTiff
+    page: LargePage
     tiling: Tiling
     image_side: int
-    highest: float
     roi: PictureRoi | None = None
 
-    def part(self, box: tuple[int, int, int, int]) -> Image.Image:
-        """A part of the page, mode RGB; ``box`` is (left, top, right, bottom).
-
-        Raises:
-            DataError: it is damaged.
-        """
-        left, top, right, bottom = box
-        with _Reader(self.source) as reader:
-            values = reader.read(left, top, right - left, bottom - top)
-        return Image.fromarray(_as_rgb(values, self.highest))
-
     def __iter__(self) -> Iterator[Cutting]:
-        with _Reader(self.source) as reader:
+        with _Reader(self.page.source) as reader:
             left, top, right, bottom = self.roi.box if self.roi else (0, 0, *reader.size)
             for tile in self.tiling.tiles((right - left, bottom - top)):
                 if self.roi and not self.roi.touches(tile):
                     continue
                 x, y = left + tile.left, top + tile.top
                 width, height = min(tile.side, right - x), min(tile.side, bottom - y)
-                part = _as_rgb(reader.read(x, y, width, height), self.highest)
+                part = _as_rgb(reader.read(x, y, width, height), self.page.highest)
                 yield tile, cut(part, tile._replace(left=0, top=0), self.image_side)
 
 
@@ -138,19 +153,37 @@ def _as_rgb(values: np.ndarray, highest: float) -> np.ndarray:
     return np.asarray(array_to_rgb(values))
 
 
+@contextlib.contextmanager
+def _quiet() -> Iterator[None]:
+    """Within, tifffile logs nothing of this thread: what is damaged is an error that names it."""
+    thread, logger = threading.get_ident(), logging.getLogger("tifffile")
+
+    def of_others(record: logging.LogRecord) -> bool:
+        return record.thread != thread
+
+    logger.addFilter(of_others)
+    try:
+        yield
+    finally:
+        logger.removeFilter(of_others)
+
+
 class _Reader:
     """An open page, whose segments (tiles or strips of the file) are decoded one by one."""
 
     def __init__(self, source: LargeTiff) -> None:
         from tifffile import TiffFile
 
-        self._file = TiffFile(source.path)
-        page: Any = self._file.pages[source.page - 1]
-        self._page = page
         self._kept: OrderedDict[int, np.ndarray] = OrderedDict()
         self._bytes = 0
-        self.size = (int(page.imagewidth), int(page.imagelength))
-        self._check()
+        with contextlib.ExitStack() as opened:
+            opened.enter_context(_quiet())
+            self._file = opened.enter_context(TiffFile(source.path))
+            page: Any = self._file.pages[(source.page or 1) - 1]
+            self._page = page
+            self.size = (int(page.imagewidth), int(page.imagelength))
+            self._check()
+            self._open = opened.pop_all()  # closed here where it cannot be read
         self.colours = _COLOURS[page.photometric.name]
         tiled = page.is_tiled
         self._wide = int(page.tilewidth) if tiled else self.size[0]
@@ -161,7 +194,7 @@ class _Reader:
         return self
 
     def __exit__(self, *_: object) -> None:
-        self._file.close()
+        self._open.close()
 
     def _check(self) -> None:
         page: Any = self._page

@@ -24,7 +24,7 @@ MAX_PIXELS = 178_956_970
 # Listed, because Pillow would otherwise give a PostScript file named .png to Ghostscript.
 _FORMATS = ("AVIF", "BMP", "DIB", "GIF", "JPEG", "JPEG2000", "MPO", "PNG", "PPM", "TIFF", "WEBP")
 
-_MEND = "reduce it; predict reads a TIFF in parts, with --tile"
+_MEND = "reduce it; fit and predict read a TIFF in parts, with --tile"
 
 _TIFF_MAGIC = (b"II*\x00", b"MM\x00*")
 _DEEP_MAGIC = (b"\x89PNG", *_TIFF_MAGIC, b"II+\x00", b"MM\x00+")

@@ -14,7 +14,7 @@ from bayes_pfl.data.image_files import Files, list_files, no_images, remark
 from bayes_pfl.data.images import read_image
 from bayes_pfl.data.large_tiff import LargeTiff
 from bayes_pfl.data.opening import MAX_PIXELS, opened, several_in
-from bayes_pfl.data.tiff import MAX_PAGES, TIFF_SUFFIXES, tiff_pages
+from bayes_pfl.data.tiff import MAX_PAGES, TIFF_SUFFIXES, is_tiff, tiff_pages
 from bayes_pfl.support.run_names import page_title
 
 _ANIMATED_SUFFIXES = (".gif", ".webp", ".avif")
@@ -42,10 +42,13 @@ class Picture:
 
 
 def large_page(picture: Picture) -> LargeTiff | None:
-    """The page of a TIFF file that has more pixels than are decoded at once; None for others."""
-    if picture.path.suffix.lower() not in TIFF_SUFFIXES:
+    """The page of a TIFF file that has more pixels than are decoded at once; None for others.
+
+    The content says what a file is: one that was fetched from a store has another name here.
+    """
+    if not is_tiff(picture.path):
         return None
-    large = LargeTiff(picture.path, picture.page or 1)
+    large = LargeTiff(picture.path, picture.page)
     return large if large.pixels() > MAX_PIXELS else None
 
 

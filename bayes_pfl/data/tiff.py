@@ -75,6 +75,17 @@ _LAYOUTS = {
 }
 
 
+def is_tiff(path: Path) -> bool:
+    """Whether a file begins as a TIFF does; not where it cannot be read."""
+    try:
+        if not path.is_file():  # reading a pipe waits
+            return False
+        with path.open("rb") as file:
+            return file.read(4) in _LAYOUTS
+    except OSError:
+        return False
+
+
 def tiff_pages(path: Source) -> TiffPages | None:
     """The pages of a TIFF file; None for a file of another kind.
 

@@ -17,8 +17,11 @@ import numpy as np
 from PIL import Image
 from torch import Tensor
 
+from bayes_pfl.data.by_parts import read_by_parts
 from bayes_pfl.data.dicom import Window
 from bayes_pfl.data.images import SEVERAL, read_image
+from bayes_pfl.data.large_tiff import LargePage
+from bayes_pfl.data.pages import Picture, page_numbers
 from bayes_pfl.data.pixels import as_rgb
 from bayes_pfl.data.records import DatasetWarning
 from bayes_pfl.data.roi import PictureRoi
@@ -42,6 +45,7 @@ class Loaded:
         image: the picture, mode RGB, if it came from memory.
         tiling, tiles: how a large picture is cut, and its tiles; else None, and none.
         roi: the region of interest; ``pixels`` and ``tiles`` are then those of its rectangle.
+        large: a page of a TIFF file that is too large to be decoded at once.
     """
 
     pixels: np.ndarray
@@ -51,6 +55,7 @@ class Loaded:
     tiling: Tiling | None = None
     tiles: Iterable[Cutting] = ()
     roi: PictureRoi | None = None
+    large: LargePage | None = None
 
     @property
     def title(self) -> str:
@@ -72,6 +77,7 @@ def load_pixels(
     window: Window | None = None,
     tiles: TileSettings | None = None,
     roi: AnyRoi | None = None,
+    by_parts: bool | None = None,
 ) -> Loaded:
     """Read an image and resize it to (S, S).
 
@@ -82,25 +88,36 @@ def load_pixels(
         window: of DICOM values; None for the file's own.
         tiles: how large images are cut; None to score whole images only.
         roi: the region of interest, which the image is cropped to; None for the whole image.
+        by_parts: as of :func:`bayes_pfl.data.decoding.decode`.
 
     Raises:
         DataError: it cannot be read.
     """
     if isinstance(image, str | os.PathLike):
-        rgb, path = read_image(image, window=window), os.fspath(image)
-        if several := rgb.info.get(SEVERAL):
-            warnings.warn(
-                f"{path}: holds several {several}, of which the first is read; "
-                "bayes_pfl.data.pages.read_pages gives all",
-                DatasetWarning,
-                stacklevel=2,
-            )
-        return _loaded(rgb, side, path, tiles, roi_of(roi, Path(path), rgb.size))
+        path, file = os.fspath(image), Path(image)
+        by_parts = tiles is not None if by_parts is None else by_parts
+        if by_parts and (part := read_by_parts(Picture(file), side, tiles, roi)):
+            _warn_of_first(path, "pages" if page_numbers(file) else "")
+            cut = part.tiling, part.tiles
+            return Loaded(part.pixels, part.page.size, path, None, *cut, part.roi, part.page)
+        rgb = read_image(image, window=window)
+        _warn_of_first(path, rgb.info.get(SEVERAL, ""))
+        return _loaded(rgb, side, path, tiles, roi_of(roi, file, rgb.size))
     try:
         rgb = as_rgb(image)
         return _loaded(rgb, side, None, tiles, roi_of(roi, None, rgb.size))
     except DataError as error:
         raise DataError(f"image {index}: {error}") from error
+
+
+def _warn_of_first(path: str, several: str) -> None:
+    if several:
+        warnings.warn(
+            f"{path}: holds several {several}, of which the first is read; "
+            "bayes_pfl.data.pages.read_pages gives all",
+            DatasetWarning,
+            stacklevel=3,
+        )
 
 
 def _loaded(

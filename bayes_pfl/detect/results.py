@@ -16,6 +16,7 @@ import numpy as np
 from PIL import Image
 
 from bayes_pfl.data.images import read_image
+from bayes_pfl.data.pages import Picture, large_page
 from bayes_pfl.data.roi import PictureRoi
 from bayes_pfl.detect.overlays import MAX_SIDE, fitted, overlay, plain_text
 from bayes_pfl.detect.regions import Box, PValues, Region, RegionRule, find_regions
@@ -338,6 +339,8 @@ class AnomalyResult:
             return self.image
         if self.path is None:
             raise DataError("this result has neither path nor image; predict the image again")
+        if large := large_page(Picture(Path(self.path))):
+            return large.overview().picture
         return read_image(self.path, window=self.window)
 
 

@@ -120,4 +120,5 @@ def _left_out(
     if part.sees_whole:
         add_whole(anomaly_map, whole_map, found.sigma)
         deviations = most_deviating([whole, deviations])
-    return float(deviations.scores().score), anomaly_map.clip(0, 1)
+    np.clip(anomaly_map, 0, 1, out=anomaly_map)  # in place: it may be a gigabyte
+    return float(deviations.scores().score), anomaly_map

@@ -142,6 +142,7 @@ def fit_folder(
             batch_size=options.batch_size,
             workers=options.workers,
             roi=below(options.interest, Path(folder)),
+            by_parts=options.tile is not None,
         )
         for item in batch
     ]

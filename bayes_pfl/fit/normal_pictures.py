@@ -6,7 +6,7 @@ Symbols: W×H pixels of a picture, S model's image side.
 from __future__ import annotations
 
 import io
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from functools import partial
 
@@ -15,6 +15,7 @@ from PIL import Image
 
 from bayes_pfl.data.decoding import Decoded
 from bayes_pfl.data.images import read_image
+from bayes_pfl.data.large_tiff import LargePage
 from bayes_pfl.data.pixels import as_rgb
 from bayes_pfl.data.roi import PictureRoi
 from bayes_pfl.data.tiles import Cutting, TileSettings, Tiling, auto_tiling, tiles_of
@@ -35,6 +36,7 @@ class NormalPicture:
         size: (W, H).
         read: reads the picture, mode RGB; None for one of an earlier profile.
         roi: its region of interest; all of the above is then of the rectangle around it.
+        large: the page, if it is too large for ``read``.
     """
 
     name: str
@@ -42,6 +44,7 @@ class NormalPicture:
     size: tuple[int, int]
     read: Callable[[], Image.Image] | None
     roi: PictureRoi | None = None
+    large: LargePage | None = None
 
     @classmethod
     def of(
@@ -53,19 +56,22 @@ class NormalPicture:
         """From a picture that was read; ``read`` reads all of it again."""
         assert item.pixels is not None and item.size is not None
         if (roi := item.roi) is None:
-            return cls(name, item.pixels, item.size, read)
+            return cls(name, item.pixels, item.size, read, None, item.large)
         part = None if read is None else partial(_rectangle, read, roi)
-        return cls(name, item.pixels, roi.crop_size, part, roi)
+        return cls(name, item.pixels, roi.crop_size, part, roi, item.large)
 
     @property
     def inside(self) -> np.ndarray | None:
         """The pixels that count, bool (S, S); None for all."""
         return self.roi.inside((len(self.pixels),) * 2) if self.roi else None
 
-    def cut(self, settings: TileSettings) -> tuple[Tiling | None, list[Cutting]]:
+    def cut(self, settings: TileSettings) -> tuple[Tiling | None, Iterable[Cutting]]:
         """The tiling and the tiles, as :func:`bayes_pfl.data.tiles.tiles_of` gives them."""
-        if self.read is None or not settings.tiling(self.size).tiles(self.size):
+        tiling = settings.tiling(self.size)
+        if self.read is None or not tiling.tiles(self.size):
             return None, []
+        if self.large:
+            return tiling, self.large.tiles(tiling, settings.image_side, self.roi)
         if self.roi:
             return tiles_of(self.read(), settings, self.roi.touches)
         return tiles_of(self.read(), settings)
@@ -75,17 +81,23 @@ class NormalPicture:
         assert self.read is not None
         left, top, side = settings.tiling(self.size).tiles(self.size)[number]
         right, lower = min(left + side, self.size[0]), min(top + side, self.size[1])
+        if self.large:
+            x, y = self.roi.box[:2] if self.roi else (0, 0)
+            return self.large.part((x + left, y + top, x + right, y + lower))
         return self.read().crop((left, top, right, lower))
 
     def loaded(self, settings: TileSettings | None) -> Loaded:
         """The picture as an input of the model."""
         cut = self.cut(settings) if settings else (None, [])
         size = self.roi.size if self.roi else self.size
-        return Loaded(self.pixels, size, self.name, None, *cut, self.roi)
+        return Loaded(self.pixels, size, self.name, None, *cut, self.roi, self.large)
 
     def copy(self) -> bytes:
         """The picture with its longer side of 2048 pixels at most, as the bytes of a WEBP file."""
-        image = self.read() if self.read else Image.fromarray(self.pixels)
+        if self.large:
+            image = self.large.small(self.roi.box if self.roi else None)
+        else:
+            image = self.read() if self.read else Image.fromarray(self.pixels)
         image.thumbnail((_SHOWN_SIDE, _SHOWN_SIDE))
         buffer = io.BytesIO()
         image.save(buffer, "WEBP", quality=85)
@@ -105,7 +117,8 @@ def normal_picture(
         DataError: it cannot be read, or has no region of interest.
     """
     window = settings.window
-    item = load_pixels(image, index, side, window, roi=settings.interest)
+    by_parts = settings.tile is not None
+    item = load_pixels(image, index, side, window, roi=settings.interest, by_parts=by_parts)
     name = item.path or f"image {index}"
     if item.path is not None:
         return NormalPicture.of(name, item, partial(read_image, item.path, window=window))

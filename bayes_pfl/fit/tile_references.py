@@ -21,6 +21,7 @@ from torch import Tensor
 
 from bayes_pfl.data.roi import PictureRoi
 from bayes_pfl.data.tiles import BlendedMap, Cutting, Tile, TileSettings, Tiling
+from bayes_pfl.detect.full_maps import new_map
 from bayes_pfl.detect.inputs import batched
 from bayes_pfl.detect.memory import PatchMemory, memory_score, spread_cells
 from bayes_pfl.detect.patches import PatchSettings, patch_directions, tile_settings
@@ -156,7 +157,7 @@ class FittedTiles:
         if one is None:
             return None
         scale = _scale(self._pictures, self._sums, without=number)
-        blended = BlendedMap(one.tiling, one.size)
+        blended = BlendedMap(one.tiling, one.size, new_map(one.size))
         grid = self.references.settings.grid
         for tile, words, distance in zip(one.tiles, one.kept("maps"), one.distances, strict=True):
             inside = one.inside(tile)

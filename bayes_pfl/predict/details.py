@@ -9,7 +9,6 @@ from dataclasses import dataclass, field
 from PIL import Image
 
 from bayes_pfl.data.decoding import Decoded
-from bayes_pfl.data.large_tiff import LargeTiles
 from bayes_pfl.detect.regions import Region
 from bayes_pfl.errors import DataError
 from bayes_pfl.predict.settings import Zoom
@@ -57,8 +56,8 @@ class DetailPictures:
         whole = whole and max(size) > self.small.side
         if not (shown or whole):
             return None
-        if isinstance(item.tiles, LargeTiles):
-            return self._write(name, item.tiles.part, size, shown, whole)
+        if item.large:
+            return self._write(name, item.large.part, size, shown, whole)
         if preview.shape[1::-1] == size:
             return self._write(name, Image.fromarray(preview).crop, size, shown, whole)
         with self._reading:

@@ -134,11 +134,15 @@ def _drawn(
         chosen = [places[at] for at in order[start : start + count]]
         drawn = [inputs.pictures[at] for at in chosen]
         side, size = model.backbone.image_size, settings.batch_size
-        items = [
-            item
-            for batch in decode(drawn, side, batch_size=size, workers=settings.workers, roi=roi)
-            for item in batch
-        ]
+        batches = decode(
+            drawn,
+            side,
+            batch_size=size,
+            workers=settings.workers,
+            roi=roi,
+            by_parts=settings.tile is not None,
+        )
+        items = [item for batch in batches for item in batch]
         for at, item in zip(chosen, items, strict=True):
             if item.pixels is not None and len(found) < count:
                 found.append(NormalPicture.of(inputs.title(at), item, item.picture.read))

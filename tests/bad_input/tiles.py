@@ -71,6 +71,10 @@ def one_row_of_pixels(world: World) -> str:
     return ""
 
 
+def none_larger(world: World) -> str:
+    return world.predict(photographs(world, (90, 80)), "--tile", 96)
+
+
 def _huge(world: World, dtype: type[np.generic] = np.uint8) -> Path:
     """A TIFF that declares 400 megapixels in strips of one row, and holds few of them."""
     folder = world.folder / "huge"
@@ -90,12 +94,21 @@ def huge_cut_short(world: World) -> str:
     return world.predict(_huge(world), "--tile", "auto", code=1) and _error(world)
 
 
+def huge_cut_short_among_normal_ones(world: World) -> str:
+    folder = photographs(world, (150, 80), (140, 90))
+    (_huge(world) / "a.tif").rename(folder / "a.tif")
+    said = fitted(world, folder, "--tile", 96, code=1)  # a file was left out
+    assert "tifffile" not in said
+    return said.replace(str(folder.resolve()), "")
+
+
 def huge_of_signed_numbers(world: World) -> str:
     return world.predict(_huge(world, np.int8), "--tile", "auto", code=1) and _error(world)
 
 
 def _error(world: World) -> str:
     (row,) = rows_of(world.folder / "out")
+    assert str(world.folder) not in row["error"], "the column path has it"
     return row["error"]
 
 
@@ -119,11 +132,21 @@ CASES = (
     Case("fit --update of a profile with tiles", "`with a folder of all the pictures`", update),
     Case("picture of 700 x 1 pixels with --tile 96", "scored, in tiles alone", one_row_of_pixels),
     Case(
+        "predict with a tile that no picture is larger than",
+        "scored as wholes, and says `no image was scored in tiles: none is larger than one`",
+        none_larger,
+    ),
+    Case(
         "TIFF of 400 megapixels without --tile",
         "its row says `too many pixels to decode safely`",
         huge_without_tiles,
     ),
     Case("the same with --tile, cut short", "its row says `damaged or cut short`", huge_cut_short),
+    Case(
+        "fit --tile with it among the normal pictures",
+        "fits the others, and says `a.tif: damaged or cut short`",
+        huge_cut_short_among_normal_ones,
+    ),
     Case(
         "the same of numbers that are not read a part at a time",
         "its row says `this one is minisblack of int8; convert it`",

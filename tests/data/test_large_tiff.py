@@ -1,5 +1,7 @@
 """TIFF pages that are read a part at a time show what decoding them at once would."""
 
+import logging
+
 import numpy as np
 import pytest
 import tifffile
@@ -98,3 +100,18 @@ def test_a_segment_that_is_missing_is_an_error(tmp_path, monkeypatch):
     monkeypatch.setattr(pages, "MAX_PIXELS", 1)
     with pytest.raises(ImageReadError, match="damaged or cut short"):
         pages.large_page(Picture(path)).overview()
+
+
+def test_a_page_that_cannot_be_read_is_closed_again_and_its_fault_is_said_once(
+    tmp_path, monkeypatch, caplog
+):
+    path = tmp_path / "a.tif"
+    tifffile.imwrite(path, values(np.int8, 1)[..., 0], photometric="minisblack", rowsperstrip=1)
+    with tifffile.TiffFile(path, mode="r+b") as file:
+        file.pages[0].tags["ImageLength"].overwrite(5000)  # its lists of strips are too short
+    caplog.clear()
+    monkeypatch.setattr(pages, "MAX_PIXELS", 1)
+    before = len(logging.getLogger("tifffile").filters)
+    with pytest.raises(ImageReadError, match=r"a.tif: 300x5000: .* of int8; convert it"):
+        pages.large_page(Picture(path)).overview()
+    assert not caplog.records and len(logging.getLogger("tifffile").filters) == before
