@@ -94,10 +94,13 @@ def _read(
         turn, several = None, "frames" if dicom.frame_count(path) > 1 else ""
     else:
         with opened(path, page, max_pixels) as image:
-            rgb = _decode(path, image, page or 1)
-            turn, several = _EXIF_TURNS.get(_orientation(image) or 1), several_in(path, image)
+            deep = _is_deep(image)  # before its EXIF is read, for which Pillow loads a PNG
+            stored = _orientation(image)
+            rgb = _decode(path, image, page or 1, deep)
+            turn, several = _EXIF_TURNS.get(stored or 1), several_in(path, image)
+            if turn is not None and not _turned_in_loading(image, stored):
+                rgb = rgb.transpose(turn)
     if turn is not None:
-        rgb = rgb.transpose(turn)
         rgb.info[TURN] = turn
     if several and page is None:
         rgb.info[SEVERAL] = several
@@ -145,9 +148,11 @@ def read_mask_file(path: str | os.PathLike[str], *, max_pixels: int = MAX_PIXELS
     with reading(path):
         check_file(path)
         with opened(path, None, max_pixels) as image:
+            stored = _orientation(image)
             marked, highest = _mask_values(image)
-            orientation = _orientation(image)
-    return MaskFile(turned(marked, _EXIF_TURNS.get(orientation or 1)), highest, bool(orientation))
+            if not _turned_in_loading(image, stored):
+                marked = turned(marked, _EXIF_TURNS.get(stored or 1))
+    return MaskFile(marked, highest, bool(stored))
 
 
 def turned(mask: np.ndarray, turn: Image.Transpose | None) -> np.ndarray:
@@ -155,9 +160,13 @@ def turned(mask: np.ndarray, turn: Image.Transpose | None) -> np.ndarray:
     return mask if turn is None else np.asarray(Image.fromarray(mask).transpose(turn))
 
 
-def _decode(path: Source, image: Image.Image, page: int) -> Image.Image:
-    # Pillow keeps only the upper byte of 16-bit colour, which makes 12-bit pictures black.
-    deep = image.mode in ("RGB", "RGBA", "LA") and ";16" in str(getattr(image, "tile", ""))
+def _is_deep(image: Image.Image) -> bool:
+    """Whether a picture that is not loaded yet has colours of 16 bits, of which Pillow keeps only
+    the upper byte: 12-bit pictures would be black."""
+    return image.mode in ("RGB", "RGBA", "LA") and ";16" in str(getattr(image, "tile", ""))
+
+
+def _decode(path: Source, image: Image.Image, page: int, deep: bool) -> Image.Image:
     image.load()  # also for deep files: Pillow notices truncation where OpenCV does not
     values = decode_deep(path, page) if deep else None
     rgb = flatten_to_rgb(image) if values is None else array_to_rgb(values)
@@ -172,6 +181,12 @@ def _orientation(image: Image.Image) -> int | None:
         return image.getexif().get(ExifTags.Base.Orientation)
     except Exception:  # a damaged EXIF block does not make the picture unreadable
         return None
+
+
+def _turned_in_loading(image: Image.Image, stored: int | None) -> bool:
+    """Whether a picture is upright as it is: Pillow turns a TIFF and forgets how it was stored, and
+    OpenCV, whose pictures have no format, turns all that it reads."""
+    return image.format is None or _orientation(image) != stored
 
 
 def _mask_values(image: Image.Image) -> tuple[np.ndarray, float | None]:

@@ -198,6 +198,12 @@ class _Reader:
 
     def _check(self) -> None:
         page: Any = self._page
+        turn = page.tags.valueof("Orientation", 1)
+        if turn != 1:
+            raise DataError(
+                f"{self.size[0]}x{self.size[1]}, turned by its tag Orientation ({turn}): pages as "
+                "large as this are read as they are stored; save it upright"
+            )
         kind = page.photometric.name
         many = page.samplesperpixel > 1 and page.planarconfig.name != "CONTIG"
         if kind not in _COLOURS or many or page.dtype not in (np.uint8, np.uint16):

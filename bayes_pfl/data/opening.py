@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import contextlib
-import io
 import os
 from collections.abc import Iterator
 from pathlib import Path
+from typing import BinaryIO
 
 import numpy as np
 from PIL import ExifTags, Image, TiffImagePlugin
@@ -62,14 +62,18 @@ def check_file(path: Path, page: int | None = None) -> None:
 
 
 @contextlib.contextmanager
-def _source(path: Source, page: int | None) -> Iterator[Path | io.BytesIO | TiffFrom]:
-    """What a reader of first pictures opens to read this page."""
+def _source(path: Source, page: int | None) -> Iterator[BinaryIO | TiffFrom]:
+    """What a reader of first pictures opens to read this page.
+
+    No path: Pillow maps some files into memory, and a TIFF that is stored on its side wrongly so.
+    """
     if isinstance(path, MemoryFile):
         yield path.open()
         return
     pages = None if page is None else tiff_pages(path)
     if page is None or (pages is None and page == 1):
-        yield path
+        with path.open("rb") as file:
+            yield file
         return
     if pages is None or page not in pages.offsets:
         cut = pages is not None and pages.missing is not None and page >= pages.missing
@@ -111,9 +115,7 @@ def opened(path: Source, page: int | None, max_pixels: int) -> Iterator[Image.Im
             yield image
 
 
-def _identify(
-    path: Source, source: Path | io.BytesIO | TiffFrom, max_pixels: int, page: int
-) -> Image.Image:
+def _identify(path: Source, source: BinaryIO | TiffFrom, max_pixels: int, page: int) -> Image.Image:
     Image.init()
     try:
         return Image.open(source, formats=[name for name in _FORMATS if name in Image.OPEN])
@@ -121,24 +123,34 @@ def _identify(
         # OpenCV reads some files that Pillow does not, such as colour TIFFs of floats.
         with path.open("rb") as file:
             start = file.read(4)
-        safe = start in _TIFF_MAGIC and _tiff_pixels(source) <= max_pixels
-        values = decode_deep(path, page) if safe else None
-        if values is None and start.startswith(_IMAGE_MAGIC):
+        tiff = start in _TIFF_MAGIC
+        image = _read_by_opencv(path, source, max_pixels, page) if tiff else None
+        if image is None and start.startswith(_IMAGE_MAGIC):
             raise DataError("damaged or cut short (its header cannot be read)") from error
-        if values is None:
+        if image is None:
             raise DataError("not an image, or of a kind unknown here") from error
-        return array_to_rgb(values)
+        return image
 
 
-def _tiff_pixels(source: Path | io.BytesIO | TiffFrom) -> int:
-    """How many pixels a TIFF declares: OpenCV would allocate memory for any number."""
-    with contextlib.ExitStack() as stack:
-        file = stack.enter_context(source.open("rb")) if isinstance(source, Path) else source
-        file.seek(0)
-        directory = TiffImagePlugin.ImageFileDirectory_v2(file.read(8))
-        file.seek(directory.next)
-        directory.load(file)
-    return int(directory[ExifTags.Base.ImageWidth]) * int(directory[ExifTags.Base.ImageLength])
+def _read_by_opencv(
+    path: Source, source: BinaryIO | TiffFrom, max_pixels: int, page: int
+) -> Image.Image | None:
+    """A TIFF, mode RGB; None if OpenCV cannot read it, or it is too large.
+
+    OpenCV has turned it upright; its EXIF says how it was stored.
+    """
+    source.seek(0)
+    tags = TiffImagePlugin.ImageFileDirectory_v2(source.read(8))
+    source.seek(tags.next)
+    tags.load(source)
+    if int(tags[ExifTags.Base.ImageWidth]) * int(tags[ExifTags.Base.ImageLength]) > max_pixels:
+        return None  # OpenCV would allocate memory for any number
+    values = decode_deep(path, page)
+    if values is None:
+        return None
+    image = array_to_rgb(values)
+    image.getexif()[ExifTags.Base.Orientation] = tags.get(ExifTags.Base.Orientation, 1)
+    return image
 
 
 def decode_deep(path: Source, page: int) -> np.ndarray | None:

@@ -316,6 +316,13 @@ FILES = (
         "turned by EXIF", "turned.jpg", saved("PNG", exif=_turn()), "scored upright", "turned"
     ),
     ImageFile(
+        "TIFF stored on its side",
+        "side.tif",
+        saved("TIFF", exif=_turn()),
+        "scored upright",
+        "turned",
+    ),
+    ImageFile(
         "broken EXIF",
         "exif.jpg",
         saved("PNG", exif=b"Exif\0\0II*\0\xff\xff\xff\xff"),

@@ -12,12 +12,13 @@ from hypothesis.extra import numpy as hnp
 from PIL import Image
 
 from bayes_pfl.data.image_files import find_images
-from bayes_pfl.data.images import read_image, read_mask, read_received_image
+from bayes_pfl.data.images import TURN, read_image, read_mask, read_received_image
 from bayes_pfl.data.pixels import as_rgb, to_uint8
 from bayes_pfl.errors import BayesPFLError, DataError, ImageReadError
 from tests.bad_input import images as bad_images
 from tests.helpers.dicom import write_dicom
 from tests.helpers.stacks import cut, stack
+from tests.helpers.turned import write_turned_tiff
 
 
 @pytest.fixture
@@ -87,6 +88,33 @@ def test_exif_rotation_gives_the_upright_picture_once(tmp_path, picture, orienta
     assert np.array_equal(np.asarray(result), picture)
     assert np.array_equal(np.asarray(as_rgb(result)), picture)
     assert result.getexif().get(0x0112, 1) == 1
+
+
+TIFF_KINDS = {
+    "grey": lambda rgb: rgb[..., 0],
+    "grey of 16 bits": lambda rgb: rgb[..., 0].astype(np.uint16) * 257,
+    "colour": lambda rgb: rgb,
+    "colour of 16 bits": lambda rgb: rgb.astype(np.uint16) * 257,
+    "colour of floats": lambda rgb: (rgb / 255).astype(np.float32),
+}
+
+
+@pytest.mark.parametrize("compression", [None, "zlib"])
+@pytest.mark.parametrize("kind", TIFF_KINDS)
+@pytest.mark.parametrize("orientation", range(1, 9))
+def test_a_tiff_lies_as_its_tag_says(tmp_path, picture, orientation, kind, compression):
+    values = TIFF_KINDS[kind](picture)
+    path = write_turned_tiff(
+        tmp_path / "a.tif", values, values[::-1], orientation=orientation, compression=compression
+    )
+    result = read_image(path)
+    wanted = picture if values.ndim == 3 else np.repeat(picture[..., :1], 3, axis=2)
+    assert np.array_equal(np.asarray(result), wanted)
+    assert (TURN in result.info) == (orientation > 1)
+    assert result.getexif().get(0x0112, 1) == 1
+    assert np.array_equal(np.asarray(read_image(path, page=2)), wanted[::-1])
+    received = read_received_image(path.read_bytes())
+    assert np.array_equal(np.asarray(received), wanted)
 
 
 def test_first_frame_of_an_animation(tmp_path):

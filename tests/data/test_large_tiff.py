@@ -13,6 +13,7 @@ from bayes_pfl.data.pages import Picture
 from bayes_pfl.data.roi import Roi
 from bayes_pfl.data.tiles import TileSettings
 from bayes_pfl.errors import ImageReadError
+from tests.helpers.turned import write_turned_tiff
 
 SIZE = (300, 221)
 
@@ -85,6 +86,13 @@ def test_grey_and_further_pages(tmp_path, monkeypatch):
     _, found = decoded(path, monkeypatch, by_parts=True, page=2)
     for tile, pixels in wanted.items():
         np.testing.assert_array_equal(found[tile], pixels)
+
+
+def test_a_page_that_is_stored_on_its_side_is_refused(tmp_path, monkeypatch):
+    write_turned_tiff(tmp_path / "a.tif", values(np.uint8), orientation=6)
+    monkeypatch.setattr(pages, "MAX_PIXELS", 1)
+    ((item,),) = decode([Picture(tmp_path / "a.tif")], 32, tiles=TileSettings(96, 0.25, 32))
+    assert item.pixels is None and "its tag Orientation (6): pages as large" in item.error
 
 
 def test_other_files_are_read_as_ever(tmp_path, monkeypatch):

@@ -298,23 +298,31 @@ def test_a_file_of_several_pages_is_warned_of_and_its_first_page_read(tree):
 TURNS = {6: Image.Transpose.ROTATE_270, 3: Image.Transpose.ROTATE_180, 5: Image.Transpose.TRANSPOSE}
 
 
-def turned_pair(folder, size, orientation, mask_exif=False, mask_upright=False):
-    """A picture that EXIF turns, with a white square; its mask; and the upright mask."""
+def turned_pair(
+    folder, size, orientation, mask_exif=False, mask_upright=False, kinds=("png", "png")
+):
+    """A picture that EXIF turns, with a white square; its mask; and the upright mask.
+
+    Args:
+        kinds: suffixes of the two.
+    """
     stored = np.zeros(size[::-1], np.uint8)
     stored[1:5, 2:9] = 255
     upright = Image.fromarray(stored).transpose(TURNS[orientation])
     exif = Image.Exif()
     exif[0x0112] = orientation
     image = Image.fromarray(np.dstack([stored] * 3))
-    for path in ("test/hole/1.png", "ground_truth/hole/1.png"):
-        (folder / path).parent.mkdir(parents=True, exist_ok=True)
-    image.save(folder / "test/hole/1.png", exif=exif)
+    places = [folder / f"{of}/hole/1.{kinds[at]}" for at, of in enumerate(("test", "ground_truth"))]
+    for place in places:
+        place.parent.mkdir(parents=True, exist_ok=True)
+    image.save(places[0], exif=exif)
     mask = upright if mask_upright else Image.fromarray(stored)
-    mask.save(folder / "ground_truth/hole/1.png", exif=exif if mask_exif else None)
+    mask.save(places[1], **({"exif": exif} if mask_exif else {}))
     (sample,) = read_mvtec(folder)
     return sample, np.asarray(upright) > 0
 
 
+@pytest.mark.parametrize("kinds", [("png", "png"), ("tif", "png"), ("png", "tif"), ("tif", "tif")])
 @pytest.mark.parametrize(
     ("orientation", "size", "options", "doubtful"),
     [
@@ -326,8 +334,8 @@ def turned_pair(folder, size, orientation, mask_exif=False, mask_upright=False):
         (3, (30, 20), {"mask_exif": True}, False),
     ],
 )
-def test_a_mask_lies_as_its_upright_picture(tmp_path, orientation, size, options, doubtful):
-    sample, wanted = turned_pair(tmp_path / "nut", size, orientation, **options)
+def test_a_mask_lies_as_its_upright_picture(tmp_path, orientation, size, options, doubtful, kinds):
+    sample, wanted = turned_pair(tmp_path / "nut", size, orientation, **options, kinds=kinds)
     image = read_image(sample.path)
     with warnings.catch_warnings(record=True) as caught:
         warnings.simplefilter("always")

@@ -4,11 +4,14 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from bayes_pfl.data.images import read_image
 from bayes_pfl.data.roi import PictureRoi, Roi
 from bayes_pfl.data.tiles import Tile
 from bayes_pfl.detect.regions import RegionRule, find_regions
 from bayes_pfl.export.standalone.interest import Interest, Spot
+from bayes_pfl.export.standalone.pictures import pages_of
 from bayes_pfl.export.standalone.regions import regions_of
+from tests.helpers.turned import write_turned_tiff
 
 
 @pytest.mark.parametrize("seed", range(60))
@@ -52,3 +55,15 @@ def test_a_region_of_interest_is_stretched_as_in_the_package(seed, tmp_path):
         assert ours.touches(tile) == theirs.touches(*tile)
         if ours.touches(tile):
             assert np.array_equal(ours.of_tile(tile, 48), theirs.of_tile(*tile, 48))
+
+
+@pytest.mark.parametrize("compression", [None, "zlib"])
+@pytest.mark.parametrize("orientation", range(1, 9))
+def test_pages_lie_as_in_the_package(orientation, compression, tmp_path):
+    upright = np.random.default_rng(0).integers(0, 255, (20, 30), np.uint8)
+    path = write_turned_tiff(
+        tmp_path / "a.tif", upright, upright[::-1], orientation=orientation, compression=compression
+    )
+    for number, found in pages_of(path):
+        assert np.array_equal(np.asarray(found), np.asarray(read_image(path, page=number)))
+    assert number == 2

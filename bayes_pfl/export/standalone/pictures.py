@@ -38,7 +38,9 @@ def pages_of(path: Path) -> Iterator[tuple[int | None, Image.Image]]:
         Exception: as Pillow's decoders do.
     """
     Image.init()  # fills the list of what Pillow reads
-    with Image.open(path, formats=[name for name in _FORMATS if name in Image.OPEN]) as image:
+    formats = [name for name in _FORMATS if name in Image.OPEN]
+    # No path: Pillow maps some files into memory, and a TIFF that is stored on its side wrongly so.
+    with path.open("rb") as file, Image.open(file, formats=formats) as image:
         frames = range(getattr(image, "n_frames", 1) if image.format == "TIFF" else 1)
         kinds = [_seek(image, at).get(_SUBFILE, 0) if len(frames) > 1 else 0 for at in frames]
         pages = [at for at in frames if at == 0 or not kinds[at] & _COPY_OR_MASK]
@@ -60,11 +62,11 @@ def _decoded(image: Image.Image) -> Image.Image:
         )
     if image.mode in ("RGB", "RGBA", "LA") and ";16" in str(getattr(image, "tile", "")):
         raise ValueError("16 bits a channel in colour: bayes-pfl predict reads it; or save 8 bits")
-    try:
+    image.load()
+    try:  # after loading, in which Pillow turns a TIFF upright
         turn = image.getexif().get(ExifTags.Base.Orientation, 1)
     except Exception:  # a damaged EXIF block does not make the picture unreadable
         turn = 1
-    image.load()
     rgb = to_rgb(image)
     return rgb.transpose(_TURNS[turn]) if turn in _TURNS else rgb
 
