@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
-from PIL import ExifTags, Image
+from PIL import ExifTags, Image, ImageOps
 
 from bayes_pfl.data import dicom
 from bayes_pfl.data.memory_file import MemoryFile, Source
@@ -20,6 +20,7 @@ from bayes_pfl.data.opening import (
     several_in,
 )
 from bayes_pfl.data.pixels import array_to_rgb, flatten_to_rgb
+from bayes_pfl.data.tiff_values import is_planar, read_planar, retyped, white_is_zero
 from bayes_pfl.errors import DataError
 
 TURN = "turned by EXIF"
@@ -96,9 +97,14 @@ def _read(
         with opened(path, page, max_pixels) as image:
             deep = _is_deep(image)  # before its EXIF is read, for which Pillow loads a PNG
             stored = _orientation(image)
-            rgb = _decode(path, image, page or 1, deep)
             turn, several = _EXIF_TURNS.get(stored or 1), several_in(path, image)
-            if turn is not None and not _turned_in_loading(image, stored):
+            image.load()  # also for deep files: Pillow notices truncation where OpenCV does not
+            if is_planar(image):
+                rgb, upright = array_to_rgb(read_planar(path, page or 1)), False
+            else:
+                rgb = _decode(path, image, page or 1, deep)
+                upright = _turned_in_loading(image, stored)
+            if turn is not None and not upright:
                 rgb = rgb.transpose(turn)
     if turn is not None:
         rgb.info[TURN] = turn
@@ -167,10 +173,11 @@ def _is_deep(image: Image.Image) -> bool:
 
 
 def _decode(path: Source, image: Image.Image, page: int, deep: bool) -> Image.Image:
-    image.load()  # also for deep files: Pillow notices truncation where OpenCV does not
-    values = decode_deep(path, page) if deep else None
+    values = decode_deep(path, page) if deep else retyped(image)
     rgb = flatten_to_rgb(image) if values is None else array_to_rgb(values)
     rgb = rgb.copy() if rgb is image else rgb
+    if white_is_zero(image):
+        rgb = ImageOps.invert(rgb)
     rgb.info.clear()  # with its EXIF tag kept, other programs would rotate it again
     return rgb
 
@@ -193,6 +200,8 @@ def _mask_values(image: Image.Image) -> tuple[np.ndarray, float | None]:
     """The `marked` and `highest` of a MaskFile, not turned."""
     if image.format in ("JPEG", "MPO"):
         return np.asarray(image.convert("L")) > 127, None
+    if white_is_zero(image):
+        raise DataError("a mask whose white is zero and that has more than 8 bits; save it with 8")
     if image.mode.startswith("I") or image.mode in ("F", "L", "1"):
         values = np.asarray(image)
     else:

@@ -21,6 +21,7 @@ from PIL import Image
 from bayes_pfl.data.opening import reading
 from bayes_pfl.data.pixels import array_to_rgb, from_depth
 from bayes_pfl.data.roi import Box, PictureRoi
+from bayes_pfl.data.tiff_values import codecs_named
 from bayes_pfl.data.tiles import Cutting, Tiling, cut
 from bayes_pfl.errors import DataError
 
@@ -243,16 +244,8 @@ class _Reader:
         data = self._file.filehandle.read(page.databytecounts[index])
         if len(data) != page.databytecounts[index]:
             raise DataError("damaged or cut short")
-        try:
+        with codecs_named(page):
             values, _, _ = page.decode(data, index, jpegtables=page.jpegtables)
-        except (ImportError, ValueError) as error:
-            if "imagecodecs" not in str(error):
-                raise
-            name = page.compression.name
-            raise DataError(
-                f"compressed by {name}, for which the extra large is needed: pip install "
-                '"bayes-pfl[large]"'
-            ) from error
         shape = (self._high, self._wide, self.colours)
         segment = np.zeros(shape, page.dtype) if values is None else values[0, ..., : self.colours]
         self._kept[index] = segment

@@ -123,31 +123,34 @@ def _identify(path: Source, source: BinaryIO | TiffFrom, max_pixels: int, page: 
         # OpenCV reads some files that Pillow does not, such as colour TIFFs of floats.
         with path.open("rb") as file:
             start = file.read(4)
-        tiff = start in _TIFF_MAGIC
-        image = _read_by_opencv(path, source, max_pixels, page) if tiff else None
-        if image is None and start.startswith(_IMAGE_MAGIC):
+        if start in _TIFF_MAGIC:
+            return _read_by_opencv(path, source, max_pixels, page)
+        if start.startswith(_IMAGE_MAGIC):
             raise DataError("damaged or cut short (its header cannot be read)") from error
-        if image is None:
-            raise DataError("not an image, or of a kind unknown here") from error
-        return image
+        raise DataError("not an image, or of a kind unknown here") from error
 
 
 def _read_by_opencv(
     path: Source, source: BinaryIO | TiffFrom, max_pixels: int, page: int
-) -> Image.Image | None:
-    """A TIFF, mode RGB; None if OpenCV cannot read it, or it is too large.
+) -> Image.Image:
+    """A TIFF, mode RGB, as OpenCV has turned it upright; its EXIF says how it was stored.
 
-    OpenCV has turned it upright; its EXIF says how it was stored.
+    Raises:
+        DataError: OpenCV cannot read it, or it has too many pixels.
     """
     source.seek(0)
     tags = TiffImagePlugin.ImageFileDirectory_v2(source.read(8))
     source.seek(tags.next)
     tags.load(source)
-    if int(tags[ExifTags.Base.ImageWidth]) * int(tags[ExifTags.Base.ImageLength]) > max_pixels:
-        return None  # OpenCV would allocate memory for any number
+    width, height = int(tags[ExifTags.Base.ImageWidth]), int(tags[ExifTags.Base.ImageLength])
+    if width * height > max_pixels:  # OpenCV would allocate memory for any number
+        raise DataError(f"{width}x{height} is more than {max_pixels} pixels; {_MEND}")
     values = decode_deep(path, page)
     if values is None:
-        return None
+        raise DataError(
+            "a TIFF that is damaged or of a kind that is not read; save it with whole numbers of 8 "
+            "or 16 bits, or floats of 32"
+        )
     image = array_to_rgb(values)
     image.getexif()[ExifTags.Base.Orientation] = tags.get(ExifTags.Base.Orientation, 1)
     return image
@@ -164,11 +167,16 @@ def decode_deep(path: Source, page: int) -> np.ndarray | None:
     with path.open("rb") as file:
         if not file.read(4).startswith(_DEEP_MAGIC):
             return None
-    if isinstance(path, MemoryFile) or page == 1:
-        values = cv2.imdecode(np.frombuffer(path.read_bytes(), np.uint8), cv2.IMREAD_UNCHANGED)
-    else:  # the pages before are passed over by their headers
-        found = cv2.imreadmulti(os.fspath(path), page - 1, 1, flags=cv2.IMREAD_UNCHANGED)[1]
-        values = found[0] if found else None
+    log = cv2.utils.logging
+    level = log.setLogLevel(log.LOG_LEVEL_SILENT)  # what it cannot read is said by the caller
+    try:
+        if isinstance(path, MemoryFile) or page == 1:
+            values = cv2.imdecode(np.frombuffer(path.read_bytes(), np.uint8), cv2.IMREAD_UNCHANGED)
+        else:  # the pages before are passed over by their headers
+            found = cv2.imreadmulti(os.fspath(path), page - 1, 1, flags=cv2.IMREAD_UNCHANGED)[1]
+            values = found[0] if found else None
+    finally:
+        log.setLogLevel(level)
     if values is None or values.ndim == 2:
         return values
     order = [2, 1, 0, 3] if values.shape[2] == 4 else [2, 1, 0]

@@ -11,6 +11,7 @@ from pathlib import Path
 
 import cv2
 import numpy as np
+import tifffile
 from PIL import Image
 
 from tests.bad_input.case import Case, World, picture
@@ -74,6 +75,11 @@ def saved(form: str, mode: str = "RGB", **options: object) -> Callable[[Path], N
 def array(values: Callable[[], np.ndarray], form: str = "TIFF") -> Callable[[Path], None]:
     """Grey values of any type, as a file."""
     return lambda path: Image.fromarray(values()).save(path, form)
+
+
+def tiff_of(values: Callable[[], np.ndarray], **options: str) -> Callable[[Path], None]:
+    """Values of any type, with tags that Pillow does not write."""
+    return lambda path: tifffile.imwrite(path, np.ascontiguousarray(values()), **options)
 
 
 def animation(form: str) -> Callable[[Path], None]:
@@ -258,6 +264,30 @@ FILES = (
         array(lambda: grey().astype(np.int32) * 257),
         "scored as its 8-bit picture",
         "grey",
+    ),
+    ImageFile(
+        "16-bit TIFF in which zero is white",
+        "white.tif",
+        tiff_of(lambda: 65535 - grey().astype(np.uint16) * 257, photometric="miniswhite"),
+        "scored as its 8-bit picture",
+        "grey",
+    ),
+    ImageFile(
+        "16-bit TIFF, one colour after the other",
+        "planar.tif",
+        tiff_of(
+            lambda: np.moveaxis(colours().astype(np.uint16) * 257, -1, 0),
+            photometric="rgb",
+            planarconfig="separate",
+        ),
+        "scored as its 8-bit picture",
+        "bright colour",
+    ),
+    ImageFile(
+        "TIFF of 16-bit floats",
+        "half.tif",
+        tiff_of(lambda: (grey() / 255).astype(np.float16)),
+        "`of a kind that is not read; save it with whole numbers`",
     ),
     ImageFile(
         "float TIFF within 0 and 1",

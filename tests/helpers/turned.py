@@ -22,13 +22,20 @@ STORED: dict[int, Callable[[np.ndarray], np.ndarray]] = {
 
 
 def write_turned_tiff(
-    path: Path, *pages: np.ndarray, orientation: int, compression: str | None = None
+    path: Path,
+    *pages: np.ndarray,
+    orientation: int,
+    compression: str | None = None,
+    planarconfig: str | None = None,
 ) -> Path:
     """A TIFF file of pages that are these when upright."""
     with tifffile.TiffWriter(path) as file:
         for upright in pages:
+            stored = STORED[orientation](upright)
+            stored = np.moveaxis(stored, -1, 0) if planarconfig == "separate" else stored
             file.write(
-                np.ascontiguousarray(STORED[orientation](upright)),
+                np.ascontiguousarray(stored),
+                planarconfig=planarconfig,
                 photometric="rgb" if upright.ndim == 3 else "minisblack",
                 compression=compression,
                 extratags=[(274, "H", 1, orientation, True)],

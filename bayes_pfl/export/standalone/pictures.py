@@ -19,6 +19,8 @@ SUFFIXES = (
 _FORMATS = ("AVIF", "BMP", "DIB", "GIF", "JPEG", "JPEG2000", "MPO", "PNG", "PPM", "TIFF", "WEBP")
 _MOST_PIXELS = 178_956_970
 _SUBFILE, _COPY_OR_MASK = 254, 5  # tag of a TIFF, and its bits for what is no page
+_BITS, _PHOTOMETRIC, _FORMAT = 258, 262, 339  # tags
+_UNSIGNED, _SIGNED = 1, 2
 _TURNS = {
     2: Image.Transpose.FLIP_LEFT_RIGHT,
     3: Image.Transpose.ROTATE_180,
@@ -60,8 +62,8 @@ def _decoded(image: Image.Image) -> Image.Image:
         raise ValueError(
             f"{image.width}x{image.height} is more than {_MOST_PIXELS} pixels; reduce it"
         )
-    if image.mode in ("RGB", "RGBA", "LA") and ";16" in str(getattr(image, "tile", "")):
-        raise ValueError("16 bits a channel in colour: bayes-pfl predict reads it; or save 8 bits")
+    if wrong := _misread(image):
+        raise ValueError(f"{wrong}: bayes-pfl predict reads it; or save 8 bits")
     image.load()
     try:  # after loading, in which Pillow turns a TIFF upright
         turn = image.getexif().get(ExifTags.Base.Orientation, 1)
@@ -69,6 +71,20 @@ def _decoded(image: Image.Image) -> Image.Image:
         turn = 1
     rgb = to_rgb(image)
     return rgb.transpose(_TURNS[turn]) if turn in _TURNS else rgb
+
+
+def _misread(image: Image.Image) -> str:
+    """What Pillow reads wrongly of a picture that is not loaded yet; empty for nothing."""
+    tags = getattr(image, "tag_v2", None) or {}
+    bits, form = max(tags.get(_BITS, (8,))), tags.get(_FORMAT, (_UNSIGNED,))[0]
+    deep = bits > 8 or ";16" in str(getattr(image, "tile", ""))
+    if image.mode in ("RGB", "RGBA", "LA") and deep:
+        return "16 bits a channel in colour"
+    if bits > 8 and tags.get(_PHOTOMETRIC) == 0:
+        return f"{bits} bits, with zero for white"
+    if (bits, form) in ((8, _SIGNED), (32, _UNSIGNED)):
+        return f"{'signed' if form == _SIGNED else 'unsigned'} numbers of {bits} bits"
+    return ""
 
 
 def to_rgb(image: Image.Image) -> Image.Image:
