@@ -15,6 +15,7 @@ from bayes_pfl.data.opening import (
     MAX_PIXELS,
     check_file,
     decode_deep,
+    is_deep,
     opened,
     reading,
     several_in,
@@ -95,7 +96,7 @@ def _read(
         turn, several = None, "frames" if dicom.frame_count(path) > 1 else ""
     else:
         with opened(path, page, max_pixels) as image:
-            deep = _is_deep(image)  # before its EXIF is read, for which Pillow loads a PNG
+            deep = is_deep(path, image)  # before its EXIF is read, for which Pillow loads a PNG
             stored = _orientation(image)
             turn, several = _EXIF_TURNS.get(stored or 1), several_in(path, image)
             image.load()  # also for deep files: Pillow notices truncation where OpenCV does not
@@ -164,12 +165,6 @@ def read_mask_file(path: str | os.PathLike[str], *, max_pixels: int = MAX_PIXELS
 def turned(mask: np.ndarray, turn: Image.Transpose | None) -> np.ndarray:
     """A mask, bool (H, W), turned as its picture was; ``turn`` None leaves it."""
     return mask if turn is None else np.asarray(Image.fromarray(mask).transpose(turn))
-
-
-def _is_deep(image: Image.Image) -> bool:
-    """Whether a picture that is not loaded yet has colours of 16 bits, of which Pillow keeps only
-    the upper byte: 12-bit pictures would be black."""
-    return image.mode in ("RGB", "RGBA", "LA") and ";16" in str(getattr(image, "tile", ""))
 
 
 def _decode(path: Source, image: Image.Image, page: int, deep: bool) -> Image.Image:

@@ -27,7 +27,8 @@ _FORMATS = ("AVIF", "BMP", "DIB", "GIF", "JPEG", "JPEG2000", "MPO", "PNG", "PPM"
 _MEND = "reduce it; fit and predict read a TIFF in parts, with --tile"
 
 _TIFF_MAGIC = (b"II*\x00", b"MM\x00*")
-_DEEP_MAGIC = (b"\x89PNG", *_TIFF_MAGIC, b"II+\x00", b"MM\x00+")
+_JPEG2000_MAGIC = (b"\x00\x00\x00\x0cjP", b"\xff\x4f\xff\x51")
+_DEEP_MAGIC = (b"\x89PNG", *_TIFF_MAGIC, b"II+\x00", b"MM\x00+", *_JPEG2000_MAGIC, b"P3", b"P6")
 _IMAGE_MAGIC = (b"\xff\xd8\xff", b"GIF8", b"RIFF", *_DEEP_MAGIC)
 
 
@@ -156,6 +157,28 @@ def _read_by_opencv(
     return image
 
 
+def is_deep(path: Source, image: Image.Image) -> bool:
+    """Whether a picture that is not loaded yet has colours of more than 8 bits.
+
+    Pillow keeps their upper byte, so that 12-bit pictures would be black; of JPEG 2000 it makes
+    white black.
+    """
+    if image.mode not in ("RGB", "RGBA", "LA"):
+        return False
+    if image.format == "JPEG2000":
+        return _jpeg2000_bits(path) > 8
+    tile = str(getattr(image, "tile", ""))
+    return ";16" in tile or "65535" in tile
+
+
+def _jpeg2000_bits(path: Source) -> int:
+    with path.open("rb") as file:
+        start = file.read(4096)
+    header, stream = start.find(b"ihdr"), start.find(_JPEG2000_MAGIC[1])
+    bits = start[header + 14 : header + 15] if header >= 0 else start[stream + 42 : stream + 43]
+    return 1 + (bits[0] & 127) if bits else 0
+
+
 def decode_deep(path: Source, page: int) -> np.ndarray | None:
     """(H, W[, C]) in RGB order at full depth, read by OpenCV; None if it cannot read the file.
 
@@ -165,7 +188,7 @@ def decode_deep(path: Source, page: int) -> np.ndarray | None:
     import cv2
 
     with path.open("rb") as file:
-        if not file.read(4).startswith(_DEEP_MAGIC):
+        if not file.read(6).startswith(_DEEP_MAGIC):
             return None
     log = cv2.utils.logging
     level = log.setLogLevel(log.LOG_LEVEL_SILENT)  # what it cannot read is said by the caller

@@ -15,6 +15,7 @@ from bayes_pfl.data.image_files import find_images
 from bayes_pfl.data.images import TURN, read_image, read_mask, read_received_image
 from bayes_pfl.data.pixels import as_rgb, to_uint8
 from bayes_pfl.errors import BayesPFLError, DataError, ImageReadError
+from bayes_pfl.export.standalone.pictures import pages_of
 from tests.bad_input import images as bad_images
 from tests.helpers.dicom import write_dicom
 from tests.helpers.stacks import cut, stack
@@ -90,6 +91,7 @@ def test_exif_rotation_gives_the_upright_picture_once(tmp_path, picture, orienta
     assert result.getexif().get(0x0112, 1) == 1
 
 
+LOSSLESS = cv2.IMWRITE_JPEG2000_COMPRESSION_X1000
 TIFF_KINDS = {
     "grey": lambda rgb: rgb[..., 0],
     "grey of 16 bits": lambda rgb: rgb[..., 0].astype(np.uint16) * 257,
@@ -115,6 +117,31 @@ def test_a_tiff_lies_as_its_tag_says(tmp_path, picture, orientation, kind, compr
     assert np.array_equal(np.asarray(read_image(path, page=2)), wanted[::-1])
     received = read_received_image(path.read_bytes())
     assert np.array_equal(np.asarray(received), wanted)
+
+
+@pytest.mark.parametrize("factor", [16, 257], ids=["12 of 16 bits", "16 bits"])
+@pytest.mark.parametrize("suffix", [".jp2", ".ppm"])
+def test_deep_colours_of_other_formats_equal_their_8_bit_picture(tmp_path, picture, suffix, factor):
+    picture = np.tile(picture, (4, 4, 1))  # the encoder needs 32 pixels a side
+    picture[0, 0] = 255
+    path = tmp_path / f"a{suffix}"
+    options = [LOSSLESS, 1000] if suffix == ".jp2" else []
+    assert cv2.imwrite(str(path), picture[..., ::-1].astype(np.uint16) * factor, options)
+    assert np.array_equal(np.asarray(read_image(path)), picture)
+    assert np.array_equal(np.asarray(read_received_image(path.read_bytes())), picture)
+    with pytest.raises(ValueError, match="16 bits a channel in colour: bayes-pfl predict reads it"):
+        next(pages_of(path))
+
+
+def test_a_bare_stream_of_jpeg_2000_is_as_deep_as_it_says(tmp_path, picture):
+    picture = np.tile(picture, (4, 4, 1))
+    picture[0, 0] = 255
+    deep = cv2.imencode(".jp2", picture[..., ::-1].astype(np.uint16) * 257, [LOSSLESS, 1000])[1]
+    flat = cv2.imencode(".jp2", picture[..., ::-1], [LOSSLESS, 1000])[1]
+    for name, data in (("deep", deep.tobytes()), ("flat", flat.tobytes())):
+        path = tmp_path / f"{name}.jp2"
+        path.write_bytes(data[data.index(b"\xff\x4f\xff\x51") :])
+        assert np.array_equal(np.asarray(read_image(path)), picture)
 
 
 def test_first_frame_of_an_animation(tmp_path):

@@ -77,7 +77,8 @@ def _misread(image: Image.Image) -> str:
     """What Pillow reads wrongly of a picture that is not loaded yet; empty for nothing."""
     tags = getattr(image, "tag_v2", None) or {}
     bits, form = max(tags.get(_BITS, (8,))), tags.get(_FORMAT, (_UNSIGNED,))[0]
-    deep = bits > 8 or ";16" in str(getattr(image, "tile", ""))
+    tile = str(getattr(image, "tile", ""))
+    deep = bits > 8 or ";16" in tile or "65535" in tile or _jpeg2000_bits(image) > 8
     if image.mode in ("RGB", "RGBA", "LA") and deep:
         return "16 bits a channel in colour"
     if bits > 8 and tags.get(_PHOTOMETRIC) == 0:
@@ -85,6 +86,20 @@ def _misread(image: Image.Image) -> str:
     if (bits, form) in ((8, _SIGNED), (32, _UNSIGNED)):
         return f"{'signed' if form == _SIGNED else 'unsigned'} numbers of {bits} bits"
     return ""
+
+
+def _jpeg2000_bits(image: Image.Image) -> int:
+    """Of a channel; 0 for a picture of another format."""
+    file = getattr(image, "fp", None)
+    if image.format != "JPEG2000" or file is None:
+        return 0
+    place = file.tell()
+    file.seek(0)
+    start = file.read(4096)
+    file.seek(place)
+    header, stream = start.find(b"ihdr"), start.find(b"\xff\x4f\xff\x51")
+    found = start[header + 14 : header + 15] if header >= 0 else start[stream + 42 : stream + 43]
+    return 1 + (found[0] & 127) if found else 0
 
 
 def to_rgb(image: Image.Image) -> Image.Image:
