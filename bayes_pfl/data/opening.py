@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import BinaryIO
 
 import numpy as np
-from PIL import ExifTags, Image, TiffImagePlugin
+from PIL import ExifTags, Image, ImageOps, TiffImagePlugin
 
 from bayes_pfl.data.memory_file import MemoryFile, Source
 from bayes_pfl.data.pixels import array_to_rgb
@@ -26,6 +26,7 @@ _FORMATS = ("AVIF", "BMP", "DIB", "GIF", "JPEG", "JPEG2000", "MPO", "PNG", "PPM"
 
 _MEND = "reduce it; fit and predict read a TIFF in parts, with --tile"
 
+_PHOTOMETRIC = 262  # a tag
 _TIFF_MAGIC = (b"II*\x00", b"MM\x00*")
 _JPEG2000_MAGIC = (b"\x00\x00\x00\x0cjP", b"\xff\x4f\xff\x51")
 _DEEP_MAGIC = (b"\x89PNG", *_TIFF_MAGIC, b"II+\x00", b"MM\x00+", *_JPEG2000_MAGIC, b"P3", b"P6")
@@ -153,6 +154,8 @@ def _read_by_opencv(
             "or 16 bits, or floats of 32"
         )
     image = array_to_rgb(values)
+    if values.ndim == 2 and tags.get(_PHOTOMETRIC) == 0:  # zero is white
+        image = ImageOps.invert(image)
     image.getexif()[ExifTags.Base.Orientation] = tags.get(ExifTags.Base.Orientation, 1)
     return image
 

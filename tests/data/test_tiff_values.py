@@ -39,6 +39,7 @@ KINDS = {
     "float32": (grey((GREY / 255).astype(np.float32)), GREY),
     "float32, white is zero": (grey((1 - GREY / 255).astype(np.float32), "miniswhite"), GREY),
     "float64": (grey(GREY / 255), GREY),
+    "float64, white is zero": (grey(1 - GREY / 255, "miniswhite"), GREY),
     "int8": (grey((GREY.astype(int) - 128).astype(np.int8)), stretched(GREY)),
     "uint32": (grey(GREY.astype(np.uint32) * 16843009), stretched(GREY)),
     "bits": (grey(GREY > 127), np.where(GREY > 127, 255, 0)),
@@ -50,7 +51,7 @@ KINDS = {
 }
 BY_PREDICT_ALONE = {
     *("uint16, white is zero", "12 of 16 bits, white is zero", "float32, white is zero"),
-    *("float64", "int8", "uint32"),
+    *("float64", "float64, white is zero", "int8", "uint32"),
     *("uint16 colours one by one", "uint16 colours", "uint16 colours, tiled"),
 }
 
