@@ -6,9 +6,8 @@ import sys
 from pathlib import Path
 
 import pytest
-from PIL import Image
 
-from bayes_pfl.data import decoding
+from bayes_pfl.data.pages import Picture
 from bayes_pfl.errors import ConfigError, DataError
 from tests.helpers.folders import Counting, rows_of, run, save
 
@@ -71,15 +70,15 @@ def test_linked_files_out_of_reach_are_rows(tiny_model, tmp_path):
 
 
 def test_files_without_permission_are_rows(tiny_model, tmp_path, monkeypatch):
-    opened = Image.open
+    opened = Path.open
 
     def forbidden(path, *arguments, **options):  # root may read whatever its mode is
-        if Path(path).name == "secret.png":
+        if path.name == "secret.png":
             raise PermissionError(errno.EACCES, "not for you")
         return opened(path, *arguments, **options)
 
-    monkeypatch.setattr(Image, "open", forbidden)
     folder = save(tmp_path / "in", ["a.png", "secret.png"])
+    monkeypatch.setattr(Path, "open", forbidden)
     assert run(tiny_model, folder, tmp_path / "out").failed == 1
     assert rows_of(tmp_path / "out")[1]["error"] == "cannot be read: not for you"
 
@@ -111,9 +110,11 @@ def crash(path):
 @pytest.mark.skipif(sys.platform != "linux", reason="needs workers that fork")
 def test_a_crashing_decoder_costs_its_file_alone(tiny_model, tmp_path, monkeypatch):
     folder = save(tmp_path / "in", ["a.png", "b.png", "c.png", "d.png", "e.png"])
-    read_image = decoding.read_image
+    read = Picture.read
     monkeypatch.setattr(
-        decoding, "read_image", lambda path: (crash if path.stem == "c" else read_image)(path)
+        Picture,
+        "read",
+        lambda picture: (crash if picture.path.stem == "c" else read)(picture),
     )
     run(tiny_model, folder, tmp_path / "out", workers=1, batch_size=2)
     errors = {row["path"]: row["error"] for row in rows_of(tmp_path / "out")}
