@@ -17,6 +17,7 @@ from PIL import Image
 from torch.utils.data import DataLoader
 
 from bayes_pfl.data.by_parts import read_by_parts
+from bayes_pfl.data.images import TURN
 from bayes_pfl.data.large_tiff import LargePage
 from bayes_pfl.data.pages import Picture
 from bayes_pfl.data.roi import PictureRoi
@@ -81,7 +82,7 @@ def _decoded(
                 picture, part.page.size, part.pixels, preview, "", *cut, part.roi, part.page
             )
         image = picture.read()
-        spot = roi_of(roi, picture.path, image.size)
+        spot = roi_of(roi, picture.path, image.size, image.info.get(TURN))
         seen = spot.crop(image) if spot else image
         pixels = resize_image(seen, image_size)
         preview = _reduced(image, preview_side) if preview_side else None

@@ -6,8 +6,11 @@ import os
 from pathlib import Path
 from typing import NamedTuple, TypeAlias
 
+import numpy as np
+from PIL import Image
+
 from bayes_pfl.data.image_files import readable_suffixes
-from bayes_pfl.data.images import read_mask
+from bayes_pfl.data.images import read_mask_file, turned
 from bayes_pfl.data.meta import confined
 from bayes_pfl.data.polygons import read_polygons
 from bayes_pfl.data.roi import PictureRoi, Roi
@@ -46,8 +49,17 @@ class RoiFolder(NamedTuple):
         """What a run that is resumed must share."""
         return os.path.realpath(self.folder)
 
-    def of(self, path: Path) -> Roi:
+    def of(
+        self,
+        path: Path,
+        size: tuple[int, int] | None = None,
+        turn: Image.Transpose | None = None,
+    ) -> Roi:
         """The region of a picture's file: `a.jpg.png` or `a.png` for `a.jpg`.
+
+        Args:
+            size: (W, H) of the picture.
+            turn: by which EXIF made it upright; None for not at all.
 
         Raises:
             DataError: there is none, or several; or it cannot be read.
@@ -63,7 +75,8 @@ class RoiFolder(NamedTuple):
                     f"{', '.join(found)}; leave one"
                 )
             if found:
-                return _read(confined(self.folder, (inner.parent / found[0]).as_posix()))
+                place = confined(self.folder, (inner.parent / found[0]).as_posix())
+                return _read(place, size, turn)
         raise DataError(
             f"no region of interest {inner.with_suffix('.png').as_posix()} (or another suffix) in "
             f"{self.folder}; add one, or leave the picture out"
@@ -92,17 +105,41 @@ def read_roi(roi: RoiLike | None) -> AnyRoi | None:
     return _read(path)
 
 
-def _read(path: Path) -> Roi:
-    mask = read_polygons(path) if path.suffix.lower() == ".json" else read_mask(path)
+def _read(
+    path: Path, size: tuple[int, int] | None = None, turn: Image.Transpose | None = None
+) -> Roi:
+    if path.suffix.lower() == ".json":
+        return Roi(read_polygons(path), str(path))
+    file = read_mask_file(path)
+    mask = file.marked
+    if size is not None and turn is not None and not file.oriented:
+        stored = turned(mask, turn)
+        upright = _is_shaped(mask, size) and not _is_shaped(stored, size)
+        mask = mask if upright else stored
     return Roi(mask, str(path))
 
 
-def roi_of(roi: AnyRoi | None, path: Path | None, size: tuple[int, int]) -> PictureRoi | None:
+def _is_shaped(mask: np.ndarray, size: tuple[int, int]) -> bool:
+    """Whether a mask has the proportions of a picture of (W, H) pixels, within one percent."""
+    ratio = mask.shape[1] * size[1] / (mask.shape[0] * size[0])
+    return abs(ratio - 1) < 0.01
+
+
+def roi_of(
+    roi: AnyRoi | None,
+    path: Path | None,
+    size: tuple[int, int],
+    turn: Image.Transpose | None = None,
+) -> PictureRoi | None:
     """The region of a picture; None without one.
+
+    A mask of a folder lies as the file of its picture is stored, and is turned like it, unless its
+    proportions fit the upright picture alone, or its own EXIF says how it lies.
 
     Args:
         path: of its file; None for a picture from memory.
         size: (W, H).
+        turn: by which EXIF made the picture upright; None for not at all.
 
     Raises:
         DataError: the picture has none in the folder of regions.
@@ -114,7 +151,7 @@ def roi_of(roi: AnyRoi | None, path: Path | None, size: tuple[int, int]) -> Pict
             raise DataError(
                 f"a picture from memory has no region of interest in {roi.folder}; give a file"
             )
-        roi = roi.of(path)
+        roi = roi.of(path, size, turn)
     return PictureRoi.of(roi, size)
 
 

@@ -19,7 +19,7 @@ from torch import Tensor
 
 from bayes_pfl.data.by_parts import read_by_parts
 from bayes_pfl.data.dicom import Window
-from bayes_pfl.data.images import SEVERAL, read_image
+from bayes_pfl.data.images import SEVERAL, TURN, read_image
 from bayes_pfl.data.large_tiff import LargePage
 from bayes_pfl.data.pages import Picture, page_numbers
 from bayes_pfl.data.pixels import as_rgb
@@ -102,7 +102,8 @@ def load_pixels(
             return Loaded(part.pixels, part.page.size, path, None, *cut, part.roi, part.page)
         rgb = read_image(image, window=window)
         _warn_of_first(path, rgb.info.get(SEVERAL, ""))
-        return _loaded(rgb, side, path, tiles, roi_of(roi, file, rgb.size))
+        spot = roi_of(roi, file, rgb.size, rgb.info.get(TURN))
+        return _loaded(rgb, side, path, tiles, spot)
     try:
         rgb = as_rgb(image)
         return _loaded(rgb, side, None, tiles, roi_of(roi, None, rgb.size))

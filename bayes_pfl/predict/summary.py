@@ -33,6 +33,7 @@ class Counts:
         failures: titles and reasons of the first twenty failures, by title.
         tiled: images that were looked at in tiles.
         tile_sides: of these tiles, in pixels, each once.
+        wide, tall: images that are wider than tall, and taller than wide.
     """
 
     images: int = 0
@@ -43,10 +44,13 @@ class Counts:
     failures: list[tuple[str, str]] = field(default_factory=list)
     tiled: int = 0
     tile_sides: list[int] = field(default_factory=list)
+    wide: int = 0
+    tall: int = 0
 
     @classmethod
     def of(cls, row: Row) -> Counts:
         """The counts of one row."""
+        width, height = row.width or 0, row.height or 0
         return cls(
             1,
             int(bool(row.error)),
@@ -56,6 +60,8 @@ class Counts:
             [(row.title, row.error)] if row.error else [],
             int(row.tile is not None),
             [] if row.tile is None else [row.tile],
+            int(width > height),
+            int(height > width),
         )
 
     @classmethod
@@ -66,7 +72,7 @@ class Counts:
 
     def add(self, other: Counts) -> None:
         """Add the counts of another row or part."""
-        for name in ("images", "failed", "anomalous", "review", "tiled"):
+        for name in ("images", "failed", "anomalous", "review", "tiled", "wide", "tall"):
             setattr(self, name, getattr(self, name) + getattr(other, name))
         self.tile_sides = sorted({*self.tile_sides, *other.tile_sides})
         if other.highest:
@@ -171,11 +177,23 @@ class Summary:
             self.review = counts.review
         self.highest, self.failures = counts.highest, counts.failures
         self.tiled, self.tile_sides = counts.tiled, counts.tile_sides
+        self.remarks = [*self.remarks, *self._doubts_of_roi(counts)]
         if self.profile is not None:
             self.remarks = [*self.remarks, *self._doubts()]
         self.seconds = round(seconds, 3)
         self.finished = datetime.now().astimezone().isoformat(timespec="seconds")
         self.images_per_second = round((self.images - self.resumed) / max(seconds, 1e-9), 3)
+
+    def _doubts_of_roi(self, counts: Counts) -> list[str]:
+        """Whether one region of interest lies on images that lie in different ways, in a line."""
+        roi, few = self.settings.get("roi"), min(counts.wide, counts.tall)
+        if not few or roi is None or roi["sha256"] is None:  # each has its own
+            return []
+        kind, other = ("taller than wide", "wider than tall")[:: 1 if few == counts.tall else -1]
+        return [
+            f"{few} of {self.images} images are {kind}, others are {other}: one region of interest "
+            "is stretched over both; turn the images, or give each its region (--roi FOLDER)"
+        ]
 
     def _doubts(self) -> list[str]:
         """Why images may not be like those of the profile, one line each."""

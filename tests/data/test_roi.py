@@ -7,9 +7,12 @@ import numpy as np
 import pytest
 from PIL import Image, ImageDraw
 
+from bayes_pfl.data.decoding import decode
+from bayes_pfl.data.pages import Picture
 from bayes_pfl.data.roi import PictureRoi, Roi
 from bayes_pfl.data.roi_files import RoiFolder, read_roi, roi_of
 from bayes_pfl.data.tiles import Tiling
+from bayes_pfl.detect.inputs import load_pixels
 from bayes_pfl.errors import DataError
 
 
@@ -193,6 +196,36 @@ def test_a_folder_gives_each_picture_its_own(tmp_path):
     assert by_name.of(tmp_path / "anywhere" / "c.png").mask.any()
     with pytest.raises(DataError, match="from memory"):
         roi_of(by_name, None, (9, 9))
+
+
+@pytest.mark.parametrize(
+    ("size", "drawn", "own_exif"),
+    [
+        ((40, 30), "stored", False),  # the proportions tell
+        ((40, 30), "upright", False),
+        ((30, 30), "stored", False),  # they do not: it lies as the file of its picture does
+        ((30, 30), "stored", True),
+        ((20, 15), "upright", False),  # smaller than the picture
+    ],
+)
+def test_a_mask_of_a_folder_is_turned_like_its_picture(tmp_path, size, drawn, own_exif):
+    turn, tag = Image.Transpose.ROTATE_270, 6
+    stored = Image.fromarray(blob(size[1], size[0]))
+    upright = stored.transpose(turn)
+    exif = Image.Exif()
+    exif[0x0112] = tag
+    for folder in ("in", "roi"):
+        (tmp_path / folder).mkdir()
+    stored.convert("RGB").resize((60, 60 * size[1] // size[0])).save(
+        tmp_path / "in" / "a.png", exif=exif
+    )
+    mask = stored if drawn == "stored" else upright
+    mask.save(tmp_path / "roi" / "a.png", **({"exif": exif} if own_exif else {}))
+    regions = RoiFolder(tmp_path / "roi", tmp_path / "in")
+    ((item,),) = decode([Picture(tmp_path / "in" / "a.png")], 32, roi=regions)
+    np.testing.assert_array_equal(item.roi.roi.mask, np.asarray(upright))
+    loaded = load_pixels(tmp_path / "in" / "a.png", 0, 32, roi=RoiFolder(tmp_path / "roi"))
+    assert loaded.roi == item.roi
 
 
 def test_a_link_out_of_the_folder_is_not_followed(tmp_path):

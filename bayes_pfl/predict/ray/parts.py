@@ -116,6 +116,8 @@ def counts_of(table: pa.Table) -> Counts:
         heapq.nsmallest(FAILURES_LISTED, failures),
         table.num_rows - table["tile"].null_count,
         sorted(pc.unique(table["tile"].drop_null()).to_pylist()),
+        pc.sum(pc.greater(table["width"], table["height"])).as_py() or 0,
+        pc.sum(pc.less(table["width"], table["height"])).as_py() or 0,
     )
 
 
