@@ -45,9 +45,10 @@ def sound(tmp_path):
     return written(tmp_path / "sound", [large(seed) for seed in range(4)])
 
 
+@pytest.mark.parametrize("workers", [0, 1])
 @pytest.mark.parametrize("roi", [None, Roi(MASK)], ids=["all", "roi"])
-def test_a_profile_is_that_of_decoded_pictures(tiny_model, sound, by_parts, roi):
-    options = FitOptions(fpr=0.3, tile=TILE, roi=roi)
+def test_a_profile_is_that_of_decoded_pictures(tiny_model, sound, by_parts, roi, workers):
+    options = FitOptions(fpr=0.3, tile=TILE, roi=roi, workers=workers)
     wanted = fit_folder(tiny_model, sound, NAME, options).profile
     by_parts()
     found = fit_folder(tiny_model, sound, NAME, options)
