@@ -53,12 +53,14 @@ def test_tallies_of_parts_add_up():
     }
     table |= {"label": [0, 1, None, 1, 1, 0], "needs_review": [1, 0, None, 1, 0, 0]}
     table |= {"tile": [480, None, None, 320, 480, None]}
+    table |= {"width": [9, 4, None, 4, 6, 4], "height": [4, 9, None, 4, 4, 5]}
     table = pa.table(table | {"error": ["", "", "torn", "", "full", ""]})
     whole, parts = counts_of(table), counts_of(table.slice(0, 2))
     parts.add(counts_of(table.slice(2)))
     assert parts == whole
     assert (whole.images, whole.failed, whole.anomalous, whole.review) == (6, 2, 3, 2)
     assert (whole.tiled, whole.tile_sides) == (3, [320, 480])
+    assert (whole.wide, whole.tall) == (2, 2)
     assert whole.highest[0] == ("b, page 2", 0.9)
     assert whole.failures == [("c, page 3", "torn"), ("e", "full")]
 
