@@ -27,7 +27,7 @@ _LEAST = 500  # pixels of a side: below, the default tile covers the picture
 def large(
     categories: Annotated[
         str, typer.Option(help="Rendered surfaces, separated by commas, or none.")
-    ] = "plaster,cork,corduroy,plastic_panel",
+    ] = "parquet,granite,concrete,cork",
     real: Annotated[
         list[Path] | None,
         typer.Option(
