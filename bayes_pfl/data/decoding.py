@@ -111,7 +111,7 @@ def decode(
     workers: int = 0,
     tiles: TileSettings | None = None,
     roi: AnyRoi | None = None,
-    by_parts: bool | None = None,
+    by_parts: bool = False,
 ) -> Generator[list[Decoded], None, None]:
     """Batches of decoded pictures in order, fetched ahead by a thread; a few are held at once.
 
@@ -124,7 +124,7 @@ def decode(
             of :data:`PICTURES_AT_ONCE` pictures at most.
         roi: the region of interest, which pictures are cropped to; None for whole pictures.
         by_parts: whether a TIFF page that is too large to be decoded at once is read a part at a
-            time; None if there are tiles.
+            time, as it always is with tiles.
     """
     batch_size = min(batch_size, PICTURES_AT_ONCE) if tiles else batch_size
     read = functools.partial(
@@ -133,7 +133,7 @@ def decode(
         preview_side=preview_side,
         tiles=tiles,
         roi=roi,
-        by_parts=tiles is not None if by_parts is None else by_parts,
+        by_parts=by_parts or tiles is not None,
     )
     return read_ahead(_batches(pictures, read, batch_size, workers), depth=1 + (workers > 0))
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -128,6 +129,23 @@ class MaskFile:
     marked: np.ndarray
     highest: float | None
     oriented: bool
+
+    def laid_on(
+        self, turn: Image.Transpose | None, fits: Callable[[np.ndarray], bool]
+    ) -> tuple[np.ndarray, bool]:
+        """The mask as it lies on its upright picture, and whether that is in doubt.
+
+        A mask without EXIF lies as the file of its picture is stored, and is turned like it, unless
+        it fits the upright picture alone. Where it fits both ways, that is a doubt.
+
+        Args:
+            turn: by which EXIF made the picture upright; None for not at all.
+            fits: says whether a mask, bool (h, w), has the shape of the upright picture.
+        """
+        if turn is None or self.oriented:
+            return self.marked, False
+        as_stored = turned(self.marked, turn)
+        return (as_stored, fits(self.marked)) if fits(as_stored) else (self.marked, False)
 
 
 def read_mask(path: str | os.PathLike[str], *, max_pixels: int = MAX_PIXELS) -> np.ndarray:

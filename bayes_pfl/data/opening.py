@@ -26,7 +26,7 @@ _FORMATS = ("AVIF", "BMP", "DIB", "GIF", "JPEG", "JPEG2000", "MPO", "PNG", "PPM"
 
 _MEND = "reduce it; fit and predict read a TIFF in parts, with --tile"
 
-_PHOTOMETRIC = 262  # a tag
+_DEEPEST = 65535
 _TIFF_MAGIC = (b"II*\x00", b"MM\x00*")
 _JPEG2000_MAGIC = (b"\x00\x00\x00\x0cjP", b"\xff\x4f\xff\x51")
 _DEEP_MAGIC = (b"\x89PNG", *_TIFF_MAGIC, b"II+\x00", b"MM\x00+", *_JPEG2000_MAGIC, b"P3", b"P6")
@@ -154,7 +154,7 @@ def _read_by_opencv(
             "or 16 bits, or floats of 32"
         )
     image = array_to_rgb(values)
-    if values.ndim == 2 and tags.get(_PHOTOMETRIC) == 0:  # zero is white
+    if values.ndim == 2 and tags.get(ExifTags.Base.PhotometricInterpretation) == 0:  # zero is white
         image = ImageOps.invert(image)
     image.getexif()[ExifTags.Base.Orientation] = tags.get(ExifTags.Base.Orientation, 1)
     return image
@@ -170,8 +170,10 @@ def is_deep(path: Source, image: Image.Image) -> bool:
         return False
     if image.format == "JPEG2000":
         return _jpeg2000_bits(path) > 8
-    tile = str(getattr(image, "tile", ""))
-    return ";16" in tile or "65535" in tile
+    tiles = getattr(image, "tile", [])  # of a PPM the last argument is the highest value
+    if image.format == "PPM":
+        return any(tile[3][-1] == _DEEPEST for tile in tiles)
+    return ";16" in str(tiles)
 
 
 def _jpeg2000_bits(path: Source) -> int:

@@ -10,7 +10,7 @@ import numpy as np
 from PIL import Image
 
 from bayes_pfl.data.image_files import readable_suffixes
-from bayes_pfl.data.images import read_mask_file, turned
+from bayes_pfl.data.images import read_mask_file
 from bayes_pfl.data.meta import confined
 from bayes_pfl.data.polygons import read_polygons
 from bayes_pfl.data.roi import PictureRoi, Roi
@@ -111,11 +111,7 @@ def _read(
     if path.suffix.lower() == ".json":
         return Roi(read_polygons(path), str(path))
     file = read_mask_file(path)
-    mask = file.marked
-    if size is not None and turn is not None and not file.oriented:
-        stored = turned(mask, turn)
-        upright = _is_shaped(mask, size) and not _is_shaped(stored, size)
-        mask = mask if upright else stored
+    mask, _ = file.laid_on(turn, lambda mask: size is not None and _is_shaped(mask, size))
     return Roi(mask, str(path))
 
 
@@ -133,8 +129,8 @@ def roi_of(
 ) -> PictureRoi | None:
     """The region of a picture; None without one.
 
-    A mask of a folder lies as the file of its picture is stored, and is turned like it, unless its
-    proportions fit the upright picture alone, or its own EXIF says how it lies.
+    A mask of a folder is turned like its picture, see
+    :meth:`bayes_pfl.data.images.MaskFile.laid_on`; its proportions tell, as it may be of any size.
 
     Args:
         path: of its file; None for a picture from memory.

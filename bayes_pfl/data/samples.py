@@ -11,7 +11,7 @@ import torch
 from PIL import Image
 from torch.utils.data import Dataset, get_worker_info
 
-from bayes_pfl.data.images import SEVERAL, TURN, read_image, read_mask_file, turned
+from bayes_pfl.data.images import SEVERAL, TURN, read_image, read_mask_file
 from bayes_pfl.data.records import DatasetWarning, Sample
 from bayes_pfl.data.transforms import InferenceTransform
 from bayes_pfl.errors import DataError
@@ -42,27 +42,21 @@ def load_mask(sample: Sample, image: Image.Image) -> np.ndarray:
 def mask_and_doubts(sample: Sample, image: Image.Image) -> tuple[np.ndarray, dict[str, str]]:
     """The mask of a sample as `load_mask` gives it, and what is doubtful in it: a line by its kind.
 
-    Of a picture that EXIF turns, a mask without EXIF lies as the file of the picture is stored,
-    and is turned like it, unless its size fits the upright picture alone. Where the size tells
-    nothing, as of squares, that is a doubt. Grey values are another: see `read_mask_file`. So are
-    several pages in the picture's file: the first one is the picture.
+    Doubtful is how a mask lies on a picture that EXIF turns, where the size does not tell (see
+    `MaskFile.laid_on`). Grey values are another doubt: see `read_mask_file`. So are several pages
+    in the picture's file: the first one is the picture.
     """
     width, height = image.size
     doubts = doubts_of_picture(sample, image)
     if sample.label == 0 or sample.mask is None:
         return np.zeros((height, width), bool), doubts
     file, turn = read_mask_file(sample.mask), image.info.get(TURN)
-    mask = file.marked
-    if turn is not None and not file.oriented:
-        as_stored = turned(mask, turn)
-        if as_stored.shape == (height, width):
-            if mask.shape == (height, width):
-                doubts["EXIF"] = (
-                    f"{sample.mask}: EXIF turns its image {sample.path.name}; the mask has no EXIF "
-                    "and is turned like it (if it was drawn on the upright image, save that image "
-                    "without EXIF)"
-                )
-            mask = as_stored
+    mask, doubtful = file.laid_on(turn, lambda mask: mask.shape == (height, width))
+    if doubtful:
+        doubts["EXIF"] = (
+            f"{sample.mask}: EXIF turns its image {sample.path.name}; the mask has no EXIF and is "
+            "turned like it (if it was drawn on the upright image, save that image without EXIF)"
+        )
     if mask.shape != (height, width):
         exif = ", turned by EXIF," if turn is not None else ""
         raise DataError(

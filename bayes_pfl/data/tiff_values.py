@@ -7,33 +7,33 @@ from contextlib import contextmanager
 from typing import Any
 
 import numpy as np
-from PIL import Image
+from PIL import ExifTags, Image
 
 from bayes_pfl.data.memory_file import Source
 from bayes_pfl.errors import DataError
 
-_BITS, _PHOTOMETRIC, _PLANAR, _FORMAT = 258, 262, 284, 339  # tags
-_SEPARATE = 2  # one channel after the other
-_UNSIGNED, _SIGNED = 1, 2  # whole numbers
+_SEPARATE = 2  # of PlanarConfiguration: one channel after the other
+_UNSIGNED, _SIGNED = 1, 2  # of SampleFormat: whole numbers
 
 
 def is_planar(image: Image.Image) -> bool:
     """Whether channels of more than 8 bits lie one after the other: see :func:`read_planar`."""
     tags = _tags(image)
-    return len(image.getbands()) > 1 and _bits(tags) > 8 and tags.get(_PLANAR) == _SEPARATE
+    separate = tags.get(ExifTags.Base.PlanarConfiguration) == _SEPARATE
+    return separate and len(image.getbands()) > 1 and _bits(tags) > 8
 
 
 def white_is_zero(image: Image.Image) -> bool:
     """Whether the lowest value is white; Pillow turns such values round itself up to 8 bits."""
     tags = _tags(image)
-    return _bits(tags) > 8 and tags.get(_PHOTOMETRIC) == 0
+    return _bits(tags) > 8 and tags.get(ExifTags.Base.PhotometricInterpretation) == 0
 
 
 def retyped(image: Image.Image) -> np.ndarray | None:
     """The values of a loaded picture, (H, W), where Pillow took signed numbers of 8 bits for
     unsigned ones, or unsigned ones of 32 bits for signed ones; None for all others."""
     tags = _tags(image)
-    form = tags.get(_FORMAT, (_UNSIGNED,))[0]
+    form = tags.get(ExifTags.Base.SampleFormat, (_UNSIGNED,))[0]
     if image.mode == "L" and form == _SIGNED and _bits(tags) == 8:
         return np.asarray(image).view(np.int8)
     if image.mode == "I" and form == _UNSIGNED and _bits(tags) == 32:
@@ -81,4 +81,4 @@ def _tags(image: Image.Image) -> dict[int, Any]:
 
 
 def _bits(tags: dict[int, Any]) -> int:
-    return max(tags.get(_BITS, (1,)))
+    return max(tags.get(ExifTags.Base.BitsPerSample, (1,)))

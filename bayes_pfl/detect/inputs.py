@@ -77,7 +77,7 @@ def load_pixels(
     window: Window | None = None,
     tiles: TileSettings | None = None,
     roi: AnyRoi | None = None,
-    by_parts: bool | None = None,
+    by_parts: bool = False,
 ) -> Loaded:
     """Read an image and resize it to (S, S).
 
@@ -95,8 +95,7 @@ def load_pixels(
     """
     if isinstance(image, str | os.PathLike):
         path, file = os.fspath(image), Path(image)
-        by_parts = tiles is not None if by_parts is None else by_parts
-        if by_parts and (part := read_by_parts(Picture(file), side, tiles, roi)):
+        if (by_parts or tiles) and (part := read_by_parts(Picture(file), side, tiles, roi)):
             _warn_of_first(path, "pages" if page_numbers(file) else "")
             cut = part.tiling, part.tiles
             return Loaded(part.pixels, part.page.size, path, None, *cut, part.roi, part.page)

@@ -189,9 +189,10 @@ class Summary:
         roi, few = self.settings.get("roi"), min(counts.wide, counts.tall)
         if not few or roi is None or roi["sha256"] is None:  # each has its own
             return []
-        kind, other = ("taller than wide", "wider than tall")[:: 1 if few == counts.tall else -1]
+        kinds = ["taller than wide", "wider than tall"]
+        rare, usual = kinds if few == counts.tall else reversed(kinds)
         return [
-            f"{few} of {self.images} images are {kind}, others are {other}: one region of interest "
+            f"{few} of {self.images} images are {rare}, others are {usual}: one region of interest "
             "is stretched over both; turn the images, or give each its region (--roi FOLDER)"
         ]
 

@@ -133,6 +133,14 @@ def test_deep_colours_of_other_formats_equal_their_8_bit_picture(tmp_path, pictu
         next(pages_of(path))
 
 
+def test_a_picture_as_wide_as_the_deepest_value_is_of_8_bits(tmp_path):
+    values = np.random.default_rng(0).integers(0, 256, (1, 65535, 3), np.uint8)
+    path = save(tmp_path, "a.ppm", Image.fromarray(values))
+    assert np.array_equal(np.asarray(read_image(path)), values)
+    ((_, alone),) = pages_of(path)
+    assert np.array_equal(np.asarray(alone), values)
+
+
 def test_a_bare_stream_of_jpeg_2000_is_as_deep_as_it_says(tmp_path, picture):
     picture = np.tile(picture, (4, 4, 1))
     picture[0, 0] = 255

@@ -19,8 +19,7 @@ SUFFIXES = (
 _FORMATS = ("AVIF", "BMP", "DIB", "GIF", "JPEG", "JPEG2000", "MPO", "PNG", "PPM", "TIFF", "WEBP")
 _MOST_PIXELS = 178_956_970
 _SUBFILE, _COPY_OR_MASK = 254, 5  # tag of a TIFF, and its bits for what is no page
-_BITS, _PHOTOMETRIC, _FORMAT = 258, 262, 339  # tags
-_UNSIGNED, _SIGNED = 1, 2
+_UNSIGNED, _SIGNED = 1, 2  # whole numbers, by the tag SampleFormat
 _TURNS = {
     2: Image.Transpose.FLIP_LEFT_RIGHT,
     3: Image.Transpose.ROTATE_180,
@@ -76,12 +75,15 @@ def _decoded(image: Image.Image) -> Image.Image:
 def _misread(image: Image.Image) -> str:
     """What Pillow reads wrongly of a picture that is not loaded yet; empty for nothing."""
     tags = getattr(image, "tag_v2", None) or {}
-    bits, form = max(tags.get(_BITS, (8,))), tags.get(_FORMAT, (_UNSIGNED,))[0]
-    tile = str(getattr(image, "tile", ""))
-    deep = bits > 8 or ";16" in tile or "65535" in tile or _jpeg2000_bits(image) > 8
+    bits = max(tags.get(ExifTags.Base.BitsPerSample, (8,)))
+    form = tags.get(ExifTags.Base.SampleFormat, (_UNSIGNED,))[0]
+    tiles = getattr(image, "tile", [])
+    deep = bits > 8 or ";16" in str(tiles) or _jpeg2000_bits(image) > 8
+    if image.format == "PPM":  # the last argument is the highest value
+        deep = any(tile[3][-1] == 65535 for tile in tiles)
     if image.mode in ("RGB", "RGBA", "LA") and deep:
         return "16 bits a channel in colour"
-    if bits > 8 and tags.get(_PHOTOMETRIC) == 0:
+    if bits > 8 and tags.get(ExifTags.Base.PhotometricInterpretation) == 0:
         return f"{bits} bits, with zero for white"
     if (bits, form) in ((8, _SIGNED), (32, _UNSIGNED)):
         return f"{'signed' if form == _SIGNED else 'unsigned'} numbers of {bits} bits"
